@@ -1,0 +1,134 @@
+"""Which sequences there are: records without pixels, from a pkl tree, and their split into train and test."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from mcl_jax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Record:
+    """One silhouette sequence.
+
+    Records sort by (subject, condition, view), the order every list of them is in.
+
+    Attributes:
+        subject: name of the person, e.g. "001".
+        condition: what they wore or when, e.g. "nm-01".
+        view: the camera's angle or name, e.g. "090".
+        location: where a source finds the pixels; for a pkl tree the file's path.
+    """
+
+    subject: str
+    condition: str
+    view: str
+    location: str = dataclasses.field(compare=False)
+
+    @property
+    def key(self) -> str:
+        """The name shown to people, subject/condition/view."""
+        return f"{self.subject}/{self.condition}/{self.view}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Which subjects train and which test; `probe_set` names probes as subject-condition-view (Gait3D)."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    probe_set: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The sequences of one phase.
+
+    Attributes:
+        records: sorted.
+        subjects: sorted; a subject's rank here is its class.
+    """
+
+    records: tuple[Record, ...]
+    subjects: tuple[str, ...]
+
+
+def scan_tree(root: Path) -> list[Record]:
+    """Lists the sequences of a pkl tree ROOT/subject/condition/view/*.pkl, sorted.
+
+    Of several files in one folder the first by name is the silhouettes, as in the reference.
+
+    Raises:
+        DataError: if there is no such tree, or a sequence folder without a pkl file.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root: no folder {str(root)!r}; set it to the pkl tree of the dataset")
+    records = []
+    for subject in _subfolders(root):
+        for condition in _subfolders(subject):
+            for view in _subfolders(condition):
+                files = sorted(f for f in view.iterdir() if f.suffix == ".pkl")
+                if not files:
+                    raise DataError(f"{view}: no .pkl file; remove the folder or prepare the sequence again")
+                records.append(Record(subject.name, condition.name, view.name, str(files[0])))
+    if not records:
+        raise DataError(f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl")
+    return sorted(records)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def read_partition(path: Path) -> Partition:
+    """Reads a partition JSON with TRAIN_SET, TEST_SET and optionally PROBE_SET.
+
+    Raises:
+        DataError: if the file is missing or malformed, or a subject is in both sets.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"data.partition: cannot read {str(path)!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a JSON file: {error}") from None
+    names = {}
+    for key in ("TRAIN_SET", "TEST_SET", "PROBE_SET"):
+        value = content.get(key) if isinstance(content, dict) else None
+        if value is None and key == "PROBE_SET":
+            continue
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise DataError(f"{path}: {key} must be a list of names")
+        names[key] = tuple(value)
+    both = sorted(set(names["TRAIN_SET"]) & set(names["TEST_SET"]))
+    if both:
+        raise DataError(f"{path}: {len(both)} subjects are in TRAIN_SET and TEST_SET, e.g. {both[0]!r}")
+    return Partition(names["TRAIN_SET"], names["TEST_SET"], names.get("PROBE_SET"))
+
+
+def select(records: Sequence[Record], subjects: Sequence[str], phase: str) -> Split:
+    """Returns the sequences of the given subjects; those of them that have none are dropped and reported.
+
+    Raises:
+        DataError: if no subject has a sequence, or two records share a key.
+    """
+    wanted = set(subjects)
+    chosen = tuple(sorted(r for r in records if r.subject in wanted))
+    for first, second in itertools.pairwise(chosen):
+        if first == second:
+            raise DataError(f"{first.key}: two sequences of this name: {first.location}, {second.location}")
+    found = {r.subject for r in chosen}
+    missing = sorted(wanted - found)
+    if not found:
+        raise DataError(
+            f"none of the {len(wanted)} {phase} subjects of the partition has a sequence in data.root; "
+            f"expected folders like {missing[0] if missing else '(the partition is empty)'!r}"
+        )
+    if missing:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        logging.warning("%d of %d %s subjects have no sequence: %s", len(missing), len(wanted), phase, shown)
+    return Split(chosen, tuple(sorted(found)))

@@ -1,0 +1,183 @@
+"""DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet whose blocks see one frame (2d) or several."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from mcl_jax.models.initializers import conv_init
+from mcl_jax.models.layers import (
+    BasicBlock,
+    BatchNorm,
+    ConvBN,
+    GaitOutput,
+    PartHead,
+    shortcut,
+    to_unit_range,
+)
+
+PARTS = 16
+STAGE_STRIDES = (1, 2, 2, 1)
+
+
+class TemporalConvBN(nnx.Module):
+    """A convolution that also sees the neighbouring slots, and the batch normalisation of its output.
+
+    Empty slots are zeroed before the convolution. With one empty slot between two sequences of a row, each is
+    padded with zeros in time just as if it were alone.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        kernel: tuple[int, int, int],
+        *,
+        stride: int = 1,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        # A kernel without extent in space is a 2-D convolution over [slots, h·w]: twice as fast on the CPU.
+        self.purely_temporal = kernel[1:] == (1, 1) and stride == 1
+        self.conv = nnx.Conv(
+            features_in,
+            features_out,
+            kernel_size=(kernel[0], 1) if self.purely_temporal else kernel,
+            strides=(1, 1) if self.purely_temporal else (1, stride, stride),
+            padding=[(k // 2, k // 2) for k in (kernel[:2] if self.purely_temporal else kernel)],
+            use_bias=False,
+            dtype=dtype,
+            precision=lax.Precision.HIGHEST if dtype == jnp.float32 else None,
+            kernel_init=conv_init,
+            rngs=rngs,
+        )
+        self.norm = BatchNorm(features_out, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
+    ) -> Float[Array, "f h2 w2 c2"]:
+        """Returns BN(conv(x)) for x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
+        rows, slots = mask.shape
+        height, width, channels = x.shape[1:]
+        x = jnp.where(mask.reshape(-1, 1, 1, 1), x, 0)
+        if self.purely_temporal:
+            y = self.conv(x.reshape(rows, slots, height * width, channels))
+            y = y.reshape(rows * slots, height, width, -1)
+        else:
+            y = self.conv(x.reshape(rows, slots, height, width, channels))
+            y = y.reshape(rows * slots, *y.shape[2:])
+        return self.norm(y, train=train, mask=mask.reshape(-1))
+
+
+class BlockP3D(nnx.Module):
+    """The pseudo-3D residual block: 3×3 in space, 3 in time beside an identity, 3×3 in space."""
+
+    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv1 = ConvBN(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
+        self.temporal = TemporalConvBN(features_out, features_out, (3, 1, 1), dtype=dtype, rngs=rngs)
+        self.conv2 = ConvBN(features_out, features_out, dtype=dtype, rngs=rngs)
+        self.shortcut = shortcut(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
+    ) -> Float[Array, "f h2 w2 c2"]:
+        """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
+        flat = mask.reshape(-1)
+        residual = jax.nn.relu(self.conv1(x, train=train, mask=flat))
+        residual = jax.nn.relu(residual + self.temporal(residual, train=train, mask=mask))
+        residual = self.conv2(residual, train=train, mask=flat)
+        identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
+        return jax.nn.relu(residual + identity)
+
+
+class Block3D(nnx.Module):
+    """The residual block of two 3×3×3 convolutions; the stride is in space only."""
+
+    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv1 = TemporalConvBN(
+            features_in, features_out, (3, 3, 3), stride=stride, dtype=dtype, rngs=rngs
+        )
+        self.conv2 = TemporalConvBN(features_out, features_out, (3, 3, 3), dtype=dtype, rngs=rngs)
+        self.shortcut = shortcut(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
+    ) -> Float[Array, "f h2 w2 c2"]:
+        """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
+        residual = jax.nn.relu(self.conv1(x, train=train, mask=mask))
+        residual = self.conv2(residual, train=train, mask=mask)
+        identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=mask.reshape(-1))
+        return jax.nn.relu(residual + identity)
+
+
+BLOCKS: dict[str, type[BasicBlock | BlockP3D | Block3D]] = {"2d": BasicBlock, "p3d": BlockP3D, "3d": Block3D}
+
+
+class DeepGaitV2(nnx.Module):
+    """Frames to part embeddings and class logits."""
+
+    def __init__(
+        self,
+        *,
+        mode: str = "p3d",
+        layers: Sequence[int] = (1, 4, 4, 1),
+        channels: Sequence[int] = (64, 128, 256, 512),
+        num_classes: int,
+        use_emb2: bool = False,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the model.
+
+        Args:
+            mode: kind of block of stages 2 to 4, a key of `BLOCKS`; stage 1 is always per frame.
+            layers: blocks of each of the four stages.
+            channels: output channels of the four stages; the embedding has those of the third.
+            num_classes: subjects to classify in training.
+            use_emb2: whether the embedding is the BNNeck feature, not the output of the separate FCs.
+            dtype: type the backbone computes in.
+            rngs: source of the initial parameters.
+        """
+        self.dtype = dtype
+        self.stem = ConvBN(1, channels[0], dtype=dtype, rngs=rngs)
+        stages = []
+        inputs = (channels[0], *channels[:-1])
+        kinds = (BasicBlock, *3 * (BLOCKS[mode],))
+        for kind, count, before, after, stride in zip(
+            kinds, layers, inputs, channels, STAGE_STRIDES, strict=True
+        ):
+            first = kind(before, after, stride=stride, dtype=dtype, rngs=rngs)
+            rest = [kind(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1)]
+            stages.append(nnx.List([first, *rest]))
+        self.stages = nnx.List(stages)
+        self.head = PartHead(PARTS, channels[3], channels[2], num_classes, use_emb2=use_emb2, rngs=rngs)
+
+    def __call__(
+        self,
+        frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
+        segment_ids: Int[Array, "r s"],
+        *,
+        num_segments: int,
+        train: bool,
+    ) -> GaitOutput:
+        """Embeds the sequences of packed rows.
+
+        Args:
+            frames: [rows, slots, height, width], uint8 or floats in [0, 1]; height a multiple of 64.
+            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; in modes 3d and p3d
+                with at least one empty slot between two sequences.
+            num_segments: how many sequences a row holds at most.
+            train: whether batch normalisation uses, and records, the statistics of this batch.
+
+        Returns:
+            Embeddings [rows·num_segments, 16, channels[2]] and logits [rows·num_segments, 16, classes].
+        """
+        mask = segment_ids >= 0
+        x = jax.nn.relu(self.stem(to_unit_range(frames, self.dtype), train=train, mask=mask.reshape(-1)))
+        for stage in self.stages:
+            for block in stage:
+                x = block(x, train=train, mask=mask)
+        return self.head(x, segment_ids, num_segments=num_segments, train=train)

@@ -1,0 +1,113 @@
+"""GaitSet (Chao et al. 2019, arXiv:1811.06186): frames as a set, a global branch beside them."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from mcl_jax.models.layers import (
+    GaitOutput,
+    SeparateFCs,
+    conv2d,
+    horizontal_pyramid_pool,
+    segments_present,
+    temporal_max,
+    to_unit_range,
+)
+
+BINS = (16, 8, 4, 2, 1)
+LEAKY_SLOPE = 0.01
+
+
+def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Leaky ReLU with PyTorch's derivative at 0, the slope (`jax.nn.leaky_relu` has 1 there)."""
+    return jnp.where(x > 0, x, LEAKY_SLOPE * x)
+
+
+class ConvPair(nnx.Module):
+    """Two convolutions, each followed by a leaky ReLU, then 2×2 max pooling if asked."""
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        first_kernel: int = 3,
+        pool: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.pool = pool
+        kernel = (first_kernel, first_kernel)
+        self.conv1 = conv2d(features_in, features_out, kernel, dtype=dtype, rngs=rngs)
+        self.conv2 = conv2d(features_out, features_out, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
+        """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
+        x = leaky_relu(self.conv2(leaky_relu(self.conv1(x))))
+        return nnx.max_pool(x, (2, 2), strides=(2, 2)) if self.pool else x
+
+
+class GaitSet(nnx.Module):
+    """Frames to part embeddings. No batch norm and no classifier: trained with a triplet loss alone."""
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int] = (32, 64, 128),
+        embed_dim: int = 256,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the model.
+
+        Args:
+            channels: output channels of the three blocks.
+            embed_dim: channels of the embedding.
+            dtype: type the convolutions compute in.
+            rngs: source of the initial parameters.
+        """
+        c1, c2, c3 = channels
+        self.dtype = dtype
+        self.set1 = ConvPair(1, c1, first_kernel=5, pool=True, dtype=dtype, rngs=rngs)
+        self.set2 = ConvPair(c1, c2, pool=True, dtype=dtype, rngs=rngs)
+        self.set3 = ConvPair(c2, c3, pool=False, dtype=dtype, rngs=rngs)
+        self.global2 = ConvPair(c1, c2, pool=True, dtype=dtype, rngs=rngs)
+        self.global3 = ConvPair(c2, c3, pool=False, dtype=dtype, rngs=rngs)
+        self.fcs = SeparateFCs(2 * sum(BINS), c3, embed_dim, rngs=rngs)
+
+    def __call__(
+        self,
+        frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
+        segment_ids: Int[Array, "r s"],
+        *,
+        num_segments: int,
+        train: bool,
+    ) -> GaitOutput:
+        """Embeds the sequences of packed rows.
+
+        Args:
+            frames: [rows, slots, height, width], uint8 or floats in [0, 1]; height 64, width even in every
+                halving.
+            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
+            num_segments: how many sequences a row holds at most.
+            train: not used: nothing here behaves differently in training.
+
+        Returns:
+            Embeddings [rows·num_segments, 62, embed_dim]: 31 parts of the frame branch, then 31 of the
+            global branch. No logits.
+        """
+        del train
+        x = self.set1(to_unit_range(frames, self.dtype))
+        g = self.global2(temporal_max(x, segment_ids, num_segments))
+        x = self.set2(x)
+        g = self.global3(g + temporal_max(x, segment_ids, num_segments))
+        x = self.set3(x)
+        pooled = temporal_max(x, segment_ids, num_segments)
+        g = g + pooled
+
+        wide = self.fcs.kernel[...].dtype
+        parts = [horizontal_pyramid_pool(branch.astype(wide), BINS) for branch in (pooled, g)]
+        embeddings = self.fcs(jnp.concatenate(parts, axis=1))
+        return GaitOutput(embeddings, None, segments_present(segment_ids, num_segments))

@@ -1,0 +1,302 @@
+"""Layers that the gait models share. Channels last; frames of all rows flattened to [rows·slots, h, w, c].
+
+Convolutions have no bias. With `dtype=float32` every product is computed in true float32
+(`Precision.HIGHEST`, so no TF32 on NVIDIA GPUs); the fast mode is `dtype=bfloat16`. Parameters, batch
+statistics and everything behind temporal pooling stay in `param_dtype` (float32) in either mode.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.
+L2_EPSILON = 1e-12
+
+
+class GaitOutput(NamedTuple):
+    """What every gait model returns for n = rows · num_segments sequences, row by row.
+
+    Attributes:
+        embeddings: [n, parts, channels]; zeros where a row holds fewer than `num_segments` sequences.
+        logits: [n, parts, classes], or None for a model without a classifier.
+        present: [n], whether there is such a sequence.
+    """
+
+    embeddings: Float[Array, "n p c"]
+    logits: Float[Array, "n p k"] | None
+    present: Bool[Array, " n"]
+
+
+def to_unit_range(
+    frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"], dtype: jnp.dtype
+) -> Float[Array, "r*s h w 1"]:
+    """Flattens rows of frames to images in [0, 1]; uint8 is divided by 255, floats are taken as they are."""
+    rows, slots, height, width = frames.shape
+    images = frames.reshape(rows * slots, height, width, 1)
+    if images.dtype == jnp.uint8:
+        # Divided in float32 and then rounded once: bfloat16 has no exact 1/255.
+        images = images.astype(jnp.promote_types(dtype, jnp.float32)) / 255
+    return images.astype(dtype)
+
+
+def conv2d(
+    features_in: int,
+    features_out: int,
+    kernel: tuple[int, int] = (3, 3),
+    *,
+    stride: int = 1,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """Returns a bias-free convolution padded by half its kernel on both sides, as PyTorch pads."""
+    return nnx.Conv(
+        features_in,
+        features_out,
+        kernel_size=kernel,
+        strides=(stride, stride),
+        padding=[(k // 2, k // 2) for k in kernel],
+        use_bias=False,
+        dtype=dtype,
+        precision=lax.Precision.HIGHEST if dtype == jnp.float32 else None,
+        kernel_init=conv_init,
+        rngs=rngs,
+    )
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+
+    Empty slots are left out of the statistics. Under a sharded `jax.jit` the statistics are those of the
+    global batch. Unlike `nnx.BatchNorm`, the running variance is the unbiased one, as in PyTorch.
+    """
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs):
+        self.scale = nnx.Param(batch_norm_scale_init(rngs.params(), (features,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
+
+    def __call__(
+        self, x: Float[Array, "n ..."], *, train: bool, mask: Bool[Array, " n"] | None = None
+    ) -> Float[Array, "n ..."]:
+        """Normalises x.
+
+        Args:
+            x: [n, ..., features].
+            train: whether to use, and record, the statistics of this batch.
+            mask: [n], False where x is empty; None if nothing is.
+
+        Returns:
+            An array of the shape and type of x.
+        """
+        if train:
+            wide = x.astype(self.mean[...].dtype)
+            mean, var = self._record_statistics(wide, mask)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        factor = self.scale[...] * lax.rsqrt(var + BATCH_NORM_EPSILON)
+        return ((x - mean) * factor + self.bias[...]).astype(x.dtype)
+
+    def _record_statistics(
+        self, x: Float[Array, "n ..."], mask: Bool[Array, " n"] | None
+    ) -> tuple[Float[Array, " f"], Float[Array, " f"]]:
+        axes = tuple(range(x.ndim - 1))
+        if mask is None:
+            mask = jnp.ones(x.shape[0], bool)
+        weight = mask.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        per_item = x.size // (x.shape[0] * x.shape[-1])
+        count = jnp.maximum(mask.sum() * per_item, 1).astype(x.dtype)
+        mean = (x * weight).sum(axes) / count
+        # Two passes: the one-pass formula E[x²] − E[x]² cancels catastrophically.
+        var = (jnp.square(x - mean) * weight).sum(axes) / count
+        unbiased = var * count / jnp.maximum(count - 1, 1)
+        self.mean[...] += BATCH_NORM_MOMENTUM * (lax.stop_gradient(mean) - self.mean[...])
+        self.var[...] += BATCH_NORM_MOMENTUM * (lax.stop_gradient(unbiased) - self.var[...])
+        return mean, var
+
+
+class ConvBN(nnx.Module):
+    """A convolution and the batch normalisation of its output."""
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        stride: int = 1,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = conv2d(features_in, features_out, kernel, stride=stride, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(features_out, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"]
+    ) -> Float[Array, "n h2 w2 c2"]:
+        """Returns BN(conv(x)); mask [n] is False at empty slots."""
+        return self.norm(self.conv(x), train=train, mask=mask)
+
+
+class BasicBlock(nnx.Module):
+    """The residual block of two 3×3 convolutions (He et al. 2016, arXiv:1512.03385)."""
+
+    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv1 = ConvBN(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
+        self.conv2 = ConvBN(features_out, features_out, dtype=dtype, rngs=rngs)
+        self.shortcut = shortcut(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
+    ) -> Float[Array, "f h2 w2 c2"]:
+        """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
+        flat = mask.reshape(-1)
+        residual = jax.nn.relu(self.conv1(x, train=train, mask=flat))
+        residual = self.conv2(residual, train=train, mask=flat)
+        identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
+        return jax.nn.relu(residual + identity)
+
+
+def shortcut(
+    features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> ConvBN | None:
+    """Returns the 1×1 projection of a residual block, or None where the block keeps its input's shape."""
+    if stride == 1 and features_in == features_out:
+        return None
+    return ConvBN(features_in, features_out, (1, 1), stride=stride, dtype=dtype, rngs=rngs)
+
+
+def segments_present(segment_ids: Int[Array, "r s"], num_segments: int) -> Bool[Array, " r*k"]:
+    """Returns which of the `num_segments` sequences of each row have at least one frame, row by row."""
+    return (segment_ids[:, :, None] == jnp.arange(num_segments)).any(axis=1).reshape(-1)
+
+
+def temporal_max(
+    features: Float[Array, "n ..."], segment_ids: Int[Array, "r s"], num_segments: int
+) -> Float[Array, "m ..."]:
+    """Takes the maximum over the frames of each sequence.
+
+    Where frames tie, the gradient is split evenly between them (PyTorch gives it to one of them).
+
+    Args:
+        features: [rows·slots, ...].
+        segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
+        num_segments: how many sequences a row holds at most.
+
+    Returns:
+        [rows·num_segments, ...], zeros for absent sequences.
+    """
+    rows, slots = segment_ids.shape
+    # Empty slots go to one more bucket, which is dropped.
+    buckets = jnp.where(segment_ids < 0, num_segments, segment_ids)
+
+    def pool_row(row: Float[Array, "s ..."], ids: Int[Array, " s"]) -> Float[Array, "k ..."]:
+        return jax.ops.segment_max(row, ids, num_segments=num_segments + 1)[:num_segments]
+
+    pooled = jax.vmap(pool_row)(features.reshape(rows, slots, *features.shape[1:]), buckets)
+    pooled = pooled.reshape(rows * num_segments, *features.shape[1:])
+    present = segments_present(segment_ids, num_segments)
+    return jnp.where(present.reshape(-1, *(1,) * (pooled.ndim - 1)), pooled, 0)
+
+
+def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> Float[Array, "n p c"]:
+    """Cuts the height into strips and adds mean and maximum of each (Fu et al. 2019, arXiv:1804.05275).
+
+    Args:
+        x: [n, h, w, c].
+        bins: numbers of strips; each divides h.
+
+    Returns:
+        [n, sum(bins), c].
+    """
+    n, _, _, channels = x.shape
+    pooled = []
+    for b in bins:
+        strips = x.reshape(n, b, -1, channels)
+        pooled.append(strips.mean(axis=2) + strips.max(axis=2))
+    return jnp.concatenate(pooled, axis=1)
+
+
+class SeparateFCs(nnx.Module):
+    """One linear map per part, without bias."""
+
+    def __init__(self, parts: int, features_in: int, features_out: int, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(
+            part_matrix_init(rngs.params(), (parts, features_in, features_out), jnp.float32)
+        )
+
+    def __call__(self, x: Float[Array, "n p c"]) -> Float[Array, "n p d"]:
+        """Maps [n, parts, features_in] to [n, parts, features_out]."""
+        return jnp.einsum("npc,pcd->npd", x, self.kernel[...], precision=lax.Precision.HIGHEST)
+
+
+class BNNecks(nnx.Module):
+    """Batch norm, L2 normalisation, and cosine logits per part (Luo et al. 2019, arXiv:1903.07071)."""
+
+    def __init__(self, parts: int, features: int, num_classes: int, *, rngs: nnx.Rngs):
+        self.norm = BatchNorm(features * parts, rngs=rngs)
+        self.kernel = nnx.Param(part_matrix_init(rngs.params(), (parts, features, num_classes), jnp.float32))
+
+    def __call__(
+        self, x: Float[Array, "n p c"], *, train: bool, mask: Bool[Array, " n"]
+    ) -> tuple[Float[Array, "n p c"], Float[Array, "n p k"]]:
+        """Returns the unit-length features [n, p, c] and the cosine to every class [n, p, classes]."""
+        n, parts, features = x.shape
+        # The reference flattens channels first, and its checkpoints store the statistics in that order.
+        flat = x.swapaxes(1, 2).reshape(n, features * parts)
+        flat = self.norm(flat, train=train, mask=mask)
+        normed = _l2_normalize(flat.reshape(n, features, parts).swapaxes(1, 2), axis=-1)
+        kernel = _l2_normalize(self.kernel[...], axis=1)
+        return normed, jnp.einsum("npc,pck->npk", normed, kernel, precision=lax.Precision.HIGHEST)
+
+
+class PartHead(nnx.Module):
+    """From frame features to the output of a model with a classifier: pool over time, cut into parts, map.
+
+    The embedding is the output of the separate FCs or, with `use_emb2`, the unit-length BNNeck feature.
+    """
+
+    def __init__(
+        self,
+        parts: int,
+        features_in: int,
+        embed_dim: int,
+        num_classes: int,
+        *,
+        use_emb2: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.parts = parts
+        self.use_emb2 = use_emb2
+        self.fcs = SeparateFCs(parts, features_in, embed_dim, rngs=rngs)
+        self.necks = BNNecks(parts, embed_dim, num_classes, rngs=rngs)
+
+    def __call__(
+        self,
+        features: Float[Array, "f h w c"],
+        segment_ids: Int[Array, "r s"],
+        *,
+        num_segments: int,
+        train: bool,
+    ) -> GaitOutput:
+        """Maps features [rows·slots, h, w, c] to the output for rows · num_segments sequences."""
+        pooled = temporal_max(features, segment_ids, num_segments)
+        present = segments_present(segment_ids, num_segments)
+        pooled = pooled.astype(self.fcs.kernel[...].dtype)
+        embeddings = self.fcs(horizontal_pyramid_pool(pooled, (self.parts,)))
+        normed, logits = self.necks(embeddings, train=train, mask=present)
+        return GaitOutput(normed if self.use_emb2 else embeddings, logits, present)
+
+
+def _l2_normalize(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    # Clamped before the root, so that the gradient at the zero vector is finite.
+    squared = jnp.square(x).sum(axis=axis, keepdims=True)
+    return x * lax.rsqrt(jnp.maximum(squared, L2_EPSILON**2))

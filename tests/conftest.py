@@ -1,0 +1,35 @@
+"""What every test shares: CPU devices, checked signatures, and where the optional truth lies."""
+
+import os
+from pathlib import Path
+
+# Set before jax is imported anywhere: four devices, so that sharding is tested on any machine.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+
+import jaxtyping
+
+jaxtyping.install_import_hook(["mcl_jax.losses", "mcl_jax.models"], "beartype.beartype")
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs the optional folder ../shared/{name}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_parity() -> Path:
+    """Figures that the reference printed, where they are at hand."""
+    return _shared("parity")
+
+
+@pytest.fixture(scope="session")
+def real_silhouettes() -> Path:
+    """Eight real sequences, where they are at hand."""
+    return _shared("real_silhouettes")
