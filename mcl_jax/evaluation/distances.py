@@ -1,0 +1,99 @@
+"""Distances between sequences, computed on the device one tile at a time.
+
+A tile compares `TILE` sequences with `TILE` others, part after part, so the device holds a few tiles of
+embeddings and a few [TILE, TILE] matrices whatever the sizes of probe and gallery; only the result, [n, m],
+is whole, on the host. Tiles at the edges are padded to a power of two, so any mix of sizes compiles a handful
+of programs.
+"""
+
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from mcl_jax.errors import ConfigError, DataError
+
+Metric = Literal["euc", "cos"]
+TILE = 1024
+SMALLEST_TILE = 64
+NORM_EPS = 1e-12
+
+
+def pairwise_distances(
+    x: Float32[np.ndarray, "n p c"], y: Float32[np.ndarray, "m p c"], *, metric: str = "euc", tile: int = TILE
+) -> Float32[np.ndarray, "n m"]:
+    """Distance of every sequence of x to every sequence of y.
+
+    Args:
+        x: embeddings [n, parts, channels].
+        y: embeddings [m, parts, channels].
+        metric: "euc", the mean over parts of the Euclidean distance; or "cos", 1 − the mean cosine.
+        tile: the most sequences of either side that are on the device at once; changes no result.
+
+    Raises:
+        ConfigError: on another metric or a tile below 1.
+        DataError: if a distance is too large for float32.
+    """
+    if metric not in get_args(Metric):
+        raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
+    if tile < 1:
+        raise ConfigError(f"tile: {tile} sequences cannot be compared: give 1 or more")
+    result = np.empty((len(x), len(y)), np.float32)
+    pending: tuple[slice, slice, Array] | None = None
+    for i in range(0, len(x), tile):
+        rows = slice(i, min(i + tile, len(x)))
+        x_tile = jax.device_put(_padded(x[rows], tile))
+        for j in range(0, len(y), tile):
+            columns = slice(j, min(j + tile, len(y)))
+            distances = _tile_distances(x_tile, _padded(y[columns], tile), metric=metric)
+            # One tile behind: the host copies the last result while the device works on the next.
+            _store(result, pending)
+            pending = rows, columns, distances
+    _store(result, pending)
+    if not np.isfinite(result).all():
+        raise DataError("embeddings: a distance overflows float32: scale the embeddings down or retrain")
+    return result
+
+
+@partial(jax.jit, static_argnames="metric")
+def _tile_distances(
+    x: Float[Array, "n p c"], y: Float[Array, "m p c"], *, metric: str
+) -> Float[Array, "n m"]:
+    if metric == "cos":
+        x, y = _normalised(x), _normalised(y)
+
+    def add_part(total: Array, xy: tuple[Array, Array]) -> tuple[Array, None]:
+        x_part, y_part = xy
+        # HIGHEST, because GPUs and TPUs would otherwise round the factors to 10 or 8 bits.
+        inner = jnp.matmul(x_part, y_part.T, precision=jax.lax.Precision.HIGHEST)
+        if metric == "cos":
+            return total + inner, None
+        squared = jnp.sum(x_part**2, 1)[:, None] + jnp.sum(y_part**2, 1)[None, :] - 2 * inner
+        # relu, because rounding can leave the difference of two equal embeddings below zero.
+        return total + jnp.sqrt(jax.nn.relu(squared)), None
+
+    parts = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, 1, 0)
+    # A scan, because all parts at once would be an n × m × p array.
+    total, _ = jax.lax.scan(add_part, jnp.zeros((len(x), len(y)), jnp.float32), parts)
+    mean = total / x.shape[1]
+    return 1 - mean if metric == "cos" else mean
+
+
+def _normalised(x: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), NORM_EPS)
+
+
+def _padded(x: np.ndarray, tile: int) -> np.ndarray:
+    """Adds zero sequences up to a power of two within [SMALLEST_TILE, tile]: few shapes are ever compiled."""
+    size = min(tile, max(SMALLEST_TILE, 1 << (len(x) - 1).bit_length()))
+    return np.pad(x, ((0, size - len(x)), (0, 0), (0, 0)))
+
+
+def _store(result: np.ndarray, tile: tuple[slice, slice, Array] | None) -> None:
+    if tile is not None:
+        rows, columns, distances = tile
+        block = result[rows, columns]
+        block[:] = np.asarray(distances)[: block.shape[0], : block.shape[1]]

@@ -1,0 +1,141 @@
+"""The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcl_jax.errors import DataError
+
+LABELS = ("subjects", "conditions", "views")
+KEYS = ("embeddings", *LABELS)
+
+
+@dataclass(frozen=True)
+class EmbeddingSet:
+    """Embeddings of n sequences and where each sequence comes from.
+
+    Attributes:
+        embeddings: float32 [n, parts, channels], all finite.
+        subjects: str [n], the identity, for example "075".
+        conditions: str [n], for example "nm-01".
+        views: str [n], for example "090". (subject, condition, view) names one sequence only.
+
+    Raises:
+        DataError: on other shapes or types, values that are not finite, or a sequence that comes twice.
+    """
+
+    embeddings: np.ndarray
+    subjects: np.ndarray
+    conditions: np.ndarray
+    views: np.ndarray
+
+    def __post_init__(self) -> None:
+        x = self.embeddings
+        if x.ndim != 3 or 0 in x.shape or x.dtype != np.float32:
+            raise DataError(
+                f"embeddings: expected float32 [n, parts, channels], none of them 0, "
+                f"found {x.dtype} {list(x.shape)}: write one such block per sequence"
+            )
+        for name in LABELS:
+            labels = getattr(self, name)
+            if labels.shape != x.shape[:1] or labels.dtype.kind != "U":
+                raise DataError(
+                    f"{name}: expected one string for each of the {len(x)} embeddings, "
+                    f"found {labels.dtype} {list(labels.shape)}: write a string array of that length"
+                )
+        self._check_finite()
+        self._check_unique()
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def key(self, i: int) -> str:
+        """`subject-condition-view` of sequence i, the form in which partition files name sequences."""
+        return f"{self.subjects[i]}-{self.conditions[i]}-{self.views[i]}"
+
+    def keys(self) -> list[str]:
+        """`subject-condition-view` of every sequence."""
+        return [self.key(i) for i in range(len(self))]
+
+    def save(self, path: str | Path) -> None:
+        """Writes an .npz file, whole or not at all."""
+        buffer = BytesIO()
+        np.savez(buffer, allow_pickle=False, **{key: getattr(self, key) for key in KEYS})
+        write_atomically(path, buffer.getbuffer())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "EmbeddingSet":
+        """Reads what `save` wrote; executes nothing from the file.
+
+        Raises:
+            DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.
+        """
+        arrays = _read_npz(Path(path))
+        missing = [key for key in KEYS if key not in arrays]
+        if missing:
+            raise DataError(
+                f"{path}: no {', '.join(missing)} (found {', '.join(sorted(arrays)) or 'nothing'}): "
+                f"write the file with EmbeddingSet.save"
+            )
+        try:
+            return cls(**{key: arrays[key] for key in KEYS})
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def _check_finite(self) -> None:
+        bad = np.flatnonzero(~np.isfinite(self.embeddings).all(axis=(1, 2)))
+        if bad.size:
+            raise DataError(
+                f"embeddings: NaN or infinite values in {bad.size} of {len(self)} sequences, the first is "
+                f"{self.key(int(bad[0]))}: check its silhouettes and that training did not diverge"
+            )
+
+    def _check_unique(self) -> None:
+        seen: set[str] = set()
+        for key in self.keys():
+            if key in seen:
+                raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
+            seen.add(key)
+
+
+def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never a part; makes its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays among `KEYS` of an .npz file, and the names of the others with empty arrays."""
+    remedy = "write it with EmbeddingSet.save"
+    arrays: dict[str, Any]
+    try:
+        # zipfile first: np.load would answer for a lone .npy or a pickle with other types and errors.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] if name in KEYS else np.empty(0) for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file: {remedy} or give another path") from None
+    except ValueError as error:
+        if "pickle" not in str(error).lower():
+            raise DataError(f"{path}: damaged ({error}): {remedy} again") from None
+        raise DataError(f"{path}: holds pickled objects, which are never loaded: {remedy}") from None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable .npz file ({error}): {remedy}") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # np.load hands out entries of other formats as bytes
+            raise DataError(f"{path}: {name} is not an array: {remedy}")
+    return arrays

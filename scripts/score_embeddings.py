@@ -1,0 +1,63 @@
+"""Scores saved embeddings by a protocol: prints the table, writes numbers and pictures.
+
+python scripts/score_embeddings.py --embeddings E.npz --protocol casiab --out report
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from absl import logging
+
+from mcl_jax.data.records import read_partition
+from mcl_jax.errors import UserError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.protocols import PROTOCOLS
+from mcl_jax.evaluation.report import write_report
+from mcl_jax.evaluation.rerank import Rerank
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--embeddings", required=True, help=".npz with embeddings, subjects, conditions, views"
+    )
+    parser.add_argument("--protocol", required=True, choices=PROTOCOLS)
+    parser.add_argument("--metric", default="euc", choices=["euc", "cos"], help="default: euc")
+    parser.add_argument("--partition", help="partition JSON with PROBE_SET; gait3d needs it")
+    parser.add_argument(
+        "--rerank",
+        nargs="?",
+        const="20,6,0.3",
+        metavar="K1,K2,LAMBDA",
+        help="re-rank by k-reciprocal neighbours; without values: %(const)s",
+    )
+    parser.add_argument("--out", required=True, help="folder for metrics.json, table.txt and pictures")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 1 for a mistake that the user can mend, told in one line."""
+    args = parse_args(argv)
+    logging.set_verbosity(logging.INFO)
+    try:
+        report = write_report(
+            EmbeddingSet.load(args.embeddings),
+            args.protocol,
+            args.out,
+            metric=args.metric,
+            partition=read_partition(Path(args.partition)).probe_set if args.partition else None,
+            rerank=Rerank.parse(args.rerank) if args.rerank else None,
+        )
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report["table"], end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

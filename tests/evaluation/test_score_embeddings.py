@@ -1,0 +1,61 @@
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "score_embeddings.py"
+
+
+@pytest.fixture(scope="module")
+def main():
+    return runpy.run_path(str(SCRIPT))["main"]
+
+
+@pytest.fixture
+def embeddings(tmp_path) -> Path:
+    labels = [(f"{s:04d}", f"camid{i}_videoid0", "seq0") for s in range(4) for i in range(3)]
+    x = np.random.default_rng(0).standard_normal((len(labels), 2, 3), np.float32)
+    records = EmbeddingSet(x, *(np.array(column) for column in zip(*labels, strict=True)))
+    records.save(tmp_path / "e.npz")
+    (tmp_path / "partition.json").write_text(
+        json.dumps({"TRAIN_SET": [], "TEST_SET": [], "PROBE_SET": records.keys()[::3]})
+    )
+    return tmp_path / "e.npz"
+
+
+def test_prints_the_table_and_writes_the_report(main, embeddings, tmp_path, capsys):
+    arguments = ["--embeddings", str(embeddings), "--protocol", "gait3d", "--out", str(tmp_path / "out")]
+    arguments += ["--partition", str(tmp_path / "partition.json"), "--metric", "cos"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == (tmp_path / "out" / "table.txt").read_text()
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (report["metric"], report["rerank"]) == ("cos", None)
+    assert main([*arguments, "--rerank"]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["rerank"]["k1"] == 20
+    assert main([*arguments, "--rerank", "3,2,0.5"]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["rerank"] == {
+        "k1": 3,
+        "k2": 2,
+        "lam": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--protocol", "gait3d"], "probe set is missing"),
+        (["--protocol", "casiab"], "found conditions camid0_videoid0"),
+        (["--protocol", "casiab", "--rerank", "3"], "is not k1,k2,lambda"),
+        (["--protocol", "casiab", "--embeddings", "none.npz"], "none.npz: no such file"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_1(main, embeddings, tmp_path, capsys, extra, message):
+    assert main(["--embeddings", str(embeddings), "--out", str(tmp_path / "out"), *extra]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+    assert told.count("\n") == 1
