@@ -63,7 +63,7 @@ def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
     top_left, top_right, bottom_left, bottom_right = corners
     source = [(top_left, 0), (top_right, 0), (bottom_right, height), (bottom_left, height)]
     target = [(0, 0), (width, 0), (width, height), (0, height)]
-    matrix = cv2.getPerspectiveTransform(np.float32(source), np.float32(target))
+    matrix = cv2.getPerspectiveTransform(np.array(source, np.float32), np.array(target, np.float32))
     return _warp(clip, lambda frames: cv2.warpPerspective(frames, matrix, (width, height)))
 
 

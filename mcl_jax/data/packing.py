@@ -33,7 +33,7 @@ class TrainBatch(TypedDict):
     labels: np.ndarray
 
 
-class TestBatch(TypedDict):
+class SequenceBatch(TypedDict):
     """A batch of whole sequences.
 
     Keys:
@@ -41,8 +41,6 @@ class TestBatch(TypedDict):
         segment_ids: int32 [rows, slots], the sequence within its row, −1 at empty slots.
         positions: int [rows, segments], place of each sequence among all that are tested, −1 where none.
     """
-
-    __test__ = False  # pytest: not a test
 
     frames: np.ndarray
     segment_ids: np.ndarray
@@ -105,14 +103,12 @@ def place(lengths: np.ndarray, shape: RowShape) -> Placement | None:
     return Placement(row, segment, start)
 
 
-class TestPacker:
+class SequencePacker:
     """Packs whole sequences into batches of few static shapes.
 
     A sequence goes into the first row with room for it. One that is longer than a row gets a row of its own,
     of twice, four times, … the slots, in batches of half, a quarter, … the rows.
     """
-
-    __test__ = False  # pytest: not a test
 
     def __init__(self, rows: int, slots: int, row_multiple: int = 1):
         """Takes the shape of ordinary batches; numbers of rows are rounded up to a multiple."""
@@ -125,7 +121,7 @@ class TestPacker:
         segments = 1 if doublings else max(1, self._slots // _TEST_SLOTS_PER_SEQUENCE)
         return RowShape(rows, self._slots << doublings, segments)
 
-    def pack(self, sequences: Iterable[np.ndarray]) -> Iterator[TestBatch]:
+    def pack(self, sequences: Iterable[np.ndarray]) -> Iterator[SequenceBatch]:
         """Yields batches that together hold every sequence [s, h, w] exactly once."""
         open_batches: dict[RowShape, _OpenBatch] = {}
         for position, frames in enumerate(sequences):
@@ -144,7 +140,7 @@ class _OpenBatch:
     """A test batch being filled."""
 
     def __init__(self, shape: RowShape, frame_shape: Sequence[int]):
-        self._batch: TestBatch = {
+        self._batch: SequenceBatch = {
             "frames": np.zeros((shape.rows, shape.slots, *frame_shape), np.uint8),
             "segment_ids": np.full((shape.rows, shape.slots), EMPTY, np.int32),
             "positions": np.full((shape.rows, shape.segments), EMPTY, np.int64),
@@ -168,6 +164,6 @@ class _OpenBatch:
         self._free_segment[row] += 1
         return True
 
-    def close(self) -> TestBatch:
+    def close(self) -> SequenceBatch:
         """Returns the batch."""
         return self._batch

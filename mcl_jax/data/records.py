@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,23 +66,45 @@ def scan_tree(root: Path) -> list[Record]:
     Raises:
         DataError: if there is no such tree, or a sequence folder without a pkl file.
     """
+    return walk_tree(root)[0]
+
+
+def walk_tree(root: Path) -> tuple[list[Record], list[str]]:
+    """Does what `scan_tree` does, and returns every folder below the root that was looked into, too.
+
+    Raises:
+        DataError: as `scan_tree`.
+    """
     if not root.is_dir():
         raise DataError(f"data.root: no folder {str(root)!r}; set it to the pkl tree of the dataset")
-    records = []
-    for subject in _subfolders(root):
-        for condition in _subfolders(subject):
-            for view in _subfolders(condition):
-                files = sorted(f for f in view.iterdir() if f.suffix == ".pkl")
-                if not files:
-                    raise DataError(f"{view}: no .pkl file; remove the folder or prepare the sequence again")
-                records.append(Record(subject.name, condition.name, view.name, str(files[0])))
+    records, folders = [], []
+    for subject in subfolders(root):
+        folders.append(subject.path)
+        for condition in subfolders(subject.path):
+            folders.append(condition.path)
+            for view in subfolders(condition.path):
+                folders.append(view.path)
+                file = _first_pkl(view.path)
+                if file is None:
+                    raise DataError(
+                        f"{view.path}: no .pkl file; remove the folder or prepare the sequence again"
+                    )
+                records.append(Record(subject.name, condition.name, view.name, file))
     if not records:
         raise DataError(f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl")
-    return sorted(records)
+    return sorted(records), folders
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Returns the folders in a folder, by name, without hidden ones."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _first_pkl(folder: str) -> str | None:
+    with os.scandir(folder) as entries:
+        return min((e.path for e in entries if e.name.endswith(".pkl") and e.name != ".pkl"), default=None)
 
 
 def read_partition(path: Path) -> Partition:

@@ -1,7 +1,8 @@
 """Where a record's pixels come from."""
 
+import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,12 @@ from mcl_jax.errors import DataError
 
 HEIGHT = 64
 WIDTHS = (64, 44)
+
+RECORDS_MANIFEST = "records.json"
+"""Written last into a folder of records: what it holds, and that it is complete."""
+
+RECORDS_FORMAT = 1
+RECORDS_SPLIT = "sequences"
 
 
 class Source(Protocol):
@@ -42,6 +49,91 @@ class PklSource:
         except _NotAnArrayError as error:
             raise DataError(f"{record.location}: {error}") from None
         return check_frames(array, record.location)
+
+
+class RecordsSource:
+    """The ArrayRecord files of a folder of records, opened by each process when first read."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._sequences: Sequence[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_root": self._root, "_sequences": None}
+
+    def read(self, record: Record) -> np.ndarray:
+        """Returns the silhouettes of a sequence, uint8 [s, 64, 64 or 44].
+
+        Raises:
+            DataError: if it is missing or damaged.
+        """
+        name = f"{self._root}: record {record.location} ({record.key})"
+        try:
+            if self._sequences is None:
+                self._sequences = _open_sequences(self._root)
+            array = self._sequences[int(record.location)]["silhouettes"]
+        except Exception as error:  # a damaged file raises nearly anything
+            raise DataError(
+                f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
+            ) from None
+        return check_frames(array, name)
+
+
+def _open_sequences(root: Path) -> Sequence[Any]:
+    import tensorflow_datasets as tfds  # takes a while, and a pkl tree needs none of it
+
+    return tfds.builder_from_directory(str(root)).as_data_source(RECORDS_SPLIT)
+
+
+def open_records(root: Path) -> tuple[list[Record], RecordsSource]:
+    """Lists the sequences of a folder of records, sorted, and returns the source that reads them.
+
+    Raises:
+        DataError: if the folder is missing, of another version, or was cut off.
+    """
+    sequences = read_records_manifest(root)["sequences"]
+    records = [
+        Record(subject, condition, view, str(index))
+        for index, (subject, condition, view, _) in enumerate(sequences)
+    ]
+    return records, RecordsSource(root)
+
+
+def read_records_manifest(root: Path) -> dict[str, Any]:
+    """Returns the manifest of a folder of records once its files are found to be whole.
+
+    Keys: format, dataset, source (a stamp of what it was made from), skipped_sequences, skipped_frames,
+    files (name → bytes), sequences (subject, condition, view, frames; in the order of the records).
+
+    Raises:
+        DataError: if the folder is missing, of another version, or was cut off.
+    """
+    remedy = "run scripts/prepare_data.py with --format records again"
+    if not root.is_dir():
+        raise DataError(f"data.root: no folder {str(root)!r}; set it to a folder of records, or {remedy}")
+    path = root / RECORDS_MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(
+            f"{root}: no {RECORDS_MANIFEST}, so no complete folder of records; {remedy}, "
+            'or set data.format to "tree"'
+        ) from None
+    except (OSError, ValueError):
+        raise DataError(f"{path}: damaged; delete the folder and {remedy}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != RECORDS_FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise DataError(
+            f"{path}: records of format {found}, this version reads {RECORDS_FORMAT}; "
+            f"delete the folder and {remedy}"
+        )
+    for name, size in manifest["files"].items():
+        file = root / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            state = "missing" if found is None else f"cut off or changed ({found} of {size} bytes)"
+            raise DataError(f"{file}: {state}; {remedy}")
+    return manifest
 
 
 def check_frames(array: np.ndarray, name: str) -> np.ndarray:

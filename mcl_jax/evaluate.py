@@ -1,0 +1,167 @@
+"""Testing: embeddings of whole sequences, then the dataset's protocol, then the report."""
+
+import functools
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from mcl_jax.data.datasets import DATASETS, OpenDataset
+from mcl_jax.data.packing import SequenceBatch, SequencePacker
+from mcl_jax.data.pipeline import SequenceLoader, prefetched
+from mcl_jax.data.records import Record, Split
+from mcl_jax.data.sources import Source
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.report import write_report
+from mcl_jax.evaluation.rerank import Rerank
+from mcl_jax.runtime import compiler_options
+from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
+from mcl_jax.train_state import Model, Tree
+
+_BATCHES_IN_FLIGHT = 2
+
+
+class Embedder:
+    """Embeds whole sequences with a model, packed into rows, on all devices of this host.
+
+    Hosts share the sequences and need no communication until the embeddings are gathered.
+    """
+
+    def __init__(self, model: Model, *, rows: int, slots: int):
+        """Takes the shape of a test batch, whose rows are rounded up to a multiple of the devices."""
+        self.model = model
+        # Each host on its own: their numbers of batches differ.
+        self._mesh = data_mesh(jax.local_devices())
+        self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size)
+
+        whole, split = replicated(self._mesh), split_rows(self._mesh)
+
+        @functools.partial(
+            jax.jit,
+            static_argnames="num_segments",
+            in_shardings=(whole, whole, split, split),
+            out_shardings=split,
+            compiler_options=compiler_options(),
+        )
+        def embed(
+            params: Tree, batch_stats: Tree, frames: jax.Array, segment_ids: jax.Array, num_segments: int
+        ) -> jax.Array:
+            module = model.merge(params, batch_stats)
+            output = module(frames, segment_ids, num_segments=num_segments, train=False)
+            return output.embeddings.astype(jnp.float32)
+
+        self._embed = embed
+
+    def __call__(
+        self, params: Tree, batch_stats: Tree, records: Sequence[Record], source: Source, *, workers: int
+    ) -> np.ndarray:
+        """Returns the embeddings [n, p, c] float32 of the records, in their order.
+
+        Raises:
+            DataError: if a sequence cannot be read.
+        """
+        host, hosts = jax.process_index(), jax.process_count()
+        mine = range(host, len(records), hosts)
+        params, batch_stats = jax.device_put(jax.device_get((params, batch_stats)), replicated(self._mesh))
+        with prefetched(SequenceLoader(records, source), mine, workers) as sequences:
+            embedded = self._embed_all(params, batch_stats, _with_bar(sequences, len(mine)))
+        return _gather(embedded, len(records), hosts)
+
+    def _embed_all(
+        self, params: Tree, batch_stats: Tree, sequences: Iterator[np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        embedded: dict[int, np.ndarray] = {}
+        in_flight: deque[tuple[SequenceBatch, jax.Array]] = deque()
+
+        def collect() -> None:
+            batch, output = in_flight.popleft()
+            positions = batch["positions"].reshape(-1)
+            embeddings = np.asarray(output)
+            embedded.update({int(p): embeddings[i] for i, p in enumerate(positions) if p >= 0})
+
+        for batch in self._packer.pack(sequences):
+            on_device = put_rows({k: batch[k] for k in ("frames", "segment_ids")}, self._mesh)
+            num_segments = batch["positions"].shape[1]
+            output = self._embed(
+                params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments=num_segments
+            )
+            in_flight.append((batch, output))
+            if len(in_flight) > _BATCHES_IN_FLIGHT:
+                collect()
+        while in_flight:
+            collect()
+        return embedded
+
+
+def _with_bar(sequences: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    shown = jax.process_index() == 0 and sys.stderr.isatty()
+    yield from tqdm(sequences, total=count, unit="seq", desc="embed", dynamic_ncols=True, disable=not shown)
+
+
+def _gather(embedded: Mapping[int, np.ndarray], count: int, hosts: int) -> np.ndarray:
+    """Returns all hosts' embeddings in record order; host h has embedded records h, h + hosts, …"""
+    mine = np.stack([embedded[i] for i in range(len(embedded))])
+    if hosts == 1:
+        return mine
+    padded = np.zeros((-(-count // hosts), *mine.shape[1:]), mine.dtype)
+    padded[: len(mine)] = mine
+    everyones = multihost_utils.process_allgather(padded)  # [hosts, ⌈count / hosts⌉, p, c]
+    return np.swapaxes(everyones, 0, 1).reshape(-1, *mine.shape[1:])[:count]
+
+
+def embedding_set(embeddings: np.ndarray, split: Split) -> EmbeddingSet:
+    """Puts the names of the records beside their embeddings [n, p, c]."""
+    return EmbeddingSet(
+        embeddings=embeddings,
+        subjects=np.array([r.subject for r in split.records]),
+        conditions=np.array([r.condition for r in split.records]),
+        views=np.array([r.view for r in split.records]),
+    )
+
+
+def evaluate(
+    config: ConfigDict,
+    folder: Path,
+    dataset: OpenDataset,
+    embedder: Embedder,
+    params: Tree,
+    batch_stats: Tree,
+) -> dict[str, Any]:
+    """Tests a model and writes embeddings.npz, metrics.json, table.txt and pictures into a folder.
+
+    Returns:
+        The content of metrics.json; empty on hosts other than the first, which do not score.
+
+    Raises:
+        DataError: if a sequence cannot be read, or the protocol finds no probe or no gallery.
+    """
+    split = dataset.test_split()
+    logging.info("testing on %d sequences of %d subjects", len(split.records), len(split.subjects))
+    embeddings = embedder(params, batch_stats, split.records, dataset.source, workers=config.data.workers)
+    if jax.process_index() != 0:
+        return {}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    results = embedding_set(embeddings, split)
+    results.save(folder / "embeddings.npz")
+    metrics = write_report(
+        results,
+        config.eval.protocol or DATASETS[config.data.dataset].protocol,
+        folder,
+        metric=config.eval.metric,
+        partition=dataset.partition.probe_set,
+        rerank=Rerank() if config.eval.rerank else None,
+        silhouettes=SequenceLoader(split.records, dataset.source),
+    )
+    print(metrics["table"])
+    print(f"written to {folder}/")
+    return metrics

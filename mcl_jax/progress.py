@@ -1,0 +1,97 @@
+"""What a run shows: a progress bar, console lines and TensorBoard scalars."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+_SHOWN = ("loss", "metric_loss", "ce_loss", "accuracy", "loss_num", "lr")
+
+
+class Progress:
+    """Reports training: averages of the metrics over the steps since the last line, and the speed."""
+
+    def __init__(self, workdir: Path, *, start: int, steps: int, log_every: int):
+        """Starts the clock. Hosts other than the first show nothing."""
+        self._log_every, self._last_step = log_every, steps
+        self._pending: list[Mapping[str, jax.Array]] = []
+        self._since = time.monotonic()
+        active = jax.process_index() == 0
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start) if active else None
+        self._bar = tqdm(
+            total=steps,
+            initial=start,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not (active and sys.stderr.isatty()),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def update(self, step: int, metrics: Mapping[str, jax.Array], lr: float) -> float | None:
+        """Takes the metrics of an update, still on the devices, and reports every `log_every` steps.
+
+        Args:
+            step: updates done, this one included.
+            metrics: scalars.
+            lr: learning rate of this update.
+
+        Returns:
+            The mean loss since the last report, or None between reports.
+        """
+        self._pending.append(metrics)
+        self._bar.update()
+        if step % self._log_every and step != self._last_step:
+            return None
+        means = self._means()
+        means["lr"] = lr
+        if self._writer is not None:
+            self._report(self._writer, step, means)
+        return means["loss"]
+
+    def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """Takes the scores of a test on the way, and leaves the time it took out of the speed.
+
+        Args:
+            step: updates done.
+            scores: group of probes → figure → percent.
+        """
+        if self._writer is not None:
+            for group, figures in scores.items():
+                for figure, value in figures.items():
+                    self._writer.add_scalar(f"test/{group}/{figure}", value, step)
+        self._since = time.monotonic()
+
+    def _means(self) -> dict[str, Any]:
+        # Waits for the devices; everywhere else the loop runs ahead of them.
+        on_host = jax.device_get(self._pending)
+        now = time.monotonic()
+        means = {key: float(np.mean([m[key] for m in on_host])) for key in on_host[0]}
+        for unit in ("sequences", "frames"):
+            means[f"{unit}_per_second"] = means.pop(unit) * len(on_host) / (now - self._since)
+        self._pending, self._since = [], now
+        return means
+
+    def _report(self, writer: SummaryWriter, step: int, means: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{key} {means[key]:.4g}" for key in _SHOWN if key in means)
+        speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
+        tqdm.write(f"step {step}/{self._last_step}  {shown}  {speed}", file=sys.stdout)
+        sys.stdout.flush()
+        for key, value in means.items():
+            writer.add_scalar(f"train/{key}", value, step)
+        writer.flush()
