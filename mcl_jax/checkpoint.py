@@ -151,7 +151,8 @@ class Checkpoints:
     def _metadata(self, step: int) -> Any:
         try:
             metadata = self._checkpointer.metadata(step)
-            if {"digests", "model"} <= set(metadata.custom_metadata or ()):
+            # Orbax reports some damage as a missing part, not as an error.
+            if metadata.metadata is not None and {"digests", "model"} <= set(metadata.custom_metadata or ()):
                 return metadata
         except Exception as error:  # what damage raises depends on where it is
             logging.warning("checkpoint %d: %s", step, _first_line(error))

@@ -9,6 +9,10 @@ from mcl_jax.data.augment import Augmentation
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.sampling import FrameSampling
 from mcl_jax.errors import ConfigError
+from mcl_jax.evaluation.protocols import PROTOCOLS
+
+NO_PROTOCOL = "none"
+"""Value of `eval.protocol` that writes embeddings and scores nothing."""
 
 PLAIN_AUGMENT = (("cut", 1.0),)
 CASIAB_AUGMENT = (("cut", 1.0), ("rotate", 0.3), ("erase", 0.3))
@@ -66,12 +70,17 @@ def base_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.metric = "euc"  # distance: euc or cos
-    config.eval.protocol = ""  # "" for the dataset's own
+    config.eval.protocol = ""  # "" for the dataset's own, none for embeddings only
     config.eval.precision = "float32"
     config.eval.rows = 4  # a test batch is rows × slots frames
     config.eval.slots = 256
     config.eval.rerank = False  # k-reciprocal re-ranking
     return config.lock()
+
+
+def steps(config: ConfigDict, total: int, *milestones: int) -> None:
+    """Sets how many updates there are, and the first ones at a lower learning rate."""
+    config.train.steps, config.optimizer.milestones = total, milestones
 
 
 def unordered(config: ConfigDict, frames: int) -> None:
@@ -107,11 +116,58 @@ def triplet(config: ConfigDict, *, ce_weight: float = 1.0) -> None:
     config.loss.metric_weight, config.loss.ce_weight = 1.0, ce_weight
 
 
-def outdoor(config: ConfigDict, dataset: str) -> None:
-    """Sets what the GREW and Gait3D runs share."""
-    config.data.dataset = dataset
-    config.data.augment = OUTDOOR_AUGMENT
+def gaitset(config: ConfigDict) -> None:
+    """Sets GaitSet at its usual width with the triplet loss alone, on frames that are only cut."""
+    config.model.name, config.model.channels = "gaitset", (32, 64, 128)
+    config.data.augment = PLAIN_AUGMENT
+    triplet(config, ce_weight=0.0)
+    unordered(config, 30)
+
+
+def deepgaitv2_p3d(config: ConfigDict) -> None:
+    """Sets DeepGaitV2-P3D at its published size with triplet loss and cross-entropy."""
+    config.model.name, config.model.mode = "deepgaitv2", "p3d"
+    config.model.channels, config.model.layers = (64, 128, 256, 512), (1, 4, 4, 1)
+    triplet(config)
+
+
+def adam(config: ConfigDict, *, lr: float, weight_decay: float) -> None:
+    """Sets Adam."""
+    config.optimizer.name, config.optimizer.lr, config.optimizer.weight_decay = "adam", lr, weight_decay
+
+
+def casiab(config: ConfigDict) -> None:
+    """Sets what the GaitBase runs on CASIA-B share."""
+    config.data.dataset, config.data.augment = "casiab", CASIAB_AUGMENT
+    config.train.batch = (8, 16)
+    unordered(config, 30)
+    steps(config, 60_000, 20_000, 40_000, 50_000)
+
+
+def gait3d(config: ConfigDict) -> None:
+    """Sets what the runs on Gait3D share but for the frames of a clip."""
+    config.data.dataset, config.data.augment = "gait3d", OUTDOOR_AUGMENT
     config.train.batch = (32, 4)
+    steps(config, 60_000, 20_000, 40_000, 50_000)
+
+
+def grew(config: ConfigDict) -> None:
+    """Sets what the GaitBase runs on GREW share."""
+    config.data.dataset, config.data.augment = "grew", OUTDOOR_AUGMENT
+    config.train.batch = (32, 4)
+    unfixed_unordered(config, 20, 40)
+    steps(config, 180_000, 80_000, 120_000, 150_000)
+
+
+def walkers(config: ConfigDict) -> None:
+    """Sets a GaitBase and a training small enough for a CPU, on synthetic people."""
+    config.data.dataset, config.data.workers = "walkers", 1
+    config.data.augment = CASIAB_AUGMENT
+    config.model.channels, config.model.embed_dim = (16, 32, 64, 128), 64
+    config.train.batch, config.train.precision = (8, 8), "float32"
+    config.train.log_every, config.train.save_every = 20, 100
+    unordered(config, 8)
+    steps(config, 300, 200, 260)
 
 
 def frame_sampling(config: ConfigDict) -> FrameSampling:
@@ -132,6 +188,7 @@ def validate(config: ConfigDict) -> None:
     _one_of("loss.metric", c.loss.metric, ("mcl", "triplet"))
     _one_of("optimizer.name", c.optimizer.name, ("sgd", "adam"))
     _one_of("eval.metric", c.eval.metric, ("euc", "cos"))
+    _one_of("eval.protocol", c.eval.protocol, ("", NO_PROTOCOL, *PROTOCOLS))
     for key in ("train.precision", "eval.precision"):
         _one_of(key, _lookup(c, key), ("float32", "bfloat16"))
 

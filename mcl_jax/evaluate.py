@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from mcl_jax.config import NO_PROTOCOL
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.packing import SequenceBatch, SequencePacker
 from mcl_jax.data.pipeline import SequenceLoader, prefetched
@@ -47,7 +48,7 @@ class Embedder:
 
         @functools.partial(
             jax.jit,
-            static_argnames="num_segments",
+            static_argnums=4,
             in_shardings=(whole, whole, split, split),
             out_shardings=split,
             compiler_options=compiler_options(),
@@ -91,9 +92,8 @@ class Embedder:
         for batch in self._packer.pack(sequences):
             on_device = put_rows({k: batch[k] for k in ("frames", "segment_ids")}, self._mesh)
             num_segments = batch["positions"].shape[1]
-            output = self._embed(
-                params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments=num_segments
-            )
+            frames, segment_ids = on_device["frames"], on_device["segment_ids"]
+            output = self._embed(params, batch_stats, frames, segment_ids, num_segments)
             in_flight.append((batch, output))
             if len(in_flight) > _BATCHES_IN_FLIGHT:
                 collect()
@@ -139,7 +139,8 @@ def evaluate(
     """Tests a model and writes embeddings.npz, metrics.json, table.txt and pictures into a folder.
 
     Returns:
-        The content of metrics.json; empty on hosts other than the first, which do not score.
+        The content of metrics.json; empty where nothing is scored: with protocol "none", and on hosts other
+        than the first.
 
     Raises:
         DataError: if a sequence cannot be read, or the protocol finds no probe or no gallery.
@@ -153,9 +154,13 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     results = embedding_set(embeddings, split)
     results.save(folder / "embeddings.npz")
+    protocol = config.eval.protocol or DATASETS[config.data.dataset].protocol
+    if protocol == NO_PROTOCOL:
+        print(f"embeddings written to {folder}/")
+        return {}
     metrics = write_report(
         results,
-        config.eval.protocol or DATASETS[config.data.dataset].protocol,
+        protocol,
         folder,
         metric=config.eval.metric,
         partition=dataset.partition.probe_set,

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from mcl_jax.config import validate
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation.embeddings import write_atomically
-from mcl_jax.runtime import enable_compilation_cache
+from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.train import test, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.", lock_config=True)
@@ -33,18 +33,28 @@ def _parse_flags(argv: Sequence[str]) -> ConfigDict:
     Raises:
         ConfigError: naming the flag or key that cannot work.
     """
+    _check_config_file(argv)
+    app.define_help_flags()
     try:
-        app.parse_flags_with_usage(list(argv))
-    except SystemExit as stopped:  # --help, or a flag that does not exist; absl has said so
-        raise SystemExit(1 if stopped.code else 0) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split())) from None
-    except OSError as error:
-        raise ConfigError(f"--config: cannot read {error.filename!r}: {error.strerror}") from None
+        flags.FLAGS(list(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        # A KeyError's text is the repr of its argument.
+        text = error.args[0] if isinstance(error, KeyError) else error
+        raise ConfigError("command line: " + " ".join(str(text).split())) from None
     if _CONFIG.value is None:
         raise ConfigError("--config is missing: --config configs/walkers_mcl.py, for instance")
     validate(_CONFIG.value)
     return _CONFIG.value
+
+
+def _check_config_file(argv: Sequence[str]) -> None:
+    # Found only while parsing, a missing file would be a page of ml_collections' own tracebacks.
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            path = value if equals else following
+            if not Path(path).is_file():
+                raise ConfigError(f"--config: no file {path!r}")
 
 
 def _workdir() -> Path:
@@ -55,8 +65,7 @@ def _workdir() -> Path:
 
 def _run(argv: Sequence[str]) -> None:
     config = _parse_flags(argv)
-    logging.set_verbosity(logging.INFO)
-    logging.use_absl_handler()
+    show_own_log()
     enable_compilation_cache()
     if _COORDINATOR.value:
         if os.environ.get("JAX_PLATFORMS") == "cpu":

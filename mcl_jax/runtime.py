@@ -1,6 +1,7 @@
-"""Settings of JAX itself: the compilation cache, and compiler options for this machine."""
+"""Settings of the process: its log, the compilation cache, and compiler options for this machine."""
 
 import functools
+import logging as std_logging
 import os
 from pathlib import Path
 
@@ -10,6 +11,20 @@ from absl import logging
 
 # XLA's default convolutions on CPU run at half the speed of these.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
+
+def show_own_log() -> None:
+    """Logs to stderr: our own messages, and other libraries' only from warnings on."""
+    package = str(Path(__file__).parent)
+
+    def of_interest(record: std_logging.LogRecord) -> bool:
+        return record.levelno >= std_logging.WARNING or record.pathname.startswith(package)
+
+    logging.set_verbosity(logging.INFO)
+    logging.use_absl_handler()
+    handler = logging.get_absl_handler()
+    handler.addFilter(of_interest)
+    handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
 
 
 def enable_compilation_cache() -> None:

@@ -45,7 +45,9 @@ def load_state_dict(path: str, model: Mapping[str, Any]) -> StateDict:
         state_dict = load_checkpoint(path).state_dict
         logging.info("weights from %s", path)
     else:
-        raise CheckpointError(f"{path}: no such run or checkpoint file")
+        raise CheckpointError(
+            f"{path}: no such run or checkpoint file; train first, or set --config.init_from"
+        )
     # The number of classes may differ: the classifier is then left out, see `fit`.
     expected = {key: value for key, value in model.items() if key != "num_classes"}
     differences = compare_sizes(read_sizes(state_dict), expected)

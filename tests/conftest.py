@@ -3,15 +3,14 @@
 import os
 from pathlib import Path
 
+import jaxtyping
+import pytest
+
 # Set before jax is imported anywhere: four devices, so that sharding is tested on any machine.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
-import jaxtyping
-
 jaxtyping.install_import_hook(["mcl_jax.losses", "mcl_jax.models"], "beartype.beartype")
-
-import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

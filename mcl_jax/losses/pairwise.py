@@ -7,6 +7,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 Metrics = dict[str, Array]
 
+_POSITIVES_AT_ONCE = 8
+_Sums = tuple[Array, Array, Array]
+
 
 def pairwise_distance(embeddings: Float[Array, "n p c"]) -> Float[Array, "p n n"]:
     """Returns the Euclidean distances √relu(|x|² + |y|² − 2x·y) of all pairs, part by part.
@@ -50,8 +53,7 @@ def triplet_hinge(
         valid = jnp.ones(labels.shape, bool)
     pairs = valid[:, None] & valid[None, :]
     same = labels[:, None] == labels[None, :]
-    hinges = jax.checkpoint(_hinges, static_argnums=(3,))
-    total, number, hardest = hinges(distances**exponent, same & pairs, ~same & pairs, margin)
+    total, number, hardest = _sum_hinges(distances**exponent, same & pairs, ~same & pairs, margin)
 
     loss = total / jnp.maximum(number, 1)
     mean_dist = (distances * pairs).sum(axis=(1, 2)) / jnp.maximum(pairs.sum(), 1)
@@ -59,16 +61,37 @@ def triplet_hinge(
     return loss.mean(), jax.tree.map(lax.stop_gradient, metrics)
 
 
-def _hinges(
+def _sum_hinges(
     distances: Float[Array, "p n n"],
     positive: Bool[Array, "n n"],
     negative: Bool[Array, "n n"],
     margin: float,
 ) -> tuple[Float[Array, " p"], Float[Array, " p"], Float[Array, " p"]]:
-    # The [p, n, n, n] terms exist only inside the compiler's loops: they are summed as they are made, and
-    # made again for the gradient, hence the checkpoint around this function.
-    terms = jax.nn.relu(distances[:, :, :, None] - distances[:, :, None, :] + margin)
-    terms = jnp.where(positive[:, :, None] & negative[:, None, :], terms, 0)
-    number = (terms > 0).sum(axis=(1, 2, 3)).astype(distances.dtype)
-    hardest = terms.max(axis=(1, 2, 3))
-    return terms.sum(axis=(1, 2, 3)), number, hardest
+    """Returns sum, number and maximum of the terms of each part, a few positives at a time.
+
+    All terms at once would be [p, n, n, n]: gigabytes for the batches and parts of the published runs. They
+    are made again for the gradient.
+    """
+    parts, n, _ = distances.shape
+    padding = -n % _POSITIVES_AT_ONCE
+    chunked = (parts, n, -1, _POSITIVES_AT_ONCE)
+    to_positive = jnp.pad(distances, ((0, 0), (0, 0), (0, padding))).reshape(chunked)
+    is_positive = jnp.pad(positive, ((0, 0), (0, padding))).reshape(chunked[1:])
+
+    @jax.checkpoint
+    def add(sums: _Sums, chunk: tuple[Float[Array, "p n k"], Bool[Array, "n k"]]) -> tuple[_Sums, None]:
+        total, number, hardest = sums
+        terms = jax.nn.relu(chunk[0][:, :, :, None] - distances[:, :, None, :] + margin)
+        terms = jnp.where(chunk[1][:, :, None] & negative[:, None, :], terms, 0)
+        number += (terms > 0).sum(axis=(1, 2, 3)).astype(number.dtype)
+        return (
+            total + terms.sum(axis=(1, 2, 3)),
+            number,
+            jnp.maximum(hardest, terms.max(axis=(1, 2, 3))),
+        ), None
+
+    zero = jnp.zeros(parts, distances.dtype)
+    sums, _ = lax.scan(
+        add, (zero, zero, zero), (jnp.moveaxis(to_positive, 2, 0), jnp.moveaxis(is_positive, 1, 0))
+    )
+    return sums

@@ -1,4 +1,4 @@
-"""DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet whose blocks see one frame (2d) or several."""
+"""DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet over single frames or several."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.models.initializers import conv_init
@@ -37,7 +38,7 @@ class TemporalConvBN(nnx.Module):
         kernel: tuple[int, int, int],
         *,
         stride: int = 1,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         # A kernel without extent in space is a 2-D convolution over [slots, h·w]: twice as fast on the CPU.
@@ -75,7 +76,7 @@ class TemporalConvBN(nnx.Module):
 class BlockP3D(nnx.Module):
     """The pseudo-3D residual block: 3×3 in space, 3 in time beside an identity, 3×3 in space."""
 
-    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv1 = ConvBN(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
         self.temporal = TemporalConvBN(features_out, features_out, (3, 1, 1), dtype=dtype, rngs=rngs)
         self.conv2 = ConvBN(features_out, features_out, dtype=dtype, rngs=rngs)
@@ -96,7 +97,7 @@ class BlockP3D(nnx.Module):
 class Block3D(nnx.Module):
     """The residual block of two 3×3×3 convolutions; the stride is in space only."""
 
-    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv1 = TemporalConvBN(
             features_in, features_out, (3, 3, 3), stride=stride, dtype=dtype, rngs=rngs
         )
@@ -127,7 +128,7 @@ class DeepGaitV2(nnx.Module):
         channels: Sequence[int] = (64, 128, 256, 512),
         num_classes: int,
         use_emb2: bool = False,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         """Builds the model.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from mcl_jax.models.layers import (
@@ -28,7 +29,7 @@ class GaitBase(nnx.Module):
         channels: Sequence[int] = (64, 128, 256, 512),
         embed_dim: int = 256,
         num_classes: int,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         """Builds the model.

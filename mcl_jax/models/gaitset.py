@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from mcl_jax.models.layers import (
@@ -35,7 +36,7 @@ class ConvPair(nnx.Module):
         *,
         first_kernel: int = 3,
         pool: bool,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.pool = pool
@@ -57,7 +58,7 @@ class GaitSet(nnx.Module):
         *,
         channels: Sequence[int] = (32, 64, 128),
         embed_dim: int = 256,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         """Builds the model.

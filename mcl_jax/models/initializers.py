@@ -3,19 +3,19 @@
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 conv_init = nnx.initializers.xavier_uniform()
 
 
-def batch_norm_scale_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
+def batch_norm_scale_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
     """Draws from the normal distribution N(1, 0.02)."""
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-def part_matrix_init(key: jax.Array, shape: tuple[int, int, int], dtype: jnp.dtype) -> Float[Array, "p i o"]:
+def part_matrix_init(key: jax.Array, shape: tuple[int, int, int], dtype: DTypeLike) -> Float[Array, "p i o"]:
     """Draws a [parts, in, out] matrix uniformly from ±√(6 / ((in + parts) · out)).
 
     That is Xavier's rule as PyTorch applies it to a 3-D tensor, taking the parts for outputs.

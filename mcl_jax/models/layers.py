@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
@@ -36,7 +37,7 @@ class GaitOutput(NamedTuple):
 
 
 def to_unit_range(
-    frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"], dtype: jnp.dtype
+    frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"], dtype: DTypeLike
 ) -> Float[Array, "r*s h w 1"]:
     """Flattens rows of frames to images in [0, 1]; uint8 is divided by 255, floats are taken as they are."""
     rows, slots, height, width = frames.shape
@@ -53,7 +54,7 @@ def conv2d(
     kernel: tuple[int, int] = (3, 3),
     *,
     stride: int = 1,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
     """Returns a bias-free convolution padded by half its kernel on both sides, as PyTorch pads."""
@@ -133,7 +134,7 @@ class ConvBN(nnx.Module):
         kernel: tuple[int, int] = (3, 3),
         *,
         stride: int = 1,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.conv = conv2d(features_in, features_out, kernel, stride=stride, dtype=dtype, rngs=rngs)
@@ -149,7 +150,7 @@ class ConvBN(nnx.Module):
 class BasicBlock(nnx.Module):
     """The residual block of two 3×3 convolutions (He et al. 2016, arXiv:1512.03385)."""
 
-    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv1 = ConvBN(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
         self.conv2 = ConvBN(features_out, features_out, dtype=dtype, rngs=rngs)
         self.shortcut = shortcut(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
@@ -166,7 +167,7 @@ class BasicBlock(nnx.Module):
 
 
 def shortcut(
-    features_in: int, features_out: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs
+    features_in: int, features_out: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> ConvBN | None:
     """Returns the 1×1 projection of a residual block, or None where the block keeps its input's shape."""
     if stride == 1 and features_in == features_out:
@@ -174,7 +175,7 @@ def shortcut(
     return ConvBN(features_in, features_out, (1, 1), stride=stride, dtype=dtype, rngs=rngs)
 
 
-def segments_present(segment_ids: Int[Array, "r s"], num_segments: int) -> Bool[Array, " r*k"]:
+def segments_present(segment_ids: Int[Array, "r s"], num_segments: int) -> Bool[Array, " n"]:
     """Returns which of the `num_segments` sequences of each row have at least one frame, row by row."""
     return (segment_ids[:, :, None] == jnp.arange(num_segments)).any(axis=1).reshape(-1)
 

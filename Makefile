@@ -1,0 +1,39 @@
+# `make demo` and `make test` each set up all they need, in a virtual environment in this checkout.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# CUDA comes in only where an NVIDIA driver answers.
+REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt requirements-cpu.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -r $(REQUIREMENTS) -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) install -e '.[test]'
+	touch $@
+
+# Synthetic people, a small GaitBase trained on them with MCL, and the table of whom it recognises.
+demo: $(VENV)/installed
+	$(BIN)/python scripts/make_walkers.py --out demo/walkers --subjects 150 --test-subjects 50 \
+		--views 000,036,090,144 --frames 30
+	$(BIN)/python -m mcl_jax.main --config configs/walkers_mcl.py --workdir demo/run \
+		--config.data.root=demo/walkers --config.data.partition=demo/walkers_partition.json
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo

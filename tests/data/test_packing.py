@@ -1,0 +1,93 @@
+"""Packed rows: every frame is somewhere, once, and neighbours are apart."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcl_jax.data.packing import RowShape, SequencePacker, place, train_row_shape
+
+
+def test_clips_of_one_length_have_a_row_each():
+    assert train_row_shape(128, 30, 30) == RowShape(128, 30, 1)
+    placement = place(np.full(4, 30), RowShape(4, 30, 1))
+    assert placement.row.tolist() == [0, 1, 2, 3]
+    assert placement.start.tolist() == [0, 0, 0, 0]
+
+
+def test_longest_clips_are_dealt_forth_and_back():
+    # Sorted: 6 5 | 4 1 → row 0 gets 6 and 1, row 1 gets 5 and 4.
+    placement = place(np.array([1, 6, 4, 5]), RowShape(2, 10, 2))
+    assert placement.row.tolist() == [0, 0, 1, 1]
+    assert placement.segment.tolist() == [1, 0, 1, 0]
+    assert placement.start.tolist() == [7, 0, 6, 0]
+    assert place(np.array([1, 6, 4, 5]), RowShape(2, 9, 2)) is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(10, 50), (20, 40)])
+def test_the_budget_of_the_published_runs(low, high):
+    shape = train_row_shape(128, low, high)
+    assert (shape.rows, shape.segments) == (16, 8)
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(low, high + 1, (2000, 128))
+    fits = [place(row, shape) is not None for row in lengths]
+    assert np.mean(fits) > 0.999
+    assert lengths.mean() * 128 / (shape.rows * shape.slots) > 0.8
+
+
+@given(data=st.data(), rows=st.integers(1, 5), segments=st.integers(1, 5))
+def test_placed_clips_never_touch(data, rows, segments):
+    lengths = np.array(
+        data.draw(st.lists(st.integers(1, 9), min_size=rows * segments, max_size=rows * segments))
+    )
+    shape = RowShape(rows, segments * 10, segments)
+    placement = place(lengths, shape)
+    used = np.zeros((rows, shape.slots + 1), int)
+    for row, start, length in zip(placement.row, placement.start, lengths, strict=True):
+        used[row, start : start + length] += 1
+        assert start + length <= shape.slots
+        assert not used[row, start + length]
+        if start:
+            assert not used[row, start - 1]
+    assert used.max() == 1
+    assert sorted(zip(placement.row, placement.segment, strict=True)) == [
+        (r, s) for r in range(rows) for s in range(segments)
+    ]
+
+
+def sequence(length: int, value: int) -> np.ndarray:
+    return np.full((length, 2, 2), value, np.uint8)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 90), max_size=30),
+    rows=st.integers(1, 4),
+    multiple=st.sampled_from([1, 2, 3]),
+)
+def test_every_sequence_is_packed_once_and_whole(lengths, rows, multiple):
+    packer = SequencePacker(rows, slots=32, row_multiple=multiple)
+    found = {}
+    shapes = set()
+    for batch in packer.pack(sequence(n, i + 1) for i, n in enumerate(lengths)):
+        frames, ids, positions = batch["frames"], batch["segment_ids"], batch["positions"]
+        shapes.add((*ids.shape, positions.shape[1]))
+        assert ids.shape[0] % multiple == 0
+        assert not frames[ids < 0].any()
+        for row, segment in np.argwhere(positions >= 0):
+            position = int(positions[row, segment])
+            assert position not in found
+            (slots,) = np.nonzero(ids[row] == segment)
+            found[position] = len(slots)
+            assert (np.diff(slots) == 1).all()
+            assert (frames[row, slots] == position + 1).all()
+            for neighbour in (slots[0] - 1, slots[-1] + 1):
+                assert not 0 <= neighbour < ids.shape[1] or ids[row, neighbour] == -1
+        assert set(ids[ids >= 0]) <= set(range(positions.shape[1]))
+    assert found == dict(enumerate(lengths))
+    assert len(shapes) <= 3
+
+
+def test_the_ladder_of_shapes_is_short():
+    packer = SequencePacker(4, slots=256)
+    shapes = {packer.shape_for(n) for n in range(1, 721)}
+    assert shapes == {RowShape(4, 256, 16), RowShape(2, 512, 1), RowShape(1, 1024, 1)}

@@ -1,0 +1,107 @@
+"""Batches are a pure function of (seed, step): whatever the workers, the hosts, the start."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from mcl_jax.data.pipeline import HostShare, SequenceLoader, TrainLoader, prefetched
+from mcl_jax.data.records import Split, scan_tree, select
+from mcl_jax.data.sampling import FrameSampling
+from mcl_jax.data.sources import PklSource
+from mcl_jax.errors import DataError
+
+FIXED = FrameSampling("fixed_unordered", frames=4)
+VARIABLE = FrameSampling("unfixed_unordered", min_frames=2, max_frames=6)
+AUGMENT = (("perspective", 0.5), ("cut", 1.0), ("flip", 0.5), ("rotate", 0.5), ("erase", 0.5))
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory) -> Split:
+    root = tmp_path_factory.mktemp("tree")
+    rng = np.random.default_rng(0)
+    for subject in range(5):
+        for view in range(4):
+            folder = root / f"{subject:03d}" / "nm-01" / f"{view:03d}"
+            folder.mkdir(parents=True)
+            # The subject is the grey level, so that labels can be checked in a batch.
+            frames = np.full((rng.integers(3, 9), 64, 64), 40 + 40 * subject, np.uint8)
+            (folder / "a.pkl").write_bytes(pickle.dumps(frames))
+    return select(scan_tree(root), [f"{s:03d}" for s in range(5)], "training")
+
+
+def loader(split: Split, frames: FrameSampling = FIXED, **changes) -> TrainLoader:
+    settings = {"batch": (3, 4), "augmentation": AUGMENT, "seed": 7, "share": HostShare()} | changes
+    return TrainLoader(split, PklSource(), frames=frames, **settings)
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for key in a:
+        assert np.array_equal(a[key], b[key]), key
+
+
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+def test_batches_do_not_depend_on_workers_or_start(split, frames):
+    load = loader(split, frames)
+    expected = [load(step) for step in range(6)]
+    for workers, start in ((0, 0), (1, 0), (2, 3)):
+        with prefetched(load, range(start, 6), workers) as batches:
+            for step, batch in enumerate(batches, start):
+                assert_equal(batch, expected[step])
+        assert step == 5
+
+
+def test_seeds_and_steps_differ(split):
+    a, b = loader(split), loader(split, seed=8)
+    assert not np.array_equal(a(0)["frames"], a(1)["frames"])
+    assert not np.array_equal(a(0)["frames"], b(0)["frames"])
+
+
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+def test_labels_stand_beside_their_frames(split, frames):
+    batch = loader(split, frames, augmentation=(("cut", 1.0),))(0)
+    labels = batch["labels"]
+    assert (np.sort(np.bincount(labels[labels >= 0]))[-3:] == 4).all()
+    for row, segment in np.argwhere(labels >= 0):
+        grey = batch["frames"][row][batch["segment_ids"][row] == segment]
+        assert (grey == 40 + 40 * labels[row, segment]).all()
+        assert len(grey) == 4 if frames is FIXED else 2 <= len(grey) <= 6
+    assert not batch["frames"][batch["segment_ids"] < 0].any()
+
+
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+def test_hosts_load_their_rows_of_the_same_batch(split, frames):
+    whole = loader(split, frames)(2)
+    shares = [loader(split, frames, share=HostShare(h, 2, devices=8))(2) for h in range(2)]
+    joined = {key: np.concatenate([s[key] for s in shares]) for key in whole}
+    rows = len(whole["labels"])
+    assert len(joined["labels"]) == -(-rows // 8) * 8
+    assert_equal({k: v[:rows] for k, v in joined.items()}, whole)
+    assert (joined["labels"][rows:] == -1).all()
+    assert (joined["segment_ids"][rows:] == -1).all()
+
+
+def test_whole_sequences_are_cut_and_limited(split, tmp_path):
+    frames = np.arange(800, dtype=np.uint16).astype(np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
+    path = tmp_path / "long.pkl"
+    path.write_bytes(pickle.dumps(frames))
+    record = type(split.records[0])("long", "nm-01", "000", str(path))
+    loaded = SequenceLoader([record], PklSource())(0)
+    assert loaded.shape == (720, 64, 44)
+    assert np.array_equal(loaded[:, 0, 0], frames[:720, 0, 0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
+    record = type(split.records[0])("x", "nm-01", "000", "missing.pkl")
+    with (
+        prefetched(SequenceLoader([record], PklSource()), range(1), workers) as sequences,
+        pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory$"),
+    ):
+        next(sequences)
+
+
+def test_sources_survive_a_round_trip_to_a_worker(split):
+    load = pickle.loads(pickle.dumps(loader(split)))
+    assert_equal(load(0), loader(split)(0))

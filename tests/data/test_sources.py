@@ -1,0 +1,116 @@
+"""Pickles: arrays of every kind are read, everything else is refused and nothing is executed."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcl_jax.data.records import Record
+from mcl_jax.data.sources import PklSource
+from mcl_jax.errors import DataError
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (5, 64, 64), np.uint8)
+
+
+def read(path: Path) -> np.ndarray:
+    return PklSource().read(Record("001", "nm-01", "000", str(path)))
+
+
+def write(path: Path, value: object, protocol: int = 4) -> Path:
+    path.write_bytes(pickle.dumps(value, protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "array",
+    [FRAMES, np.asfortranarray(FRAMES), FRAMES[:, :, 10:54], FRAMES[::2]],
+    ids=["C", "F", "cut", "strided"],
+)
+def test_arrays_of_any_layout_and_protocol_are_read(tmp_path, array, protocol):
+    loaded = read(write(tmp_path / "a.pkl", array, protocol))
+    assert loaded.dtype == np.uint8
+    assert np.array_equal(loaded, array)
+
+
+def test_arrays_of_older_numpy_are_read(tmp_path):
+    path = write(tmp_path / "a.pkl", FRAMES, protocol=3)
+    content = path.read_bytes()
+    assert b"numpy._core.multiarray" in content
+    path.write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert np.array_equal(read(path), FRAMES)
+
+
+class Hostile:
+    """Runs a command when unpickled the ordinary way."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_hostile_pickles_execute_nothing(tmp_path):
+    marker = tmp_path / "executed"
+    for value in (Hostile(marker), [FRAMES, Hostile(marker)], np.array([Hostile(marker)], object)):
+        with pytest.raises(DataError, match=r"a\.pkl: .*system, which is not part of a NumPy array; refused"):
+            read(write(tmp_path / "a.pkl", value))
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], "holds a list, not a NumPy array"),
+        (FRAMES.tolist(), "holds a list, not a NumPy array"),
+        ({"frames": FRAMES}, "holds a dict"),
+        (FRAMES.astype(np.float32), "frames are float32; expected uint8"),
+        (FRAMES > 0, "frames are bool; expected uint8"),
+        (FRAMES[:, :32], r"shape \[5, 32, 64\]; expected \[frames, 64, 64 or 44\]"),
+        (FRAMES[0], r"shape \[64, 64\]"),
+        (FRAMES[:0], "the sequence is empty"),
+        (np.array(["a"]), "not a pickled NumPy array of numbers"),
+    ],
+)
+def test_other_content_is_named(tmp_path, value, message):
+    with pytest.raises(DataError, match=rf"a\.pkl: .*{message}"):
+        read(write(tmp_path / "a.pkl", value))
+
+
+def test_missing_and_cut_off_files_are_named(tmp_path):
+    with pytest.raises(DataError, match="a.pkl: cannot be read: No such file"):
+        read(tmp_path / "a.pkl")
+    path = write(tmp_path / "a.pkl", FRAMES)
+    content = path.read_bytes()
+    for length in (0, 1, 20, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match="truncated or damaged pickle"):
+            read(path)
+
+
+def test_a_shape_larger_than_the_content_is_refused(tmp_path):
+    path = write(tmp_path / "a.pkl", FRAMES)
+    content = path.read_bytes().replace(b"K\x05K@K@", b"K\xffK@K@")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="size and content disagree"):
+        read(path)
+
+
+@given(st.data())
+def test_damaged_bytes_are_read_or_refused_but_never_crash(tmp_path_factory, data):
+    content = bytearray(pickle.dumps(FRAMES[:1]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, 200))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.pkl"
+    path.write_bytes(bytes(content))
+    message = "damaged.pkl"
+    try:
+        assert read(path).dtype == np.uint8
+    except DataError as error:
+        message = str(error)
+    assert "damaged.pkl" in message

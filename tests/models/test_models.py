@@ -1,0 +1,105 @@
+"""Whole models: sizes, and the same embedding alone, packed, and on any number of devices."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mcl_jax.models import MODELS
+from mcl_jax.sharding import data_mesh, put_rows
+from mcl_jax.train_state import create_model
+
+VARIANTS = {
+    "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
+    "gaitbase": ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
+    **{
+        f"deepgaitv2_{mode}": (
+            "deepgaitv2",
+            {"channels": (2, 3, 4, 4), "layers": (1, 2, 1, 1), "mode": mode, "num_classes": 3},
+        )
+        for mode in ("2d", "3d", "p3d")
+    },
+}
+PARTS = {"gaitset": 62}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def embed(request):
+    """A model variant and its compiled test embedding of (frames, segment_ids, num_segments)."""
+    name, arguments = VARIANTS[request.param]
+    model = create_model(name, arguments, dtype="float32")
+    params, batch_stats = model.initial_arrays(0)
+    # Running statistics that are not those of an untrained model.
+    batch_stats = jax.tree.map(lambda x: x + 0.1 * jnp.arange(x.size).reshape(x.shape) / x.size, batch_stats)
+
+    @jax.jit
+    def with_segments(frames, segment_ids, num_segments):
+        module = model.merge(params, batch_stats)
+        return module(frames, segment_ids, num_segments=len(num_segments), train=False).embeddings
+
+    return request.param, lambda frames, ids, k: with_segments(frames, ids, jnp.zeros(k))
+
+
+def sequences(lengths: list[int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (length, 64, 44), np.uint8) for length in lengths]
+
+
+def test_packed_equals_alone_on_any_devices(embed):
+    name, run = embed
+    clips = sequences([3, 5, 2, 4])
+    frames = np.zeros((4, 10, 64, 44), np.uint8)
+    segment_ids = np.full((4, 10), -1, np.int32)
+    # Rows: [3 _ 5 _], [2 _ 4 _ _ _], empty, empty.
+    for clip, row, start, segment in ((0, 0, 0, 0), (1, 0, 4, 1), (2, 1, 0, 0), (3, 1, 3, 1)):
+        slots = slice(start, start + len(clips[clip]))
+        frames[row, slots], segment_ids[row, slots] = clips[clip], segment
+    # What lies in an empty slot must not matter.
+    frames[segment_ids < 0] = 255
+
+    alone = np.concatenate([run(c[None], jnp.zeros((1, len(c)), jnp.int32), 1) for c in clips])
+    assert alone.shape == (4, PARTS.get(name, 16), alone.shape[2])
+    for devices in (1, 2, 4):
+        batch = put_rows({"frames": frames, "segment_ids": segment_ids}, data_mesh(jax.devices()[:devices]))
+        packed = run(batch["frames"], batch["segment_ids"], 2)
+        assert packed[:4] == pytest.approx(alone, rel=1e-4, abs=1e-5), devices
+        assert jnp.isfinite(packed).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "millions"),
+    [
+        ("gaitset", {}, 2.595),
+        ("gaitset", {"channels": (64, 128, 256)}, 6.314),
+        ("gaitbase", {"num_classes": 74}, 7.305),
+        ("gaitbase", {"num_classes": 3000}, 19.290),
+        ("deepgaitv2", {"num_classes": 3000}, 25.492),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, arguments, millions):
+    model = nnx.eval_shape(lambda: MODELS[name](**arguments, rngs=nnx.Rngs(0)))
+    count = sum(math.prod(p.shape) for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert count / 1e6 == pytest.approx(millions, abs=5e-4)
+
+
+def test_bfloat16_computes_the_backbone_only():
+    name, arguments = VARIANTS["gaitbase"]
+    model = create_model(name, arguments, dtype="bfloat16")
+    params, batch_stats = model.initial_arrays(0)
+    assert {x.dtype for x in jax.tree.leaves((params, batch_stats))} == {jnp.dtype("float32")}
+    frames = jnp.asarray(np.stack(sequences([3, 3])))
+    ids = jnp.zeros((2, 3), jnp.int32)
+
+    def run(dtype):
+        module = create_model(name, arguments, dtype=dtype).merge(params, batch_stats)
+        return module(frames, ids, num_segments=1, train=True)
+
+    half, full = run("bfloat16"), run("float32")
+    assert half.embeddings.dtype == half.logits.dtype == jnp.float32
+    cosine = (half.embeddings * full.embeddings).sum() / (
+        jnp.linalg.norm(half.embeddings) * jnp.linalg.norm(full.embeddings)
+    )
+    assert 0.99 < cosine < 1

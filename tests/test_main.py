@@ -1,0 +1,293 @@
+"""The program as users run it, on tiny synthetic people: train, resume, test, every foreseeable mistake."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mcl_jax.checkpoint import Checkpoints, Weights
+from mcl_jax.config import base_config, walkers
+from mcl_jax.data.walkers import write_walkers
+from mcl_jax.errors import ConfigError, DataError, UserError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.train import test as evaluate_run
+from mcl_jax.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+TOY = ("--config.model.channels=(2,2,3,3)", "--config.model.embed_dim=3", "--config.train.batch=(2,2)")
+SHORT = ("--config.data.sampling.frames=2", "--config.data.workers=0", "--config.train.log_every=1")
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> Path:
+    """A tree of six people, three of them for testing, two views, one sequence of each condition."""
+    root = tmp_path_factory.mktemp("people") / "walkers"
+    write_walkers(
+        root,
+        subjects=6,
+        test_subjects=3,
+        views=("036", "090"),
+        conditions=("nm-01", "nm-05", "bg-01", "cl-01"),
+        frames=6,
+        workers=1,
+    )
+    return root
+
+
+def flags(people: Path) -> list[str]:
+    partition = people.parent / f"{people.name}_partition.json"
+    return [f"--config.data.root={people}", f"--config.data.partition={partition}", *TOY, *SHORT]
+
+
+def command(
+    *arguments: str, config: str = "walkers_mcl", devices: int = 1
+) -> tuple[list[str], dict[str, str]]:
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "xla"),
+    }
+    return [sys.executable, "-m", "mcl_jax.main", "--config", f"configs/{config}.py", *arguments], environment
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    line, environment = command(*arguments, **options)
+    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def toy_config(people: Path) -> ConfigDict:
+    config = base_config()
+    walkers(config)
+    config.data.root = str(people)
+    config.data.partition = str(people.parent / f"{people.name}_partition.json")
+    config.data.workers, config.data.sampling.frames = 0, 2
+    config.model.channels, config.model.embed_dim = (2, 2, 3, 3), 3
+    config.train.batch, config.train.steps, config.train.log_every = (2, 2), 3, 1
+    config.optimizer.milestones = (2,)
+    return config
+
+
+def load(workdir: Path) -> Weights:
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.load_weights()
+
+
+def final_arrays(workdir: Path) -> list[np.ndarray]:
+    weights = load(workdir)
+    return jax.tree.leaves((weights.params, weights.batch_stats))
+
+
+def assert_same(a: Path, b: Path) -> None:
+    for x, y in zip(final_arrays(a), final_arrays(b), strict=True):
+        assert np.array_equal(x, y)
+
+
+def test_train_then_test_from_the_command_line(people, tmp_path):
+    done = run(
+        f"--workdir={tmp_path}", *flags(people), "--config.train.steps=3", "--config.train.test_every=2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 3/3  loss" in done.stdout
+    assert "seq/s" in done.stdout
+    assert "NM      BG      CL    mean" in done.stdout
+    assert "orbax" not in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "checkpoints",
+        "tensorboard",
+        "test",
+        "test-2",
+        "config.json",
+    }
+    written = {p.name for p in (tmp_path / "test").iterdir()}
+    assert written == {
+        "embeddings.npz",
+        "metrics.json",
+        "table.txt",
+        "cmc.png",
+        "heatmap.png",
+        "retrieval.png",
+    }
+
+    embeddings = EmbeddingSet.load(tmp_path / "test" / "embeddings.npz")
+    assert embeddings.embeddings.shape == (3 * 4 * 2, 16, 3)
+    assert embeddings.keys() == sorted(embeddings.keys())
+    metrics = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    assert 0 <= metrics["scores"]["NM"]["Rank-1"] <= 100
+
+    # Testing alone finds the checkpoint, and gives the same embeddings from any other place it is told of.
+    before = embeddings.embeddings
+    elsewhere = tmp_path / "elsewhere"
+    done = run(f"--workdir={elsewhere}", "--phase=test", *flags(people), f"--config.init_from={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    after = EmbeddingSet.load(elsewhere / "test" / "embeddings.npz").embeddings
+    assert np.array_equal(before, after)
+
+
+def test_a_killed_run_ends_like_one_never_killed(people, tmp_path):
+    settings = [*flags(people), "--config.train.steps=40", "--config.train.save_every=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run(f"--workdir={whole}", *settings)
+    assert done.returncode == 0, done.stderr
+
+    line, environment = command(f"--workdir={killed}", *settings)
+    with subprocess.Popen(
+        line, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        for printed in process.stdout:
+            if printed.startswith(b"step 9/"):
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    done = run(f"--workdir={killed}", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after step" in done.stderr
+    assert_same(whole, killed)
+
+
+def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
+    config = toy_config(people)
+    config.data.sampling.mode, config.data.sampling.min_frames = "unfixed_unordered", 1
+    config.data.sampling.max_frames = 4
+    config.train.steps = 4
+    train(config, tmp_path / "whole")
+    config.train.steps = 2
+    train(config, tmp_path / "parts")
+    config.train.steps, config.data.workers = 4, 1
+    train(config, tmp_path / "parts")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_two_hosts_train_and_test_like_one(people, tmp_path):
+    # At the usual learning rate, rounding alone grows into visible differences within two steps.
+    settings = [*flags(people), "--config.train.steps=2", "--config.optimizer.lr=0.001"]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for host in range(2):
+        distributed = [f"--coordinator=localhost:{port}", "--hosts=2", f"--host={host}"]
+        line, environment = command(f"--workdir={tmp_path / 'two'}", *settings, *distributed, devices=2)
+        processes.append(
+            subprocess.Popen(
+                line, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    outputs = [process.communicate(timeout=240) for process in processes]
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors
+    assert "step 2/2" in outputs[0][0]
+    assert "step 2/2" not in outputs[1][0]
+    done = run(f"--workdir={tmp_path / 'one'}", *settings)
+    assert done.returncode == 0, done.stderr
+    for x, y in zip(final_arrays(tmp_path / "one"), final_arrays(tmp_path / "two"), strict=True):
+        assert y == pytest.approx(x, rel=1e-3, abs=1e-5)
+    one, two = (
+        EmbeddingSet.load(tmp_path / d / "test" / "embeddings.npz").embeddings for d in ("one", "two")
+    )
+    assert two == pytest.approx(one, rel=1e-2, abs=1e-3)
+
+
+def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_path):
+    config = toy_config(people)
+    train(config, tmp_path / "first")
+    config.init_from, config.model.num_classes = str(tmp_path / "first"), 5
+    config.train.steps, config.optimizer.lr = 1, 0.0
+    train(config, tmp_path / "second")
+    first, second = (load(tmp_path / name).params for name in ("first", "second"))
+    assert first["head"]["necks"].pop("kernel").shape == (16, 3, 3)
+    assert second["head"]["necks"].pop("kernel").shape == (16, 3, 5)
+    for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.array_equal(x, y)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
+    config = toy_config(people)
+    config.optimizer.lr, config.train.steps = 1e30, 5
+    with pytest.raises(UserError, match="the loss is (nan|inf) at step .*; lower optimizer.lr"):
+        train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.model.chanels=1"], "chanels"),
+        (["--config.train.steps=many"], "config.train.steps=many"),
+        (["--config.model.name=gaitgl"], "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
+        (["--config.data.root=/nowhere"], "data.root: no folder '/nowhere'"),
+        (["--config.data.partition=/nowhere.json"], "data.partition: cannot read '/nowhere.json'"),
+        (["--config.model.num_classes=2"], "model.num_classes: is 2, but there are 3 training subjects"),
+        (["--phase=test"], "no such run or checkpoint file; train first"),
+        (["--config.init_from=/nowhere.pt"], "/nowhere.pt: no such run or checkpoint file"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_1(people, tmp_path, arguments, message):
+    done = run(f"--workdir={tmp_path / 'run'}", *flags(people), *arguments)
+    assert done.returncode == 1, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "test").exists()
+
+
+def test_more_subjects_than_there_are_is_named(people, tmp_path):
+    config = toy_config(people)
+    config.train.batch = (9, 2)
+    with pytest.raises(ConfigError, match="P = 9 subjects a batch, but the training split has 3"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_config_file_is_one_line():
+    done = run(config="nothing")
+    assert done.returncode == 1
+    assert "configs/nothing.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Hostile:
+    """Runs a command when unpickled the ordinary way."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_hostile_sequence_stops_training_and_is_not_executed(people, tmp_path, workers):
+    tree = tmp_path / "walkers"
+    shutil.copytree(people, tree)
+    shutil.copy(people.parent / "walkers_partition.json", tmp_path)
+    for path in tree.rglob("00[123]/**/*.pkl"):
+        path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
+    config = toy_config(tree)
+    config.data.workers = workers
+    with pytest.raises(DataError, match=r"\.pkl: .*refused, nothing was executed"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_embeddings_are_written_even_where_the_protocol_does_not_fit(people, tmp_path):
+    config = toy_config(people)
+    train(config, tmp_path)
+    config.eval.protocol = "grew_local"
+    with pytest.raises(DataError, match="grew_local: no probe sequence"):
+        evaluate_run(config, tmp_path)
+    (tmp_path / "test" / "metrics.json").unlink()
+    config.eval.protocol = "none"
+    evaluate_run(config, tmp_path)
+    assert not (tmp_path / "test" / "metrics.json").exists()
+    assert len(EmbeddingSet.load(tmp_path / "test" / "embeddings.npz")) == 24
