@@ -1,0 +1,258 @@
+"""Sequences per second that three recipes are fed with, the customary way and by mcl_jax, on the same cores.
+
+The customary way is what PyTorch gait systems do: indices and classes looked up in Python lists, one loader
+process that reads whole sequences and picks frames one at a time, and the transforms in the training process,
+in float64, for which a clip is split into frames and joined again. The figures are medians of rounds in which
+all take turns, so that other load on the machine meets all of them.
+
+    taskset -c 0,1 python benchmarks/feeding.py --workers 2
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import pickle
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mcl_jax.data.pipeline import HostShare, TrainLoader, prefetched
+from mcl_jax.data.prepare import prepare
+from mcl_jax.data.records import Record, scan_tree, select
+from mcl_jax.data.sampling import FrameSampling
+from mcl_jax.data.sources import PklSource, open_records
+
+PREFETCHED_BATCHES = 2
+CASIAB_STEPS = [("cut", 1.0), ("rotate", 0.3), ("erase", 0.3)]
+WILD_STEPS = [("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a run samples; how many people its dataset trains on, and how long their sequences are."""
+
+    batch: tuple[int, int]
+    sampling: FrameSampling
+    steps: list[tuple[str, float]]
+    people: int
+    lengths: tuple[int, int]
+
+
+RECIPES = {
+    "casiab_mcl": Recipe((8, 16), FrameSampling("fixed_unordered", frames=30), CASIAB_STEPS, 74, (80, 100)),
+    "grew_mcl": Recipe(
+        (32, 4),
+        FrameSampling("unfixed_unordered", min_frames=20, max_frames=40),
+        WILD_STEPS,
+        20_000,
+        (80, 140),
+    ),
+    "gait3d_deepgaitv2_interval": Recipe(
+        (32, 4), FrameSampling("fixed_ordered", frames=30, skip=0, max_rate=3), WILD_STEPS, 3_000, (100, 200)
+    ),
+}
+
+
+def build_tree(root: Path, recipe: Recipe, subjects: int, sequences: int) -> None:
+    """Writes sequences of a swinging figure."""
+    rng = np.random.default_rng(0)
+    gait = np.stack([draw_figure(phase) for phase in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
+    for subject in range(subjects):
+        for sequence in range(sequences):
+            length = int(rng.integers(recipe.lengths[0], recipe.lengths[1] + 1))
+            frames = gait[(np.arange(length) + rng.integers(24)) % 24]
+            path = (
+                root
+                / class_names(recipe)[subject * (recipe.people // subjects)]
+                / "nm-01"
+                / f"{sequence:03d}"
+                / "sequence.pkl"
+            )
+            path.parent.mkdir(parents=True)
+            path.write_bytes(pickle.dumps(frames, protocol=4))
+
+
+def class_names(recipe: Recipe) -> list[str]:
+    return [f"{number:05d}" for number in range(recipe.people)]
+
+
+def draw_figure(phase: float) -> np.ndarray:
+    frame = np.zeros((64, 64), np.uint8)
+    cv2.circle(frame, (32, 6), 5, 255, -1)
+    cv2.ellipse(frame, (32, 24), (7, 13), 0, 0, 360, 255, -1)
+    for swing in (math.sin(phase), -math.sin(phase)):
+        cv2.line(frame, (32, 34), (32 + int(12 * swing), 62), 255, 5, cv2.LINE_AA)
+        cv2.line(frame, (32, 16), (32 - int(10 * swing), 36), 255, 3, cv2.LINE_AA)
+    return frame
+
+
+def customary_indices(frames: int, recipe: Recipe) -> list[int]:
+    sampling = recipe.sampling
+    indices = list(range(frames))
+    if sampling.mode == "fixed_ordered":
+        rate = random.randint(sampling.min_rate, sampling.max_rate)
+        window = (sampling.frames + sampling.skip) * rate - rate + 1
+        if frames < window:
+            indices = indices * math.ceil(window / frames)
+        start = random.choice(list(range(len(indices) - window + 1)))
+        candidates = list(range(start, start + window))[::rate]
+        chosen = sorted(np.random.choice(candidates, sampling.frames, replace=False))  # noqa: NPY002
+        return [indices[i] for i in chosen]
+    length = sampling.frames
+    if sampling.mode == "unfixed_unordered":
+        length = random.randint(sampling.min_frames, sampling.max_frames)
+    return list(np.random.choice(indices, length, replace=len(indices) < length))  # noqa: NPY002
+
+
+def customary_loader(queue: Any, records: list[Record], recipe: Recipe) -> None:
+    """Puts the clips [s, h, w], or one of all frames if lengths vary, and labels of batch after batch."""
+    classes = class_names(recipe)
+    subjects = sorted({r.subject for r in records})
+    of_subject = {s: [r for r in records if r.subject == s] for s in subjects}
+    people, each = recipe.batch
+    while True:
+        chosen = [r for s in random.sample(subjects, people) for r in random.choices(of_subject[s], k=each)]
+        sequences = []
+        for record in chosen:
+            with Path(record.location).open("rb") as file:
+                sequences.append(pickle.load(file))
+        clips = []
+        for sequence in sequences:
+            clip = []
+            for index in customary_indices(len(sequence), recipe):
+                clip.append(sequence[index])
+            clips.append(np.asarray(clip))
+        labels = [classes.index(record.subject) for record in chosen]
+        queue.put(([np.concatenate(clips)] if recipe.sampling.variable_length else clips, labels))
+
+
+def frame_by_frame(clip: np.ndarray, warp: Any) -> np.ndarray:
+    frames = [warp(single[0]) for single in np.split(clip, len(clip))]
+    return np.concatenate([frame[np.newaxis] for frame in frames])
+
+
+def customary_transform(clip: np.ndarray, steps: list[tuple[str, float]]) -> np.ndarray:
+    for name, probability in steps:
+        if random.random() >= probability:
+            continue
+        height, width = clip.shape[1:]
+        if name == "cut":
+            clip = clip[..., 10:-10] / 255.0
+        elif name == "flip":
+            clip = clip[:, :, ::-1]
+        elif name == "rotate":
+            matrix = cv2.getRotationMatrix2D((height // 2, width // 2), random.uniform(-10, 10), 1)
+            clip = frame_by_frame(clip, lambda f, m=matrix: cv2.warpAffine(f, m, f.shape[::-1]))
+        elif name == "perspective":
+            near = [random.randrange(10) for _ in range(4)]
+            corners = [(near[0], 0), (54 + near[1], 0), (54 + near[3], 64), (near[2], 64)]
+            target = [(0, 0), (width, 0), (width, height), (0, height)]
+            matrix = cv2.getPerspectiveTransform(np.float32(corners), np.float32(target))
+            clip = frame_by_frame(clip, lambda f, m=matrix: cv2.warpPerspective(f, m, f.shape[::-1]))
+        elif name == "erase":
+            area, aspect = random.uniform(0.05, 0.2) * height * width, random.uniform(0.3, 1 / 0.3)
+            box = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            top, left = random.randrange(height - box[0]), random.randrange(max(1, width - box[1]))
+            clip[:, top : top + box[0], left : left + box[1]] = 0
+    return clip
+
+
+@contextlib.contextmanager
+def customary_batches(records: list[Record], recipe: Recipe) -> Iterator[Iterator[Any]]:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(PREFETCHED_BATCHES)
+    process = context.Process(target=customary_loader, args=(queue, records, recipe), daemon=True)
+    process.start()
+
+    def batches() -> Iterator[Any]:
+        while True:
+            clips, labels = queue.get()
+            frames = np.asarray([customary_transform(clip, recipe.steps) for clip in clips])
+            yield frames.astype(np.float32), np.asarray(labels)
+
+    try:
+        yield batches()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def our_batches(records: list[Record], source: Any, recipe: Recipe, workers: int) -> Any:
+    split = select(records, sorted({r.subject for r in records}), "training")
+    loader = TrainLoader(
+        split,
+        source,
+        batch=recipe.batch,
+        frames=recipe.sampling,
+        augmentation=recipe.steps,
+        seed=0,
+        share=HostShare(),
+    )
+    return prefetched(loader, range(1_000_000), workers)
+
+
+def rate(batches: Iterator[Any], sequences: int, seconds: float) -> float:
+    """Sequences per second, once the buffers filled at the start are used up."""
+    deadline = time.perf_counter() + seconds / 3
+    while time.perf_counter() < deadline:
+        next(batches)
+    start = time.perf_counter()
+    count = 0
+    while time.perf_counter() < start + seconds:
+        next(batches)
+        count += 1
+    return count * sequences / (time.perf_counter() - start)
+
+
+def measure(folder: Path, recipe: Recipe, args: argparse.Namespace) -> list[float]:
+    """Sequences per second: customary, ours from the tree, ours from records made of it."""
+    prepare("tree", folder / "tree", folder / "records", file_format="records", workers=args.workers)
+    records = scan_tree(folder / "tree")
+    ways = (
+        lambda: customary_batches(records, recipe),
+        lambda: our_batches(records, PklSource(), recipe, args.workers),
+        lambda: our_batches(*open_records(folder / "records"), recipe, args.workers),
+    )
+    rates: list[list[float]] = [[] for _ in ways]
+    for _ in range(args.rounds):
+        for way, measured in zip(ways, rates, strict=True):
+            with way() as batches:
+                measured.append(rate(batches, math.prod(recipe.batch), args.seconds))
+    return [statistics.median(measured) for measured in rates]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--workers", type=int, default=2, help="loader processes of mcl_jax (2)")
+    parser.add_argument("--subjects", type=int, default=64)
+    parser.add_argument("--sequences", type=int, default=12, help="of each subject")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    cv2.setNumThreads(0)  # the loader processes are the parallelism
+    print(f"{'recipe':<28}{'customary':>11}{'tree':>9}{'ratio':>7}{'records':>9}{'ratio':>7}   sequences/s")
+    for name in args.recipes:
+        recipe = RECIPES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"{name}: writing {args.subjects * args.sequences} sequences", file=sys.stderr)
+            build_tree(Path(folder, "tree"), recipe, args.subjects, args.sequences)
+            customary, *ours = measure(Path(folder), recipe, args)
+        line = "".join(f"{r:>9.0f}{r / customary:>6.1f}×" for r in ours)
+        print(f"{name:<28}{customary:>11.0f}{line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

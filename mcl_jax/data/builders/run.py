@@ -1,0 +1,68 @@
+"""From a download to a folder of records, or what remains to be done of it."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from mcl_jax.data.builders import shards
+from mcl_jax.data.builders.datasets import BUILDERS
+from mcl_jax.data.prepare.run import Summary
+from mcl_jax.data.sources import RECORDS_MANIFEST, read_records_manifest
+from mcl_jax.errors import DataError
+
+
+def prepare_records(
+    dataset: str, src: Path, out: Path, *, workers: int, skip_damaged: bool, progress: bool
+) -> Summary:
+    """Writes a download as records; `mcl_jax.data.prepare.prepare` has the arguments.
+
+    Everything is made in a folder `.OUT.partial` beside OUT, and takes its place when complete.
+
+    Raises:
+        DataError: if the source or the output folder cannot be used, or files of the source are damaged.
+    """
+    plan = shards.plan(dataset, src)
+    if out.exists() and not (out / RECORDS_MANIFEST).is_file():
+        if not out.is_dir() or any(out.iterdir()):
+            raise DataError(f"--out: {str(out)!r} is not empty and holds no records; give a new folder")
+        out.rmdir()
+    if _is_current(out, dataset, plan.stamp):
+        return _summarize(out)
+    partial = out.with_name(f".{out.name}.partial")
+    builder = BUILDERS[dataset](
+        data_dir=str(partial / "tfds"),
+        staging=partial / "shards",
+        workers=workers,
+        skip_damaged=skip_damaged,
+        progress=progress,
+    )
+    built = Path(builder.data_dir)
+    if not _is_current(built, dataset, plan.stamp):
+        shutil.rmtree(built, ignore_errors=True)
+        config = tfds.download.DownloadConfig(manual_dir=str(src), try_download_gcs=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download of unknown size
+            builder.download_and_prepare(download_config=config)
+    if out.exists():
+        shutil.rmtree(partial / "replaced", ignore_errors=True)
+        out.replace(partial / "replaced")
+    built.replace(out)
+    shutil.rmtree(partial)
+    return _summarize(out)
+
+
+def _is_current(folder: Path, dataset: str, stamp: str) -> bool:
+    try:
+        manifest = read_records_manifest(folder)
+    except DataError:
+        return False
+    return (manifest["dataset"], manifest["source"]) == (dataset, stamp)
+
+
+def _summarize(folder: Path) -> Summary:
+    manifest = json.loads((folder / RECORDS_MANIFEST).read_bytes())
+    frames = [frames for *_, frames in manifest["sequences"]]
+    return Summary(len(frames), sum(frames), manifest["skipped_sequences"], manifest["skipped_frames"])

@@ -1,0 +1,136 @@
+"""ArrayRecord shards: which sequences go into which, and writing them in parallel."""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from mcl_jax.data.prepare.jobs import Job, Outcome, make_job, run_jobs
+from mcl_jax.data.prepare.layouts import list_sequences
+from mcl_jax.data.prepare.sequences import Issue, Reader
+from mcl_jax.data.prepare.silhouette import SIZE
+from mcl_jax.errors import DataError
+
+SEQUENCES_PER_SHARD = 512
+
+# One record a group, so that a sequence is read without its neighbours. Silhouettes shrink to a sixteenth;
+# levels above 1 take ten times as long for hardly less.
+_WRITER_OPTIONS = "group_size:1,zstd:1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to prepare: processes (0 works in this one), whether damaged files are left out, a progress bar."""
+
+    workers: int
+    skip_damaged: bool
+    progress: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be written.
+
+    Attributes:
+        dataset: how the download is laid out.
+        prepared: it is a pkl tree.
+        jobs: one for each shard.
+        stamp: changes with the download.
+    """
+
+    dataset: str
+    prepared: bool
+    jobs: tuple[Job, ...]
+    stamp: str
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Returns the features of a sequence; the width of its frames is 64 or 44."""
+    return tfds.features.FeaturesDict(
+        {
+            "silhouettes": tfds.features.Tensor(shape=(None, SIZE, None), dtype=np.uint8, encoding="bytes"),
+            "subject": tfds.features.Text(),
+            "condition": tfds.features.Text(),
+            "view": tfds.features.Text(),
+        }
+    )
+
+
+def plan(dataset: str, src: Path) -> Plan:
+    """Deals the sequences of a download to shards, in order.
+
+    Raises:
+        DataError: if the folder holds no such dataset.
+    """
+    records, prepared = list_sequences(dataset, src)
+    starts = range(0, len(records), SEQUENCES_PER_SHARD)
+    jobs = tuple(
+        make_job(f"{number:05d}.array_record", records[start : start + SEQUENCES_PER_SHARD])
+        for number, start in enumerate(starts)
+    )
+    stamp = hashlib.sha256("\n".join(job.stamp for job in jobs).encode()).hexdigest()[:16]
+    return Plan(dataset, prepared, jobs, stamp)
+
+
+def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
+    """Writes the shards that an earlier run has not written completely.
+
+    Raises:
+        DataError: if the folder cannot be used. Damage in the source is in the outcomes.
+    """
+    task = _WriteShard(Reader(plan.dataset, plan.prepared, options.skip_damaged), folder)
+    origin = {"dataset": plan.dataset, "kind": "records", "prepared": plan.prepared}
+    return run_jobs(task, plan.jobs, folder, origin, workers=options.workers, progress=options.progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WriteShard:
+    """Writes a shard, unless a sequence of it is damaged or all are empty."""
+
+    reader: Reader
+    folder: Path
+
+    def __call__(self, job: Job) -> Outcome:
+        path = self.folder / job.name
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            sequences, issues = self._write(job, temporary)
+            if sequences and not any(issue.damaged for issue in issues):
+                temporary.replace(path)
+                size = path.stat().st_size
+                return Outcome(job.name, job.stamp, size, tuple(sequences), tuple(issues))
+            temporary.unlink()
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+        return Outcome(job.name, job.stamp, 0, (), tuple(issues))
+
+    def _write(self, job: Job, path: Path) -> tuple[list[tuple[str, str, str, int]], list[Issue]]:
+        sequences, issues = [], []
+        writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        for record in job.records:
+            frames, found = self.reader.read(record)
+            issues += found
+            if frames is not None:
+                names = record.subject, record.condition, record.view
+                writer.write(_serialize(frames, *names))
+                sequences.append((*names, len(frames)))
+        writer.close()
+        return sequences, issues
+
+
+def _serialize(frames: np.ndarray, subject: str, condition: str, view: str) -> bytes:
+    layout, serializer = _serializer()
+    example = {"silhouettes": frames, "subject": subject, "condition": condition, "view": view}
+    message = serializer.get_tf_example(layout.encode_example(example))
+    return message.SerializeToString(deterministic=True)  # its fields come in an order of chance otherwise
+
+
+@functools.cache
+def _serializer() -> tuple[tfds.features.FeaturesDict, tfds.core.ExampleSerializer]:
+    layout = features()
+    return layout, tfds.core.ExampleSerializer(layout.get_serialized_info())

@@ -1,0 +1,102 @@
+"""One raw PNG frame to one silhouette of 64×64 pixels, as the reference cuts it."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mcl_jax.errors import DataError
+
+SIZE = 64
+
+MIN_PIXEL_SUM = 10_000
+"""Frames whose pixels add up to this or less show nobody."""
+
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_MEND = "download the file again, or delete it to do without the frame"
+
+
+class SkippedFrameError(Exception):
+    """The frame is sound but shows no usable person; the message is the reason."""
+
+
+def read_png(path: Path) -> np.ndarray:
+    """Reads a grey 8-bit PNG, uint8 [h, w].
+
+    Images stored in colour are read if their channels are equal, and with an opaque alpha channel: some tools
+    save masks so, and no decision about colour is needed to undo it.
+
+    Raises:
+        DataError: if the file is missing, empty, damaged, in colour, transparent or of 16 bits.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; {_MEND}") from None
+    if not content:
+        raise DataError(f"{path}: the file is empty (0 bytes); {_MEND}")
+    # OpenCV decodes any format, and prints lines of its own about a PNG that was cut off.
+    if not content.startswith(_PNG_START):
+        raise DataError(f"{path}: not a PNG file; {_MEND}")
+    image = None
+    if _PNG_END in content:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise DataError(f"{path}: the PNG is damaged or cut off; {_MEND}")
+    if image.dtype != np.uint8:
+        raise DataError(f"{path}: a PNG of {image.dtype} pixels; convert it to 8-bit grey")
+    return image if image.ndim == 2 else _grey(image, path)
+
+
+def _grey(image: np.ndarray, path: Path) -> np.ndarray:
+    grey = np.ascontiguousarray(image[..., 0])
+    if image.shape[2] == 4 and (image[..., 3] != 255).any():
+        raise DataError(f"{path}: the PNG is transparent in places; save it without alpha channel")
+    if (image[..., 1:3] != grey[..., None]).any():
+        raise DataError(f"{path}: a colour PNG, not a silhouette; check --src, or convert it to grey")
+    return grey
+
+
+def normalize(image: np.ndarray) -> np.ndarray:
+    """Scales the person in a raw frame to full height and cuts 64 columns about their centre of mass.
+
+    Args:
+        image: uint8 [h, w], white on black.
+
+    Returns:
+        uint8 [64, 64].
+
+    Raises:
+        SkippedFrameError: if there is no person, or no frame can be made of them.
+    """
+    if int(image.sum(dtype=np.int64)) <= MIN_PIXEL_SUM:
+        raise SkippedFrameError(f"pixel sum of at most {MIN_PIXEL_SUM}: nobody to be seen")
+    rows = np.flatnonzero(image.any(axis=1))
+    person = image[rows[0] : rows[-1] + 1]
+    height, width = person.shape
+    scaled_width = SIZE * width // height
+    if scaled_width == 0:
+        raise SkippedFrameError(f"{height}×{width} pixels: less than one column at height {SIZE}")
+    person = cv2.resize(person, (scaled_width, SIZE), interpolation=cv2.INTER_CUBIC)
+
+    mass = person.sum(axis=0, dtype=np.int64).cumsum()
+    # The first column past half of the mass; 0 if that is the first one, or if there is no mass.
+    center = int(np.argmax(2 * mass > mass[-1]))
+    if center == 0:
+        raise SkippedFrameError("no centre: half of the person is in the first column")
+    left = center - SIZE // 2
+    if left <= 0 or center + SIZE // 2 >= scaled_width:
+        person = np.pad(person, ((0, 0), (SIZE // 2, SIZE // 2)))
+        left += SIZE // 2
+    return np.ascontiguousarray(person[:, left : left + SIZE])
+
+
+def keep(image: np.ndarray) -> np.ndarray:
+    """Returns a frame [64, 64] that comes ready-made as it is.
+
+    Raises:
+        DataError: if it is of another size.
+    """
+    if image.shape != (SIZE, SIZE):
+        raise DataError(f"{image.shape[0]}×{image.shape[1]} pixels, expected {SIZE}×{SIZE}; check --src")
+    return image

@@ -1,0 +1,67 @@
+"""Prepare a gait dataset for training, from the folder it was unpacked into.
+
+    python scripts/prepare_data.py casiab --src CASIA-B-silhouettes --out data/casiab --workers 8
+    python scripts/prepare_data.py grew --src GREW --out data/grew --format records
+    python scripts/prepare_data.py tree --src an/opengait/pkl/tree --out data/mine --format records
+
+Stopped, it goes on when run again. docs/data.md has the layouts and formats.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mcl_jax.data.prepare import FORMATS, LAYOUTS, prepare
+from mcl_jax.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    """Flags; the defaults write a pkl tree on all cores."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", choices=LAYOUTS, help="`tree` is any subject/condition/view/*.png")
+    parser.add_argument("--src", type=Path, required=True, help="the unpacked download, or a pkl tree")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="new folder, or one begun by the same command"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="pkl", help="(pkl)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    parser.add_argument("--skip-damaged", action="store_true", help="do without files that cannot be read")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prepare, and say in one line what came of it."""
+    summary = prepare(
+        args.dataset,
+        args.src,
+        args.out,
+        file_format=args.format,
+        workers=args.workers,
+        skip_damaged=args.skip_damaged,
+        progress=not args.quiet,
+    )
+    print(
+        f"{args.out}: {summary.sequences} sequences, {summary.frames} frames; left out "
+        f"{summary.skipped_frames} frames and {summary.skipped_sequences} sequences, see skipped.csv there"
+    )
+
+
+def main() -> int:
+    """Exit code 1 and one line on stderr for a mistake that is the user's to mend."""
+    try:
+        run(parse_args())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

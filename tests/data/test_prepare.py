@@ -1,0 +1,267 @@
+"""From raw frames to a pkl tree: pixels, layouts, restarts and what is said about bad input."""
+
+import csv
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mcl_jax.data.prepare import prepare
+from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
+from mcl_jax.data.records import scan_tree
+from mcl_jax.data.sources import PklSource
+from mcl_jax.errors import DataError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
+
+
+def person(left=60, height=100):
+    image = np.zeros((120, 160), np.uint8)
+    image[10 : 10 + height, left : left + 30] = 255
+    return image
+
+
+def write_png(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Two subjects with three frames each; frame 002 of the first shows nobody."""
+    for subject in ("001", "002"):
+        for frame in range(3):
+            image = person(left=50 + 5 * frame)
+            if (subject, frame) == ("001", 2):
+                image[:] = 0
+            write_png(tmp_path / "raw" / subject / "nm-01" / "090" / f"{frame:03d}.png", image)
+    return tmp_path / "raw"
+
+
+def arrays(root):
+    return {record.key: PklSource().read(record) for record in scan_tree(root)}
+
+
+def files(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_real_frames_give_the_reference_arrays(real_silhouettes, tmp_path):
+    summary = prepare("tree", real_silhouettes / "png", tmp_path / "out", workers=2)
+    expected = arrays(real_silhouettes / "pkl")
+    found = arrays(tmp_path / "out")
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+    assert (summary.sequences, summary.frames) == (8, 460)
+
+
+def test_normalize_fills_the_height_and_centres():
+    frame = normalize(person())
+    # 30 columns of 100 rows are 19.2 of 64; the centre is the first column past half of the mass.
+    assert frame.shape == (64, 64)
+    assert (frame[:, 32] == 255).all()
+    assert abs(int((frame > 127).any(axis=0).sum()) - 19) <= 1
+
+
+def test_normalize_pads_at_the_border():
+    at_border = np.zeros((64, 64), np.uint8)
+    at_border[:, 1:21] = 255
+    frame = normalize(at_border)
+    # Columns 1…20 hold the mass, past half at column 11, which comes to column 32.
+    np.testing.assert_array_equal(np.flatnonzero(frame[0]), np.arange(22, 42))
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.zeros((64, 64), np.uint8), "nobody"),
+        (np.pad(np.full((39, 1), 255, np.uint8), ((0, 0), (9, 9))), "nobody"),  # sum 9945
+        (np.full((64, 1), 255, np.uint8), "no centre"),
+        (np.full((640, 5), 255, np.uint8), "less than one column"),
+    ],
+)
+def test_normalize_skips(image, reason):
+    with pytest.raises(SkippedFrameError, match=reason):
+        normalize(image)
+
+
+def test_the_pixel_sum_limit_is_exclusive():
+    image = np.zeros((64, 64), np.uint8)
+    image[:50, 30:34] = 50  # 10,000
+    with pytest.raises(SkippedFrameError, match="nobody"):
+        normalize(image)
+    image[0, 30] += 1
+    assert normalize(image).any()
+
+
+def test_tree_skips_and_reports(raw, tmp_path):
+    (raw / "003" / "nm-01" / "090").mkdir(parents=True)
+    summary = prepare("casiab", raw, tmp_path / "out")
+    assert {k: len(a) for k, a in arrays(tmp_path / "out").items()} == {
+        "001/nm-01/090": 2,
+        "002/nm-01/090": 3,
+    }
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["subject"], r["frame"]) for r in rows] == [("001", "002.png"), ("003", "")]
+    assert "nobody" in rows[0]["reason"]
+    assert "no PNG" in rows[1]["reason"]
+    assert (summary.skipped_frames, summary.skipped_sequences) == (1, 1)
+
+
+def test_result_does_not_depend_on_workers(raw, tmp_path):
+    for workers in (0, 2):
+        prepare("tree", raw, tmp_path / str(workers), workers=workers)
+    assert files(tmp_path / "0") == files(tmp_path / "2")
+
+
+def test_second_run_redoes_nothing_and_repairs(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare("tree", raw, out)
+    before = files(out)
+    kept, cut = sorted(out.rglob("*.pkl"))
+    cut.write_bytes(cut.read_bytes()[:100])
+    os.utime(kept, (1, 1))
+    prepare("tree", raw, out)
+    assert files(out) == before
+    assert kept.stat().st_mtime == 1
+
+
+def test_interrupted_run_goes_on(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare("tree", raw, out)
+    before = files(out)
+    manifest = out / "prepared.jsonl"
+    lines = manifest.read_text().splitlines(keepends=True)
+    # As a kill leaves it: incomplete, the last line cut off, its file half written.
+    manifest.write_text(lines[0].replace("true", "false") + lines[1] + lines[2][:20])
+    last = sorted(out.rglob("*.pkl"))[-1]
+    last.rename(last.with_name(f".{last.name}.tmp"))
+    prepare("tree", raw, out)
+    assert files(out) == before
+
+
+def test_new_frames_are_taken_up(raw, tmp_path):
+    prepare("tree", raw, tmp_path / "out")
+    write_png(raw / "002" / "nm-01" / "090" / "003.png", person())
+    prepare("tree", raw, tmp_path / "out")
+    assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 4
+
+
+def test_grew_is_rearranged_by_name(tmp_path):
+    raw, ready = tmp_path / "raw", cv2.resize(person(), (64, 64))
+    # Written in an order that is not the one by name.
+    for video in ("zz", "aa"):
+        write_png(raw / "test" / "gallery" / "00007" / video / "1.png", ready)
+    write_png(raw / "test" / "gallery" / "00007" / "aa" / "aa_gei.png", ready)
+    write_png(raw / "test" / "probe" / "v9" / "1.png", ready)
+    write_png(raw / "train" / "00007" / "v1" / "1.png", np.zeros((64, 64), np.uint8))
+    prepare("grew", raw, tmp_path / "out")
+    found = arrays(tmp_path / "out")
+    assert list(found) == ["00007/01/aa", "00007/02/zz", "00007train/00/v1", "probe/03/v9"]
+    assert all(len(array) == 1 for array in found.values())
+    np.testing.assert_array_equal(found["probe/03/v9"][0], ready)
+
+
+def png_bytes(image):
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+COLOUR = np.dstack([person(), person(), person() // 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"GIF89a", "not a PNG"),
+        (png_bytes(person())[:-40], "cut off"),
+        (png_bytes(COLOUR), "colour"),
+        (png_bytes(person().astype(np.uint16) * 257), "uint16"),
+        (png_bytes(np.dstack([person()] * 4)), "transparent"),
+    ],
+)
+def test_bad_png(raw, tmp_path, content, message):
+    bad = raw / "002" / "nm-01" / "090" / "001.png"
+    bad.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        prepare("tree", raw, tmp_path / "out")
+    assert str(bad) in str(error.value)
+    assert "\n" not in str(error.value)
+    # All the rest was done, and --skip-damaged does the sequence without the frame.
+    assert list(arrays(tmp_path / "out")) == ["001/nm-01/090"]
+    prepare("tree", raw, tmp_path / "out", skip_damaged=True)
+    assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 2
+
+
+def test_mended_file_is_taken_up(raw, tmp_path):
+    bad = raw / "002" / "nm-01" / "090" / "001.png"
+    sound = bad.read_bytes()
+    bad.write_bytes(b"")
+    with pytest.raises(DataError, match="empty"):
+        prepare("tree", raw, tmp_path / "out")
+    bad.write_bytes(sound)
+    prepare("tree", raw, tmp_path / "out")
+    assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 3
+
+
+def test_colour_png_of_equal_channels_is_grey(tmp_path):
+    path = write_png(tmp_path / "a.png", np.dstack([person()] * 3))
+    np.testing.assert_array_equal(read_png(path), person())
+
+
+def test_unusable_folders(raw, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="no folder"):
+        prepare("tree", tmp_path / "missing", out)
+    with pytest.raises(DataError, match="train/<id>/<video>"):
+        prepare("grew", raw, out)
+    with pytest.raises(DataError, match="inside --src"):
+        prepare("tree", raw, raw / "out")
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "001.tar.gz").touch()
+    with pytest.raises(DataError, match=r"unpack .*001\.tar\.gz"):
+        prepare("casiab", tmp_path / "packed", out)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(DataError, match="not empty"):
+        prepare("tree", raw, tmp_path / "full")
+    prepare("tree", raw, out)
+    with pytest.raises(DataError, match="something else"):
+        prepare("gait3d", raw, out)
+    with pytest.raises(DataError, match="pkl tree already"):
+        prepare("tree", out, tmp_path / "again")
+    (raw / "002").rename(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"002\.pkl|090\.pkl"):
+        prepare("tree", raw, out)
+
+
+def test_script(raw, tmp_path):
+    done = run("tree", "--src", raw, "--out", tmp_path / "out", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "2 sequences, 5 frames" in done.stdout
+    assert "seq/s" in done.stderr
+    failed = run("tree", "--src", tmp_path / "missing", "--out", tmp_path / "out")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: --src: no folder")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_pickles_are_what_the_reference_reads(raw, tmp_path):
+    prepare("tree", raw, tmp_path / "out")
+    with next((tmp_path / "out").rglob("*.pkl")).open("rb") as file:
+        array = pickle.load(file)
+    assert (array.dtype, array.shape) == (np.uint8, (2, 64, 64))
