@@ -1,0 +1,1 @@
+"""Import and export of OpenGait's PyTorch checkpoints; works without PyTorch."""

@@ -1,0 +1,209 @@
+"""From an OpenGait checkpoint to the state of one of our models, and back."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mcl_jax.convert.mapping import CLASSIFIER, STEPS_SUFFIX, Entry, Tree, TreePath, entries, get_leaf
+from mcl_jax.convert.sizes import StateDict
+from mcl_jax.convert.torch_reader import read_torch_file
+from mcl_jax.errors import CheckpointError
+
+MAX_STEPS = 2**31 - 1
+"""Steps are counted in int32."""
+
+_PREFIX = "module."
+
+
+@dataclass(frozen=True)
+class TorchCheckpoint:
+    """What is in a checkpoint file of OpenGait.
+
+    Attributes:
+        state_dict: tensors by name, without the prefix that data-parallel training puts before them.
+        optimizer: PyTorch's optimiser state, or None.
+        scheduler: PyTorch's schedule state, or None.
+        iteration: training steps done, 0 if the file does not say.
+        digest: SHA-256 of the file, in hexadecimal.
+    """
+
+    state_dict: dict[str, np.ndarray]
+    optimizer: Mapping[str, Any] | None
+    scheduler: Mapping[str, Any] | None
+    iteration: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model's state after an import.
+
+    Attributes:
+        params: parameters, of the structure and types that were given.
+        batch_stats: batch statistics, likewise.
+        parameters: how many numbers were imported into the parameters.
+        counted_steps: training steps that PyTorch's batch norms counted; 0 without batch norms.
+        dropped: names in the file that were left out.
+    """
+
+    params: Tree
+    batch_stats: Tree
+    parameters: int
+    counted_steps: int
+    dropped: tuple[str, ...]
+
+
+def load_checkpoint(path: Path | str) -> TorchCheckpoint:
+    """Reads a checkpoint `{model, optimizer, scheduler, iteration}` or a bare `state_dict`.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no such checkpoint.
+    """
+    content = read_torch_file(path)
+    whole = (
+        content
+        if isinstance(content, dict) and isinstance(content.get("model"), dict)
+        else {"model": content}
+    )
+    model, iteration = whole["model"], whole.get("iteration", 0)
+    if not isinstance(model, dict) or not model:
+        raise CheckpointError(f"{path}: holds no state_dict")
+    for name, value in model.items():
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(value, np.ndarray):
+            raise CheckpointError(f"{path}: holds no state_dict ({ascii(name)[:80]} is no tensor)")
+    if type(iteration) is not int or not 0 <= iteration <= MAX_STEPS:
+        raise CheckpointError(f"{path}: its iteration is no number of steps")
+    if all(name.startswith(_PREFIX) for name in model):
+        model = {name.removeprefix(_PREFIX): value for name, value in model.items()}
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return TorchCheckpoint(model, whole.get("optimizer"), whole.get("scheduler"), iteration, digest)
+
+
+def import_state_dict(
+    state_dict: StateDict, params: Tree, batch_stats: Tree, *, model: str, allow_new_classes: bool = False
+) -> ImportedModel:
+    """Puts the tensors of a `state_dict` in place of a model's own.
+
+    Args:
+        state_dict: names without prefix → arrays of any floating type.
+        params: parameters of a freshly made model.
+        batch_stats: its batch statistics.
+        model: a key of `mcl_jax.models.MODELS`.
+        allow_new_classes: whether the classifier may have another number of classes; then the model
+            keeps its own.
+
+    Returns:
+        The new state; what was given is not changed.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message is a table of all that do.
+    """
+    trees = {"params": params, "batch_stats": batch_stats}
+    wanted = entries(model, params)
+    dropped = _dropped(state_dict, wanted, trees) if allow_new_classes else ()
+    rows = _differences(state_dict, [e for e in wanted if e.name not in dropped], trees, dropped)
+    if rows:
+        raise CheckpointError(_table(rows))
+
+    found: dict[str, dict[TreePath, np.ndarray]] = {"params": {}, "batch_stats": {}}
+    for entry in wanted:
+        if entry.collection is not None and entry.name not in dropped:
+            axes = get_leaf(trees[entry.collection], entry.path).ndim
+            array = entry.from_torch_layout(state_dict[entry.name], axes)
+            found[entry.collection][entry.path] = array
+    return ImportedModel(
+        params=replace_leaves(params, found["params"]),
+        batch_stats=replace_leaves(batch_stats, found["batch_stats"]),
+        parameters=sum(array.size for array in found["params"].values()),
+        counted_steps=max((int(state_dict[e.name]) for e in wanted if e.collection is None), default=0),
+        dropped=dropped,
+    )
+
+
+def export_state_dict(
+    params: Tree, batch_stats: Tree, *, model: str, steps: int
+) -> OrderedDict[str, np.ndarray]:
+    """Returns the `state_dict` that OpenGait's model of the same sizes loads strictly.
+
+    Args:
+        params: parameters.
+        batch_stats: batch statistics.
+        model: a key of `mcl_jax.models.MODELS`.
+        steps: training steps done, for PyTorch's counters.
+    """
+    trees = {"params": params, "batch_stats": batch_stats}
+    state_dict = OrderedDict()
+    for entry in entries(model, params):
+        if entry.collection is None:
+            state_dict[entry.name] = np.array(steps, np.int64)
+        else:
+            leaf = np.asarray(get_leaf(trees[entry.collection], entry.path))
+            state_dict[entry.name] = np.ascontiguousarray(entry.to_torch_layout(leaf))
+    return state_dict
+
+
+def replace_leaves(tree: Tree, arrays: Mapping[TreePath, np.ndarray]) -> Tree:
+    """Returns a tree with other arrays at some of its paths, as JAX arrays of the types that were there."""
+
+    def replace(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        array = arrays.get(tuple(key.key for key in path))
+        return leaf if array is None else jnp.asarray(array, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(replace, tree)
+
+
+def _dropped(state_dict: StateDict, wanted: list[Entry], trees: Mapping[str, Tree]) -> tuple[str, ...]:
+    """Returns the classifier's name if it differs in nothing but the number of classes."""
+    for entry in wanted:
+        if entry.name == CLASSIFIER and CLASSIFIER in state_dict:
+            ours = get_leaf(trees["params"], entry.path).shape
+            theirs = state_dict[CLASSIFIER].shape
+            if ours != theirs and ours[:2] == theirs[:2]:
+                return (CLASSIFIER,)
+    return ()
+
+
+def _differences(
+    state_dict: StateDict, wanted: list[Entry], trees: Mapping[str, Tree], dropped: tuple[str, ...]
+) -> list[tuple[str, str, str, str]]:
+    """Returns (name, problem, in the file, in the model) for all that keeps a `state_dict` from fitting."""
+    rows = []
+    for entry in wanted:
+        shape: tuple[int, ...] = ()
+        if entry.collection is not None:
+            leaf = get_leaf(trees[entry.collection], entry.path)
+            # A stand-in of the same shape that takes no memory, where the leaf may be a large array.
+            shape = entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
+        if entry.name not in state_dict:
+            rows.append((entry.name, "missing", "-", str(shape)))
+            continue
+        array = state_dict[entry.name]
+        floating = jnp.issubdtype(array.dtype, jnp.floating)
+        if array.shape != shape:
+            rows.append((entry.name, "wrong shape", str(array.shape), str(shape)))
+        elif floating == entry.name.endswith(STEPS_SUFFIX):
+            rows.append((entry.name, "wrong type", str(array.dtype), "int64" if floating else "float32"))
+    known = {entry.name for entry in wanted}.union(dropped)
+    rows += [
+        (name, "unexpected", str(array.shape), "-") for name, array in state_dict.items() if name not in known
+    ]
+    return rows
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> str:
+    counts = OrderedDict.fromkeys(problem for _, problem, _, _ in rows)
+    summary = ", ".join(f"{sum(row[1] == problem for row in rows)} {problem}" for problem in counts)
+    cells = [("name", "problem", "in the file", "in the model"), *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join(
+        [f"the checkpoint does not fit the model: {summary}", *(f"  {line}".rstrip() for line in lines)]
+    )

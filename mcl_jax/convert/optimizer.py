@@ -1,0 +1,150 @@
+"""PyTorch's optimiser state, put into an optax one, so that a half-finished run goes on at the same step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mcl_jax.convert.importer import MAX_STEPS, TorchCheckpoint, replace_leaves
+from mcl_jax.convert.mapping import Entry, Tree, entries, get_leaf
+from mcl_jax.errors import CheckpointError
+
+_KINDS = {optax.TraceState: ("SGD", "momentum_buffer"), optax.ScaleByAdamState: ("Adam", "exp_avg")}
+# Variants of SGD and Adam that change the meaning of the buffers, and their value when they are off.
+_VARIANTS = {"nesterov": False, "dampening": 0, "amsgrad": False, "maximize": False}
+
+
+def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: Tree, *, model: str) -> Any:
+    """Puts PyTorch's momentum and the position of the schedule in place of those of a fresh state.
+
+    Parameters that PyTorch has no buffers for, having taken no step yet, keep their zeros.
+
+    Args:
+        checkpoint: a checkpoint whose `state_dict` fits the model in every name and shape.
+        opt_state: state of an optax chain with `optax.trace` (SGD) or `optax.scale_by_adam`.
+        params: the model's parameters.
+        model: a key of `mcl_jax.models.MODELS`.
+
+    Returns:
+        A state of the same structure.
+
+    Raises:
+        CheckpointError: the checkpoint holds no optimiser state, or not one of the same kind.
+    """
+    by_name = {entry.name: entry for entry in entries(model, params) if entry.collection == "params"}
+    buffers = _buffers(checkpoint, by_name)
+    position = schedule_position(checkpoint)
+
+    def moments(like: Tree, key: str) -> Tree:
+        arrays = {
+            by_name[name].path: _buffer(state.get(key), by_name[name], params, key)
+            for name, state in buffers.items()
+        }
+        return replace_leaves(like, arrays)
+
+    def convert(state: Any) -> Any:
+        match state:
+            case optax.TraceState():
+                _check_kind(buffers, optax.TraceState)
+                return optax.TraceState(moments(state.trace, "momentum_buffer"))
+            case optax.ScaleByAdamState():
+                _check_kind(buffers, optax.ScaleByAdamState)
+                steps = {_int(_plain(s.get("step")), "its Adam step") for s in buffers.values()} or {0}
+                if len(steps) > 1:
+                    raise CheckpointError("its parameters have taken different numbers of Adam steps")
+                return optax.ScaleByAdamState(
+                    jnp.asarray(steps.pop(), state.count.dtype),
+                    moments(state.mu, "exp_avg"),
+                    moments(state.nu, "exp_avg_sq"),
+                )
+            case optax.ScaleByScheduleState():
+                return optax.ScaleByScheduleState(jnp.asarray(position, state.count.dtype))
+        return state
+
+    kinds = (*_KINDS, optax.ScaleByScheduleState)
+    return jax.tree.map(convert, opt_state, is_leaf=lambda state: isinstance(state, kinds))
+
+
+def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, float]) -> list[str]:
+    """Returns a line for every setting that the file's optimiser and the config give differently.
+
+    Args:
+        checkpoint: a checkpoint with optimiser state.
+        expected: PyTorch's name of a setting → what the config makes of it; `lr` at the position reached.
+    """
+    groups = (checkpoint.optimizer or {}).get("param_groups", [])
+    return [
+        f"{key} is {value:g} in the config and {group[key]:g} in the file"
+        for group in groups
+        for key, value in expected.items()
+        if isinstance(group.get(key), int | float) and not np.isclose(group[key], value, rtol=1e-6, atol=0)
+    ]
+
+
+def schedule_position(checkpoint: TorchCheckpoint) -> int:
+    """Returns how many steps PyTorch's schedule has taken; the iteration if the file holds no schedule.
+
+    Raises:
+        CheckpointError: the schedule does not say.
+    """
+    if not isinstance(checkpoint.scheduler, Mapping):
+        return checkpoint.iteration
+    return _int(checkpoint.scheduler.get("last_epoch"), "its schedule's position")
+
+
+def _buffers(checkpoint: TorchCheckpoint, by_name: Mapping[str, Entry]) -> dict[str, Mapping[str, Any]]:
+    """Returns PyTorch's state of each parameter that has any, by the parameter's name."""
+    optimizer = checkpoint.optimizer
+    if not isinstance(optimizer, Mapping):
+        raise CheckpointError("holds no optimizer state; import it without --with-optimizer")
+    # PyTorch numbers the parameters in the order of the state_dict, which leaves out none but the buffers.
+    names = [name for name in checkpoint.state_dict if name in by_name]
+    try:
+        for group in optimizer["param_groups"]:
+            for key, off in _VARIANTS.items():
+                if group.get(key, off) != off:
+                    raise CheckpointError(f"its optimizer uses {key}, which is not supported here")
+        numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
+        states = {number: _present(optimizer["state"].get(number, {})) for number in numbers}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError("its optimizer state is not PyTorch's {state, param_groups}") from error
+    if len(numbers) != len(names):
+        raise CheckpointError(f"its optimizer has {len(numbers)} parameters, its model {len(names)}")
+    pairs = zip(names, numbers, strict=True)
+    return {name: states[number] for name, number in pairs if states[number]}
+
+
+def _check_kind(buffers: Mapping[str, Mapping[str, Any]], wanted: type) -> None:
+    for kind, (name, key) in _KINDS.items():
+        if kind is not wanted and any(key in state for state in buffers.values()):
+            raise CheckpointError(f"was trained with {name}, the config says {_KINDS[wanted][0]}")
+
+
+def _present(state: Mapping[str, Any]) -> dict[str, Any]:
+    # SGD without momentum keeps a buffer of None.
+    return {key: value for key, value in state.items() if value is not None}
+
+
+def _buffer(array: Any, entry: Entry, params: Tree, key: str) -> np.ndarray:
+    leaf = get_leaf(params, entry.path)
+    shape = entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        found = array.shape if isinstance(array, np.ndarray) else "missing"
+        raise CheckpointError(f"its {key} of {entry.name} is {found}, the parameter {shape}")
+    return entry.from_torch_layout(array, leaf.ndim)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+
+
+def _int(value: Any, what: str) -> int:
+    # PyTorch counts Adam's steps in float32.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= MAX_STEPS:
+        raise CheckpointError(f"{what} is no number of steps")
+    return value

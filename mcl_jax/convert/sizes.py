@@ -1,0 +1,105 @@
+"""The kind and the sizes of a model, read off the shapes in an OpenGait `state_dict`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mcl_jax.convert.mapping import CLASSIFIER
+
+StateDict = Mapping[str, np.ndarray]
+
+_STAGES = (1, 2, 3, 4)
+
+
+def read_sizes(state_dict: StateDict) -> dict[str, Any]:
+    """Returns what the shapes tell about the model.
+
+    Args:
+        state_dict: names without a `module.` prefix.
+
+    Returns:
+        `name`, and those of `channels`, `embed_dim`, `num_classes`, `mode` and `layers` that the model has,
+        by the names of its arguments. A size is missing where the tensors it would be read from are; all
+        are if the model is none of ours.
+    """
+    if "set_block1.forward_block.0.conv.weight" in state_dict:
+        sizes = {
+            "name": "gaitset",
+            "channels": _channels(
+                state_dict, [f"set_block{i}.forward_block.2.conv.weight" for i in (1, 2, 3)]
+            ),
+            "embed_dim": _size(state_dict, "Head.fc_bin", 2),
+        }
+    elif "Backbone.forward_block.conv1.conv.weight" in state_dict:
+        kernels = [f"Backbone.forward_block.layer{i}.0.conv2.weight" for i in _STAGES]
+        sizes = {
+            "name": "gaitbase",
+            "channels": _channels(state_dict, kernels),
+            "embed_dim": _size(state_dict, "FCs.fc_bin", 2),
+            "num_classes": _size(state_dict, CLASSIFIER, 2),
+        }
+    elif "layer0.forward_block.0.weight" in state_dict:
+        sizes = _deepgaitv2(state_dict)
+    else:
+        sizes = {}
+    return {key: value for key, value in sizes.items() if value is not None}
+
+
+def compare_sizes(in_file: Mapping[str, Any], in_config: Mapping[str, Any]) -> list[str]:
+    """Returns a line for every size that the file and the config give differently.
+
+    Args:
+        in_file: what `read_sizes` returned.
+        in_config: the model's part of the config; a number of classes of 0 fits any.
+    """
+    lines = []
+    for key, found in in_file.items():
+        wanted = in_config.get(key)
+        if not wanted:
+            continue
+        if isinstance(found, tuple):
+            wanted = tuple(wanted)
+        if wanted != found:
+            lines.append(f"model.{key} is {_text(wanted)} in the config and {_text(found)} in the file")
+        if key == "name" and lines:
+            return lines  # sizes of different models do not compare
+    return lines
+
+
+def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
+    if any(name.startswith("layer2.forward_block.") for name in state_dict):
+        mode, inner = "2d", "forward_block."
+    elif any(name.endswith(".shortcut3d.weight") for name in state_dict):
+        mode, inner = "p3d", ""
+    else:
+        mode, inner = "3d", ""
+    prefixes = ["layer1.forward_block.", *(f"layer{i}.{inner}" for i in _STAGES[1:])]
+    layers = tuple(
+        len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
+        for prefix in prefixes
+    )
+    tail = "conv2.forward_block.0.weight" if mode == "p3d" else "conv2.weight"
+    kernels = [prefixes[0] + "0.conv2.weight", *(f"{prefix}0.{tail}" for prefix in prefixes[1:])]
+    return {
+        "name": "deepgaitv2",
+        "mode": mode,
+        "layers": layers,
+        "channels": _channels(state_dict, kernels),
+        "num_classes": _size(state_dict, CLASSIFIER, 2),
+    }
+
+
+def _channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:
+    sizes = [size for name in kernels if (size := _size(state_dict, name, 0)) is not None]
+    return tuple(sizes) if len(sizes) == len(kernels) else None
+
+
+def _size(state_dict: StateDict, name: str, axis: int) -> int | None:
+    if name not in state_dict or axis >= state_dict[name].ndim:
+        return None
+    return state_dict[name].shape[axis]
+
+
+def _text(value: Any) -> str:
+    return "(" + ",".join(map(str, value)) + ")" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,188 @@
+import collections
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from mcl_jax.convert.importer import export_state_dict, import_state_dict, load_checkpoint
+from mcl_jax.convert.sizes import compare_sizes, read_sizes
+from mcl_jax.convert.torch_writer import write_torch_file
+from mcl_jax.errors import CheckpointError
+from mcl_jax.models import MODELS
+
+
+def arrays(model):
+    return {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def mismatch(state_dict, toy, **options):
+    """Returns the lines of the refusal."""
+    with pytest.raises(CheckpointError) as caught:
+        import_state_dict(state_dict, *toy.shapes(), model=toy.name, **options)
+    return str(caught.value).splitlines()
+
+
+def test_round_trip_is_bit_equal_and_loads_strictly(tmp_path, toy):
+    model = toy.trained().model
+    original = arrays(model)
+    imported = import_state_dict(original, *toy.shapes(), model=toy.name)
+    exported = export_state_dict(
+        imported.params, imported.batch_stats, model=toy.name, steps=imported.counted_steps
+    )
+    write_torch_file(tmp_path / "x.pt", {"model": exported})
+    read = torch.load(tmp_path / "x.pt", weights_only=True)["model"]
+
+    assert list(read) == list(original)
+    for name, tensor in model.state_dict().items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor), name
+    toy.torch_model().load_state_dict(read, strict=True)
+
+
+def test_import_counts_parameters_and_steps(toy):
+    model = toy.trained(steps=3).model
+    imported = import_state_dict(arrays(model), *toy.shapes(), model=toy.name)
+    assert imported.parameters == sum(p.numel() for p in model.parameters())
+    assert imported.counted_steps == (0 if toy.name == "gaitset" else 3)
+    assert imported.dropped == ()
+
+
+def test_kernels_are_transposed_and_nothing_else(gaitbase):
+    original = arrays(gaitbase.torch_model())
+    params = import_state_dict(original, *gaitbase.shapes(), model="gaitbase").params
+    kernel = params["stages"][1]["conv1"]["conv"]["kernel"]
+    name = "Backbone.forward_block.layer2.0.conv1.weight"
+    assert kernel[2, 0, 1, 3] == original[name][3, 1, 2, 0]
+    np.testing.assert_array_equal(params["head"]["fcs"]["kernel"], original["FCs.fc_bin"])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_other_floating_types_become_float32(gaitbase, dtype):
+    original = arrays(gaitbase.torch_model())
+    cast = {name: a.astype(dtype) if a.dtype == np.float32 else a for name, a in original.items()}
+    imported = import_state_dict(cast, *gaitbase.shapes(), model="gaitbase")
+    assert {leaf.dtype for leaf in jax.tree.leaves((imported.params, imported.batch_stats))} == {
+        np.dtype(np.float32)
+    }
+    name = "Backbone.forward_block.bn1.weight"
+    expected = cast[name].astype(np.float32)
+    np.testing.assert_array_equal(imported.params["stem"]["norm"]["scale"], expected)
+
+
+def test_all_differences_are_in_one_table(gaitbase):
+    state_dict = arrays(gaitbase.torch_model())
+    del state_dict["Backbone.forward_block.bn1.bias"]
+    state_dict["BNNecks.bn1d.weight"] = state_dict["BNNecks.bn1d.weight"][:7]
+    state_dict["BNNecks.bn1d.num_batches_tracked"] = np.ones((), np.float32)
+    state_dict["Backbone.extra"] = np.zeros(3)
+    lines = mismatch(state_dict, gaitbase)
+    assert lines[0] == (
+        "the checkpoint does not fit the model: 1 missing, 1 wrong shape, 1 wrong type, 1 unexpected"
+    )
+    assert [line.split() for line in lines[1:]] == [
+        ["name", "problem", "in", "the", "file", "in", "the", "model"],
+        ["Backbone.forward_block.bn1.bias", "missing", "-", "(2,)"],
+        ["BNNecks.bn1d.weight", "wrong", "shape", "(7,)", "(80,)"],
+        ["BNNecks.bn1d.num_batches_tracked", "wrong", "type", "float32", "int64"],
+        ["Backbone.extra", "unexpected", "(3,)", "-"],
+    ]
+    column = lines[1].index("in the model")
+    assert [line[column:] for line in lines[2:]] == ["(2,)", "(80,)", "int64", "-"]
+
+
+def test_a_new_class_count_drops_the_classifier_only_if_allowed(gaitbase):
+    state_dict = arrays(gaitbase.torch_model())
+    params, stats = gaitbase.shapes(num_classes=9)
+    params["head"]["necks"]["kernel"] = own = np.full((16, 5, 9), 0.5, np.float32)
+    imported = import_state_dict(state_dict, params, stats, model="gaitbase", allow_new_classes=True)
+    assert imported.dropped == ("BNNecks.fc_bin",)
+    assert imported.params["head"]["necks"]["kernel"] is own
+    np.testing.assert_array_equal(imported.params["head"]["fcs"]["kernel"], state_dict["FCs.fc_bin"])
+
+    with pytest.raises(CheckpointError, match=r"BNNecks\.fc_bin +wrong shape +\(16, 5, 3\) +\(16, 5, 9\)"):
+        import_state_dict(state_dict, params, stats, model="gaitbase")
+    state_dict["BNNecks.fc_bin"] = state_dict["BNNecks.fc_bin"][:, :4]  # not the classes alone
+    with pytest.raises(CheckpointError, match="wrong shape"):
+        import_state_dict(state_dict, params, stats, model="gaitbase", allow_new_classes=True)
+
+
+def test_sizes_are_read_from_the_file(toy):
+    sizes = read_sizes(arrays(toy.torch_model()))
+    assert sizes == {"name": toy.name} | toy.sizes
+    assert set(sizes) - {"name"} <= set(MODELS[toy.name].__init__.__annotations__)
+    assert compare_sizes(sizes, sizes) == []
+
+
+def test_different_sizes_are_named(gaitbase):
+    sizes = read_sizes(arrays(gaitbase.torch_model()))
+    config = {
+        "name": "gaitbase",
+        "channels": (64, 128, 256, 512),
+        "embed_dim": 5,
+        "num_classes": 0,
+        "mode": "3d",
+    }
+    assert compare_sizes(sizes, config) == [
+        "model.channels is (64,128,256,512) in the config and (2,4,4,6) in the file"
+    ]
+    assert compare_sizes(sizes, config | {"name": "gaitset"}) == [
+        "model.name is gaitset in the config and gaitbase in the file"
+    ]
+
+
+def test_sizes_of_strangers_are_left_open():
+    assert read_sizes({"conv.weight": np.zeros((2, 2))}) == {}
+    assert read_sizes({"layer0.forward_block.0.weight": np.zeros(3), "layer2.0.x": np.zeros(())}) == {
+        "name": "deepgaitv2",
+        "mode": "3d",
+        "layers": (0, 1, 0, 0),
+    }
+
+
+@pytest.mark.parametrize("form", ["whole", "bare", "prefixed", "ordered"])
+def test_accepts_every_form_of_checkpoint(tmp_path, form):
+    model = {"a": torch.ones(2), "b": torch.zeros(1)}
+    content = {
+        "whole": {"model": model, "optimizer": {}, "scheduler": {}, "iteration": 12},
+        "bare": model,
+        "prefixed": {"model": {f"module.{name}": tensor for name, tensor in model.items()}},
+        "ordered": collections.OrderedDict(model),
+    }[form]
+    torch.save(content, tmp_path / "x.pt")
+    checkpoint = load_checkpoint(tmp_path / "x.pt")
+    assert list(checkpoint.state_dict) == ["a", "b"]
+    assert checkpoint.iteration == (12 if form == "whole" else 0)
+    assert len(checkpoint.digest) == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({}, "holds no state_dict"),
+        ([torch.ones(1)], "holds no state_dict"),
+        ({"state": {"w": torch.ones(1)}}, "'state' is no tensor"),
+        ({"model": {"w": torch.ones(1), "n": 3}}, "'n' is no tensor"),
+        ({"model": {3: torch.ones(1)}}, "3 is no tensor"),
+        ({"model": {"w": torch.ones(1)}, "iteration": "six"}, "iteration is no number"),
+        ({"model": {"w": torch.ones(1)}, "iteration": 2**31}, "iteration is no number"),
+        ({"two\nlines": torch.ones(1)}, "no tensor"),
+        ({"model": {"w": torch.ones(1)}, "iteration": -1}, "iteration is no number"),
+    ],
+)
+def test_refuses_other_content(tmp_path, content, why):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=why):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("name", ["gaitset", "gaitbase", "deepgaitv2_2d", "deepgaitv2_3d", "deepgaitv2_p3d"])
+def test_checkpoints_of_the_reference_have_these_names(shared_parity, name):
+    from torch_reference import DeepGaitV2, GaitBase, GaitSet
+
+    checkpoint = load_checkpoint(shared_parity / f"{name}.pt")
+    sizes = read_sizes(checkpoint.state_dict)
+    kind = {"gaitset": GaitSet, "gaitbase": GaitBase, "deepgaitv2": DeepGaitV2}[sizes.pop("name")]
+    assert list(kind(**sizes).state_dict()) == list(checkpoint.state_dict)
+    assert checkpoint.iteration == 6

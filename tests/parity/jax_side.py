@@ -1,0 +1,154 @@
+"""Our models as the parity tests run them: packed rows in, NumPy arrays in PyTorch's layout out."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mcl_jax.convert.importer import import_state_dict
+from mcl_jax.convert.mapping import entries, get_leaf
+from mcl_jax.optim import make_optimizer, multi_step
+from mcl_jax.train_state import create_model, create_state
+from mcl_jax.train_step import LossSettings, make_train_step
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Clips packed into rows, one empty slot between neighbours.
+
+    Attributes:
+        frames: [rows, slots, h, w].
+        segment_ids: [rows, slots].
+        per_row: sequences that a row holds at most; clip i is output i of the rows · per_row.
+    """
+
+    frames: np.ndarray
+    segment_ids: np.ndarray
+    per_row: int
+
+
+def pack(clips, *, slots, per_row, rows=None):
+    """Packs clips [s, h, w] in order, `per_row` to a row."""
+    rows = rows or -(-len(clips) // per_row)
+    frames = np.zeros((rows, slots, *clips[0].shape[1:]), clips[0].dtype)
+    segment_ids = np.full((rows, slots), -1, np.int32)
+    free = [0] * rows
+    for i, clip in enumerate(clips):
+        row, segment = divmod(i, per_row)
+        here = slice(free[row], free[row] + len(clip))
+        frames[row, here], segment_ids[row, here] = clip, segment
+        free[row] = here.stop + 1
+    return Rows(frames, segment_ids, per_row)
+
+
+class JaxModel:
+    """A model with imported weights, in one precision; compiled programs are made once."""
+
+    def __init__(self, name, sizes, *, dtype="float32"):
+        self.name = name
+        self.model = create_model(name, sizes, dtype=dtype)
+        wide = jnp.promote_types(dtype, jnp.float32)  # float32 beside a bfloat16 backbone
+        self.params, self.stats = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, wide),
+            jax.eval_shape(lambda: self.model.initial_arrays(0)),
+        )
+        self.forward = jax.jit(self._forward, static_argnames=("per_row", "train"))
+
+    def load(self, state_dict):
+        imported = import_state_dict(state_dict, self.params, self.stats, model=self.name)
+        self.params, self.stats = imported.params, imported.batch_stats
+
+    def run(self, rows, count, *, train=False):
+        """Returns embeddings [count, parts, c] and logits, or None, of the first `count` sequences."""
+        output = self.forward(
+            self.params, self.stats, rows.frames, rows.segment_ids, per_row=rows.per_row, train=train
+        )
+        return tuple(None if x is None else np.asarray(x)[:count] for x in output)
+
+    def named(self, tree, collection="params"):
+        """Returns a tree like the parameters (or statistics) by PyTorch's names, in its layout."""
+        return {
+            entry.name: entry.to_torch_layout(np.asarray(get_leaf(tree, entry.path)))
+            for entry in entries(self.name, self.params)
+            if entry.collection == collection
+        }
+
+    def _forward(self, params, stats, frames, segment_ids, *, per_row, train):
+        module = self.model.merge(params, stats)
+        output = module(frames, segment_ids, num_segments=per_row, train=train)
+        return output.embeddings, output.logits
+
+
+class JaxTrainer:
+    """The package's own training step, whose gradients can be looked at.
+
+    Its one compiled program knows several optimisers.
+    """
+
+    def __init__(self, model, recipe, optimizers):
+        self.model = model
+        settings = LossSettings(
+            metric="triplet" if recipe.gamma is None else "mcl",
+            margin=recipe.margin,
+            gamma=recipe.gamma or 0.0,
+            metric_weight=recipe.weight,
+            ce_weight=recipe.ce_weight or 0.0,
+            ce_scale=16.0,
+            label_smoothing=0.1,
+        )
+        self.optimizer = _recording([_make(optimizer) for optimizer in optimizers])
+        self.step_function = jax.jit(make_train_step(model.model, self.optimizer, settings))
+        self.start(0)
+
+    def start(self, number):
+        """Begins again from the model's weights with one of the optimisers."""
+        self.state = create_state(self.model.params, self.model.stats, self.optimizer)
+        gradients, _, inner = self.state.opt_state
+        opt_state = (gradients, jnp.asarray(number), inner)
+        self.state = dataclasses.replace(self.state, opt_state=opt_state)
+
+    def step(self, rows, labels):
+        """Returns the total, metric and cross-entropy loss of one update."""
+        padded = np.full((len(rows.segment_ids), rows.per_row), -1, np.int32)
+        padded.reshape(-1)[: len(labels)] = labels
+        batch = {"frames": rows.frames, "segment_ids": rows.segment_ids, "labels": padded}
+        self.state, metrics = self.step_function(self.state, batch)
+        return [float(metrics.get(key, 0.0)) for key in ("loss", "metric_loss", "ce_loss")]
+
+    def use_weights(self):
+        """Gives the model the weights of the last update."""
+        self.model.params, self.model.stats = self.state.params, self.state.batch_stats
+
+    def gradients(self):
+        """Returns the gradients of the last update by PyTorch's names."""
+        return self.model.named(self.state.opt_state[0])
+
+    def statistics(self):
+        """Returns the batch statistics after the last update by PyTorch's names."""
+        return self.model.named(self.state.batch_stats, "batch_stats")
+
+
+def _make(optimizer):
+    schedule = multi_step(optimizer.lr, optimizer.milestones, 0.1)
+    return make_optimizer(optimizer.name, schedule, momentum=0.9, weight_decay=optimizer.weight_decay)
+
+
+def _recording(optimizers):
+    """One of several optimisers, chosen by its state, which also holds the gradients it was last given."""
+
+    def init(params):
+        inner = tuple(optimizer.init(params) for optimizer in optimizers)
+        return jax.tree.map(jnp.zeros_like, params), jnp.asarray(0), inner
+
+    def update(gradients, state, params):
+        _, number, inner = state
+        pairs = [o.update(gradients, s, params) for o, s in zip(optimizers, inner, strict=True)]
+        updates = jax.tree.map(
+            lambda *candidates: jnp.stack(candidates)[number], *(updates for updates, _ in pairs)
+        )
+        return updates, (gradients, number, tuple(s for _, s in pairs))
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,363 @@
+"""Measures how far our models are from PyTorch's: quantity → largest relative error.
+
+The tests hold these figures to tolerances, `scripts/parity_table.py` prints them. Two sources of truth: our
+own PyTorch modules on random inputs and weights, and, where they are at hand, figures that OpenGait itself
+computed on real silhouettes.
+"""
+
+import functools
+import json
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import torch_reference
+from jax_side import JaxModel, JaxTrainer, pack
+from torch_reference import Optimizer, Recipe, TorchTrainer
+
+from mcl_jax.convert.importer import load_checkpoint
+from mcl_jax.losses import cross_entropy_loss, mcl_loss, triplet_loss
+
+TOLERANCES = {
+    "test embeddings (float32)": 1e-5,
+    "test logits (float32)": 1e-5,
+    "packed, one by one (float32)": 1e-5,
+    "losses (float32)": 1e-6,
+    "gradients of losses (float32)": 1e-6,
+    "losses": 1e-10,
+    "gradients of losses": 1e-10,
+    "training embeddings": 1e-8,
+    "metric loss per part": 1e-8,
+    "training logits": 1e-8,
+    "gradients": 1e-8,
+    "batch statistics": 1e-8,
+    "second step's embeddings": 1e-8,
+    "losses of six SGD steps": 1e-7,
+    "losses of six Adam steps": 1e-7,
+}
+"""Quantity → largest relative error allowed; in float64 where the name does not say otherwise."""
+
+OPTIMIZERS = {"SGD": Optimizer("sgd"), "Adam": Optimizer("adam", lr=1e-3)}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind of model at toy width.
+
+    Attributes:
+        packed: whether PyTorch's model takes clips of different lengths in training.
+    """
+
+    model: str
+    sizes: dict[str, Any]
+    recipe: Recipe
+    packed: bool = True
+
+
+def _deepgaitv2(mode, layers, *, packed=False):
+    sizes = {"mode": mode, "layers": layers, "channels": (8, 16, 32, 64), "num_classes": 8}
+    return Variant("deepgaitv2", sizes, Recipe(), packed)
+
+
+VARIANTS = {
+    "gaitset": Variant("gaitset", {"channels": (8, 16, 32), "embed_dim": 24}, Recipe(ce_weight=None)),
+    "gaitbase": Variant(
+        "gaitbase",
+        {"channels": (8, 16, 32, 64), "embed_dim": 32, "num_classes": 8},
+        Recipe(margin=0.6, gamma=0.6, weight=1.2, ce_weight=0.8),
+    ),
+    "deepgaitv2_2d": _deepgaitv2("2d", (1, 1, 1, 1), packed=True),
+    "deepgaitv2_3d": _deepgaitv2("3d", (1, 2, 1, 1)),
+    "deepgaitv2_p3d": _deepgaitv2("p3d", (1, 2, 2, 1)),
+}
+
+
+def relative(ours, theirs):
+    """Returns the largest difference as a share of the largest value."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float64).tiny))
+
+
+def worst(ours, theirs):
+    """Returns the largest `relative` of arrays by name; the names must be the same."""
+    assert ours.keys() == theirs.keys()
+    return max((relative(ours[name], theirs[name]) for name in ours), default=0.0)
+
+
+@functools.cache
+def jax_model(name, dtype="float32"):
+    return JaxModel(VARIANTS[name].model, VARIANTS[name].sizes, dtype=dtype)
+
+
+@functools.cache
+def jax_trainer(name):
+    return JaxTrainer(jax_model(name, "float64"), VARIANTS[name].recipe, list(OPTIMIZERS.values()))
+
+
+# PyTorch's modules, on random inputs and weights.
+
+
+def torch_model(name):
+    """Returns PyTorch's model with random weights and batch statistics."""
+    torch.manual_seed(0)
+    kinds = {
+        "gaitset": torch_reference.GaitSet,
+        "gaitbase": torch_reference.GaitBase,
+        "deepgaitv2": torch_reference.DeepGaitV2,
+    }
+    model = kinds[VARIANTS[name].model](**VARIANTS[name].sizes)
+    for key, tensor in model.state_dict().items():
+        if key.endswith("running_mean"):
+            tensor.normal_(0, 0.3)
+        elif key.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+        elif tensor.ndim == 1:
+            tensor.add_(torch.empty_like(tensor).normal_(0, 0.2))
+    return model
+
+
+def to_arrays(model):
+    return {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def random_clips(lengths, dtype, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.uniform(size=(length, 64, 8)).astype(dtype) for length in lengths]
+
+
+def measure_test_mode(name):
+    """Compares embeddings and logits in float32, packed and one by one."""
+    theirs, ours = torch_model(name).eval(), jax_model(name)
+    ours.load(to_arrays(theirs))
+    clips = random_clips((5, 3, 6), np.float32)
+    packed = ours.run(pack(clips, slots=16, per_row=3), len(clips))
+    alone = [ours.run(pack([clip], slots=16, per_row=3), 1)[0] for clip in clips]
+    with torch.no_grad():
+        outputs = [theirs(torch.from_numpy(clip), [len(clip)]) for clip in clips]
+    errors = {
+        "test embeddings (float32)": relative(packed[0], torch.cat([e for e, _ in outputs])),
+        "packed, one by one (float32)": relative(packed[0], np.concatenate(alone)),
+    }
+    if packed[1] is not None:
+        errors["test logits (float32)"] = relative(packed[1], torch.cat([logits for _, logits in outputs]))
+    return errors
+
+
+def measure_training(name):
+    """Compares the training pass, gradients, statistics and six updates in float64, sequences packed."""
+    errors = {}
+    with jax.enable_x64(True):
+        trainer = jax_trainer(name)
+        for number, (optimizer, options) in enumerate(OPTIMIZERS.items()):
+            theirs = TorchTrainer(torch_model(name).double(), VARIANTS[name].recipe, options)
+            trainer.model.load(to_arrays(theirs.model))
+            trainer.start(number)
+            losses, first_step = _compare_steps(trainer, theirs, packed=VARIANTS[name].packed)
+            errors = first_step | errors | {f"losses of six {optimizer} steps": losses}
+    return errors
+
+
+def _compare_steps(trainer, theirs, *, packed):
+    """Returns the error of the losses of six updates, and the errors of other quantities at the first."""
+    labels = np.array([0, 0, 3, 3])
+    losses = []
+    for step in range(6):
+        lengths = [6, 6, 6, 6]
+        if step % 2:
+            lengths = [6, 4, 5, 3] if packed else [5, 5, 5, 5]
+        clips = random_clips(lengths, np.float64, seed=step)
+        rows = pack(clips, slots=13, per_row=2)
+        frames = torch.from_numpy(np.concatenate(clips))
+        output = theirs.step(frames, lengths, torch.from_numpy(labels))
+        losses.append((trainer.step(rows, labels)[0], output[2]))
+        if step == 0:
+            first_step = _compare_first_step(trainer, rows, theirs.model, output)
+    return max(relative(ours, theirs) for ours, theirs in losses), first_step
+
+
+def _compare_first_step(trainer, rows, model, output):
+    embeddings, logits, _ = output
+    ours = trainer.model.run(rows, len(embeddings), train=True)
+    gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+    statistics = {name: value.numpy() for name, value in model.named_buffers() if value.ndim}
+    errors = {
+        "training embeddings": relative(ours[0], embeddings),
+        "gradients": worst(trainer.gradients(), gradients),
+        "batch statistics": worst(trainer.statistics(), statistics),
+    }
+    if logits is not None:
+        errors["training logits"] = relative(ours[1], logits)
+    return errors
+
+
+def measure_losses(dtype):
+    """Compares the losses in one precision with PyTorch's in float64."""
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(12, 5, 16)).astype(np.float32)
+    logits = generator.uniform(-1, 1, size=(12, 5, 7)).astype(np.float32)
+    labels = np.repeat(np.arange(4), 3)
+    cases = [
+        (_metric_per_part(0.2, None), lambda x, y: torch_reference.metric_loss(x, y, 0.2).mean(), embeddings),
+        (
+            _metric_per_part(0.6, 0.6),
+            lambda x, y: torch_reference.metric_loss(x, y, 0.6, 0.6).mean(),
+            embeddings,
+        ),
+        (
+            _metric_per_part(0.4, 1.0),
+            lambda x, y: torch_reference.metric_loss(x, y, 0.4, 1.0).mean(),
+            embeddings,
+        ),
+        (cross_entropy_loss, torch_reference.cross_entropy, logits),
+    ]
+    values, gradients = [], []
+    with jax.enable_x64(True):
+        for ours, theirs, array in cases:
+            x = torch.tensor(array, dtype=torch.float64, requires_grad=True)
+            expected = theirs(x, torch.from_numpy(labels))
+            expected.backward()
+            gradient_of = _gradient_of(ours)
+            (value, _), gradient = gradient_of(jnp.asarray(array, dtype), jnp.asarray(labels))
+            values.append(relative(value, expected.item()))
+            gradients.append(relative(gradient, x.grad))
+    return _losses_named(values, gradients, dtype)
+
+
+def _gradient_of(loss):
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def _metric_per_part(margin, gamma):
+    if gamma is None:
+        return lambda x, labels: triplet_loss(x, labels, margin)
+    return lambda x, labels: mcl_loss(x, labels, margin, gamma)
+
+
+def _losses_named(values, gradients, dtype):
+    suffix = " (float32)" if dtype == "float32" else ""
+    return {f"losses{suffix}": max(values), f"gradients of losses{suffix}": max(gradients)}
+
+
+# Figures that OpenGait computed, on real silhouettes.
+
+
+def check_case(folder, name):
+    """Fails if the toy model here is not the one of the figures."""
+    case = json.loads((folder / "cases.json").read_text())[name]
+    variant = VARIANTS[name]
+    assert {
+        key: tuple(v) if isinstance(v, list) else v for key, v in case.items() if key in variant.sizes
+    } == (variant.sizes)
+    loss = case["loss"]
+    recipe = Recipe(loss["margin"], loss["gamma"], loss["weight"], loss["ce_weight"])
+    assert recipe == variant.recipe
+    assert case["odd_steps_packed"] == variant.packed
+    return case
+
+
+def real_clips(folder, silhouettes, name):
+    """Returns the test sequences as uint8 [s, 64, 44]."""
+    paths = [silhouettes / "pkl" / path for path in check_case(folder, name)["sequences"]]
+    return [pickle.loads(path.read_bytes())[:, :, 10:54] for path in paths]
+
+
+def pack_whole(clips):
+    """Packs the eight test sequences, of 60 frames at most."""
+    return pack(clips, slots=121, per_row=2)
+
+
+def measure_reference_test_mode(name, folder, silhouettes):
+    """Compares test embeddings and logits of OpenGait's own checkpoint in float32."""
+    figures = np.load(folder / f"{name}.npz")
+    clips = real_clips(folder, silhouettes, name)
+    ours = jax_model(name)
+    ours.load(load_checkpoint(folder / f"{name}.pt").state_dict)
+    embeddings, logits = ours.run(pack_whole(clips), len(clips))
+    errors = {"test embeddings (float32)": relative(embeddings, figures["eval/embeddings"])}
+    if logits is not None:
+        errors["test logits (float32)"] = relative(logits, figures["eval/logits"])
+    return errors
+
+
+def measure_reference_training(name, folder, silhouettes):
+    """Compares six SGD steps in float64 with OpenGait's."""
+    figures = np.load(folder / f"{name}.npz")
+    sequences = real_clips(folder, silhouettes, name)
+    labels, frames = figures["batch/labels"], int(figures["batch/frames"])
+    errors, losses = {}, []
+    with jax.enable_x64(True):
+        trainer = jax_trainer(name)
+        trainer.model.load(load_checkpoint(folder / f"{name}_init.pt").state_dict)
+        trainer.start(list(OPTIMIZERS).index("SGD"))
+        for step in range(6):
+            shorter = step % 2 and VARIANTS[name].packed
+            lengths = figures["batch/lengths"] if shorter else np.full(len(labels), frames)
+            spans = zip(figures["batch/sequence"], figures["batch/start"], lengths, strict=True)
+            clips = [sequences[i][start : start + n] / 255 for i, start, n in spans]
+            rows = pack(clips, slots=2 * frames + 1, per_row=2)
+            if step == 1 and shorter:
+                trainer.use_weights()
+                embeddings, _ = trainer.model.run(rows, len(labels), train=True)
+                errors["second step's embeddings"] = relative(embeddings, figures["train1/embeddings"])
+            if step == 0:
+                output = trainer.model.run(rows, len(labels), train=True)
+            losses.append(trainer.step(rows, labels))
+            if step == 0:
+                errors |= _compare_reference_step(trainer, output, figures, VARIANTS[name].recipe)
+    errors["losses of six SGD steps"] = max(map(relative, losses, figures["train/losses"]))
+    return errors
+
+
+def _compare_reference_step(trainer, output, figures, recipe):
+    embeddings, logits = output
+    gradients = {key[6:]: figures[key] for key in figures if key.startswith("grad0/")}
+    _, metrics = _metric_per_part(recipe.margin, recipe.gamma)(
+        jnp.asarray(embeddings), jnp.asarray(figures["batch/labels"])
+    )
+    errors = {
+        "training embeddings": relative(embeddings, figures["train0/embeddings"]),
+        "metric loss per part": relative(metrics["loss"], figures["train0/triplet_loss"]),
+        "gradients": worst(trainer.gradients(), gradients),
+    }
+    assert np.array_equal(metrics["loss_num"], figures["train0/triplet_loss_num"])
+    if logits is not None:
+        errors["training logits"] = relative(logits, figures["train0/logits"])
+    return errors
+
+
+def measure_reference_losses(dtype, folder):
+    """Compares the losses in one precision with OpenGait's in float64."""
+    figures = np.load(folder / "losses.npz")
+    values, gradients = [], []
+    with jax.enable_x64(True):
+        for j in range(3):
+            labels = jnp.asarray(figures[f"{j}/labels"])
+            embeddings = jnp.asarray(figures[f"{j}/embeddings"], dtype)
+            for key, margin, gamma in (("triplet", 0.2, None), ("mcl", 0.6, 0.6), ("mcl_g1", 0.4, 1.0)):
+                loss = _metric_per_part(margin, gamma)
+                (_, metrics), gradient = _gradient_of(loss)(embeddings, labels)
+                values.append(relative(metrics["loss"], figures[f"{j}/{key}/loss_per_part"]))
+                gradients.append(relative(gradient, figures[f"{j}/{key}/grad_embeddings"]))
+            logits = jnp.asarray(figures[f"{j}/logits"], dtype)
+            (value, _), gradient = _gradient_of(cross_entropy_loss)(logits, labels)
+            values.append(relative(value, figures[f"{j}/ce/loss"]))
+            gradients.append(relative(gradient, figures[f"{j}/ce/grad_logits"]))
+    return _losses_named(values, gradients, dtype)
+
+
+def measure_bfloat16(name, folder, silhouettes):
+    """Returns the smallest and the mean cosine of bfloat16 to float32 embeddings, per sequence and part."""
+    clips = real_clips(folder, silhouettes, name)
+    state_dict = load_checkpoint(folder / f"{name}.pt").state_dict
+    pair = []
+    for dtype in ("float32", "bfloat16"):
+        model = jax_model(name, dtype)
+        model.load(state_dict)
+        embeddings, _ = model.run(pack_whole(clips), len(clips))
+        pair.append(embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True))
+    cosines = (pair[0] * pair[1]).sum(-1)
+    return float(cosines.min()), float(cosines.mean())

@@ -1,0 +1,69 @@
+"""Where PyTorch and JAX differ by design, what our models do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+
+from mcl_jax.losses import triplet_loss
+from mcl_jax.models.gaitset import leaky_relu
+from mcl_jax.models.layers import BatchNorm, temporal_max
+
+
+def test_leaky_relu_has_pytorchs_derivative_at_zero():
+    zero = torch.zeros(1, requires_grad=True)
+    torch.nn.functional.leaky_relu(zero).backward()
+    assert jax.grad(leaky_relu)(0.0) == np.float32(0.01) == zero.grad.item()
+    assert jax.grad(jax.nn.leaky_relu)(0.0) == 1  # why it is not used
+
+
+def test_relu_has_pytorchs_derivative_at_zero():
+    zero = torch.zeros(1, requires_grad=True)
+    torch.relu(zero).backward()
+    assert jax.grad(jax.nn.relu)(0.0) == 0 == zero.grad.item()
+
+
+def test_tied_frames_share_the_gradient_evenly_where_pytorch_picks_one():
+    frames = np.array([[[[2.0]]], [[[5.0]]], [[[5.0]]]], np.float32)
+    segment_ids = jnp.zeros((1, 3), jnp.int32)
+    ours = jax.grad(lambda x: temporal_max(x, segment_ids, 1).sum())(jnp.asarray(frames))
+    np.testing.assert_array_equal(ours.ravel(), [0, 0.5, 0.5])
+
+    theirs = torch.from_numpy(frames).requires_grad_()
+    theirs.max(0)[0].sum().backward()
+    assert sorted(theirs.grad.ravel().tolist()) == [0, 0, 1]
+    assert ours.sum() == theirs.grad.sum().item()
+
+
+def test_tied_pixels_of_max_pooling_give_the_gradient_to_the_first_as_in_pytorch():
+    image = np.array([[1.0, 3.0], [3.0, 3.0]], np.float32)
+    ours = jax.grad(lambda x: nnx.max_pool(x[None, :, :, None], (2, 2), strides=(2, 2)).sum())(
+        jnp.asarray(image)
+    )
+    theirs = torch.from_numpy(image).requires_grad_()
+    torch.nn.functional.max_pool2d(theirs[None, None], 2).sum().backward()
+    np.testing.assert_array_equal(ours, [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(ours, theirs.grad)
+
+
+def test_running_variance_is_unbiased_and_normalisation_is_not():
+    x = np.array([[1.0], [2.0], [6.0]], np.float32)
+    norm = BatchNorm(1, rngs=nnx.Rngs(0))
+    norm.scale[...] = jnp.ones(1)
+    output = norm(jnp.asarray(x), train=True)
+    # The variance of (1, 2, 6) is 14/3, unbiased 7.
+    np.testing.assert_allclose(norm.var[...], [0.9 + 0.1 * 7], rtol=1e-6)
+    np.testing.assert_allclose(output, (x - 3) / np.sqrt(14 / 3 + 1e-5), rtol=1e-6)
+
+    theirs = torch.nn.BatchNorm1d(1)
+    expected = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(norm.var[...], theirs.running_var, rtol=1e-6)
+    np.testing.assert_allclose(output, expected, rtol=1e-6)
+
+
+def test_equal_embeddings_have_a_finite_gradient():
+    embeddings = jnp.ones((4, 1, 3))
+    labels = jnp.array([0, 0, 1, 1])
+    gradient = jax.grad(lambda x: triplet_loss(x, labels)[0])(embeddings)
+    np.testing.assert_array_equal(gradient, jnp.zeros_like(embeddings))

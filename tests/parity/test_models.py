@@ -1,0 +1,52 @@
+"""All five models against PyTorch: forward passes, gradients, statistics, and six updates."""
+
+import measure
+import pytest
+from measure import TOLERANCES, VARIANTS
+
+# The compiled programs are made once per model: keep a model's tests in one process.
+by_variant = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in VARIANTS]
+)
+
+
+# OpenGait's distance of an embedding to itself is what rounding leaves, up to 1e-8 instead of 0. The
+# embeddings of an untrained GaitSet are so much alike that this shows in the gradients of the triplet loss.
+NOISE_OF_THE_REFERENCE = {"gaitset": {"gradients": 3e-7}}
+
+
+def assert_within_tolerance(errors, exceptions=()):
+    assert errors
+    tolerances = TOLERANCES | dict(exceptions)
+    assert {name: error for name, error in errors.items() if not error <= tolerances[name]} == {}
+
+
+@by_variant
+def test_on_random_inputs(name):
+    errors = measure.measure_test_mode(name) | measure.measure_training(name)
+    assert {"gradients", "batch statistics", "losses of six Adam steps"} <= errors.keys()
+    assert_within_tolerance(errors)
+
+
+@by_variant
+def test_on_figures_of_the_reference(name, shared_parity, real_silhouettes):
+    assert_within_tolerance(measure.measure_reference_test_mode(name, shared_parity, real_silhouettes))
+    errors = measure.measure_reference_training(name, shared_parity, real_silhouettes)
+    assert_within_tolerance(errors, NOISE_OF_THE_REFERENCE.get(name, {}))
+
+
+@by_variant
+def test_bfloat16_embeddings_point_the_same_way(name, shared_parity, real_silhouettes):
+    smallest, mean = measure.measure_bfloat16(name, shared_parity, real_silhouettes)
+    assert smallest > 0.99
+    assert mean > 0.999
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_on_random_inputs(dtype):
+    assert_within_tolerance(measure.measure_losses(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_on_figures_of_the_reference(dtype, shared_parity):
+    assert_within_tolerance(measure.measure_reference_losses(dtype, shared_parity))

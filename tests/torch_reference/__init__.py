@@ -1,0 +1,19 @@
+"""The models, losses and training step again in PyTorch, with the names of OpenGait's `state_dict`s.
+
+Written for comparison only: plain, one sequence or equal lengths at a time where time is convolved.
+"""
+
+from torch_reference.losses import cross_entropy, metric_loss
+from torch_reference.models import DeepGaitV2, GaitBase, GaitSet
+from torch_reference.train import Optimizer, Recipe, TorchTrainer
+
+__all__ = [
+    "DeepGaitV2",
+    "GaitBase",
+    "GaitSet",
+    "Optimizer",
+    "Recipe",
+    "TorchTrainer",
+    "cross_entropy",
+    "metric_loss",
+]

@@ -1,0 +1,211 @@
+"""GaitSet, GaitBase and DeepGaitV2. A batch is [frames, h, w] of sequences end to end, and their lengths."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def conv(dims, inputs, outputs, kernel, stride=1):
+    """A bias-free convolution padded by half its kernel."""
+    kind = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    layer = kind(inputs, outputs, kernel, stride, [k // 2 for k in kernel], bias=False)
+    nn.init.xavier_uniform_(layer.weight)
+    return layer
+
+
+def norm(dims, features):
+    layer = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](features)
+    nn.init.normal_(layer.weight, 1.0, 0.02)
+    return layer
+
+
+class Named(nn.Module):
+    """A module under the attribute OpenGait calls it by."""
+
+    def __init__(self, attribute, module):
+        super().__init__()
+        self.attribute = attribute
+        setattr(self, attribute, module)
+
+    def forward(self, x):
+        return getattr(self, self.attribute)(x)
+
+
+def max_over_time(x, lengths):
+    """[frames, ...] → [n, ...]."""
+    return torch.stack([clip.amax(0) for clip in x.split(lengths)])
+
+
+def pyramid(x, bins):
+    """[n, c, h, w] → [n, sum(bins), c]."""
+    strips = [x.reshape(*x.shape[:2], b, -1) for b in bins]
+    return torch.cat([s.mean(-1) + s.max(-1)[0] for s in strips], -1).transpose(1, 2)
+
+
+class SeparateFCs(nn.Module):
+    def __init__(self, parts, inputs, outputs):
+        super().__init__()
+        self.fc_bin = nn.Parameter(torch.zeros(parts, inputs, outputs))
+        nn.init.xavier_uniform_(self.fc_bin)
+
+    def forward(self, x):
+        return torch.einsum("npc,pcd->npd", x, self.fc_bin)
+
+
+class BNNecks(nn.Module):
+    def __init__(self, parts, features, classes):
+        super().__init__()
+        self.fc_bin = nn.Parameter(torch.zeros(parts, features, classes))
+        nn.init.xavier_uniform_(self.fc_bin)
+        self.bn1d = norm(1, features * parts)
+
+    def forward(self, x):
+        n, parts, features = x.shape
+        x = self.bn1d(x.transpose(1, 2).reshape(n, -1)).reshape(n, features, parts).transpose(1, 2)
+        return torch.einsum("npc,pck->npk", F.normalize(x, dim=-1), F.normalize(self.fc_bin, dim=1))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 (or 3×3×3) convolutions beside an identity or a projection."""
+
+    def __init__(self, dims, inputs, outputs, stride):
+        super().__init__()
+        steps = stride if dims == 2 else (1, stride, stride)
+        self.conv1 = conv(dims, inputs, outputs, (3,) * dims, steps)
+        self.bn1 = norm(dims, outputs)
+        self.conv2 = conv(dims, outputs, outputs, (3,) * dims)
+        self.bn2 = norm(dims, outputs)
+        self.downsample = projection(dims, inputs, outputs, steps)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def projection(dims, inputs, outputs, steps):
+    if inputs == outputs and steps in (1, (1, 1, 1)):
+        return None
+    return nn.Sequential(conv(dims, inputs, outputs, (1,) * dims, steps), norm(dims, outputs))
+
+
+class BlockP3D(nn.Module):
+    """Works on [n, c, s, h, w]."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = Named(
+            "forward_block",
+            nn.Sequential(conv(2, inputs, outputs, (3, 3), stride), norm(2, outputs), nn.ReLU()),
+        )
+        self.conv2 = Named(
+            "forward_block", nn.Sequential(conv(2, outputs, outputs, (3, 3)), norm(2, outputs))
+        )
+        self.shortcut3d = conv(3, outputs, outputs, (3, 1, 1))
+        self.sbn = norm(3, outputs)
+        self.downsample = projection(3, inputs, outputs, (1, stride, stride))
+
+    def forward(self, x):
+        y = per_frame(self.conv1, x)
+        y = F.relu(y + self.sbn(self.shortcut3d(y)))
+        y = per_frame(self.conv2, y)
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def per_frame(module, x):
+    """Applies a 2-D module to [n, c, s, h, w]."""
+    n, _, s = x.shape[:3]
+    y = module(x.transpose(1, 2).flatten(0, 1))
+    return y.unflatten(0, (n, s)).transpose(1, 2)
+
+
+class GaitSet(nn.Module):
+    def __init__(self, channels, embed_dim):
+        super().__init__()
+        c1, c2, c3 = channels
+        self.set_block1 = Named("forward_block", conv_pair(1, c1, first=5, pool=True))
+        self.set_block2 = Named("forward_block", conv_pair(c1, c2, pool=True))
+        self.set_block3 = Named("forward_block", conv_pair(c2, c3))
+        self.gl_block2 = conv_pair(c1, c2, pool=True)
+        self.gl_block3 = conv_pair(c2, c3)
+        self.Head = SeparateFCs(62, c3, embed_dim)
+
+    def forward(self, frames, lengths):
+        x = self.set_block1(frames[:, None])
+        g = self.gl_block2(max_over_time(x, lengths))
+        x = self.set_block2(x)
+        g = self.gl_block3(g + max_over_time(x, lengths))
+        x = max_over_time(self.set_block3(x), lengths)
+        bins = (16, 8, 4, 2, 1)
+        return self.Head(torch.cat([pyramid(x, bins), pyramid(g + x, bins)], 1)), None
+
+
+def conv_pair(inputs, outputs, *, first=3, pool=False):
+    layers = [
+        Named("conv", conv(2, inputs, outputs, (first, first))),
+        nn.LeakyReLU(),
+        Named("conv", conv(2, outputs, outputs, (3, 3))),
+        nn.LeakyReLU(),
+    ]
+    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
+
+
+class GaitBase(nn.Module):
+    def __init__(self, channels, embed_dim, num_classes):
+        super().__init__()
+        resnet = nn.Module()
+        resnet.conv1 = Named("conv", conv(2, 1, channels[0], (3, 3)))
+        resnet.bn1 = norm(2, channels[0])
+        for i, (before, after, stride) in enumerate(
+            zip((channels[0], *channels), channels, (1, 2, 2, 1), strict=False)
+        ):
+            setattr(resnet, f"layer{i + 1}", nn.Sequential(BasicBlock(2, before, after, stride)))
+        self.Backbone = Named("forward_block", resnet)
+        self.FCs = SeparateFCs(16, channels[3], embed_dim)
+        self.BNNecks = BNNecks(16, embed_dim, num_classes)
+
+    def forward(self, frames, lengths):
+        resnet = self.Backbone.forward_block
+        x = F.relu(resnet.bn1(resnet.conv1(frames[:, None])))
+        for i in range(4):
+            x = getattr(resnet, f"layer{i + 1}")(x)
+        embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
+        return embeddings, self.BNNecks(embeddings)
+
+
+class DeepGaitV2(nn.Module):
+    """With time convolved (3d, p3d), all lengths of a batch are equal."""
+
+    def __init__(self, mode, layers, channels, num_classes):
+        super().__init__()
+        self.mode = mode
+        c = channels
+        self.layer0 = Named(
+            "forward_block", nn.Sequential(conv(2, 1, c[0], (3, 3)), norm(2, c[0]), nn.ReLU())
+        )
+        blocks = {"2d": lambda *a: BasicBlock(2, *a), "3d": lambda *a: BasicBlock(3, *a), "p3d": BlockP3D}
+        for i, (before, after, stride, count) in enumerate(
+            zip((c[0], *c), c, (1, 2, 2, 1), layers, strict=False)
+        ):
+            block = blocks[mode if i else "2d"]
+            stage = nn.Sequential(
+                block(before, after, stride), *(block(after, after, 1) for _ in range(count - 1))
+            )
+            named = Named("forward_block", stage) if mode == "2d" or i == 0 else stage
+            setattr(self, f"layer{i + 1}", named)
+        self.FCs = SeparateFCs(16, c[3], c[2])
+        self.BNNecks = BNNecks(16, c[2], num_classes)
+
+    def forward(self, frames, lengths):
+        x = self.layer1(self.layer0(frames[:, None]))
+        stages = (self.layer2, self.layer3, self.layer4)
+        if self.mode == "2d":
+            for stage in stages:
+                x = stage(x)
+        else:
+            (length,) = set(lengths)
+            x = x.unflatten(0, (-1, length)).transpose(1, 2)
+            for stage in stages:
+                x = stage(x)
+            x = x.transpose(1, 2).flatten(0, 1)
+        embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
+        return embeddings, self.BNNecks(embeddings)
