@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mcl_jax.data.augment import Augmentation
-from mcl_jax.data.datasets import DATASETS
+from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.sampling import FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocols import PROTOCOLS
@@ -27,8 +27,10 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dataset = "casiab"  # a key of mcl_jax.data.datasets.DATASETS
-    config.data.root = ""  # folder of the pkl tree
+    config.data.root = ""  # folder of the dataset
+    config.data.format = "tree"  # what it is: a tree of pkl files, or records made by prepare_data.py
     config.data.partition = ""  # JSON naming the subjects; "" for the dataset's own rule
+    config.data.on_error = "raise"  # a sequence that cannot be read in training: raise, or skip it
     config.data.workers = 4  # processes that load batches; 0 loads in a thread of the main process
     config.data.augment = PLAIN_AUGMENT  # (transform, probability) in the order to apply them
     config.data.sampling = ConfigDict(dataclasses.asdict(FrameSampling("fixed_unordered")))
@@ -183,6 +185,8 @@ def validate(config: ConfigDict) -> None:
     """
     c = config
     _one_of("data.dataset", c.data.dataset, tuple(DATASETS))
+    _one_of("data.format", c.data.format, tuple(OPENERS))
+    _one_of("data.on_error", c.data.on_error, ("raise", "skip"))
     _one_of("model.name", c.model.name, ("gaitset", "gaitbase", "deepgaitv2"))
     _one_of("model.mode", c.model.mode, ("2d", "3d", "p3d"))
     _one_of("loss.metric", c.loss.metric, ("mcl", "triplet"))

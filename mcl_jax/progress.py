@@ -18,9 +18,10 @@ _SHOWN = ("loss", "metric_loss", "ce_loss", "accuracy", "loss_num", "lr")
 class Progress:
     """Reports training: averages of the metrics over the steps since the last line, and the speed."""
 
-    def __init__(self, workdir: Path, *, start: int, steps: int, log_every: int):
+    def __init__(self, workdir: Path, *, start: int, steps: int, log_every: int, sequences_per_step: int):
         """Starts the clock. Hosts other than the first show nothing."""
         self._log_every, self._last_step = log_every, steps
+        self._sequences_per_step, self._skipped = sequences_per_step, 0
         self._pending: list[Mapping[str, jax.Array]] = []
         self._since = time.monotonic()
         active = jax.process_index() == 0
@@ -82,6 +83,8 @@ class Progress:
         on_host = jax.device_get(self._pending)
         now = time.monotonic()
         means = {key: float(np.mean([m[key] for m in on_host])) for key in on_host[0]}
+        present = sum(int(m["sequences"]) for m in on_host)
+        self._skipped += self._sequences_per_step * len(on_host) - present
         for unit in ("sequences", "frames"):
             means[f"{unit}_per_second"] = means.pop(unit) * len(on_host) / (now - self._since)
         self._pending, self._since = [], now
@@ -89,9 +92,12 @@ class Progress:
 
     def _report(self, writer: SummaryWriter, step: int, means: Mapping[str, float]) -> None:
         shown = "  ".join(f"{key} {means[key]:.4g}" for key in _SHOWN if key in means)
+        if self._skipped:
+            shown += f"  skipped {self._skipped}"
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
         tqdm.write(f"step {step}/{self._last_step}  {shown}  {speed}", file=sys.stdout)
         sys.stdout.flush()
         for key, value in means.items():
             writer.add_scalar(f"train/{key}", value, step)
+        writer.add_scalar("train/sequences_skipped", self._skipped, step)
         writer.flush()

@@ -45,13 +45,23 @@ class Run:
     mesh: Mesh
 
 
+def open_config_dataset(config: ConfigDict) -> OpenDataset:
+    """Lists the sequences that the `data` block of a config names.
+
+    Raises:
+        DataError: if they cannot be found.
+    """
+    data = config.data
+    return open_dataset(data.dataset, data.root, data.partition, data.format)
+
+
 def prepare(config: ConfigDict) -> Run:
     """Opens the data and builds model and optimiser of a valid config.
 
     Raises:
         UserError: if the data cannot be used, or config and data do not fit.
     """
-    dataset = open_dataset(config.data.dataset, config.data.root, config.data.partition)
+    dataset = open_config_dataset(config)
     split = dataset.train_split()
     loader = TrainLoader(
         split,
@@ -60,6 +70,7 @@ def prepare(config: ConfigDict) -> Run:
         frames=frame_sampling(config),
         augmentation=config.data.augment,
         seed=config.seed,
+        skip_unreadable=config.data.on_error == "skip",
         share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
     )
     num_classes = config.model.num_classes or len(split.subjects)
@@ -137,7 +148,13 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         in_flight: deque[Any] = deque()
         with (
             prefetched(run.loader, range(start, steps), config.data.workers) as batches,
-            Progress(workdir, start=start, steps=steps, log_every=config.train.log_every) as progress,
+            Progress(
+                workdir,
+                start=start,
+                steps=steps,
+                log_every=config.train.log_every,
+                sequences_per_step=math.prod(config.train.batch),
+            ) as progress,
         ):
             for step in range(start + 1, steps + 1):
                 state, metrics = train_step(state, put_rows(next(batches), run.mesh))
@@ -173,7 +190,7 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: for anything the user can mend: config, data, checkpoints.
     """
-    dataset = open_dataset(config.data.dataset, config.data.root, config.data.partition)
+    dataset = open_config_dataset(config)
     dataset.test_split()  # fails now, not after the weights are read
     state_dict = load_state_dict(config.init_from or str(workdir), config.model)
     num_classes = config.model.num_classes or number_of_classes(state_dict)

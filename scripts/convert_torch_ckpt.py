@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mcl_jax.checkpoint import FOLDER, Checkpoints
+from mcl_jax.command_line import exit_code, parse_flags
 from mcl_jax.config import model_arguments, validate
 from mcl_jax.convert.importer import (
     ImportedModel,
@@ -27,7 +28,7 @@ from mcl_jax.convert.importer import (
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.convert.sizes import compare_sizes, read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
-from mcl_jax.errors import CheckpointError, ConfigError, UserError
+from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.optim import make_optimizer, multi_step
 from mcl_jax.train_state import TrainState, create_model, create_state
 
@@ -132,15 +133,13 @@ def _report(**lines: Any) -> None:
         print(f"{key:<10} {value}")
 
 
-def _run(argv: Sequence[str]) -> None:
-    try:
-        app.parse_flags_with_usage(list(argv))
-    except SystemExit as stopped:  # --help, or a flag that does not exist; absl has said so
-        raise SystemExit(1 if stopped.code else 0) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split())) from None
-    except OSError as error:
-        raise ConfigError(f"--config: cannot read {error.filename!r}: {error.strerror}") from None
+def run(argv: Sequence[str]) -> None:
+    """Converts as the flags say.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    parse_flags(argv)
     logging.set_verbosity(logging.WARNING)
     if not _CKPT.value or not _OUT.value:
         raise ConfigError("--ckpt and --out are needed: what to convert, and where to write it")
@@ -155,18 +154,5 @@ def _run(argv: Sequence[str]) -> None:
     )
 
 
-def main(argv: Sequence[str] = tuple(sys.argv)) -> int:
-    """Converts; returns the exit code. A mistake of the user's ends with one line, or a table of names."""
-    try:
-        _run(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: run(sys.argv)))

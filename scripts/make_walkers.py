@@ -12,8 +12,8 @@ from pathlib import Path
 
 import cv2
 
+from mcl_jax.command_line import exit_code
 from mcl_jax.data.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, write_walkers
-from mcl_jax.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,21 +65,11 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         style=style,
         partition=args.partition,
-        progress=True,
+        progress=sys.stderr.isatty(),
     )
     seconds = time.perf_counter() - start
     print(f"{args.out}: {args.subjects} subjects, {written} new sequences, {written / seconds:.0f} a second")
 
 
-def main() -> int:
-    """Exit code 1 and one line on stderr for a mistake that is the user's to mend."""
-    try:
-        run(parse_args())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: run(parse_args())))

@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from mcl_jax.command_line import exit_code
 from mcl_jax.data.prepare import FORMATS, LAYOUTS, prepare
-from mcl_jax.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,18 +50,5 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def main() -> int:
-    """Exit code 1 and one line on stderr for a mistake that is the user's to mend."""
-    try:
-        run(parse_args())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: run(parse_args())))

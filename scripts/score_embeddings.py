@@ -9,15 +9,15 @@ from pathlib import Path
 
 from absl import logging
 
+from mcl_jax.command_line import exit_code
 from mcl_jax.data.records import read_partition
-from mcl_jax.errors import UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.evaluation.report import write_report
 from mcl_jax.evaluation.rerank import Rerank
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -39,25 +39,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 1 for a mistake that the user can mend, told in one line."""
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    """Scores, and prints the table."""
     logging.set_verbosity(logging.INFO)
-    try:
-        report = write_report(
-            EmbeddingSet.load(args.embeddings),
-            args.protocol,
-            args.out,
-            metric=args.metric,
-            partition=read_partition(Path(args.partition)).probe_set if args.partition else None,
-            rerank=Rerank.parse(args.rerank) if args.rerank else None,
-        )
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    report = write_report(
+        EmbeddingSet.load(args.embeddings),
+        args.protocol,
+        args.out,
+        metric=args.metric,
+        partition=read_partition(Path(args.partition)).probe_set if args.partition else None,
+        rerank=Rerank.parse(args.rerank) if args.rerank else None,
+    )
     print(report["table"], end="")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: run(parse_args())))

@@ -106,7 +106,7 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "tensorboard",
         "test",
         "test-2",
-        "config.json",
+        "config_train.json",
     }
     written = {p.name for p in (tmp_path / "test").iterdir()}
     assert written == {

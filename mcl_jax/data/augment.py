@@ -49,7 +49,7 @@ def rotate(clip: np.ndarray, degree: float) -> np.ndarray:
     """
     _, height, width = clip.shape
     matrix = cv2.getRotationMatrix2D((height // 2, width // 2), degree, 1)
-    return _warp(clip, lambda frames: cv2.warpAffine(frames, matrix, (width, height)))
+    return _warp(clip, lambda image, out: cv2.warpAffine(image, matrix, (width, height), dst=out))
 
 
 def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
@@ -64,7 +64,7 @@ def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
     source = [(top_left, 0), (top_right, 0), (bottom_right, height), (bottom_left, height)]
     target = [(0, 0), (width, 0), (width, height), (0, height)]
     matrix = cv2.getPerspectiveTransform(np.array(source, np.float32), np.array(target, np.float32))
-    return _warp(clip, lambda frames: cv2.warpPerspective(frames, matrix, (width, height)))
+    return _warp(clip, lambda image, out: cv2.warpPerspective(image, matrix, (width, height), dst=out))
 
 
 def erase(clip: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -74,14 +74,23 @@ def erase(clip: np.ndarray, top: int, left: int, height: int, width: int) -> np.
     return erased
 
 
-def _warp(clip: np.ndarray, warp: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Applies an OpenCV warp to all frames, four at a time as the channels of one image."""
+def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) -> np.ndarray:
+    """Applies an OpenCV warp (source, destination) to all frames, four at a time as channels of one image."""
     count, height, width = clip.shape
-    padded = np.zeros((-(-count // _CHANNELS) * _CHANNELS, height, width), clip.dtype)
-    padded[:count] = clip
-    images = padded.reshape(-1, _CHANNELS, height, width).transpose(0, 2, 3, 1)
-    warped = np.stack([warp(np.ascontiguousarray(image)) for image in images])
-    return warped.transpose(0, 3, 1, 2).reshape(padded.shape)[:count]
+    images = -(-count // _CHANNELS)
+    padded = np.zeros((_CHANNELS, images, height, width), clip.dtype)
+    for channel in range(_CHANNELS):
+        frames = clip[channel::_CHANNELS]
+        padded[channel, : len(frames)] = frames
+    tall = (images * height, width)  # OpenCV interleaves all images in one go
+    source = cv2.merge(list(padded.reshape(_CHANNELS, *tall))).reshape(images, height, width, _CHANNELS)
+    target = np.empty_like(source)
+    for image, warped in zip(source, target, strict=True):
+        warp(image, warped)
+    result = np.empty((images * _CHANNELS, height, width), clip.dtype)
+    for channel, frames in enumerate(cv2.split(target.reshape(*tall, _CHANNELS))):
+        result[channel::_CHANNELS] = frames.reshape(images, height, width)
+    return result[:count]
 
 
 def _random_rotate(rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
@@ -145,7 +154,7 @@ class Augmentation:
         self._needs_full_width = "perspective" in names
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-        """Returns the augmented clip, contiguous, of the clip's type and of cut width."""
+        """Returns the augmented clip, of its type and of cut width; perhaps a view of it."""
         steps = self._steps
         if self._needs_full_width and clip.shape[2] != FULL_WIDTH:
             # Users who keep frames cut on disk train without it, as there.
@@ -153,4 +162,4 @@ class Augmentation:
         for transform, probability in steps:
             if probability == 1 or rng.random() < probability:
                 clip = transform(rng, clip)
-        return np.ascontiguousarray(clip)
+        return clip

@@ -1,10 +1,12 @@
 """The datasets we know, as data: adding one is adding an entry to `DATASETS`."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
-from mcl_jax.data.records import Partition, Record, Split, read_partition, scan_tree, select
-from mcl_jax.data.sources import PklSource, Source
+from mcl_jax.data.listing import list_tree
+from mcl_jax.data.records import Partition, Record, Split, read_partition, select
+from mcl_jax.data.sources import PklSource, Source, open_records
 from mcl_jax.errors import DataError
 
 
@@ -39,6 +41,17 @@ DATASETS: dict[str, Dataset] = {
 """Name in `data.dataset` → dataset."""
 
 
+def _open_tree(root: Path) -> tuple[list[Record], Source]:
+    return list_tree(root), PklSource()
+
+
+OPENERS: dict[str, Callable[[Path], tuple[list[Record], Source]]] = {
+    "tree": _open_tree,
+    "records": open_records,
+}
+"""Value of `data.format` → function of the root."""
+
+
 @dataclasses.dataclass(frozen=True)
 class OpenDataset:
     """The sequences of a dataset, how they are split, and where their pixels come from."""
@@ -64,13 +77,14 @@ class OpenDataset:
         return select(self.records, self.partition.test, "test")
 
 
-def open_dataset(name: str, root: str, partition: str) -> OpenDataset:
+def open_dataset(name: str, root: str, partition: str, file_format: str) -> OpenDataset:
     """Lists the sequences of a dataset; no pixel is read.
 
     Args:
         name: a key of `DATASETS`.
-        root: folder of the pkl tree.
+        root: folder of the pkl tree or of the records.
         partition: path of a partition JSON, or "" for the dataset's own rule.
+        file_format: a key of `OPENERS`.
 
     Raises:
         DataError: if the root or the partition is missing or unusable.
@@ -80,6 +94,7 @@ def open_dataset(name: str, root: str, partition: str) -> OpenDataset:
     rule = read_partition(Path(partition)) if partition else DATASETS[name].partition
     if rule is None:
         raise DataError(
-            f"data.partition is empty, and {name} has no rule for its split: --config.data.partition=FILE.json"
+            f"data.partition is empty, and {name} has no rule for its split: set --config.data.partition"
         )
-    return OpenDataset(tuple(scan_tree(Path(root))), rule, PklSource())
+    records, source = OPENERS[file_format](Path(root))
+    return OpenDataset(tuple(records), rule, source)

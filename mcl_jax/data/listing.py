@@ -17,9 +17,9 @@ from typing import Any
 from absl import logging
 
 from mcl_jax.data.prepare.jobs import is_unfinished
-from mcl_jax.data.prepare.sequences import write_atomically
 from mcl_jax.data.records import Record, subfolders, walk_tree
-from mcl_jax.errors import DataError
+from mcl_jax.errors import DataError, UserError
+from mcl_jax.files import write_atomically
 
 CACHE_NAME = ".mcl_jax_listing.json"
 _FORMAT = 1
@@ -111,5 +111,5 @@ def _write_cache(root: Path, records: list[Record], folders: list[str], times: l
     for path in _cache_paths(root):
         try:
             return write_atomically(path, encoded)
-        except DataError as error:
+        except UserError as error:
             logging.info("no listing kept there: %s", error)

@@ -11,7 +11,7 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from mcl_jax.data import augment, packing, sampling
 from mcl_jax.data.records import Record, Split
@@ -20,7 +20,7 @@ from mcl_jax.errors import DataError, UserError
 
 CUT_SHAPE = (64, 44)
 
-_BATCHES_AHEAD = 4
+_BATCHES_AHEAD = 2
 
 # Which draw of a step a generator is for; sequences count from here.
 _BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
@@ -59,8 +59,11 @@ class TrainLoader:
         augmentation: Sequence[tuple[str, float]],
         seed: int,
         share: HostShare,
+        skip_unreadable: bool = False,
     ):
         """Takes what the batches depend on.
+
+        With `skip_unreadable`, the place of a sequence that cannot be read stays empty.
 
         Raises:
             ConfigError: if the settings cannot work with this split.
@@ -73,6 +76,7 @@ class TrainLoader:
         augment.Augmentation(augmentation)  # fails now, not in a worker
         self._seed = seed
         self._share = share
+        self._skip_unreadable = skip_unreadable
         sequences = batch[0] * batch[1]
         if frames.variable_length:
             self.shape = packing.train_row_shape(sequences, frames.min_frames, frames.max_frames)
@@ -100,7 +104,14 @@ class TrainLoader:
             row, segment = placement.row[i] - rows.start, placement.segment[i]
             slots = slice(placement.start[i], placement.start[i] + lengths[i])
             clip_rng = self._generator(step, _FIRST_SEQUENCE_DRAW + int(i))
-            batch["frames"][row, slots] = self._clip(self._records[chosen[i]], int(lengths[i]), clip_rng)
+            try:
+                clip = self._clip(self._records[chosen[i]], int(lengths[i]), clip_rng)
+            except DataError as error:
+                if not self._skip_unreadable:
+                    raise
+                logging.warning("skipped: %s", error)
+                continue
+            batch["frames"][row, slots] = clip
             batch["segment_ids"][row, slots] = segment
             batch["labels"][row, segment] = labels[i]
         return batch
@@ -150,7 +161,9 @@ def prefetched(loader: Any, positions: range, workers: int) -> Iterator[Iterator
         UserError: what the loader raised, in a worker or not.
     """
     dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
+    # A worker is one thread: a second would only contend for the interpreter.
+    threads = 0 if workers else 1
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * _BATCHES_AHEAD)
     iter_dataset = dataset.to_iter_dataset(options)
     if workers > 0:
         if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
@@ -184,4 +197,5 @@ def _unwrap(iterator: Iterator[Any]) -> Iterator[Any]:
     for value in iterator:
         if isinstance(value, dict) and "error" in value:
             raise DataError(value["error"])
-        yield value
+        # Copied out of the workers' shared memory, which JAX would otherwise hold on to on a CPU.
+        yield {k: np.array(v) for k, v in value.items()} if isinstance(value, dict) else np.array(value)

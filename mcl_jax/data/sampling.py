@@ -105,10 +105,12 @@ def sample_ordered(
     """
     rate = int(rng.integers(sampling.min_rate, sampling.max_rate + 1))
     window = (length + sampling.skip) * rate - rate + 1
-    indices = np.tile(np.arange(available), -(-window // available))
-    start = int(rng.integers(0, len(indices) - window + 1))
-    candidates = indices[start : start + window : rate]
-    return candidates[np.sort(rng.choice(len(candidates), length, replace=False))]
+    repeated = -(-window // available) * available
+    start = int(rng.integers(0, repeated - window + 1))
+    chosen = np.arange(length)  # all of the window
+    if sampling.skip > 0:
+        chosen = np.sort(rng.choice(length + sampling.skip, length, replace=False))
+    return (start + rate * chosen) % available
 
 
 SAMPLERS = {

@@ -1,6 +1,7 @@
 """Where a record's pixels come from."""
 
 import json
+import math
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -205,7 +206,7 @@ def _build_array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray
             raise _NotAnArrayError("not a pickled NumPy array of numbers") from None
         plain = resolved.kind in "biuf" and isinstance(content, bytes | bytearray)
         sized = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-        if plain and sized and len(content) == int(np.prod(shape, dtype=object)) * resolved.itemsize:
+        if plain and sized and len(content) == math.prod(shape) * resolved.itemsize:
             return np.frombuffer(content, resolved).reshape(shape, order="F" if order == "F" else "C")
     raise _NotAnArrayError("not a pickled NumPy array of numbers, or its size and content disagree")
 

@@ -1,6 +1,5 @@
 """The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcl_jax.errors import DataError
+from mcl_jax.files import write_atomically
 
 LABELS = ("subjects", "conditions", "views")
 KEYS = ("embeddings", *LABELS)
@@ -102,21 +102,6 @@ class EmbeddingSet:
             if key in seen:
                 raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
             seen.add(key)
-
-
-def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part; makes its folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

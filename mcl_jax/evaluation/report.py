@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation import metrics, protocols
 from mcl_jax.evaluation.distances import pairwise_distances
-from mcl_jax.evaluation.embeddings import EmbeddingSet, write_atomically
+from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import DistanceFn, GroupScores, Protocol, Split
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
+from mcl_jax.files import write_atomically
 
 # (index of a sequence) → its frames, uint8 [s, h, w]
 SilhouetteFn = Callable[[int], np.ndarray]

@@ -92,6 +92,22 @@ def test_whole_sequences_are_cut_and_limited(split, tmp_path):
     assert np.array_equal(loaded[:, 0, 0], frames[:720, 0, 0])
 
 
+def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
+    broken = [type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records[:8]]
+    damaged = Split((*broken, *split.records[8:]), split.subjects)
+    whole = loader(split)(0)
+    batch = loader(damaged, skip_unreadable=True)(0)
+    empty = np.isin(whole["labels"], [0, 1])  # the subjects of the first eight records
+    assert empty.any()
+    assert (batch["labels"][empty] == -1).all()
+    assert (batch["segment_ids"][empty[:, 0]] == -1).all()
+    assert not batch["frames"][empty[:, 0]].any()
+    for key in whole:
+        assert np.array_equal(batch[key][~empty[:, 0]], whole[key][~empty[:, 0]])
+    with pytest.raises(DataError, match="missing.pkl"):
+        loader(damaged)(0)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
     record = type(split.records[0])("x", "nm-01", "000", "missing.pkl")

@@ -89,8 +89,8 @@ def test_rules_of_the_datasets():
 
 def test_opening_needs_a_root_and_a_partition(tmp_path):
     with pytest.raises(DataError, match="data.root is empty"):
-        open_dataset("casiab", "", "")
+        open_dataset("casiab", "", "", "tree")
     touch(tmp_path, "001/nm-01/000/000.pkl")
     with pytest.raises(DataError, match="gait3d has no rule for its split"):
-        open_dataset("gait3d", str(tmp_path), "")
-    assert open_dataset("casiab", str(tmp_path), "").train_split().subjects == ("001",)
+        open_dataset("gait3d", str(tmp_path), "", "tree")
+    assert open_dataset("casiab", str(tmp_path), "", "tree").train_split().subjects == ("001",)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mcl_jax.errors import DataError
-from mcl_jax.evaluation.embeddings import EmbeddingSet, write_atomically
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.files import write_atomically
 
 
 def make(n: int = 3, **changes) -> EmbeddingSet:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcl_jax.command_line import exit_code
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "score_embeddings.py"
@@ -12,7 +13,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "score_embeddings.py"
 
 @pytest.fixture(scope="module")
 def main():
-    return runpy.run_path(str(SCRIPT))["main"]
+    script = runpy.run_path(str(SCRIPT))
+    return lambda arguments: exit_code(lambda: script["run"](script["parse_args"](arguments)))
 
 
 @pytest.fixture

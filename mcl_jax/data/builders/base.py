@@ -10,9 +10,10 @@ import tensorflow_datasets as tfds
 from mcl_jax.data.builders import shards
 from mcl_jax.data.prepare.jobs import Outcome
 from mcl_jax.data.prepare.run import SKIPPED, check_damage, summarize
-from mcl_jax.data.prepare.sequences import issues_csv, write_atomically
+from mcl_jax.data.prepare.sequences import issues_csv
 from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, RECORDS_SPLIT
 from mcl_jax.errors import DataError
+from mcl_jax.files import write_atomically
 
 
 class SilhouetteBuilder(  # type: ignore[call-arg]

@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from mcl_jax.data.prepare.sequences import Issue, write_atomically
+from mcl_jax.data.prepare.sequences import Issue
 from mcl_jax.data.records import Record
 from mcl_jax.errors import DataError
+from mcl_jax.files import write_atomically
 
 MANIFEST = "prepared.jsonl"
 """Says what the folder is made from, whether it is complete, and then, line by line, what is in each file."""

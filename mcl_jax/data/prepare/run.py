@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mcl_jax.data.prepare.jobs import Job, Outcome, make_job, run_jobs
 from mcl_jax.data.prepare.layouts import list_sequences
-from mcl_jax.data.prepare.sequences import Reader, issues_csv, write_atomically
+from mcl_jax.data.prepare.sequences import Reader, issues_csv
 from mcl_jax.errors import DataError
+from mcl_jax.files import write_atomically
 
 FORMATS = ("pkl", "records")
 
@@ -99,7 +100,7 @@ class _WritePkl:
             path.unlink(missing_ok=True)
             return Outcome(job.name, job.stamp, 0, (), tuple(issues))
         content = pickle.dumps(frames, protocol=4)
-        write_atomically(path, content)
+        write_atomically(path, content, sync=False)
         sequence = (record.subject, record.condition, record.view, len(frames))
         return Outcome(job.name, job.stamp, len(content), (sequence,), tuple(issues))
 

@@ -98,18 +98,3 @@ def issues_csv(issues: Iterable[Issue]) -> bytes:
     writer.writerow(CSV_COLUMNS)
     writer.writerows(dataclasses.astuple(issue)[: len(CSV_COLUMNS)] for issue in sorted(issues))
     return text.getvalue().encode("utf-8")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file, and its folder, so that the file is complete or absent whenever the process dies.
-
-    Raises:
-        DataError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")  # always the same, so that the next try clears it away
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from None

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from mcl_jax.data.walkers.sequence import render_sequence
 from mcl_jax.data.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 from mcl_jax.errors import DataError
+from mcl_jax.files import write_atomically
 
 MANIFEST = "walkers.json"
 GENERATOR = 1  # raise it when the same parameters come to mean other pixels
@@ -115,7 +115,7 @@ def write_walkers(
     done = _run(functools.partial(_write_sequence, root, people), jobs, workers)
     for _ in tqdm(done, total=len(jobs), unit="seq", disable=not progress):
         pass
-    _write_atomically(partition, json.dumps(people.partition(), indent=1).encode())
+    write_atomically(partition, json.dumps(people.partition(), indent=1).encode())
     return len(jobs)
 
 
@@ -142,7 +142,7 @@ def _claim(root: Path, people: Population) -> None:
     elif root.exists() and not (root.is_dir() and not any(root.iterdir())):
         raise DataError(f"{root} is not an empty folder and has no {MANIFEST}: choose another")
     else:
-        _write_atomically(manifest, json.dumps(ours, indent=1).encode())
+        write_atomically(manifest, json.dumps(ours, indent=1).encode())
 
 
 def _run(write: Callable[[Job], None], jobs: list[Job], workers: int) -> Iterator[None]:
@@ -159,18 +159,4 @@ def _run(write: Callable[[Job], None], jobs: list[Job], workers: int) -> Iterato
 def _write_sequence(root: Path, people: Population, job: Job) -> None:
     length = sequence_length(people.seed, *job, people.frames)
     silhouettes = render_sequence(people.seed, *job, length, people.style)
-    _write_atomically(people.path(root, job), pickle.dumps(silhouettes))
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or absent, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)  # mkstemp makes files that only their owner can read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(people.path(root, job), pickle.dumps(silhouettes), sync=False)
