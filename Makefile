@@ -23,7 +23,7 @@ $(VENV)/installed-test: $(VENV)/installed
 # Synthetic people, a small GaitBase trained on them with MCL, and the table of whom it recognises.
 demo: $(VENV)/installed
 	$(BIN)/python scripts/make_walkers.py --out demo/walkers --subjects 150 --test-subjects 50 \
-		--views 000,036,090,144 --frames 30
+		--views 036,072,108,144 --frames 30
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_mcl.py --workdir demo/run \
 		--config.data.root=demo/walkers --config.data.partition=demo/walkers_partition.json
 

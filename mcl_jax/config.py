@@ -164,12 +164,12 @@ def grew(config: ConfigDict) -> None:
 def walkers(config: ConfigDict) -> None:
     """Sets a GaitBase and a training small enough for a CPU, on synthetic people."""
     config.data.dataset, config.data.workers = "walkers", 1
-    config.data.augment = CASIAB_AUGMENT
-    config.model.channels, config.model.embed_dim = (16, 32, 64, 128), 64
+    config.data.augment = PLAIN_AUGMENT
+    config.model.channels, config.model.embed_dim = (8, 16, 32, 64), 64
     config.train.batch, config.train.precision = (8, 8), "float32"
-    config.train.log_every, config.train.save_every = 20, 100
-    unordered(config, 8)
-    steps(config, 300, 200, 260)
+    config.train.log_every, config.train.save_every = 50, 100
+    unordered(config, 4)
+    steps(config, 600, 400, 540)
 
 
 def frame_sampling(config: ConfigDict) -> FrameSampling:

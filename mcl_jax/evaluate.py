@@ -21,6 +21,7 @@ from mcl_jax.data.packing import SequenceBatch, SequencePacker
 from mcl_jax.data.pipeline import SequenceLoader, prefetched
 from mcl_jax.data.records import Record, Split
 from mcl_jax.data.sources import Source
+from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.report import write_report
 from mcl_jax.evaluation.rerank import Rerank
@@ -139,11 +140,11 @@ def evaluate(
     """Tests a model and writes embeddings.npz, metrics.json, table.txt and pictures into a folder.
 
     Returns:
-        The content of metrics.json; empty where nothing is scored: with protocol "none", and on hosts other
-        than the first.
+        The content of metrics.json; empty where nothing is scored: with protocol "none", where the protocol
+        does not fit the data, which is said, and on hosts other than the first.
 
     Raises:
-        DataError: if a sequence cannot be read, or the protocol finds no probe or no gallery.
+        DataError: if a sequence cannot be read.
     """
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.records), len(split.subjects))
@@ -152,21 +153,28 @@ def evaluate(
         return {}
 
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in ("metrics.json", "table.txt"):  # of a test before, if this one is not scored
+        (folder / stale).unlink(missing_ok=True)
     results = embedding_set(embeddings, split)
     results.save(folder / "embeddings.npz")
     protocol = config.eval.protocol or DATASETS[config.data.dataset].protocol
     if protocol == NO_PROTOCOL:
         print(f"embeddings written to {folder}/")
         return {}
-    metrics = write_report(
-        results,
-        protocol,
-        folder,
-        metric=config.eval.metric,
-        partition=dataset.partition.probe_set,
-        rerank=Rerank() if config.eval.rerank else None,
-        silhouettes=SequenceLoader(split.records, dataset.source),
-    )
+    try:
+        metrics = write_report(
+            results,
+            protocol,
+            folder,
+            metric=config.eval.metric,
+            partition=dataset.partition.probe_set,
+            rerank=Rerank() if config.eval.rerank else None,
+            silhouettes=SequenceLoader(split.records, dataset.source),
+        )
+    except DataError as error:
+        # The embeddings are what took the time, and they can be scored by another protocol.
+        print(f"NOT SCORED: {error}\nembeddings written to {folder}/")
+        return {}
     print(metrics["table"])
     print(f"written to {folder}/")
     return metrics

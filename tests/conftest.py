@@ -10,7 +10,7 @@ import pytest
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
-jaxtyping.install_import_hook(["mcl_jax.losses", "mcl_jax.models"], "beartype.beartype")
+jaxtyping.install_import_hook(["mcl_jax.losses", "mcl_jax.models", "mcl_jax.evaluation"], "beartype.beartype")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
