@@ -1,7 +1,6 @@
 """Writing files that are complete or absent, whenever the process dies."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from mcl_jax.errors import UserError
@@ -22,17 +21,15 @@ def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: boo
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.tmp")  # always the same, so the next try clears it away
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content)
                 if sync:
                     file.flush()
-                    os.fsync(handle)
-            Path(temporary).chmod(0o644)  # mkstemp makes files that only their owner can read
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None

@@ -3,7 +3,6 @@
 python -m mcl_jax.main --config configs/X.py [--workdir DIR] [--phase=train|test] [--config.a.b=…]
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from ml_collections import config_flags
 from mcl_jax.command_line import exit_code, parse_flags
 from mcl_jax.config import validate
 from mcl_jax.errors import ConfigError
-from mcl_jax.files import write_atomically
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.train import test, train
 
@@ -51,11 +49,7 @@ def run(argv: Sequence[str]) -> None:
         if os.environ.get("JAX_PLATFORMS") == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(_COORDINATOR.value, _HOSTS.value, _HOST.value)
-    workdir = _workdir()
-    if jax.process_index() == 0:
-        content = json.dumps(json.loads(config.to_json_best_effort()), indent=1)
-        write_atomically(workdir / f"config_{_PHASE.value}.json", content.encode())
-    {"train": train, "test": test}[_PHASE.value](config, workdir)
+    {"train": train, "test": test}[_PHASE.value](config, _workdir())
 
 
 if __name__ == "__main__":

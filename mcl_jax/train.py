@@ -1,6 +1,7 @@
 """Training, in order: data, model, optimiser, then step after step until the test at the end."""
 
 import dataclasses
+import json
 import math
 from collections import deque
 from pathlib import Path
@@ -18,6 +19,7 @@ from mcl_jax.data.datasets import OpenDataset, open_dataset
 from mcl_jax.data.pipeline import HostShare, TrainLoader, prefetched
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluate import Embedder, evaluate
+from mcl_jax.files import write_atomically
 from mcl_jax.optim import make_optimizer, multi_step
 from mcl_jax.progress import Progress
 from mcl_jax.runtime import compiler_options
@@ -103,6 +105,13 @@ def make_embedder(config: ConfigDict, num_classes: int) -> Embedder:
     return Embedder(model, rows=config.eval.rows, slots=config.eval.slots)
 
 
+def write_config(config: ConfigDict, path: Path) -> None:
+    """Writes a config as JSON, for the record; only the first host does."""
+    if jax.process_index() == 0:
+        content = json.dumps(json.loads(config.to_json_best_effort()), indent=1)
+        write_atomically(path, content.encode())
+
+
 def first_state(config: ConfigDict, run: Run, checkpoints: Checkpoints) -> TrainState:
     """Returns the state to go on from: the newest checkpoint, or `init_from`, or initial parameters.
 
@@ -141,7 +150,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     update = make_train_step(run.model, run.optimizer, LossSettings(**config.loss))
     train_step = compile_train_step(update, run.mesh, compiler_options())
 
-    workdir.mkdir(parents=True, exist_ok=True)
+    write_config(config, workdir / "config_train.json")
     with Checkpoints(workdir, keep=config.train.keep) as checkpoints:
         state = first_state(config, run, checkpoints)
         start, steps = int(state.step), config.train.steps
@@ -195,5 +204,6 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     state_dict = load_state_dict(config.init_from or str(workdir), config.model)
     num_classes = config.model.num_classes or number_of_classes(state_dict)
     embedder = make_embedder(config, num_classes)
+    write_config(config, workdir / "config_test.json")
     fitted = fit(state_dict, config.model.name, *embedder.model.initial_arrays(config.seed))
     return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, fitted["params"], fitted["batch_stats"])

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import numpy as np
 from absl import logging
 
-from mcl_jax.checkpoint import Checkpoints
+from mcl_jax.checkpoint import FOLDER, Checkpoints
 from mcl_jax.convert.importer import export_state_dict, import_state_dict, load_checkpoint
 from mcl_jax.convert.sizes import compare_sizes, read_sizes
 from mcl_jax.errors import CheckpointError
@@ -33,7 +33,7 @@ def load_state_dict(path: str, model: Mapping[str, Any]) -> StateDict:
     Raises:
         CheckpointError: if there are none, they are damaged, or their sizes are not the config's.
     """
-    if Path(path).is_dir():
+    if (Path(path) / FOLDER).is_dir():
         with Checkpoints(Path(path)) as checkpoints:
             weights = checkpoints.load_weights()
         name = weights.model["name"]

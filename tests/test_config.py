@@ -37,6 +37,14 @@ MILLIONS = {
 }
 
 
+@pytest.fixture
+def compiled_quickly():
+    """For tests that spend their time compiling."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def load(run: str) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(run, FOLDER / f"{run}.py")
     module = importlib.util.module_from_spec(spec)
@@ -61,7 +69,7 @@ def test_full_size(run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_one_step_at_toy_width(run):
+def test_one_step_at_toy_width(run, compiled_quickly):
     config = load(run)
     with config.unlocked():
         config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]

@@ -93,11 +93,11 @@ def test_whole_sequences_are_cut_and_limited(split, tmp_path):
 
 
 def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
-    broken = [type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records[:8]]
-    damaged = Split((*broken, *split.records[8:]), split.subjects)
+    broken = [type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records[:12]]
+    damaged = Split((*broken, *split.records[12:]), split.subjects)
     whole = loader(split)(0)
     batch = loader(damaged, skip_unreadable=True)(0)
-    empty = np.isin(whole["labels"], [0, 1])  # the subjects of the first eight records
+    empty = np.isin(whole["labels"], [0, 1, 2])  # the subjects of the broken records
     assert empty.any()
     assert (batch["labels"][empty] == -1).all()
     assert (batch["segment_ids"][empty[:, 0]] == -1).all()

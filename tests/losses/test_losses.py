@@ -154,4 +154,4 @@ def test_triplets_are_never_stored():
     labels = jax.ShapeDtypeStruct((256,), jnp.int32)
     step = jax.jit(jax.grad(lambda x, labels: mcl_loss(x, labels)[0]))
     memory = step.lower(x, labels).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 100e6
+    assert memory.temp_size_in_bytes < 200e6
