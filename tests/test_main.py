@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -254,6 +255,17 @@ def test_a_missing_config_file_is_one_line():
     assert done.returncode == 1
     assert "configs/nothing.py" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_first_batch_can_be_looked_at(people, tmp_path):
+    sheet = tmp_path / "clips.png"
+    done = run(f"--workdir={tmp_path / 'run'}", *flags(people), f"--show_clips={sheet}")
+    assert done.returncode == 0, done.stderr
+    image = cv2.imread(str(sheet), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (4 * 65, 16 * 44)
+    assert image[:64, :88].any()
+    assert not image[:64, 88:].any()
+    assert not (tmp_path / "run").exists()
 
 
 class Hostile:

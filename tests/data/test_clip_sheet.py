@@ -1,0 +1,23 @@
+import cv2
+import numpy as np
+
+from mcl_jax.data.clip_sheet import clip_sheet, encode_png
+
+
+def test_clips_stand_below_one_another_and_frames_side_by_side():
+    frames = np.zeros((2, 4, 3, 2), np.uint8)
+    frames[0, 0], frames[0, 2], frames[0, 3], frames[1, 0] = 10, 20, 30, 40
+    batch = {
+        "frames": frames,
+        "segment_ids": np.array([[0, -1, 1, 1], [0, -1, -1, -1]]),
+        "labels": np.array([[5, 6], [5, -1]]),
+    }
+    sheet = clip_sheet(batch, clips=3, frames=2)
+    # A line of one pixel below each clip of height 3.
+    assert sheet.shape == (12, 4)
+    assert sheet[[0, 4, 8], 0].tolist() == [10, 20, 40]
+    assert sheet[[0, 4, 8], 2].tolist() == [0, 30, 0]
+    assert (sheet[[3, 7, 11]] == 128).all()
+    assert clip_sheet(batch, clips=1, frames=2).shape == (4, 4)
+    decoded = cv2.imdecode(np.frombuffer(encode_png(sheet), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(decoded, sheet)
