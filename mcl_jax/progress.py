@@ -44,7 +44,7 @@ class Progress:
         if self._writer is not None:
             self._writer.close()
 
-    def update(self, step: int, metrics: Mapping[str, jax.Array], lr: float) -> float | None:
+    def update(self, step: int, metrics: Mapping[str, jax.Array], lr: float) -> bool:
         """Takes the metrics of an update, still on the devices, and reports every `log_every` steps.
 
         Args:
@@ -53,17 +53,17 @@ class Progress:
             lr: learning rate of this update.
 
         Returns:
-            The mean loss since the last report, or None between reports.
+            Whether there was a report, for which the devices were waited for.
         """
         self._pending.append(metrics)
         self._bar.update()
         if step % self._log_every and step != self._last_step:
-            return None
+            return False
         means = self._means()
         means["lr"] = lr
         if self._writer is not None:
             self._report(self._writer, step, means)
-        return means["loss"]
+        return True
 
     def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Takes the scores of a test on the way, and leaves the time it took out of the speed.

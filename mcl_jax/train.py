@@ -171,19 +171,26 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 if len(in_flight) > _STEPS_IN_FLIGHT:
                     jax.block_until_ready(in_flight.popleft())
 
-                loss = progress.update(step, metrics, float(run.schedule(step - 1)))
-                if loss is not None and not math.isfinite(loss):
-                    raise UserError(
-                        f"the loss is {loss} at step {step}; lower optimizer.lr, or set train.precision to "
-                        "float32, and start again from the last checkpoint"
-                    )
-                if step % config.train.save_every == 0 or step == steps:
+                reported = progress.update(step, metrics, float(run.schedule(step - 1)))
+                save = step % config.train.save_every == 0 or step == steps
+                if reported or save:
+                    _require_finite(float(metrics["loss"]), step)
+                if save:
                     checkpoints.save(state, stored_model)
                 if config.train.test_every and step % config.train.test_every == 0 and step < steps:
                     folder = workdir / f"{TEST_FOLDER}-{step}"
                     report = evaluate(config, folder, run.dataset, embedder, state.params, state.batch_stats)
                     progress.scores(step, report.get("scores", {}))
     return evaluate(config, workdir / TEST_FOLDER, run.dataset, embedder, state.params, state.batch_stats)
+
+
+def _require_finite(loss: float, step: int) -> None:
+    """Stops a run that has diverged, before that is saved."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} at step {step}; lower optimizer.lr, or set train.precision to float32, and "
+            "start again from the last checkpoint"
+        )
 
 
 def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:

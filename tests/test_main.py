@@ -18,11 +18,13 @@ from ml_collections import ConfigDict
 
 from mcl_jax.checkpoint import Checkpoints, Weights
 from mcl_jax.config import base_config, walkers
+from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.data.walkers import write_walkers
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train import test as evaluate_run
 from mcl_jax.train import train
+from mcl_jax.weights import load_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ("--config.model.channels=(2,2,3,3)", "--config.model.embed_dim=3", "--config.train.batch=(2,2)")
@@ -198,10 +200,15 @@ def test_two_hosts_train_and_test_like_one(people, tmp_path):
     assert two == pytest.approx(one, rel=1e-2, abs=1e-3)
 
 
-def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_path):
+@pytest.mark.parametrize("kind", ["run", "PyTorch file"])
+def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_path, kind):
     config = toy_config(people)
     train(config, tmp_path / "first")
     config.init_from, config.model.num_classes = str(tmp_path / "first"), 5
+    if kind == "PyTorch file":
+        state_dict = load_state_dict(config.init_from, config.model)
+        config.init_from = str(tmp_path / "weights.pt")
+        write_torch_file(tmp_path / "weights.pt", {"model": state_dict, "iteration": 3})
     config.train.steps, config.optimizer.lr = 1, 0.0
     train(config, tmp_path / "second")
     first, second = (load(tmp_path / name).params for name in ("first", "second"))

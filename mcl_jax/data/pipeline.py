@@ -6,7 +6,8 @@ batch so that devices share it evenly.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import gc
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -172,12 +173,17 @@ def prefetched(loader: Any, positions: range, workers: int) -> Iterator[Iterator
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BATCHES_AHEAD)
         )
     iterator = iter(iter_dataset)
+    values = _unwrap(iterator)
     try:
-        yield _unwrap(iterator)
+        yield values
     finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+        values.close()
+        if workers > 0:
+            iterator.close()
+            # Grain's objects refer to each other, and one still holds shared memory, which must be given back
+            # before this process ends.
+            del iterator, values
+            gc.collect()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,9 +199,11 @@ class _Guarded:
             return {"error": str(error)}
 
 
-def _unwrap(iterator: Iterator[Any]) -> Iterator[Any]:
+def _unwrap(iterator: Iterator[Any]) -> Generator[Any, None, None]:
     for value in iterator:
         if isinstance(value, dict) and "error" in value:
             raise DataError(value["error"])
-        # Copied out of the workers' shared memory, which JAX would otherwise hold on to on a CPU.
-        yield {k: np.array(v) for k, v in value.items()} if isinstance(value, dict) else np.array(value)
+        # Copied out of the workers' shared memory, which JAX would hold on to on a CPU.
+        copied = {k: np.array(v) for k, v in value.items()} if isinstance(value, dict) else np.array(value)
+        del value
+        yield copied

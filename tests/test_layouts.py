@@ -1,0 +1,115 @@
+"""GREW and Gait3D from config to result: synthetic people in their layouts, as a tree and as records."""
+
+import json
+import runpy
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mcl_jax.config import validate
+from mcl_jax.data.prepare import prepare
+from mcl_jax.data.walkers import write_walkers
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.train import train
+
+VIEWS = ("054", "090")
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory) -> Path:
+    """A tree of 24 people, normal walks only."""
+    root = tmp_path_factory.mktemp("walks") / "walkers"
+    write_walkers(
+        root, subjects=24, test_subjects=0, views=VIEWS, conditions=("nm-01", "nm-02"), frames=6, workers=1
+    )
+    return root
+
+
+def copy(walks: Path, source: str, target: Path) -> None:
+    """Copies one sequence, subject/condition/view, to another name."""
+    (pickled,) = (walks / source).glob("*.pkl")
+    target.mkdir(parents=True)
+    shutil.copy(pickled, target / f"{target.name}.pkl")
+
+
+def grew_layout(walks: Path, root: Path) -> None:
+    """Three people to train on; 21 in the gallery, of whom one is a probe."""
+    for subject in range(1, 4):
+        for view in VIEWS:
+            copy(walks, f"{subject:03d}/nm-01/{view}", root / f"{subject:05d}train" / "00" / view)
+    for subject in range(1, 22):
+        for condition, view in (("01", "054"), ("02", "090")):
+            copy(walks, f"{subject + 3:03d}/nm-01/{view}", root / f"{subject:05d}" / condition / view)
+    copy(walks, "004/nm-02/054", root / "probe" / "03" / "video7")
+
+
+def gait3d_layout(walks: Path, root: Path) -> Path:
+    """Three people to train on, three to test; returns the partition."""
+    for subject in range(1, 7):
+        for camera, view in enumerate(VIEWS):
+            copy(
+                walks,
+                f"{subject:03d}/nm-01/{view}",
+                root / f"{subject:04d}" / f"camid{camera}_videoid1" / "seq0",
+            )
+    partition = root.parent / "Gait3D.json"
+    content = {
+        "TRAIN_SET": ["0001", "0002", "0003"],
+        "TEST_SET": ["0004", "0005", "0006"],
+        "PROBE_SET": [f"000{s}-camid0_videoid1-seq0" for s in (4, 5, 6)],
+    }
+    partition.write_text(json.dumps(content))
+    return partition
+
+
+def load_config(run: str) -> ConfigDict:
+    path = Path(__file__).resolve().parents[1] / "configs" / f"{run}.py"
+    return runpy.run_path(str(path))["get_config"]()
+
+
+def toy_config(run: str, root: Path) -> ConfigDict:
+    config = load_config(run)
+    config.data.root, config.data.workers = str(root), 0
+    config.model.channels, config.model.embed_dim = (2, 2, 3, 3), 3
+    config.train.batch, config.train.steps, config.train.precision = (2, 2), 1, "float32"
+    config.data.sampling.min_frames, config.data.sampling.max_frames = 2, 3
+    validate(config)
+    return config
+
+
+@pytest.mark.parametrize("file_format", ["tree", "records"])
+def test_grew_ends_with_a_submission(walks, tmp_path, file_format):
+    root = tmp_path / "tree"
+    grew_layout(walks, root)
+    config = toy_config("grew_mcl", root)
+    if file_format == "records":
+        prepare("grew", root, tmp_path / "records", file_format="records")
+        config.data.root, config.data.format = str(tmp_path / "records"), "records"
+    train(config, tmp_path / "run")
+    written = tmp_path / "run" / "test"
+    header, *rows = (written / "submission.csv").read_text().splitlines()
+    assert header == "videoId," + ",".join(f"rank{k}" for k in range(1, 21))
+    (row,) = rows
+    name, *subjects = row.split(",")
+    assert name == "video7"
+    assert len(subjects) == 20
+    assert {int(s) for s in subjects} <= set(range(1, 22))
+    with zipfile.ZipFile(written / "submission.zip") as archive:
+        assert archive.namelist() == ["submission.csv"]
+
+
+def test_gait3d_is_scored_by_its_probe_set(walks, tmp_path):
+    root = tmp_path / "tree"
+    config = toy_config("gait3d_mcl", root)
+    config.data.partition = str(gait3d_layout(walks, root))
+    report = train(config, tmp_path / "run")
+    assert set(report["scores"]["all"]) == {"Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"}
+    assert report["counts"]["probes"] == {"all": 3}
+    assert report["scores"]["all"]["Rank-5"] == 100  # of a gallery of three
+    embeddings = EmbeddingSet.load(tmp_path / "run" / "test" / "embeddings.npz")
+    assert embeddings.embeddings.shape == (6, 16, 3)
+    assert np.isfinite(embeddings.embeddings).all()
