@@ -58,7 +58,6 @@ def command(
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "xla"),
     }
     return [sys.executable, "-m", "mcl_jax.main", "--config", f"configs/{config}.py", *arguments], environment
 
