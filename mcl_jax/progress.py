@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+import optax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -18,8 +19,18 @@ _SHOWN = ("loss", "metric_loss", "ce_loss", "accuracy", "loss_num", "lr")
 class Progress:
     """Reports training: averages of the metrics over the steps since the last line, and the speed."""
 
-    def __init__(self, workdir: Path, *, start: int, steps: int, log_every: int, sequences_per_step: int):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start: int,
+        steps: int,
+        log_every: int,
+        sequences_per_step: int,
+        schedule: optax.Schedule,
+    ):
         """Starts the clock. Hosts other than the first show nothing."""
+        self._schedule = schedule
         self._log_every, self._last_step = log_every, steps
         self._sequences_per_step, self._skipped = sequences_per_step, 0
         self._pending: list[Mapping[str, jax.Array]] = []
@@ -44,13 +55,12 @@ class Progress:
         if self._writer is not None:
             self._writer.close()
 
-    def update(self, step: int, metrics: Mapping[str, jax.Array], lr: float) -> bool:
+    def update(self, step: int, metrics: Mapping[str, jax.Array]) -> bool:
         """Takes the metrics of an update, still on the devices, and reports every `log_every` steps.
 
         Args:
             step: updates done, this one included.
             metrics: scalars.
-            lr: learning rate of this update.
 
         Returns:
             Whether there was a report, for which the devices were waited for.
@@ -60,7 +70,8 @@ class Progress:
         if step % self._log_every and step != self._last_step:
             return False
         means = self._means()
-        means["lr"] = lr
+        # Asked for here only: its value comes from the device, after the steps that are under way.
+        means["lr"] = float(self._schedule(step - 1))
         if self._writer is not None:
             self._report(self._writer, step, means)
         return True

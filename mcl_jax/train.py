@@ -163,6 +163,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 steps=steps,
                 log_every=config.train.log_every,
                 sequences_per_step=math.prod(config.train.batch),
+                schedule=run.schedule,
             ) as progress,
         ):
             for step in range(start + 1, steps + 1):
@@ -171,7 +172,7 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 if len(in_flight) > _STEPS_IN_FLIGHT:
                     jax.block_until_ready(in_flight.popleft())
 
-                reported = progress.update(step, metrics, float(run.schedule(step - 1)))
+                reported = progress.update(step, metrics)
                 save = step % config.train.save_every == 0 or step == steps
                 if reported or save:
                     _require_finite(float(metrics["loss"]), step)
