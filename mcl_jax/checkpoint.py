@@ -44,15 +44,22 @@ class Weights:
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
-    def __init__(self, workdir: Path, *, keep: int = 1):
-        """Opens the folder, which is made when the first checkpoint is saved; `keep` newest ones stay."""
+    def __init__(self, workdir: Path, *, keep: int | None = None):
+        """Opens the folder, and makes it if it is missing.
+
+        Args:
+            workdir: of the run.
+            keep: for the one run that trains there: the newest checkpoints to keep; what an interrupted save
+                left is cleared away. None deletes nothing: another process may be saving there right now.
+        """
+        policies = ocp.training.preservation_policies
         self._workdir = workdir.absolute()
         self._checkpointer = ocp.training.Checkpointer(
             self._workdir / FOLDER,
             # The training loop decides when.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
+            preservation_policy=policies.PreserveAll() if keep is None else policies.LatestN(keep),
+            cleanup_tmp_directories=keep is not None,
         )
 
     def __enter__(self) -> Self:
