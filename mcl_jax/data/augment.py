@@ -93,6 +93,14 @@ def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) ->
     return result[:count]
 
 
+def _always_cut(_: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+    return cut(clip)
+
+
+def _always_flip(_: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+    return flip(clip)
+
+
 def _random_rotate(rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
     return rotate(clip, rng.uniform(-MAX_ROTATION, MAX_ROTATION))
 
@@ -120,8 +128,8 @@ Transform = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 TRANSFORMS: dict[str, Transform] = {
     "perspective": _random_perspective,
-    "cut": lambda _, clip: cut(clip),
-    "flip": lambda _, clip: flip(clip),
+    "cut": _always_cut,
+    "flip": _always_flip,
     "rotate": _random_rotate,
     "erase": _random_erase,
 }
@@ -129,7 +137,7 @@ TRANSFORMS: dict[str, Transform] = {
 
 
 class Augmentation:
-    """The configured transforms of a clip, each applied with its own probability."""
+    """The configured transforms of a clip, each applied with its own probability; picklable."""
 
     def __init__(self, steps: Sequence[tuple[str, float]]):
         """Takes (name, probability) pairs in the order to apply them.

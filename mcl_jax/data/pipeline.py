@@ -73,8 +73,7 @@ class TrainLoader:
         self._source = source
         self._subjects = sampling.SubjectSampler(split, batch)
         self._frames = frames
-        self._augment = augmentation
-        augment.Augmentation(augmentation)  # fails now, not in a worker
+        self._augment = augment.Augmentation(augmentation)
         self._seed = seed
         self._share = share
         self._skip_unreadable = skip_unreadable
@@ -131,7 +130,7 @@ class TrainLoader:
     def _clip(self, record: Record, length: int, rng: np.random.Generator) -> np.ndarray:
         sequence = self._source.read(record)
         indices = sampling.sample_frames(rng, len(sequence), length, self._frames)
-        return augment.Augmentation(self._augment)(rng, sequence[indices])
+        return self._augment(rng, sequence[indices])
 
 
 @dataclasses.dataclass(frozen=True)
