@@ -20,6 +20,7 @@ from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.packing import SequenceBatch, SequencePacker
 from mcl_jax.data.pipeline import SequenceLoader, prefetched
 from mcl_jax.data.records import Record, Split
+from mcl_jax.data.ring import Arrays
 from mcl_jax.data.sources import Source
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
@@ -75,7 +76,8 @@ class Embedder:
         mine = range(host, len(records), hosts)
         params, batch_stats = jax.device_put(jax.device_get((params, batch_stats)), replicated(self._mesh))
         with prefetched(SequenceLoader(records, source), mine, workers) as sequences:
-            embedded = self._embed_all(params, batch_stats, _with_bar(sequences, len(mine)))
+            frames = (sequence["frames"] for sequence in _with_bar(sequences, len(mine)))
+            embedded = self._embed_all(params, batch_stats, frames)
         return _gather(embedded, len(records), hosts)
 
     def _embed_all(
@@ -103,7 +105,7 @@ class Embedder:
         return embedded
 
 
-def _with_bar(sequences: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:
     shown = jax.process_index() == 0 and sys.stderr.isatty()
     yield from tqdm(sequences, total=count, unit="seq", desc="embed", dynamic_ncols=True, disable=not shown)
 
@@ -169,7 +171,7 @@ def evaluate(
             metric=config.eval.metric,
             partition=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
-            silhouettes=SequenceLoader(split.records, dataset.source),
+            silhouettes=SequenceLoader(split.records, dataset.source).read,
         )
     except DataError as error:
         # The embeddings are what took the time, and they can be scored by another protocol.

@@ -6,9 +6,13 @@ batch so that devices share it evenly.
 
 import contextlib
 import dataclasses
-import gc
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any
+import functools
+import math
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Protocol
 
 import grain
 import numpy as np
@@ -16,12 +20,15 @@ from absl import flags, logging
 
 from mcl_jax.data import augment, packing, sampling
 from mcl_jax.data.records import Record, Split
+from mcl_jax.data.ring import Arrays, Empty, Parcel, Ring
 from mcl_jax.data.sources import Source
 from mcl_jax.errors import DataError, UserError
 
 CUT_SHAPE = (64, 44)
 
 _BATCHES_AHEAD = 2
+
+_LARGE_BLOCK = 24 << 20
 
 # Which draw of a step a generator is for; sequences count from here.
 _BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
@@ -84,8 +91,8 @@ class TrainLoader:
             length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
             self.shape = packing.train_row_shape(sequences, length, length)
 
-    def __call__(self, step: int) -> packing.TrainBatch:
-        """Returns this host's rows of the batch of a step.
+    def __call__(self, step: int, empty: Empty = np.empty) -> packing.TrainBatch:
+        """Returns this host's rows of the batch of a step, in arrays that `empty` made.
 
         Raises:
             DataError: if a sequence cannot be read.
@@ -96,10 +103,12 @@ class TrainLoader:
 
         rows = self._share.rows(self.shape.rows)
         batch: packing.TrainBatch = {
-            "frames": np.zeros((len(rows), self.shape.slots, *CUT_SHAPE), np.uint8),
-            "segment_ids": np.full((len(rows), self.shape.slots), packing.EMPTY, np.int32),
-            "labels": np.full((len(rows), self.shape.segments), packing.EMPTY, np.int32),
+            "frames": empty((len(rows), self.shape.slots, *CUT_SHAPE), np.uint8),
+            "segment_ids": empty((len(rows), self.shape.slots), np.int32),
+            "labels": empty((len(rows), self.shape.segments), np.int32),
         }
+        batch["segment_ids"].fill(packing.EMPTY)
+        batch["labels"].fill(packing.EMPTY)
         for i in np.flatnonzero((placement.row >= rows.start) & (placement.row < rows.stop)):
             row, segment = placement.row[i] - rows.start, placement.segment[i]
             slots = slice(placement.start[i], placement.start[i] + lengths[i])
@@ -114,7 +123,14 @@ class TrainLoader:
             batch["frames"][row, slots] = clip
             batch["segment_ids"][row, slots] = segment
             batch["labels"][row, segment] = labels[i]
+        batch["frames"][batch["segment_ids"] == packing.EMPTY] = 0
         return batch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of this host's share of a batch."""
+        rows, slots = len(self._share.rows(self.shape.rows)), self.shape.slots
+        return rows * (slots * (math.prod(CUT_SHAPE) + 4) + self.shape.segments * 4)
 
     def _generator(self, step: int, draw: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, int(step), draw])
@@ -140,18 +156,39 @@ class SequenceLoader:
     records: Sequence[Record]
     source: Source
 
-    def __call__(self, position: int) -> np.ndarray:
+    nbytes: ClassVar[int] = sampling.MAX_TEST_FRAMES * math.prod(CUT_SHAPE)
+    """Bytes of the longest result."""
+
+    def read(self, position: int) -> np.ndarray:
         """Returns the first frames, uint8 [s, 64, 44], of a sequence.
 
         Raises:
             DataError: if it cannot be read.
         """
         sequence = self.source.read(self.records[position])
-        return np.ascontiguousarray(augment.cut(sequence[: sampling.MAX_TEST_FRAMES]))
+        return augment.cut(sequence[: sampling.MAX_TEST_FRAMES])
+
+    def __call__(self, position: int, empty: Empty = np.empty) -> Arrays:
+        """Returns the same as item "frames" of a dict, in an array that `empty` made."""
+        sequence = self.read(position)
+        frames = empty(sequence.shape, np.uint8)
+        frames[...] = sequence
+        return {"frames": frames}
+
+
+class Loader(Protocol):
+    """Makes the result of a position; picklable, so that worker processes can have one each."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the largest result."""
+
+    def __call__(self, position: int, empty: Empty = np.empty, /) -> Any:
+        """Returns a dict of arrays, all made by empty(shape, dtype)."""
 
 
 @contextlib.contextmanager
-def prefetched(loader: Any, positions: range, workers: int) -> Iterator[Iterator[Any]]:
+def prefetched(loader: Loader, positions: range, workers: int) -> Iterator[Iterator[Any]]:
     """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
 
     Yields:
@@ -160,49 +197,75 @@ def prefetched(loader: Any, positions: range, workers: int) -> Iterator[Iterator
     Raises:
         UserError: what the loader raised, in a worker or not.
     """
-    dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
+    if workers == 0:
+        dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
+        yield (_result(value) for value in dataset.to_iter_dataset(options))
+        return
+    if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
+        flags.FLAGS.mark_as_parsed()
+    ring = Ring(workers * (_BATCHES_AHEAD + 1), loader.nbytes)
+    dataset = grain.MapDataset.range(len(positions)).map(_Guarded(_Sender(loader, positions, ring)))
     # A worker is one thread: a second would only contend for the interpreter.
-    threads = 0 if workers else 1
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * _BATCHES_AHEAD)
-    iter_dataset = dataset.to_iter_dataset(options)
-    if workers > 0:
-        if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
-            flags.FLAGS.mark_as_parsed()
-        iter_dataset = iter_dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BATCHES_AHEAD)
-        )
-    iterator = iter(iter_dataset)
-    values = _unwrap(iterator)
+    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BATCHES_AHEAD)
+    iterator = iter(dataset.to_iter_dataset(options).mp_prefetch(processes, _start_worker))
     try:
-        yield values
+        yield (ring.take(_result(value)) for value in iterator)
     finally:
-        values.close()
-        if workers > 0:
-            iterator.close()
-            # Grain's objects refer to each other, and one still holds shared memory, which must be given back
-            # before this process ends.
-            del iterator, values
-            gc.collect()
+        ring.close()
+        iterator.close()
+        ring.free()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sender:
+    """Runs in a worker: makes the n-th result in the memory of the ring."""
+
+    loader: Loader
+    positions: range
+    ring: Ring
+
+    def __call__(self, number: int) -> Parcel:
+        return self.ring.put(number, functools.partial(self.loader, self.positions[number]))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Guarded:
     """Turns a user's error into a value: Grain would wrap it in a worker's traceback."""
 
-    loader: Any
+    make: Callable[[int], Any]
 
     def __call__(self, position: int) -> Any:
         try:
-            return self.loader(position)
+            return self.make(position)
         except UserError as error:
-            return {"error": str(error)}
+            return error
 
 
-def _unwrap(iterator: Iterator[Any]) -> Generator[Any, None, None]:
-    for value in iterator:
-        if isinstance(value, dict) and "error" in value:
-            raise DataError(value["error"])
-        # Copied out of the workers' shared memory, which JAX would hold on to on a CPU.
-        copied = {k: np.array(v) for k, v in value.items()} if isinstance(value, dict) else np.array(value)
-        del value
-        yield copied
+def _result(value: Any) -> Any:
+    if isinstance(value, UserError):
+        raise value
+    return value
+
+
+def keep_freed_memory() -> None:
+    """Has glibc reuse freed memory instead of giving it back to the kernel.
+
+    It keeps about as much as the largest block that was ever freed. Sequences of half a megabyte would be
+    given back and asked for again one by one, for which the kernel zeroes every page: a third of the speed.
+    """
+    np.empty(_LARGE_BLOCK, np.uint8)
+
+
+def _start_worker(*_: int) -> None:
+    """Ends this worker when its parent is killed, which Grain's workers would not notice."""
+    keep_freed_memory()
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,6 +1,9 @@
 """Batches are a pure function of (seed, step): whatever the workers, the hosts, the start."""
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,7 +90,7 @@ def test_whole_sequences_are_cut_and_limited(split, tmp_path):
     path = tmp_path / "long.pkl"
     path.write_bytes(pickle.dumps(frames))
     record = type(split.records[0])("long", "nm-01", "000", str(path))
-    loaded = SequenceLoader([record], PklSource())(0)
+    loaded = SequenceLoader([record], PklSource())(0)["frames"]
     assert loaded.shape == (720, 64, 44)
     assert np.array_equal(loaded[:, 0, 0], frames[:720, 0, 0])
 
@@ -116,6 +119,33 @@ def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
         pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory$"),
     ):
         next(sequences)
+
+
+FEED_FOREVER = """
+import sys, time
+from pathlib import Path
+from mcl_jax.data.pipeline import SequenceLoader, prefetched
+from mcl_jax.data.records import scan_tree
+from mcl_jax.data.sources import PklSource
+
+if __name__ == "__main__":
+    records = scan_tree(Path(sys.argv[1]))
+    with prefetched(SequenceLoader(records, PklSource()), range(len(records)), 1) as sequences:
+        next(sequences)
+        print("under way", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_process_that_was_killed(split, tmp_path):
+    script = tmp_path / "feed.py"
+    script.write_text(FEED_FOREVER)
+    root = Path(split.records[0].location).parents[3]
+    with subprocess.Popen([sys.executable, script, root], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "under way\n"
+        process.kill()
+        # The workers hold the other end of this pipe as well.
+        process.communicate(timeout=20)
 
 
 def test_sources_survive_a_round_trip_to_a_worker(split):

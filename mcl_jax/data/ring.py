@@ -1,0 +1,135 @@
+"""Arrays from worker processes to this one through memory that is shared once and used again and again.
+
+Shared memory made afresh for each batch, as Grain does it, costs more in page faults than a batch to make.
+"""
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from mcl_jax.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+
+class Empty(Protocol):
+    """Makes an array of any content, as `np.empty` does."""
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike, /) -> np.ndarray:
+        """Returns an array of that shape and type."""
+
+
+_ALIGNMENT = 64
+_MAX_ARRAYS = 8
+_WAIT_SECONDS = 0.001
+_CLOSED = -1
+
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parcel:
+    """Says where the arrays of a result lie: number of the result, and name → (offset, shape, type)."""
+
+    number: int
+    arrays: tuple[tuple[str, int, tuple[int, ...], str], ...]
+
+
+class RingClosedError(Exception):
+    """The results are no longer wanted."""
+
+
+class Ring:
+    """Slots of shared memory that results 0, 1, 2, … go through in turn; picklable, by name.
+
+    Result n lies in slot n modulo the slots. Whoever puts it there waits until the slot's last content was
+    taken, and results are taken in order: so there is always a next one that need not wait.
+    """
+
+    def __init__(self, slots: int, nbytes: int):
+        """Makes slots for up to 8 arrays of `nbytes` in all; fewer where shared memory is scarce.
+
+        Raises:
+            UserError: if not even two slots fit into the shared memory of the machine or the container.
+        """
+        self._slot_bytes = _aligned(nbytes) + _MAX_ARRAYS * _ALIGNMENT
+        # The kernel would promise more than there is, and kill whoever touches it.
+        if _SHARED_MEMORY.is_dir():
+            free = shutil.disk_usage(_SHARED_MEMORY).free
+            slots = min(slots, (free - slots * _ALIGNMENT) // self._slot_bytes)
+            if slots < 2:
+                raise UserError(
+                    f"data.workers: a batch takes {self._slot_bytes >> 20} MB of shared memory, and "
+                    f"{_SHARED_MEMORY} has {free >> 20} MB left; set data.workers to 0, or give the "
+                    "container more (docker run --shm-size)"
+                )
+        self._slots = slots
+        self._memory = shared_memory.SharedMemory(create=True, size=slots * (_ALIGNMENT + self._slot_bytes))
+        self._taken(slice(None))[:] = 0
+
+    def put(self, number: int, make: Callable[[Empty], Arrays]) -> Parcel:
+        """Has a result made in its slot, once that is free.
+
+        Args:
+            number: of the result.
+            make: function of a function like `np.empty`, which it makes all arrays of the result with.
+
+        Raises:
+            RingClosedError: if nobody will take it.
+            ValueError: if it does not fit.
+        """
+        slot, lap = number % self._slots, number // self._slots
+        while (taken := self._taken(slot)[0]) != lap:
+            if taken == _CLOSED:
+                raise RingClosedError
+            time.sleep(_WAIT_SECONDS)
+        start = end = self._slots * _ALIGNMENT + slot * self._slot_bytes
+        offsets = {}
+
+        def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+            nonlocal end
+            offset, end = end, end + _aligned(math.prod(shape) * np.dtype(dtype).itemsize)
+            if end > start + self._slot_bytes:
+                raise ValueError(f"result {number} does not fit into {self._slot_bytes} bytes")
+            array = np.ndarray(shape, dtype, self._memory.buf, offset)
+            offsets[id(array)] = offset
+            return array
+
+        arrays = make(empty)
+        places = ((name, offsets[id(a)], a.shape, a.dtype.str) for name, a in arrays.items())
+        return Parcel(number, tuple(places))
+
+    def take(self, parcel: Parcel) -> Arrays:
+        """Returns a copy of a result and frees its slot."""
+        arrays = {
+            name: np.ndarray(shape, dtype, self._memory.buf, offset).copy()
+            for name, offset, shape, dtype in parcel.arrays
+        }
+        self._taken(parcel.number % self._slots)[0] += 1
+        return arrays
+
+    def close(self) -> None:
+        """Sends away whoever waits for a free slot."""
+        self._taken(slice(None))[:] = _CLOSED
+
+    def free(self) -> None:
+        """Gives the memory back."""
+        self._memory.close()
+        self._memory.unlink()
+
+    def _taken(self, slot: int | slice) -> np.ndarray:
+        """How often the slot was emptied, each count [1] on its own cache line; _CLOSED at the end."""
+        counts = np.ndarray((self._slots, _ALIGNMENT // 8), np.int64, self._memory.buf)[:, :1]
+        return counts[slot]
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
