@@ -26,11 +26,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mcl_jax.data.pipeline import HostShare, TrainLoader, prefetched
+from mcl_jax.data.pipeline import HostShare, TrainLoader, keep_freed_memory, prefetched
 from mcl_jax.data.prepare import prepare
 from mcl_jax.data.records import Record, scan_tree, select
 from mcl_jax.data.sampling import FrameSampling
 from mcl_jax.data.sources import PklSource, open_records
+from mcl_jax.data.walkers import CONDITIONS, VIEWS, render_sequence
 
 PREFETCHED_BATCHES = 2
 CASIAB_STEPS = [("cut", 1.0), ("rotate", 0.3), ("erase", 0.3)]
@@ -64,36 +65,21 @@ RECIPES = {
 
 
 def build_tree(root: Path, recipe: Recipe, subjects: int, sequences: int) -> None:
-    """Writes sequences of a swinging figure."""
+    """Writes sequences cut out of one walk of each subject."""
     rng = np.random.default_rng(0)
-    gait = np.stack([draw_figure(phase) for phase in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
+    shortest, longest = recipe.lengths
     for subject in range(subjects):
+        walk = render_sequence(0, subject, CONDITIONS[0], VIEWS[subject % len(VIEWS)], frames=2 * longest)
+        folder = root / class_names(recipe)[subject * (recipe.people // subjects)] / CONDITIONS[0]
         for sequence in range(sequences):
-            length = int(rng.integers(recipe.lengths[0], recipe.lengths[1] + 1))
-            frames = gait[(np.arange(length) + rng.integers(24)) % 24]
-            path = (
-                root
-                / class_names(recipe)[subject * (recipe.people // subjects)]
-                / "nm-01"
-                / f"{sequence:03d}"
-                / "sequence.pkl"
-            )
+            start, length = rng.integers(longest), rng.integers(shortest, longest + 1)
+            path = folder / f"{sequence:03d}" / "sequence.pkl"
             path.parent.mkdir(parents=True)
-            path.write_bytes(pickle.dumps(frames, protocol=4))
+            path.write_bytes(pickle.dumps(walk[start : start + length], protocol=4))
 
 
 def class_names(recipe: Recipe) -> list[str]:
     return [f"{number:05d}" for number in range(recipe.people)]
-
-
-def draw_figure(phase: float) -> np.ndarray:
-    frame = np.zeros((64, 64), np.uint8)
-    cv2.circle(frame, (32, 6), 5, 255, -1)
-    cv2.ellipse(frame, (32, 24), (7, 13), 0, 0, 360, 255, -1)
-    for swing in (math.sin(phase), -math.sin(phase)):
-        cv2.line(frame, (32, 34), (32 + int(12 * swing), 62), 255, 5, cv2.LINE_AA)
-        cv2.line(frame, (32, 16), (32 - int(10 * swing), 36), 255, 3, cv2.LINE_AA)
-    return frame
 
 
 def customary_indices(frames: int, recipe: Recipe) -> list[int]:
@@ -116,6 +102,7 @@ def customary_indices(frames: int, recipe: Recipe) -> list[int]:
 
 def customary_loader(queue: Any, records: list[Record], recipe: Recipe) -> None:
     """Puts the clips [s, h, w], or one of all frames if lengths vary, and labels of batch after batch."""
+    keep_freed_memory()
     classes = class_names(recipe)
     subjects = sorted({r.subject for r in records})
     of_subject = {s: [r for r in records if r.subject == s] for s in subjects}
@@ -243,6 +230,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     cv2.setNumThreads(0)  # the loader processes are the parallelism
+    keep_freed_memory()  # here and in the customary loader too: to nobody's disadvantage
     print(f"{'recipe':<28}{'customary':>11}{'tree':>9}{'ratio':>7}{'records':>9}{'ratio':>7}   sequences/s")
     for name in args.recipes:
         recipe = RECIPES[name]

@@ -27,8 +27,8 @@ class SilhouetteBuilder(  # type: ignore[call-arg]
         LAYOUT: how the download is laid out, a key of `mcl_jax.data.prepare.LAYOUTS`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version.", "2.0.0": "Packed silhouettes."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "The folder the dataset was unpacked into, or a pkl tree made of it."
     LAYOUT: ClassVar[str]
 

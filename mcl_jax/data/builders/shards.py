@@ -9,17 +9,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
+from mcl_jax.data.builders.silhouettes import Silhouettes
 from mcl_jax.data.prepare.jobs import Job, Outcome, make_job, run_jobs
 from mcl_jax.data.prepare.layouts import list_sequences
 from mcl_jax.data.prepare.sequences import Issue, Reader
-from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import DataError
 
 SEQUENCES_PER_SHARD = 512
 
-# One record a group, so that a sequence is read without its neighbours. Silhouettes shrink to a sixteenth;
-# levels above 1 take ten times as long for hardly less.
-_WRITER_OPTIONS = "group_size:1,zstd:1"
+# One record a group, so that a sequence is read without its neighbours. Silhouettes are packed already; to
+# compress them as well would halve the files, and take four times as long to read as the rest of a record.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def features() -> tfds.features.FeaturesDict:
     """Returns the features of a sequence; the width of its frames is 64 or 44."""
     return tfds.features.FeaturesDict(
         {
-            "silhouettes": tfds.features.Tensor(shape=(None, SIZE, None), dtype=np.uint8, encoding="bytes"),
+            "silhouettes": Silhouettes(),
             "subject": tfds.features.Text(),
             "condition": tfds.features.Text(),
             "view": tfds.features.Text(),

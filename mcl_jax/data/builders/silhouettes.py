@@ -1,0 +1,37 @@
+"""How TFDS stores silhouettes: packed, to the same bytes for whoever reads them."""
+
+from typing import Any, cast
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mcl_jax.data.packed import PackedFrames, pack
+from mcl_jax.data.prepare.silhouette import SIZE
+
+
+class Silhouettes(tfds.features.FeatureConnector):
+    """The silhouettes of a sequence, uint8 [s, 64, 64 or 44], as one value of bytes."""
+
+    def get_tensor_info(self) -> tfds.features.TensorInfo:
+        """Returns the shape and type of what is read."""
+        return tfds.features.TensorInfo(shape=(None, SIZE, None), dtype=np.uint8)
+
+    def get_serialized_info(self) -> tfds.features.TensorInfo:
+        """Returns the shape and type of what is stored."""
+        return tfds.features.TensorInfo(shape=(), dtype=np.object_)
+
+    def encode_example(self, example_data: np.ndarray) -> bytes:
+        """Returns what is stored for some frames."""
+        return pack(example_data)
+
+    def decode_example_np(self, example_data: Any) -> np.ndarray:
+        """Returns the frames of what is stored."""
+        return PackedFrames(cast(bytes, example_data))[:]
+
+    def decode_example(self, tfexample_data: Any) -> Any:
+        """Refuses: there is no TensorFlow here.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("read silhouettes with as_data_source(), not with as_dataset()")
