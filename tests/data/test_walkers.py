@@ -12,7 +12,6 @@ from mcl_jax.data.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, 
 from mcl_jax.data.walkers.body import Body
 from mcl_jax.data.walkers.dataset import MANIFEST, sequence_length
 from mcl_jax.data.walkers.gait import ANKLE_DEG, HIP_DEG, KNEE_DEG, SIDES, Gait, curve, walk
-from mcl_jax.data.walkers.render import CANVAS, normalise
 from mcl_jax.errors import DataError
 
 CLEAN = WalkerStyle(noise=0, camera=0)
@@ -103,15 +102,6 @@ def test_silhouettes_are_filled_to_height_and_centred(condition, view):
     mass = frames.sum(axis=1, dtype=float)
     half = np.cumsum(mass, axis=1) > 0.5 * mass.sum(axis=1, keepdims=True)
     assert np.all(np.abs(half.argmax(axis=1) - 32) <= 1)
-
-
-def test_normalise_by_hand():
-    mask = np.zeros((CANVAS, CANVAS), np.uint8)
-    mask[10:138, 100:120] = 255  # 128 rows → half size: 10 columns, the 6th of them beyond half of the mass
-    expected = np.zeros((64, 64), np.uint8)
-    expected[:, 27:37] = 255
-    # Bicubic edges overshoot by a column of grey.
-    np.testing.assert_array_equal(normalise(mask) > 127, expected > 127)
 
 
 def test_same_arguments_same_bytes_and_each_argument_counts():

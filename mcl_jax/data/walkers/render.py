@@ -1,4 +1,4 @@
-"""From a solid figure to silhouettes: camera, outlines, masks, and the usual 64×64 preparation."""
+"""From a solid figure to raw masks: camera, outlines, and what is drawn of them."""
 
 import dataclasses
 
@@ -9,7 +9,6 @@ from mcl_jax.data.walkers.figure import Figure
 
 CANVAS = 160  # rows and columns of a raw mask
 PERSON = 144  # rows that the person fills of them; the rest leaves room for what a segmenter adds
-SIZE = 64  # rows and columns of a silhouette
 DIRECTIONS = 20  # corners of an outline
 SUBPIXEL_BITS = 4
 
@@ -85,17 +84,3 @@ def draw(polygons: np.ndarray, visible: np.ndarray) -> np.ndarray:
         for part in parts[shown]:
             cv2.fillConvexPoly(mask, part, 255, shift=SUBPIXEL_BITS)
     return masks
-
-
-def normalise(mask: np.ndarray) -> np.ndarray:
-    """Bring one raw mask to [SIZE, SIZE] as real ones are: crop rows, scale to SIZE rows, centre columns."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    person = mask[rows[0] : rows[-1] + 1]
-    width = int(SIZE * person.shape[1] / person.shape[0])
-    person = cv2.resize(person, (width, SIZE), interpolation=cv2.INTER_CUBIC)
-    mass = person.sum(axis=0).cumsum()
-    left = int(np.argmax(mass > mass[-1] / 2)) - SIZE // 2
-    if left <= 0 or left + SIZE >= width:
-        person = np.pad(person, ((0, 0), (SIZE // 2, SIZE // 2)))
-        left += SIZE // 2
-    return person[:, left : left + SIZE]

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from mcl_jax.data.prepare.silhouette import normalize
 from mcl_jax.data.walkers import noise
 from mcl_jax.data.walkers.body import Body
 from mcl_jax.data.walkers.figure import Bag, Coat, Figure, dress
 from mcl_jax.data.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
-from mcl_jax.data.walkers.render import Camera, draw, normalise, outlines
+from mcl_jax.data.walkers.render import Camera, draw, outlines
 from mcl_jax.data.walkers.style import CONDITIONS, VIEWS, WalkerStyle, bounded_normal, generator
 from mcl_jax.errors import DataError
 
@@ -112,4 +113,4 @@ def render_sequence(
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
     masks = draw(polygons, noise.visible_parts(rng, style, filmed.figure.names, frames))
     noise.add_scraps(rng, style, masks, polygons)
-    return np.stack([normalise(mask) for mask in noise.roughen(rng, style, masks)])
+    return np.stack([normalize(mask) for mask in noise.roughen(rng, style, masks)])
