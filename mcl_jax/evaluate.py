@@ -73,6 +73,8 @@ class Embedder:
             DataError: if a sequence cannot be read.
         """
         host, hosts = jax.process_index(), jax.process_count()
+        if len(records) < hosts:  # some would have none, and not know the shape of what they share
+            host, hosts = 0, 1
         mine = range(host, len(records), hosts)
         params, batch_stats = jax.device_put(jax.device_get((params, batch_stats)), replicated(self._mesh))
         with prefetched(SequenceLoader(records, source), mine, workers) as sequences:

@@ -19,11 +19,13 @@ from ml_collections import ConfigDict
 from mcl_jax.checkpoint import Checkpoints, Weights
 from mcl_jax.config import base_config, walkers
 from mcl_jax.convert.torch_writer import write_torch_file
+from mcl_jax.data.records import scan_tree
+from mcl_jax.data.sources import PklSource
 from mcl_jax.data.walkers import write_walkers
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.train import make_embedder, train
 from mcl_jax.train import test as evaluate_run
-from mcl_jax.train import train
 from mcl_jax.weights import load_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -197,6 +199,19 @@ def test_two_hosts_train_and_test_like_one(people, tmp_path):
         EmbeddingSet.load(tmp_path / d / "test" / "embeddings.npz").embeddings for d in ("one", "two")
     )
     assert two == pytest.approx(one, rel=1e-2, abs=1e-3)
+
+
+def test_more_hosts_than_sequences(people, tmp_path, monkeypatch):
+    config = toy_config(people)
+    config.train.steps = 1
+    train(config, tmp_path)
+    weights, embedder = load(tmp_path), make_embedder(config, 3)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    only = scan_tree(people)[-1:]
+    embeddings = embedder(weights.params, weights.batch_stats, only, PklSource(), workers=0)
+    whole = EmbeddingSet.load(tmp_path / "test" / "embeddings.npz").embeddings
+    assert embeddings == pytest.approx(whole[-1:], rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["run", "PyTorch file"])
