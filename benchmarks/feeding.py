@@ -26,7 +26,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mcl_jax.data.pipeline import HostShare, TrainLoader, keep_freed_memory, prefetched
+from mcl_jax.data.pipeline import HostShare, TrainLoader
+from mcl_jax.data.prefetch import keep_freed_memory, prefetched
 from mcl_jax.data.prepare import prepare
 from mcl_jax.data.records import Record, scan_tree, select
 from mcl_jax.data.sampling import FrameSampling

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from mcl_jax.config import NO_PROTOCOL
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.packing import SequenceBatch, SequencePacker
-from mcl_jax.data.pipeline import SequenceLoader, prefetched
+from mcl_jax.data.pipeline import SequenceLoader
+from mcl_jax.data.prefetch import prefetched
 from mcl_jax.data.records import Record, Split
 from mcl_jax.data.ring import Arrays
 from mcl_jax.data.sources import Source

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.config import frame_sampling, model_arguments
 from mcl_jax.data.datasets import OpenDataset, open_dataset
-from mcl_jax.data.pipeline import HostShare, TrainLoader, prefetched
+from mcl_jax.data.pipeline import HostShare, TrainLoader
+from mcl_jax.data.prefetch import prefetched
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluate import Embedder, evaluate
 from mcl_jax.files import write_atomically

@@ -66,8 +66,10 @@ class PackedFrames:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """Returns the chosen frames, uint8 [n, h, w]."""
+    def __getitem__(self, chosen: np.ndarray | slice | int) -> np.ndarray:
+        """Returns the chosen frames, uint8 [n, h, w], or the one, [h, w]."""
+        if isinstance(chosen, int | np.integer):
+            return self[np.array([chosen])][0]
         if self._plain:
             return self._bits[chosen].reshape(-1, *self.shape[1:])
         pixels = np.unpackbits(self._bits[chosen], axis=1, count=self._area)

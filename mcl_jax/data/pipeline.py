@@ -1,34 +1,24 @@
-"""From records to batches with Grain: every batch is a pure function of (seed, step).
+"""From records to batches: every batch is a pure function of (seed, step).
 
 Nothing here depends on the number of workers, hosts or devices, but for empty rows added at the end of a
 batch so that devices share it evenly.
 """
 
-import contextlib
 import dataclasses
-import functools
 import math
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from typing import ClassVar
 
-import grain
 import numpy as np
-from absl import flags, logging
+from absl import logging
 
 from mcl_jax.data import augment, packing, sampling
 from mcl_jax.data.records import Record, Split
-from mcl_jax.data.ring import Arrays, Empty, Parcel, Ring
+from mcl_jax.data.ring import Arrays, Empty
 from mcl_jax.data.sources import Source
-from mcl_jax.errors import DataError, UserError
+from mcl_jax.errors import DataError
 
 CUT_SHAPE = (64, 44)
-
-_BATCHES_AHEAD = 2
-
-_LARGE_BLOCK = 24 << 20
 
 # Which draw of a step a generator is for; sequences count from here.
 _BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
@@ -174,98 +164,3 @@ class SequenceLoader:
         frames = empty(sequence.shape, np.uint8)
         frames[...] = sequence
         return {"frames": frames}
-
-
-class Loader(Protocol):
-    """Makes the result of a position; picklable, so that worker processes can have one each."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the largest result."""
-
-    def __call__(self, position: int, empty: Empty = np.empty, /) -> Any:
-        """Returns a dict of arrays, all made by empty(shape, dtype)."""
-
-
-@contextlib.contextmanager
-def prefetched(loader: Loader, positions: range, workers: int) -> Iterator[Iterator[Any]]:
-    """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
-
-    Yields:
-        An iterator over the results, in order.
-
-    Raises:
-        UserError: what the loader raised, in a worker or not.
-    """
-    if workers == 0:
-        dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
-        yield (_result(value) for value in dataset.to_iter_dataset(options))
-        return
-    if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
-        flags.FLAGS.mark_as_parsed()
-    ring = Ring(workers * (_BATCHES_AHEAD + 1), loader.nbytes)
-    dataset = grain.MapDataset.range(len(positions)).map(_Guarded(_Sender(loader, positions, ring)))
-    # A worker is one thread: a second would only contend for the interpreter.
-    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BATCHES_AHEAD)
-    iterator = iter(dataset.to_iter_dataset(options).mp_prefetch(processes, _start_worker))
-    try:
-        yield (ring.take(_result(value)) for value in iterator)
-    finally:
-        ring.close()
-        iterator.close()
-        ring.free()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sender:
-    """Runs in a worker: makes the n-th result in the memory of the ring."""
-
-    loader: Loader
-    positions: range
-    ring: Ring
-
-    def __call__(self, number: int) -> Parcel:
-        return self.ring.put(number, functools.partial(self.loader, self.positions[number]))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Guarded:
-    """Turns a user's error into a value: Grain would wrap it in a worker's traceback."""
-
-    make: Callable[[int], Any]
-
-    def __call__(self, position: int) -> Any:
-        try:
-            return self.make(position)
-        except UserError as error:
-            return error
-
-
-def _result(value: Any) -> Any:
-    if isinstance(value, UserError):
-        raise value
-    return value
-
-
-def keep_freed_memory() -> None:
-    """Has glibc reuse freed memory instead of giving it back to the kernel.
-
-    It keeps about as much as the largest block that was ever freed. Sequences of half a megabyte would be
-    given back and asked for again one by one, for which the kernel zeroes every page: a third of the speed.
-    """
-    np.empty(_LARGE_BLOCK, np.uint8)
-
-
-def _start_worker(*_: int) -> None:
-    """Ends this worker when its parent is killed, which Grain's workers would not notice."""
-    keep_freed_memory()
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -5,7 +5,9 @@ Shared memory made afresh for each batch, as Grain does it, costs more in page f
 
 import dataclasses
 import math
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import shared_memory
@@ -29,7 +31,7 @@ class Empty(Protocol):
 
 _ALIGNMENT = 64
 _MAX_ARRAYS = 8
-_WAIT_SECONDS = 0.001
+_WAIT_SECONDS = 0.003
 _CLOSED = -1
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -55,24 +57,27 @@ class Ring:
     """
 
     def __init__(self, slots: int, nbytes: int):
-        """Makes slots for up to 8 arrays of `nbytes` in all; fewer where shared memory is scarce.
+        """Makes slots for up to 8 arrays of `nbytes` in all; fewer, at least two, where memory is scarce.
+
+        Half of what is free is left to others: a test during training has a ring of its own.
 
         Raises:
-            UserError: if not even two slots fit into the shared memory of the machine or the container.
+            UserError: if the machine, or the container, has too little shared memory.
         """
         self._slot_bytes = _aligned(nbytes) + _MAX_ARRAYS * _ALIGNMENT
-        # The kernel would promise more than there is, and kill whoever touches it.
-        if _SHARED_MEMORY.is_dir():
-            free = shutil.disk_usage(_SHARED_MEMORY).free
-            slots = min(slots, (free - slots * _ALIGNMENT) // self._slot_bytes)
-            if slots < 2:
-                raise UserError(
-                    f"data.workers: a batch takes {self._slot_bytes >> 20} MB of shared memory, and "
-                    f"{_SHARED_MEMORY} has {free >> 20} MB left; set data.workers to 0, or give the "
-                    "container more (docker run --shm-size)"
-                )
-        self._slots = slots
-        self._memory = shared_memory.SharedMemory(create=True, size=slots * (_ALIGNMENT + self._slot_bytes))
+        free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else sys.maxsize
+        self._slots = max(2, min(slots, free // 2 // (self._slot_bytes + _ALIGNMENT)))
+        size = self._slots * (self._slot_bytes + _ALIGNMENT)
+        self._memory = shared_memory.SharedMemory(create=True, size=size)
+        try:
+            _reserve(self._memory)
+        except OSError:
+            self.free()
+            raise UserError(
+                f"data.workers: two batches take {size / 2**20:.1f} MB of shared memory, and "
+                f"{_SHARED_MEMORY} has {free / 2**20:.1f} MB left; set data.workers to 0, or give the "
+                "container more (docker run --shm-size)"
+            ) from None
         self._taken(slice(None))[:] = 0
 
     def put(self, number: int, make: Callable[[Empty], Arrays]) -> Parcel:
@@ -133,3 +138,11 @@ class Ring:
 
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _reserve(memory: shared_memory.SharedMemory) -> None:
+    """Has the kernel set the memory aside, where it would else kill whoever touches what is not there."""
+    path = _SHARED_MEMORY / memory.name
+    if path.exists():  # not so on systems other than Linux
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, memory.size)

@@ -12,11 +12,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mcl_jax.data.builders import BUILDERS, shards
-from mcl_jax.data.pipeline import HostShare, TrainLoader, prefetched
+from mcl_jax.data.pipeline import HostShare, TrainLoader
+from mcl_jax.data.prefetch import prefetched
 from mcl_jax.data.prepare import prepare
 from mcl_jax.data.records import Record, scan_tree, select
 from mcl_jax.data.sampling import FrameSampling
-from mcl_jax.data.sources import RECORDS_MANIFEST, PklSource, open_records
+from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, PklSource, open_records
 from mcl_jax.errors import DataError
 
 
@@ -133,6 +134,18 @@ def test_interrupted_run_keeps_its_shards(tree, tmp_path, monkeypatch):
     assert times[0] == 1
     assert min(times[1:]) > 1
     assert len(open_records(tmp_path / "out")[0]) == 6
+
+
+def test_shards_of_another_version_are_not_gone_on_with(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    damaged = tree / "001" / "nm-01" / "002" / "sequence.pkl"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    monkeypatch.setattr(shards, "RECORDS_FORMAT", 1)
+    with pytest.raises(DataError, match="truncated"):
+        prepare("tree", tree, tmp_path / "out", file_format="records")
+    monkeypatch.setattr(shards, "RECORDS_FORMAT", RECORDS_FORMAT)
+    with pytest.raises(DataError, match=r"\.out\.partial/shards.*another version; .*delete this one"):
+        prepare("tree", tree, tmp_path / "out", file_format="records")
 
 
 def test_damaged_sequence_can_be_skipped(tree, tmp_path):

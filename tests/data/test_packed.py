@@ -27,6 +27,7 @@ def test_frames_come_back(frames, data):
     assert len(packed) == len(frames)
     np.testing.assert_array_equal(packed[:], frames)
     np.testing.assert_array_equal(packed[:2], frames[:2])
+    np.testing.assert_array_equal(np.stack(list(packed)), frames)
     chosen = np.array(data.draw(st.lists(st.integers(0, len(frames) - 1), min_size=1, max_size=8)))
     np.testing.assert_array_equal(packed[chosen], frames[chosen])
 

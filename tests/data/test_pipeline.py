@@ -1,6 +1,9 @@
 """Batches are a pure function of (seed, step): whatever the workers, the hosts, the start."""
 
+import dataclasses
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl_jax.data.pipeline import HostShare, SequenceLoader, TrainLoader, prefetched
+from mcl_jax.data.pipeline import HostShare, SequenceLoader, TrainLoader
+from mcl_jax.data.prefetch import prefetched
 from mcl_jax.data.records import Split, scan_tree, select
 from mcl_jax.data.sampling import FrameSampling
 from mcl_jax.data.sources import PklSource
-from mcl_jax.errors import DataError
+from mcl_jax.errors import DataError, UserError
 
 FIXED = FrameSampling("fixed_unordered", frames=4)
 VARIABLE = FrameSampling("unfixed_unordered", min_frames=2, max_frames=6)
@@ -121,10 +125,29 @@ def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
         next(sequences)
 
 
+@dataclasses.dataclass(frozen=True)
+class KilledLoader:
+    """A worker that the system kills."""
+
+    nbytes = 1
+
+    def __call__(self, position, empty=np.empty):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line():
+    with (
+        prefetched(KilledLoader(), range(2), 1) as results,
+        pytest.raises(UserError, match=r"^data\.workers: a worker process was ended from outside"),
+    ):
+        next(results)
+
+
 FEED_FOREVER = """
 import sys, time
 from pathlib import Path
-from mcl_jax.data.pipeline import SequenceLoader, prefetched
+from mcl_jax.data.pipeline import SequenceLoader
+from mcl_jax.data.prefetch import prefetched
 from mcl_jax.data.records import scan_tree
 from mcl_jax.data.sources import PklSource
 

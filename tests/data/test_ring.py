@@ -1,6 +1,8 @@
 """Results come out of shared memory as they went in, in their order, and wait for each other."""
 
+import errno
 import functools
+import os
 import pickle
 import shutil
 import threading
@@ -86,25 +88,29 @@ def test_a_result_that_does_not_fit_is_refused(slots):
         slots.put(0, lambda empty: {"a": empty((2000,), np.uint8)})
 
 
-def shared_memory_left(monkeypatch, folder, megabytes: int) -> None:
-    monkeypatch.setattr(ring, "_SHARED_MEMORY", folder)
+def shared_memory_left(monkeypatch, megabytes: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": megabytes << 20}))
 
 
-def test_scarce_shared_memory_gives_fewer_slots(monkeypatch, tmp_path):
-    shared_memory_left(monkeypatch, tmp_path, 32)
+@pytest.mark.parametrize(("megabytes", "expected"), [(170, 8), (65, 3), (25, 2)])
+def test_half_of_the_shared_memory_is_left_to_others(monkeypatch, megabytes, expected):
+    shared_memory_left(monkeypatch, megabytes)
     scarce = ring.Ring(16, 10 << 20)
     try:
-        for n in range(3):
+        for n in range(expected):
             scarce.put(n, making(n))
         scarce.close()
         with pytest.raises(ring.RingClosedError):
-            scarce.put(3, making(3))
+            scarce.put(expected, making(expected))
     finally:
         scarce.free()
 
 
-def test_too_little_shared_memory(monkeypatch, tmp_path):
-    shared_memory_left(monkeypatch, tmp_path, 12)
-    with pytest.raises(UserError, match=r"data\.workers.* 10 MB .*has 12 MB left.*--shm-size"):
+def test_too_little_shared_memory(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shared_memory_left(monkeypatch, 12)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(UserError, match=r"data\.workers.* 20\.0 MB .*has 12\.0 MB left.*--shm-size"):
         ring.Ring(16, 10 << 20)

@@ -13,6 +13,7 @@ from mcl_jax.data.builders.silhouettes import Silhouettes
 from mcl_jax.data.prepare.jobs import Job, Outcome, make_job, run_jobs
 from mcl_jax.data.prepare.layouts import list_sequences
 from mcl_jax.data.prepare.sequences import Issue, Reader
+from mcl_jax.data.sources import RECORDS_FORMAT
 from mcl_jax.errors import DataError
 
 SEQUENCES_PER_SHARD = 512
@@ -83,7 +84,12 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
         DataError: if the folder cannot be used. Damage in the source is in the outcomes.
     """
     task = _WriteShard(Reader(plan.dataset, plan.prepared, options.skip_damaged), folder)
-    origin = {"dataset": plan.dataset, "kind": "records", "prepared": plan.prepared}
+    origin = {
+        "dataset": plan.dataset,
+        "kind": "records",
+        "records": RECORDS_FORMAT,
+        "prepared": plan.prepared,
+    }
     return run_jobs(task, plan.jobs, folder, origin, workers=options.workers, progress=options.progress)
 
 
