@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mcl_jax.command_line import exit_code
 from mcl_jax.data.prepare import FORMATS, LAYOUTS, prepare
+from mcl_jax.errors import DataError
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,10 +23,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", choices=LAYOUTS, help="`tree` is any subject/condition/view/*.png")
-    parser.add_argument("--src", type=Path, required=True, help="the unpacked download, or a pkl tree")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="new folder, or one begun by the same command"
-    )
+    parser.add_argument("--src", required=True, help="the unpacked download, or a pkl tree")
+    parser.add_argument("--out", required=True, help="new folder, or one begun by the same command")
     parser.add_argument("--format", choices=FORMATS, default="pkl", help="(pkl)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
     parser.add_argument("--skip-damaged", action="store_true", help="do without files that cannot be read")
@@ -35,10 +34,13 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Prepare, and say in one line what came of it."""
+    for name in ("src", "out"):
+        if not getattr(args, name):
+            raise DataError(f"--{name} is empty; give a folder")
     summary = prepare(
         args.dataset,
-        args.src,
-        args.out,
+        Path(args.src),
+        Path(args.out),
         file_format=args.format,
         workers=args.workers,
         skip_damaged=args.skip_damaged,

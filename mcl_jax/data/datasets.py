@@ -36,6 +36,7 @@ DATASETS: dict[str, Dataset] = {
         Partition(train=_numbered(1, 20_000, "{:05d}train"), test=(*_numbered(1, 6_000, "{:05d}"), "probe")),
     ),
     "gait3d": Dataset("gait3d"),
+    "oumvlp": Dataset("oumvlp"),
     "walkers": Dataset("casiab"),
 }
 """Name in `data.dataset` → dataset."""

@@ -18,6 +18,7 @@ from absl import logging
 
 from mcl_jax.data.prepare.jobs import is_unfinished
 from mcl_jax.data.records import Record, subfolders, walk_tree
+from mcl_jax.data.sources import RECORDS_MANIFEST
 from mcl_jax.errors import DataError, UserError
 from mcl_jax.files import write_atomically
 
@@ -44,6 +45,8 @@ def list_tree(root: Path) -> list[Record]:
     Raises:
         DataError: as `records.scan_tree`, or if a preparation of the tree is unfinished.
     """
+    if (root / RECORDS_MANIFEST).is_file():
+        raise DataError(f"data.root: {str(root)!r} holds records; set --config.data.format=records")
     if is_unfinished(root):
         raise DataError(
             f"data.root: the preparation of {str(root)!r} is not complete; run scripts/prepare_data.py again"

@@ -99,6 +99,7 @@ class TrainLoader:
         }
         batch["segment_ids"].fill(packing.EMPTY)
         batch["labels"].fill(packing.EMPTY)
+        skipped: DataError | None = None
         for i in np.flatnonzero((placement.row >= rows.start) & (placement.row < rows.stop)):
             row, segment = placement.row[i] - rows.start, placement.segment[i]
             slots = slice(placement.start[i], placement.start[i] + lengths[i])
@@ -109,10 +110,13 @@ class TrainLoader:
                 if not self._skip_unreadable:
                     raise
                 logging.warning("skipped: %s", error)
+                skipped = error
                 continue
             batch["frames"][row, slots] = clip
             batch["segment_ids"][row, slots] = segment
             batch["labels"][row, segment] = labels[i]
+        if skipped is not None and (batch["segment_ids"] == packing.EMPTY).all():
+            raise DataError(f"data.on_error: no sequence of a whole batch can be read; the last: {skipped}")
         batch["frames"][batch["segment_ids"] == packing.EMPTY] = 0
         return batch
 

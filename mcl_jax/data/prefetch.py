@@ -3,10 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
@@ -15,6 +11,7 @@ import numpy as np
 from absl import flags
 
 from mcl_jax.data.ring import Empty, Parcel, Ring
+from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 
 _RESULTS_AHEAD = 2  # of each worker, besides the one it makes
@@ -117,17 +114,8 @@ def _result(value: Any) -> Any:
 
 
 def _start_worker(*_: int) -> None:
-    """Makes a worker live and end with its parent, and keep its memory."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    live_with_parent()
     keep_freed_memory()
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)  # Grain's workers would wait for a parent that was killed
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def keep_freed_memory() -> None:

@@ -6,10 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
 from mcl_jax.errors import DataError
+
+_MOST_LISTED = 100
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -86,9 +89,13 @@ def walk_tree(root: Path) -> tuple[list[Record], list[str]]:
                 folders.append(view.path)
                 file = _first_pkl(view.path)
                 if file is None:
-                    raise DataError(
-                        f"{view.path}: no .pkl file; remove the folder or prepare the sequence again"
+                    raw = any(entry.name.lower().endswith(".png") for entry in entries(view.path))
+                    remedy = (
+                        "its PNGs must be prepared first, by scripts/prepare_data.py"
+                        if raw
+                        else "remove the folder or prepare the sequence again"
                     )
+                    raise DataError(f"{view.path}: no .pkl file; {remedy}")
                 records.append(Record(subject.name, condition.name, view.name, file))
     if not records:
         raise DataError(f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl")
@@ -96,15 +103,31 @@ def walk_tree(root: Path) -> tuple[list[Record], list[str]]:
 
 
 def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Returns the folders in a folder, by name, without hidden ones."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    """Returns the folders in a folder, by name, without hidden ones.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    found = [entry for entry in entries(folder) if not entry.name.startswith(".") and entry.is_dir()]
     return sorted(found, key=lambda entry: entry.name)
 
 
+def entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Returns what is in a folder.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}; check its permissions") from None
+
+
 def _first_pkl(folder: str) -> str | None:
-    with os.scandir(folder) as entries:
-        return min((e.path for e in entries if e.name.endswith(".pkl") and e.name != ".pkl"), default=None)
+    files = (e.path for e in entries(folder) if e.name.endswith(".pkl") and e.name != ".pkl")
+    return min(files, default=None)
 
 
 def read_partition(path: Path) -> Partition:
@@ -113,24 +136,40 @@ def read_partition(path: Path) -> Partition:
     Raises:
         DataError: if the file is missing or malformed, or a subject is in both sets.
     """
+    content = _read_json(path)
+    train, test = _names(path, content, "TRAIN_SET"), _names(path, content, "TEST_SET")
+    both = sorted(set(train) & set(test))
+    if both:
+        raise DataError(f"{path}: {len(both)} subjects are in TRAIN_SET and TEST_SET, e.g. {both[0]!r}")
+    return Partition(train, test, _names(path, content, "PROBE_SET") if "PROBE_SET" in content else None)
+
+
+def read_probe_set(path: Path) -> tuple[str, ...]:
+    """Reads the PROBE_SET of a partition JSON, all that scoring needs of it.
+
+    Raises:
+        DataError: if the file is missing or malformed.
+    """
+    return _names(path, _read_json(path), "PROBE_SET")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"data.partition: cannot read {str(path)!r}: {error.strerror}") from None
-    except ValueError as error:
+        raise DataError(f"{path}: the partition cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file: {error}") from None
-    names = {}
-    for key in ("TRAIN_SET", "TEST_SET", "PROBE_SET"):
-        value = content.get(key) if isinstance(content, dict) else None
-        if value is None and key == "PROBE_SET":
-            continue
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise DataError(f"{path}: {key} must be a list of names")
-        names[key] = tuple(value)
-    both = sorted(set(names["TRAIN_SET"]) & set(names["TEST_SET"]))
-    if both:
-        raise DataError(f"{path}: {len(both)} subjects are in TRAIN_SET and TEST_SET, e.g. {both[0]!r}")
-    return Partition(names["TRAIN_SET"], names["TEST_SET"], names.get("PROBE_SET"))
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: no partition; expected an object with TRAIN_SET and TEST_SET")
+    return content
+
+
+def _names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = content.get(key)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: {key} must be a list of names")
+    return tuple(names)
 
 
 def select(records: Sequence[Record], subjects: Sequence[str], phase: str) -> Split:
@@ -152,6 +191,6 @@ def select(records: Sequence[Record], subjects: Sequence[str], phase: str) -> Sp
             f"expected folders like {missing[0] if missing else '(the partition is empty)'!r}"
         )
     if missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        shown = ", ".join(missing[:_MOST_LISTED]) + (", …" if len(missing) > _MOST_LISTED else "")
         logging.warning("%d of %d %s subjects have no sequence: %s", len(missing), len(wanted), phase, shown)
     return Split(chosen, tuple(sorted(found)))

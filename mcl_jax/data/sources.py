@@ -22,6 +22,10 @@ RECORDS_MANIFEST = "records.json"
 RECORDS_FORMAT = 2
 RECORDS_SPLIT = "sequences"
 
+_MANIFEST_KEYS = {"dataset", "source", "skipped_sequences", "skipped_frames", "files", "sequences"}
+
+_MEND = "prepare the sequence again, or remove it"
+
 
 Frames = np.ndarray | PackedFrames
 """Silhouettes, uint8 [s, 64, 64 or 44], that give an array when they are indexed."""
@@ -54,9 +58,9 @@ class PklSource:
             with Path(record.location).open("rb") as file:
                 array = _ArrayUnpickler(file).load_array()
         except OSError as error:
-            raise DataError(f"{record.location}: cannot be read: {error.strerror}") from None
+            raise DataError(f"{record.location}: cannot be read: {error.strerror}; {_MEND}") from None
         except _NotAnArrayError as error:
-            raise DataError(f"{record.location}: {error}") from None
+            raise DataError(f"{record.location}: {error}; {_MEND}") from None
         return check_frames(array, record.location)
 
 
@@ -80,11 +84,13 @@ class RecordsSource:
         try:
             if self._sequences is None:
                 self._sequences = _open_sequences(self._root)
-            frames = _decode(self._sequences[int(record.location)])
+            frames, key = _decode(self._sequences[int(record.location)])
         except Exception as error:  # a damaged file raises nearly anything
             raise DataError(
                 f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
             ) from None
+        if key != record.key:
+            raise DataError(f"{name}: holds {key}; the files are mixed up, prepare them again")
         return check_frames(frames, name)
 
 
@@ -96,12 +102,13 @@ def _open_sequences(root: Path) -> Sequence[bytes]:
     return builder.as_data_source(RECORDS_SPLIT, deserialize_method=raw)
 
 
-def _decode(example: bytes) -> PackedFrames:
-    """Does what TFDS would, for the one feature that is needed, and unpacks nothing yet."""
+def _decode(example: bytes) -> tuple[PackedFrames, str]:
+    """Returns frames that are still packed, and the key they were written under; TFDS would unpack all."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     features = tf_example_pb2.Example.FromString(example).features.feature
-    return PackedFrames(features["silhouettes"].bytes_list.value[0])
+    names = (features[name].bytes_list.value[0].decode() for name in ("subject", "condition", "view"))
+    return PackedFrames(features["silhouettes"].bytes_list.value[0]), "/".join(names)
 
 
 def open_records(root: Path) -> tuple[list[Record], RecordsSource]:
@@ -146,6 +153,8 @@ def read_records_manifest(root: Path) -> dict[str, Any]:
             f"{path}: records of format {found}, this version reads {RECORDS_FORMAT}; "
             f"delete the folder and {remedy}"
         )
+    if not manifest.keys() >= _MANIFEST_KEYS:
+        raise DataError(f"{path}: damaged; delete the folder and {remedy}")
     for name, size in manifest["files"].items():
         file = root / name
         found = file.stat().st_size if file.is_file() else None
@@ -162,14 +171,14 @@ def check_frames(frames: _F, name: str) -> _F:
         DataError: if not; the message starts with `name`.
     """
     if frames.dtype != np.uint8:
-        raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 silhouettes in 0…255")
+        raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 silhouettes in 0…255; {_MEND}")
     if frames.ndim != 3 or frames.shape[1] != HEIGHT or frames.shape[2] not in WIDTHS:
         raise DataError(
             f"{name}: array of shape {list(frames.shape)}; "
-            f"expected [frames, {HEIGHT}, {WIDTHS[0]} or {WIDTHS[1]}]"
+            f"expected [frames, {HEIGHT}, {WIDTHS[0]} or {WIDTHS[1]}]; {_MEND}"
         )
     if len(frames) == 0:
-        raise DataError(f"{name}: the sequence is empty; remove it or prepare it again")
+        raise DataError(f"{name}: the sequence is empty; {_MEND}")
     return frames
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -174,6 +175,9 @@ def test_incomplete_folders_are_refused(tree, records, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
     with pytest.raises(DataError, match="format 0"):
         open_records(records)
+    path.write_text(json.dumps({"format": RECORDS_FORMAT}))
+    with pytest.raises(DataError, match="damaged"):
+        open_records(records)
     path.write_text("{")
     with pytest.raises(DataError, match="damaged"):
         open_records(records)
@@ -194,6 +198,59 @@ def test_out_folder_of_something_else_is_left_alone(tree, tmp_path):
     (tmp_path / "out" / "thesis.tex").touch()
     with pytest.raises(DataError, match="not empty"):
         prepare("tree", tree, tmp_path / "out", file_format="records")
+
+
+def test_records_of_something_else_are_not_replaced(tree, records):
+    before = files(records)
+    with pytest.raises(DataError, match="holds records of tree"):
+        prepare("casiab", tree, records, file_format="records")
+    (tree / "001").rename(tree.parent / "gone")
+    with pytest.raises(DataError, match=r"holds records of 001/nm-01/002, which --src has not"):
+        prepare("tree", tree, records, file_format="records")
+    assert files(records) == before
+
+
+def test_an_unfinished_tree_is_no_source(tree, tmp_path):
+    (tree / "prepared.jsonl").write_text('{"format":1,"dataset":"tree","kind":"pkl","complete":false}\n')
+    with pytest.raises(DataError, match="--src: the preparation of .* is not complete"):
+        prepare("tree", tree, tmp_path / "out", file_format="records")
+
+
+def test_damaged_sequences_can_be_deleted(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 5)
+    (tree / "002" / "nm-01" / "004" / "sequence.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match="truncated"):
+        prepare("tree", tree, tmp_path / "out", file_format="records")
+    shutil.rmtree(tree / "002" / "nm-01" / "004")
+    assert prepare("tree", tree, tmp_path / "out", file_format="records").sequences == 5
+
+
+def test_a_disk_that_is_full_is_one_line(tree, tmp_path, monkeypatch):
+    class FullDisk:
+        def __init__(self, path, options):
+            Path(path).touch()
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device; writing x")
+
+    monkeypatch.setattr(shards.array_record_module, "ArrayRecordWriter", FullDisk)
+    with pytest.raises(
+        DataError, match=r"00000\.array_record: cannot be written: .*No space left on device$"
+    ):
+        prepare("tree", tree, tmp_path / "out", file_format="records")
+
+
+def test_shards_under_each_others_names_are_noticed(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    prepare("tree", tree, tmp_path / "out", file_format="records")
+    first, second, _ = sorted((tmp_path / "out").glob("*array_record*"))
+    assert first.stat().st_size == second.stat().st_size  # they are padded
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    listed, source = open_records(tmp_path / "out")
+    with pytest.raises(DataError, match=r"record 0 \(000/nm-01/000\): holds 001/nm-01/002"):
+        source.read(listed[0])
 
 
 def test_builders_work_without_the_script(tmp_path):

@@ -113,6 +113,11 @@ def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
         assert np.array_equal(batch[key][~empty[:, 0]], whole[key][~empty[:, 0]])
     with pytest.raises(DataError, match="missing.pkl"):
         loader(damaged)(0)
+    lost = Split(
+        tuple(type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records), split.subjects
+    )
+    with pytest.raises(DataError, match=r"data\.on_error: no sequence of a whole batch .*missing\.pkl"):
+        loader(lost, skip_unreadable=True)(0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -120,7 +125,7 @@ def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
     record = type(split.records[0])("x", "nm-01", "000", "missing.pkl")
     with (
         prefetched(SequenceLoader([record], PklSource()), range(1), workers) as sequences,
-        pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory$"),
+        pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory; .*"),
     ):
         next(sequences)
 

@@ -1,8 +1,10 @@
 """From raw frames to a pkl tree: pixels, layouts, restarts and what is said about bad input."""
 
 import csv
+import errno
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mcl_jax.data.listing import list_tree
 from mcl_jax.data.prepare import prepare
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
 from mcl_jax.data.records import scan_tree
@@ -216,6 +219,71 @@ def test_mended_file_is_taken_up(raw, tmp_path):
     bad.write_bytes(sound)
     prepare("tree", raw, tmp_path / "out")
     assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 3
+
+
+def test_a_damaged_sequence_can_be_deleted(raw, tmp_path):
+    out = tmp_path / "out"
+    (raw / "002" / "nm-01" / "090" / "001.png").write_bytes(b"")
+    with pytest.raises(DataError, match="empty"):
+        prepare("tree", raw, out)
+    with pytest.raises(DataError, match="preparation of .* is not complete"):
+        list_tree(out)
+    shutil.rmtree(raw / "002")
+    assert prepare("tree", raw, out).sequences == 1
+    assert [record.subject for record in list_tree(out)] == ["001"]
+
+
+def test_a_source_that_has_gone(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare("tree", raw, out)
+    shutil.rmtree(raw / "002")
+    with pytest.raises(DataError, match=r"002/nm-01/090/090\.pkl: its source is gone; .* delete .*/090'"):
+        prepare("tree", raw, out)
+    shutil.rmtree(out / "002")
+    assert prepare("tree", raw, out).sequences == 1
+
+
+def test_the_wrong_folder_is_no_success(raw, tmp_path):
+    above = tmp_path / "above"
+    (above / "archive").mkdir(parents=True)
+    raw.rename(above / "archive" / "raw")
+    for file_format in ("pkl", "records"):
+        out = tmp_path / file_format
+        with pytest.raises(DataError, match="not one usable frame .* says why") as error:
+            prepare("tree", above, out, file_format=file_format)
+        table = Path(str(error.value).split("; ")[1].removesuffix(" says why"))
+        assert "no PNG" in table.read_text()
+    (above / "archive").rename(above / "train")
+    with pytest.raises(DataError, match="train' is no subject"):
+        prepare("casiab", above, tmp_path / "out")
+
+
+def test_an_archive_left_packed_is_named(raw, tmp_path, caplog):
+    (raw / "001.tar.gz").touch()
+    (raw / "004.tar.gz").touch()
+    prepare("tree", raw, tmp_path / "out")
+    assert "004.tar.gz: not unpacked" in caplog.text
+    assert "001.tar.gz" not in caplog.text
+
+
+def test_three_gallery_videos_are_refused(tmp_path):
+    for video in "abc":
+        write_png(tmp_path / "raw" / "test" / "gallery" / "7" / video / "1.png", person())
+    with pytest.raises(DataError, match=r"gallery/7: 3 videos"):
+        prepare("grew", tmp_path / "raw", tmp_path / "out")
+
+
+@pytest.mark.parametrize("file_format", ["pkl", "records"])
+def test_folders_that_cannot_be_read(raw, tmp_path, monkeypatch, file_format):
+    def refuse(folder):
+        if "002" in str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"002.*: cannot be read: Permission denied; check its permissions"):
+        prepare("tree", raw, tmp_path / "out", file_format=file_format)
 
 
 def test_colour_png_of_equal_channels_is_grey(tmp_path):

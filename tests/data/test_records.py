@@ -44,7 +44,7 @@ def test_partition_is_read(tmp_path):
     ("content", "message"),
     [
         ("{", "not a JSON file"),
-        ("[]", "TRAIN_SET must be a list"),
+        ("[]", "no partition; expected an object"),
         ('{"TRAIN_SET": ["1"]}', "TEST_SET must be a list"),
         ('{"TRAIN_SET": [1], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
         (
@@ -61,7 +61,7 @@ def test_malformed_partitions_are_named(tmp_path, content, message):
 
 
 def test_missing_partition_is_named(tmp_path):
-    with pytest.raises(DataError, match="data.partition: cannot read .*No such file"):
+    with pytest.raises(DataError, match=r"p\.json: the partition cannot be read: No such file"):
         read_partition(tmp_path / "p.json")
 
 

@@ -9,10 +9,9 @@ import tensorflow_datasets as tfds
 
 from mcl_jax.data.builders import shards
 from mcl_jax.data.prepare.jobs import Outcome
-from mcl_jax.data.prepare.run import SKIPPED, check_damage, summarize
+from mcl_jax.data.prepare.run import SKIPPED, check_damage, check_usable, summarize
 from mcl_jax.data.prepare.sequences import issues_csv
 from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, RECORDS_SPLIT
-from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 
 
@@ -71,13 +70,10 @@ class SilhouetteBuilder(  # type: ignore[call-arg]
         table = staging.parent / SKIPPED
         write_atomically(table, issues_csv(issue for o in outcomes for issue in o.issues))
         check_damage(outcomes, table)
+        check_usable(outcomes, Path(dl_manager.manual_dir), table)
         table.replace(target / SKIPPED)
 
         written = [outcome for outcome in outcomes if outcome.size > 0]
-        if not written:
-            raise DataError(
-                f"{dl_manager.manual_dir}: no sequence has a usable frame, see {target / SKIPPED}"
-            )
         template = self._get_filename_template(RECORDS_SPLIT)
         sizes = {}
         for number, outcome in enumerate(written):

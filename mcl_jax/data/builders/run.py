@@ -25,11 +25,19 @@ def prepare_records(
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
     """
+    try:
+        return _prepare(dataset, src, out.resolve(), workers, skip_damaged, progress)
+    except OSError as error:
+        raise DataError(f"--out: {str(out)!r} cannot be written: {error.strerror or error}") from None
+
+
+def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: bool, progress: bool) -> Summary:
     plan = shards.plan(dataset, src)
     if out.exists() and not (out / RECORDS_MANIFEST).is_file():
         if not out.is_dir() or any(out.iterdir()):
             raise DataError(f"--out: {str(out)!r} is not empty and holds no records; give a new folder")
         out.rmdir()
+    _check_same(out, dataset, {record.key for job in plan.jobs for record in job.records})
     if _is_current(out, dataset, plan.stamp):
         return _summarize(out)
     partial = out.with_name(f".{out.name}.partial")
@@ -52,6 +60,21 @@ def prepare_records(
     built.replace(out)
     shutil.rmtree(partial)
     return _summarize(out)
+
+
+def _check_same(out: Path, dataset: str, keys: set[str]) -> None:
+    """Refuses to replace records that this source cannot give again."""
+    try:
+        manifest = json.loads((out / RECORDS_MANIFEST).read_bytes())
+        other = manifest["dataset"] != dataset
+        gone = [key for s, c, v, _ in manifest["sequences"] if (key := f"{s}/{c}/{v}") not in keys]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: to be made anew
+        return
+    if other or gone:
+        what = f"of {manifest['dataset']}" if other else f"of {gone[0]}, which --src has not"
+        raise DataError(
+            f"--out: {str(out)!r} holds records {what}; give a new folder, or delete this one first"
+        )
 
 
 def _is_current(folder: Path, dataset: str, stamp: str) -> bool:

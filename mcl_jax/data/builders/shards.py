@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from mcl_jax.data.builders.silhouettes import Silhouettes
-from mcl_jax.data.prepare.jobs import Job, Outcome, make_job, run_jobs
+from mcl_jax.data.prepare.jobs import Job, Outcome, is_unfinished, make_job, run_jobs
 from mcl_jax.data.prepare.layouts import list_sequences
 from mcl_jax.data.prepare.sequences import Issue, Reader
 from mcl_jax.data.sources import RECORDS_FORMAT
@@ -68,6 +68,8 @@ def plan(dataset: str, src: Path) -> Plan:
         DataError: if the folder holds no such dataset.
     """
     records, prepared = list_sequences(dataset, src)
+    if prepared and is_unfinished(src):
+        raise DataError(f"--src: the preparation of {str(src)!r} is not complete; finish it first")
     starts = range(0, len(records), SEQUENCES_PER_SHARD)
     jobs = tuple(
         make_job(f"{number:05d}.array_record", records[start : start + SEQUENCES_PER_SHARD])
@@ -83,6 +85,10 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
     Raises:
         DataError: if the folder cannot be used. Damage in the source is in the outcomes.
     """
+    names = {job.name for job in plan.jobs}
+    for surplus in folder.glob("*.array_record"):  # of sequences that the user has deleted since
+        if surplus.name not in names:
+            surplus.unlink()
     task = _WriteShard(Reader(plan.dataset, plan.prepared, options.skip_damaged), folder)
     origin = {
         "dataset": plan.dataset,
@@ -111,8 +117,9 @@ class _WriteShard:
                 return Outcome(job.name, job.stamp, size, tuple(sequences), tuple(issues))
             temporary.unlink()
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+        except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's
+            reason = error.strerror if isinstance(error, OSError) else str(error).split(";")[0]
+            raise DataError(f"{path}: cannot be written: {reason}") from None
         return Outcome(job.name, job.stamp, 0, (), tuple(issues))
 
     def _write(self, job: Job, path: Path) -> tuple[list[tuple[str, str, str, int]], list[Issue]]:

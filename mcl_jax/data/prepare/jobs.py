@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from mcl_jax.data.prepare.sequences import Issue
 from mcl_jax.data.records import Record
+from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 
@@ -113,8 +113,13 @@ def run_jobs(
     """
     known = _read_manifest(folder, origin)
     names = {job.name for job in jobs}
-    for name in known.keys() - names:
-        raise DataError(f"{folder / name}: its source is gone; bring it back, or give another --out folder")
+    for name in sorted(known.keys() - names):
+        path = folder / name
+        if path.exists():
+            raise DataError(
+                f"{path}: its source is gone; bring it back, delete {str(path.parent)!r}, or give another "
+                "--out folder"
+            )
     done = {job.name: known[job.name] for job in jobs if _is_done(job, known.get(job.name), folder)}
     pending = [job for job in jobs if job.name not in done]
     if pending:
@@ -128,7 +133,7 @@ def run_jobs(
                 _append(folder, outcome)
             bar.update(len(job.records))
     outcomes = [done[job.name] for job in jobs]
-    if pending:
+    if pending or is_unfinished(folder):
         kept = [outcome for outcome in outcomes if outcome.complete]
         _write_manifest(folder, origin, kept, complete=len(kept) == len(outcomes))
     return outcomes
@@ -173,16 +178,18 @@ def _run(task: Callable[[Job], Outcome], jobs: Sequence[Job], workers: int) -> I
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    live_with_parent()
     cv2.setNumThreads(0)  # the processes are the parallelism
 
 
 def _read_manifest(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
     path = folder / MANIFEST
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"--out: {str(folder)!r} is no folder; give another")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and any(folder.iterdir()):
             raise DataError(
                 f"--out: {str(folder)!r} is not empty and has no {MANIFEST}; give a new folder"
             ) from None

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,11 +9,15 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.data.prepare import silhouette
-from mcl_jax.data.records import Record, scan_tree, subfolders
+from mcl_jax.data.records import Record, entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
 
 GREW_PROBE = ("probe", "03")
 """Subject and condition that every probe of GREW has: whose they are is the secret of its challenge."""
+
+_GREW_GALLERY_VIDEOS = 2
+
+_PARTS = ("train", "test")
 
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".rar", ".7z")
 
@@ -37,8 +40,7 @@ class Layout:
 
     def frames(self, folder: str) -> list[Path]:
         """Returns the PNG files of a sequence, by name."""
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if self._is_frame(entry.name)]
+        names = [entry.name for entry in entries(folder) if self._is_frame(entry.name)]
         return [Path(folder, name) for name in sorted(names)]
 
     def _is_frame(self, name: str) -> bool:
@@ -50,6 +52,15 @@ def _scan_three_levels(src: Path) -> Iterator[Record]:
         for condition in subfolders(subject.path):
             for view in subfolders(condition.path):
                 yield Record(subject.name, condition.name, view.name, view.path)
+
+
+def _scan_subjects(src: Path) -> Iterator[Record]:
+    for name in _PARTS:
+        if (src / name).is_dir():
+            raise DataError(
+                f"--src: {str(src / name)!r} is no subject; give the folder of the subjects, or prepare grew"
+            )
+    yield from _scan_three_levels(src)
 
 
 def _scan_grew(src: Path) -> Iterator[Record]:
@@ -68,14 +79,20 @@ def _scan_grew(src: Path) -> Iterator[Record]:
     if "test/gallery" in parts:
         for subject in subfolders(parts["test/gallery"]):
             # By name: in the order a disk lists them, scores would differ between machines.
-            for number, video in enumerate(subfolders(subject.path), start=1):
+            videos = subfolders(subject.path)
+            if len(videos) > _GREW_GALLERY_VIDEOS:
+                raise DataError(
+                    f"{subject.path}: {len(videos)} videos, and GREW has two of a gallery subject; "
+                    "remove what does not belong there"
+                )
+            for number, video in enumerate(videos, start=1):
                 yield Record(subject.name, f"{number:02d}", video.name, video.path)
     if "test/probe" in parts:
         for video in subfolders(parts["test/probe"]):
             yield Record(*GREW_PROBE, video.name, video.path)
 
 
-_TREE = Layout(_scan_three_levels, "subject/condition/view/*.png")
+_TREE = Layout(_scan_subjects, "subject/condition/view/*.png")
 
 LAYOUTS: dict[str, Layout] = {
     "casiab": _TREE,
@@ -105,6 +122,8 @@ def list_sequences(dataset: str, src: Path) -> tuple[list[Record], bool]:
         raise DataError(f"no dataset {dataset!r}; there are {', '.join(LAYOUTS)}")
     if not src.is_dir():
         raise DataError(f"--src: no folder {str(src)!r}; give the folder the dataset was unpacked into")
+    for archive in _packed_archives(src):
+        logging.warning("%s: not unpacked; what is in it is left out", archive)
     prepared = _holds_pkl(src)
     records = sorted(scan_tree(src) if prepared else LAYOUTS[dataset].scan(src))
     if not records:
@@ -119,16 +138,22 @@ def list_sequences(dataset: str, src: Path) -> tuple[list[Record], bool]:
 
 
 def _remedy(dataset: str, src: Path) -> str:
-    archives = sorted(f.name for f in src.iterdir() if f.suffix in _ARCHIVES)
+    archives = _packed_archives(src)
     if archives:
-        return f"unpack its archives first, e.g. {archives[0]}"
+        return f"unpack its archives first, e.g. {archives[0].name}"
     return f"expected {LAYOUTS[dataset].expected}"
+
+
+def _packed_archives(src: Path) -> list[Path]:
+    """Returns the archives in a folder beside which there is no folder of their name."""
+    found = [Path(entry.path) for entry in entries(src) if entry.name.lower().endswith(_ARCHIVES)]
+    return sorted(path for path in found if not (src / path.name.split(".")[0]).is_dir())
 
 
 def _holds_pkl(src: Path) -> bool:
     """Whether the first sequence found at subject/condition/view is a pkl file."""
     for record in _scan_three_levels(src):
-        suffixes = {file.suffix.lower() for file in Path(record.location).iterdir()}
+        suffixes = {Path(entry.name).suffix.lower() for entry in entries(record.location)}
         if suffixes & {".pkl", ".png"}:
             return ".pkl" in suffixes
     return False

@@ -82,6 +82,7 @@ def _prepare_tree(
     outcomes = run_jobs(task, jobs, out, origin, workers=workers, progress=progress)
     write_atomically(out / SKIPPED, issues_csv(issue for o in outcomes for issue in o.issues))
     check_damage(outcomes, out / SKIPPED)
+    check_usable(outcomes, src, out / SKIPPED)
     return summarize(outcomes)
 
 
@@ -110,6 +111,18 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
     frames = [sequence[3] for outcome in outcomes for sequence in outcome.sequences]
     left_out = [issue.frame == "" for outcome in outcomes for issue in outcome.issues]
     return Summary(len(frames), sum(frames), sum(left_out), len(left_out) - sum(left_out))
+
+
+def check_usable(outcomes: Sequence[Outcome], src: Path, table: Path) -> None:
+    """Fails if nothing came of a whole download, which then is not what it was taken for.
+
+    Raises:
+        DataError: naming the table of reasons.
+    """
+    if not any(outcome.sequences for outcome in outcomes):
+        raise DataError(
+            f"--src: not one usable frame under {str(src)!r}; {table} says why; is it the folder of subjects?"
+        )
 
 
 def check_damage(outcomes: Sequence[Outcome], table: Path) -> None:

@@ -1,5 +1,6 @@
 """One raw PNG frame to one silhouette of 64×64 pixels, as the reference cuts it."""
 
+import contextlib
 from pathlib import Path
 
 import cv2
@@ -40,7 +41,8 @@ def read_png(path: Path) -> np.ndarray:
         raise DataError(f"{path}: not a PNG file; {_MEND}")
     image = None
     if _PNG_END in content:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        with contextlib.suppress(cv2.error):  # of a header that promises too much
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise DataError(f"{path}: the PNG is damaged or cut off; {_MEND}")
     if image.dtype != np.uint8:

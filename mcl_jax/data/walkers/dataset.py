@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mcl_jax.data.walkers.sequence import render_sequence
 from mcl_jax.data.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
+from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 
@@ -151,9 +152,13 @@ def _run(write: Callable[[Job], None], jobs: list[Job], workers: int) -> Iterato
         yield from map(write, jobs)
         return
     spawn = multiprocessing.get_context("spawn")
-    # One OpenCV thread each: the processes already fill the cores.
-    with spawn.Pool(min(workers, len(jobs)), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with spawn.Pool(min(workers, len(jobs)), _start_worker) as pool:
         yield from pool.imap_unordered(write, jobs, chunksize=8)
+
+
+def _start_worker() -> None:
+    live_with_parent()
+    cv2.setNumThreads(0)  # the processes are the parallelism
 
 
 def _write_sequence(root: Path, people: Population, job: Job) -> None:

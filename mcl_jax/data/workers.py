@@ -1,0 +1,19 @@
+"""How worker processes behave towards the process that started them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def live_with_parent() -> None:
+    """Makes this worker leave Ctrl-C to its parent, and end when that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
