@@ -32,7 +32,14 @@ def build_tree(root: Path, sequences: int) -> None:
 def build_records(root: Path, tree: Path) -> None:
     """Writes a manifest without its files."""
     sequences = [(r.subject, r.condition, r.view, 100) for r in scan_tree(tree)]
-    manifest = {"format": RECORDS_FORMAT, "files": {}, "sequences": sequences}
+    manifest = {
+        "format": RECORDS_FORMAT,
+        "dataset": "tree",
+        "source": "",
+        "files": {},
+        "sequences": sequences,
+    }
+    manifest |= {"skipped_sequences": 0, "skipped_frames": 0}
     root.mkdir()
     (root / RECORDS_MANIFEST).write_text(json.dumps(manifest))
 
@@ -49,7 +56,6 @@ def main() -> None:
         build_tree(tree, args.sequences)
         build_records(records, tree)
         runs = (
-            ("scan_tree", lambda: scan_tree(tree)),
             ("list_tree, no cache yet", lambda: list_tree(tree)),
             ("list_tree, cached", lambda: list_tree(tree)),
             ("open_records", lambda: open_records(records)[0]),

@@ -20,9 +20,10 @@ def parse_flags(argv: Sequence[str]) -> None:
     try:
         flags.FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        # A KeyError's text is the repr of its argument.
-        text = error.args[0] if isinstance(error, KeyError) else error
-        raise ConfigError("command line: " + " ".join(str(text).split())) from None
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        if text.strip("\"'").isidentifier():  # all that ml_collections says of a key it has not
+            text = f"there is no config key {text}"
+        raise ConfigError(f"command line: {text}") from None
 
 
 def _check_config_file(argv: Sequence[str]) -> None:

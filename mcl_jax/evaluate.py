@@ -25,13 +25,17 @@ from mcl_jax.data.ring import Arrays
 from mcl_jax.data.sources import Source
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.report import write_report
+from mcl_jax.evaluation.report import clear_report, write_report
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
 from mcl_jax.train_state import Model, Tree
 
 _BATCHES_IN_FLIGHT = 2
+
+
+class NotScoredError(DataError):
+    """The embeddings were written, but the protocol does not fit the data."""
 
 
 class Embedder:
@@ -145,11 +149,12 @@ def evaluate(
     """Tests a model and writes embeddings.npz, metrics.json, table.txt and pictures into a folder.
 
     Returns:
-        The content of metrics.json; empty where nothing is scored: with protocol "none", where the protocol
-        does not fit the data, which is said, and on hosts other than the first.
+        The content of metrics.json; empty where nothing is scored: with protocol "none", and on hosts other
+        than the first.
 
     Raises:
         DataError: if a sequence cannot be read.
+        NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
     """
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.records), len(split.subjects))
@@ -158,8 +163,7 @@ def evaluate(
         return {}
 
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in ("metrics.json", "table.txt"):  # of a test before, if this one is not scored
-        (folder / stale).unlink(missing_ok=True)
+    clear_report(folder)
     results = embedding_set(embeddings, split)
     results.save(folder / "embeddings.npz")
     protocol = config.eval.protocol or DATASETS[config.data.dataset].protocol
@@ -177,9 +181,9 @@ def evaluate(
             silhouettes=SequenceLoader(split.records, dataset.source).read,
         )
     except DataError as error:
-        # The embeddings are what took the time, and they can be scored by another protocol.
-        print(f"NOT SCORED: {error}\nembeddings written to {folder}/")
-        return {}
+        raise NotScoredError(
+            f"not scored: {error}; the embeddings are in {folder}/, for scripts/score_embeddings.py"
+        ) from None
     print(metrics["table"])
     print(f"written to {folder}/")
     return metrics

@@ -19,7 +19,7 @@ from mcl_jax.data.datasets import OpenDataset, open_dataset
 from mcl_jax.data.pipeline import HostShare, TrainLoader
 from mcl_jax.data.prefetch import prefetched
 from mcl_jax.errors import ConfigError, UserError
-from mcl_jax.evaluate import Embedder, evaluate
+from mcl_jax.evaluate import Embedder, NotScoredError, evaluate
 from mcl_jax.files import write_atomically
 from mcl_jax.optim import make_optimizer, multi_step
 from mcl_jax.progress import Progress
@@ -181,9 +181,20 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                     checkpoints.save(state, stored_model)
                 if config.train.test_every and step % config.train.test_every == 0 and step < steps:
                     folder = workdir / f"{TEST_FOLDER}-{step}"
-                    report = evaluate(config, folder, run.dataset, embedder, state.params, state.batch_stats)
-                    progress.scores(step, report.get("scores", {}))
+                    progress.scores(step, _test_meanwhile(config, folder, run, embedder, state))
     return evaluate(config, workdir / TEST_FOLDER, run.dataset, embedder, state.params, state.batch_stats)
+
+
+def _test_meanwhile(
+    config: ConfigDict, folder: Path, run: Run, embedder: Embedder, state: TrainState
+) -> dict[str, Any]:
+    """Returns the scores of a test during training, which goes on where nothing can be scored."""
+    try:
+        report = evaluate(config, folder, run.dataset, embedder, state.params, state.batch_stats)
+    except NotScoredError as error:
+        logging.warning("%s", error)
+        return {}
+    return report.get("scores", {})
 
 
 def _require_finite(loss: float, step: int) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from absl import logging
 
 from mcl_jax.command_line import exit_code
-from mcl_jax.data.records import read_partition
+from mcl_jax.data.records import read_probe_set
+from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.evaluation.report import write_report
@@ -42,14 +43,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     """Scores, and prints the table."""
     logging.set_verbosity(logging.INFO)
-    report = write_report(
-        EmbeddingSet.load(args.embeddings),
-        args.protocol,
-        args.out,
-        metric=args.metric,
-        partition=read_partition(Path(args.partition)).probe_set if args.partition else None,
-        rerank=Rerank.parse(args.rerank) if args.rerank else None,
-    )
+    embeddings = EmbeddingSet.load(args.embeddings)
+    probe_set = None if args.partition is None else read_probe_set(Path(args.partition))
+    rerank = None if args.rerank is None else Rerank.parse(args.rerank)
+    try:
+        report = write_report(
+            embeddings, args.protocol, args.out, metric=args.metric, partition=probe_set, rerank=rerank
+        )
+    except DataError as error:
+        raise DataError(f"{args.embeddings}: {error}") from None
     print(report["table"], end="")
 
 

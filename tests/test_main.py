@@ -246,7 +246,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
         (["--config.train.steps=many"], "config.train.steps=many"),
         (["--config.model.name=gaitgl"], "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
         (["--config.data.root=/nowhere"], "data.root: no folder '/nowhere'"),
-        (["--config.data.partition=/nowhere.json"], "data.partition: cannot read '/nowhere.json'"),
+        (
+            ["--config.data.partition=/nowhere.json"],
+            "/nowhere.json: the partition cannot be read: No such file",
+        ),
         (["--config.model.num_classes=2"], "model.num_classes: is 2, but there are 3 training subjects"),
         (["--phase=test"], "no such run or checkpoint file; train first"),
         (["--config.init_from=/nowhere.pt"], "/nowhere.pt: no such run or checkpoint file"),
@@ -313,13 +316,18 @@ def test_a_hostile_sequence_stops_training_and_is_not_executed(people, tmp_path,
     assert not (tmp_path / "executed").exists()
 
 
-def test_embeddings_are_written_even_where_the_protocol_does_not_fit(people, tmp_path, capsys):
+def test_embeddings_are_written_even_where_the_protocol_does_not_fit(people, tmp_path):
     config = toy_config(people)
     config.eval.protocol = "grew_local"
-    assert train(config, tmp_path) == {}
-    assert "NOT SCORED: protocol grew_local: no probe sequence" in capsys.readouterr().out
-    assert [p.name for p in (tmp_path / "test").iterdir()] == ["embeddings.npz"]
+    config.train.steps, config.train.test_every = 2, 1
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "cmc.png").touch()  # of a test before
+    with pytest.raises(
+        DataError, match=r"^not scored: protocol grew_local: no probe .*embeddings are in .*/test/"
+    ):
+        train(config, tmp_path)
+    for folder in ("test-1", "test"):
+        assert [p.name for p in (tmp_path / folder).iterdir()] == ["embeddings.npz"]
     config.eval.protocol = "none"
     assert evaluate_run(config, tmp_path) == {}
-    assert "NOT SCORED" not in capsys.readouterr().out
     assert len(EmbeddingSet.load(tmp_path / "test" / "embeddings.npz")) == 24

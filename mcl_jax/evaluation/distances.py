@@ -20,6 +20,7 @@ Metric = Literal["euc", "cos"]
 TILE = 1024
 SMALLEST_TILE = 64
 NORM_EPS = 1e-12
+_OVERFLOW = "embeddings: a distance overflows float32: scale the embeddings down or retrain"
 
 
 def pairwise_distances(
@@ -35,12 +36,14 @@ def pairwise_distances(
 
     Raises:
         ConfigError: on another metric or a tile below 1.
-        DataError: if a distance is too large for float32.
+        DataError: if a distance is too large for float32, or embeddings too small for it.
     """
     if metric not in get_args(Metric):
         raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
     if tile < 1:
         raise ConfigError(f"tile: {tile} sequences cannot be compared: give 1 or more")
+    _check_norms(x)
+    _check_norms(y)
     result = np.empty((len(x), len(y)), np.float32)
     pending: tuple[slice, slice, Array] | None = None
     for i in range(0, len(x), tile):
@@ -54,8 +57,21 @@ def pairwise_distances(
             pending = rows, columns, distances
     _store(result, pending)
     if not np.isfinite(result).all():
-        raise DataError("embeddings: a distance overflows float32: scale the embeddings down or retrain")
+        raise DataError(_OVERFLOW)
     return result
+
+
+def _check_norms(x: np.ndarray) -> None:
+    """Refuses what float32 has no square for; the distances would be wrong without being infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        squared = np.einsum("npc,npc->np", x, x)
+    if not np.isfinite(squared).all():
+        raise DataError(_OVERFLOW)
+    tiny = squared < np.finfo(np.float32).tiny
+    if tiny.any() and x[tiny].any():
+        raise DataError(
+            "embeddings: so small that distances vanish in float32: scale the embeddings up or retrain"
+        )
 
 
 @partial(jax.jit, static_argnames="metric")

@@ -118,7 +118,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         if "pickle" not in str(error).lower():
             raise DataError(f"{path}: damaged ({error}): {remedy} again") from None
         raise DataError(f"{path}: holds pickled objects, which are never loaded: {remedy}") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file ({error}): {remedy}") from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # np.load hands out entries of other formats as bytes

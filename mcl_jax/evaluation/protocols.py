@@ -41,6 +41,7 @@ class Protocol:
             "wrong" ranks it as a miss, "skip" leaves it out.
         decimals: each block's percentages are rounded to these before any mean; None = not rounded.
         views: the only views that may occur; None = any.
+        unused: conditions that the dataset has and the protocol does without; any other is an error.
         submit: k of a submission file that lists the k nearest subjects per probe; 0 = scored here.
     """
 
@@ -54,6 +55,7 @@ class Protocol:
     unmatched: Literal["error", "wrong", "skip"] = "error"
     decimals: int | None = 2
     views: tuple[str, ...] | None = None
+    unused: tuple[str, ...] = ()
     submit: int = 0
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ _ALL_PROTOCOLS = (
         blocks="probe_view",
         leave_out="own_view",
         figures=("Rank-1", "mAP"),
+        unused=("nm-03", "nm-04", "nm-05", "nm-06"),
     ),
     Protocol(
         name="gait3d",
@@ -94,6 +97,7 @@ _ALL_PROTOCOLS = (
         gallery=("01",),
         probes={"all": ("02",)},
         figures=("Rank-1", "Rank-5", "Rank-10", "Rank-20"),
+        unused=("03",),
     ),
     Protocol(
         name="grew_submission",
@@ -164,8 +168,8 @@ def split_records(
     """Picks probes and gallery.
 
     Raises:
-        DataError: if either is empty, the probe set is needed and not given, a view cannot be of this
-            dataset, or a probe's subject has no gallery where the protocol demands one.
+        DataError: if either is empty, the probe set is needed and not given, a condition or a view cannot be
+            of this dataset, or a probe's subject has no gallery where the protocol demands one.
     """
     if protocol.views is not None and (strange := set(records.views.tolist()) - set(protocol.views)):
         raise DataError(
@@ -191,12 +195,17 @@ def split_records(
     for role, indices in (("probe", used), ("gallery", gallery)):
         if not indices.size:
             raise DataError(_nothing_found(protocol, records, role))
+    _check_conditions(protocol, records)
     if protocol.unmatched == "error" and not protocol.submit:
         _check_subjects(protocol, records, used, gallery)
     absent = len(wanted - set(keys)) if PROBE_SET in protocol.probes.values() else 0
     if absent:
         logging.warning(
-            "%s: %d of %d entries of PROBE_SET have no sequence", protocol.name, absent, len(wanted)
+            "%s: %d of %d entries of PROBE_SET have no sequence: %s",
+            protocol.name,
+            absent,
+            len(wanted),
+            _listed(wanted - set(keys), most=100),
         )
     return Split(probes, gallery, absent)
 
@@ -339,6 +348,18 @@ def _figure(name: str, ranks: np.ndarray, ap: np.ndarray, inp: np.ndarray, decim
         k = int(name.removeprefix("Rank-"))
         percent = (ranks <= k).sum() * 100 / len(ranks)
     return float(percent if decimals is None else np.round(percent, decimals))
+
+
+def _check_conditions(protocol: Protocol, records: EmbeddingSet) -> None:
+    if protocol.gallery is THE_REST:
+        return
+    probes = (name for names in protocol.probes.values() for name in names or ())
+    known = {*protocol.gallery, *probes, *protocol.unused}
+    if strange := set(records.conditions.tolist()) - known:
+        raise DataError(
+            f"protocol {protocol.name}: conditions {_listed(strange)} are neither its probes nor its gallery "
+            f"({', '.join(sorted(known))}): rename them, or leave them out"
+        )
 
 
 def _check_subjects(

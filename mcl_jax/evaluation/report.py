@@ -22,9 +22,20 @@ from mcl_jax.evaluation.protocols import DistanceFn, GroupScores, Protocol, Spli
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
 from mcl_jax.files import write_atomically
 
+_MAX_DIGITS = 18  # of a subject in a submission, where it is an integer
+
 # (index of a sequence) → its frames, uint8 [s, h, w]
 SilhouetteFn = Callable[[int], np.ndarray]
 RIGHT, WRONG, NEUTRAL = "#1a9850", "#d73027", "#4575b4"  # told apart by the colour-blind; marks say it too
+REPORT_FILES = (
+    "metrics.json",
+    "table.txt",
+    "cmc.png",
+    "heatmap.png",
+    "retrieval.png",
+    "submission.csv",
+    "submission.zip",
+)
 SHEET_CANDIDATES = 256  # probes among which the sheet looks for right and wrong ones
 SHEET_OF_EACH = 3
 SHEET_NEAREST = 5
@@ -58,10 +69,12 @@ def write_report(
 
     Raises:
         DataError, ConfigError: if the embeddings, protocol or metric cannot be used; nothing is written then.
+            An earlier report in `out_dir` is gone in any case.
     """
     if isinstance(protocol, str):
         protocol = protocols.get_protocol(protocol)
     out_dir = Path(out_dir)
+    clear_report(out_dir)
     split = protocols.split_records(protocol, embedding_set, partition)
     plain = distances_between(embedding_set, metric)
     distances = plain if rerank is None else _reranked(plain, rerank)
@@ -88,6 +101,12 @@ def write_report(
     return report
 
 
+def clear_report(folder: Path) -> None:
+    """Removes the files of an earlier report, which would stand beside other figures."""
+    for name in REPORT_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def distances_between(records: EmbeddingSet, metric: str) -> DistanceFn:
     """A function from probe and gallery indices to their distances [n, m]."""
     x = records.embeddings
@@ -107,7 +126,7 @@ def submission_csv(protocol: Protocol, records: EmbeddingSet, split: Split, dist
             f"embed the whole gallery"
         )
     subjects = records.subjects[split.gallery]
-    strange = [subject for subject in subjects.tolist() if not (subject.isascii() and subject.isdigit())]
+    strange = [s for s in subjects.tolist() if not (s.isascii() and s.isdigit() and len(s) <= _MAX_DIGITS)]
     if strange:
         raise DataError(
             f"protocol {protocol.name}: gallery subject {strange[0]!r} is no number: use GREW's folder names"
@@ -166,11 +185,12 @@ def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores]) -> Figure:
 
 
 def draw_heatmaps(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> Figure:
-    """Rank-1 in % of every probe view × gallery view, one panel per group; the left-out diagonal is grey."""
+    """First figure in % of probe view × gallery view, a panel per group; the left-out diagonal is grey."""
+    name_of_figure = protocol.figures[0]
     side = 1.1 + 0.42 * len(views)
     figure = Figure(figsize=(max(5.5, side * len(groups) + 0.9), side + 0.5), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
-    cells = {name: group.cells["Rank-1"] for name, group in groups.items()}
+    cells = {name: group.cells[name_of_figure] for name, group in groups.items()}
     identical = np.eye(len(views), dtype=bool)
     known = np.concatenate([values[~identical & ~np.isnan(values)] for values in cells.values()])
     # One scale for all panels, from the worst block up, so that panels compare.
@@ -179,13 +199,13 @@ def draw_heatmaps(protocol: Protocol, groups: dict[str, GroupScores], views: lis
         axes.set_facecolor("#ececec")
         image = axes.imshow(np.where(identical, np.nan, values), vmin=low, vmax=100, cmap="viridis")
         _annotate(axes, values, dark_below=low + 0.55 * (100 - low))
-        mean = f"mean {_number(groups[name].scores['Rank-1'])}"
+        mean = f"mean {_number(groups[name].scores[name_of_figure])}"
         axes.set_title(f"{name}: {mean}" if len(groups) > 1 else mean)
         axes.set_xticks(range(len(views)), views, rotation=90)
         axes.set_yticks(range(len(views)), views)
         axes.set_xlabel("gallery view")
     panels[0].set_ylabel("probe view")
-    figure.colorbar(image, ax=list(panels), shrink=0.9, label="rank-1 (%)")
+    figure.colorbar(image, ax=list(panels), shrink=0.9, label=f"{name_of_figure} (%)")
     figure.suptitle(f"{protocol.title} (grey)")
     return figure
 

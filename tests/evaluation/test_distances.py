@@ -75,6 +75,10 @@ def test_mistakes_are_told():
         pairwise_distances(x, x, tile=0)
     with pytest.raises(DataError, match="overflows float32"):
         pairwise_distances(x * 1e25, x)
+    for scale, message in ((1e25, "overflows float32"), (1e-25, "vanish in float32")):
+        for metric in ("euc", "cos"):
+            with pytest.raises(DataError, match=message):
+                pairwise_distances(x, (x * scale).astype(np.float32), metric=metric)
 
 
 def test_cosine_distances_of_the_reference(shared_parity):

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import zipfile
 
 import numpy as np
@@ -110,7 +111,12 @@ def test_damaged_file_is_refused(tmp_path):
     (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
     content[1000] ^= 1  # in the embeddings: the CRC must notice
     (tmp_path / "flipped.npz").write_bytes(content)
-    for name in ("cut.npz", "flipped.npz"):
+    content[1000] ^= 1
+    content[6] |= 1  # says that the entry is encrypted
+    for at in (m.start() for m in re.finditer(b"PK\1\2", bytes(content))):
+        content[at + 8] |= 1
+    (tmp_path / "locked.npz").write_bytes(content)
+    for name in ("cut.npz", "flipped.npz", "locked.npz"):
         with pytest.raises(DataError, match=f"{name}: not a readable .npz file"):
             EmbeddingSet.load(tmp_path / name)
 

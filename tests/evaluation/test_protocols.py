@@ -225,6 +225,12 @@ def test_foreign_conditions_are_listed_with_what_is_expected():
         scores_of("grew_local", records)
 
 
+def test_conditions_that_would_be_left_out_in_silence_are_told():
+    labels = grid(2, ["nm-01", "nm-4", "nm-05", "bg-01", "cl-01"], ["000", "090"])
+    with pytest.raises(DataError, match="conditions nm-4 are neither its probes nor its gallery"):
+        scores_of("casiab", records_of(labels))
+
+
 def test_missing_gallery_is_told():
     records = records_of(grid(2, ["nm-05", "cl-01"], ["000", "090"]))
     with pytest.raises(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import zipfile
@@ -7,6 +8,7 @@ import pytest
 
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.protocols import get_protocol
 from mcl_jax.evaluation.report import write_report
 from mcl_jax.evaluation.rerank import Rerank
 
@@ -165,6 +167,22 @@ def test_rerank_is_applied_and_written_down(tmp_path):
     reranked = write_report(records, "grew_local", tmp_path, rerank=Rerank(4, 2, 0.3))
     assert reranked["rerank"] == {"k1": 4, "k2": 2, "lam": 0.3}
     assert reranked["scores"] != plain["scores"]
+
+
+def test_files_of_an_earlier_report_do_not_stay(tmp_path):
+    write_report(grew(), "grew_submission", tmp_path)
+    write_report(casia(), "casiab", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "table.txt", "cmc.png", "heatmap.png"}
+    with pytest.raises(DataError):
+        write_report(grew(), "casiab", tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_protocol_of_other_figures_has_its_pictures(tmp_path):
+    protocol = dataclasses.replace(get_protocol("casiab"), figures=("Rank-5", "mAP"))
+    report = write_report(casia(), protocol, tmp_path)
+    assert report["scores"]["NM"].keys() == {"Rank-5", "mAP"}
+    assert (tmp_path / "heatmap.png").is_file()
 
 
 def test_mistake_writes_nothing(tmp_path):

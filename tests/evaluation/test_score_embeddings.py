@@ -23,9 +23,7 @@ def embeddings(tmp_path) -> Path:
     x = np.random.default_rng(0).standard_normal((len(labels), 2, 3), np.float32)
     records = EmbeddingSet(x, *(np.array(column) for column in zip(*labels, strict=True)))
     records.save(tmp_path / "e.npz")
-    (tmp_path / "partition.json").write_text(
-        json.dumps({"TRAIN_SET": [], "TEST_SET": [], "PROBE_SET": records.keys()[::3]})
-    )
+    (tmp_path / "partition.json").write_text(json.dumps({"PROBE_SET": records.keys()[::3]}))
     return tmp_path / "e.npz"
 
 
@@ -51,7 +49,9 @@ def test_prints_the_table_and_writes_the_report(main, embeddings, tmp_path, caps
     [
         (["--protocol", "gait3d"], "probe set is missing"),
         (["--protocol", "casiab"], "found conditions camid0_videoid0"),
+        (["--protocol", "casiab"], "e.npz: protocol casiab"),
         (["--protocol", "casiab", "--rerank", "3"], "is not k1,k2,lambda"),
+        (["--protocol", "casiab", "--rerank="], "is not k1,k2,lambda"),
         (["--protocol", "casiab", "--embeddings", "none.npz"], "none.npz: no such file"),
     ],
 )
