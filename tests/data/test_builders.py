@@ -16,6 +16,7 @@ from mcl_jax.data.builders import BUILDERS, shards
 from mcl_jax.data.pipeline import HostShare, TrainLoader
 from mcl_jax.data.prefetch import prefetched
 from mcl_jax.data.prepare import prepare
+from mcl_jax.data.prepare.jobs import MANIFEST
 from mcl_jax.data.records import Record, scan_tree, select
 from mcl_jax.data.sampling import FrameSampling
 from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, PklSource, open_records
@@ -24,7 +25,7 @@ from mcl_jax.errors import DataError
 
 def write_sequence(root, key, array):
     path = root / key / "sequence.pkl"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(array))
 
 
@@ -92,7 +93,10 @@ def test_png_and_pkl_give_the_same_records(real_silhouettes, tmp_path):
     for kind in ("png", "pkl"):
         prepare("tree", real_silhouettes / kind, tmp_path / kind, file_format="records")
     (png, pkl) = (files(tmp_path / kind) for kind in ("png", "pkl"))
-    assert {name for name in png if png[name] != pkl[name]} == {Path(RECORDS_MANIFEST)}  # its source stamp
+    assert {name for name in png if png[name] != pkl[name]} == {
+        Path(RECORDS_MANIFEST),  # both have stamps of the source
+        Path(MANIFEST),
+    }
 
 
 def test_files_do_not_depend_on_workers(tree, records, tmp_path, monkeypatch):
@@ -116,6 +120,26 @@ def test_second_run_redoes_nothing_and_repairs(tree, records):
     shard.write_bytes(shard.read_bytes()[:-100])
     prepare("tree", tree, records, file_format="records")
     assert files(records) == before
+
+
+def test_only_what_was_cut_off_or_changed_is_done_again(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    out = tmp_path / "out"
+    prepare("tree", tree, out, file_format="records")
+    before = files(out)
+    first, second, third = sorted(out.glob("*array_record*"))
+    for shard in (first, second, third):
+        os.utime(shard, (1, 1))
+    second.write_bytes(second.read_bytes()[:-100])
+    prepare("tree", tree, out, file_format="records")
+    assert files(out) == before
+    assert [int(shard.stat().st_mtime) == 1 for shard in (first, second, third)] == [True, False, True]
+    write_sequence(tree, "002/nm-01/005", np.zeros((2, 64, 64), np.uint8))
+    os.utime(second, (1, 1))
+    prepare("tree", tree, out, file_format="records")
+    assert [int(shard.stat().st_mtime) == 1 for shard in (first, second, third)] == [True, True, False]
+    listed, source = open_records(out)
+    assert len(source.read(listed[5])) == 2
 
 
 def test_interrupted_run_keeps_its_shards(tree, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from mcl_jax.data.builders import shards
-from mcl_jax.data.prepare.jobs import Outcome
+from mcl_jax.data.prepare.jobs import MANIFEST, Outcome
 from mcl_jax.data.prepare.run import SKIPPED, check_damage, check_usable, summarize
 from mcl_jax.data.prepare.sequences import issues_csv
 from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, RECORDS_SPLIT
@@ -80,6 +80,7 @@ class SilhouetteBuilder(  # type: ignore[call-arg]
             path = Path(template.sharded_filepath(shard_index=number, num_shards=len(written)))
             (staging / outcome.name).replace(path)
             sizes[path.name] = outcome.size
+        (staging / MANIFEST).replace(target / MANIFEST)  # for the next run to see what it need not do again
         if self._staging is None:
             shutil.rmtree(staging)
         split = tfds.core.SplitInfo(

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from mcl_jax.data.builders import shards
 from mcl_jax.data.builders.datasets import BUILDERS
+from mcl_jax.data.prepare.jobs import MANIFEST
 from mcl_jax.data.prepare.run import Summary
 from mcl_jax.data.sources import RECORDS_MANIFEST, read_records_manifest
 from mcl_jax.errors import DataError
@@ -51,6 +52,7 @@ def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: boo
     built = Path(builder.data_dir)
     if not _is_current(built, dataset, plan.stamp):
         shutil.rmtree(built, ignore_errors=True)
+        _take_over(out, partial / "shards")
         config = tfds.download.DownloadConfig(manual_dir=str(src), try_download_gcs=False)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download of unknown size
             builder.download_and_prepare(download_config=config)
@@ -75,6 +77,28 @@ def _check_same(out: Path, dataset: str, keys: set[str]) -> None:
         raise DataError(
             f"--out: {str(out)!r} holds records {what}; give a new folder, or delete this one first"
         )
+
+
+def _take_over(out: Path, staging: Path) -> None:
+    """Puts the shards of earlier records where the builder finds what it need not do again."""
+    if staging.exists():  # an interrupted run has done so
+        return
+    try:
+        lines = (out / MANIFEST).read_text(encoding="utf-8").splitlines()
+        outcomes = [json.loads(line) for line in lines[1:]]
+        names = [outcome["name"] for outcome in outcomes if outcome["size"]]
+        files = json.loads((out / RECORDS_MANIFEST).read_bytes())["files"]
+        shards_of_files = list(zip(files, names, strict=True))
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: all is done again
+        return
+    staging.mkdir(parents=True)
+    shutil.copy2(out / MANIFEST, staging / MANIFEST)  # first: what is missing then is done again
+    for file, name in shards_of_files:
+        if (out / file).is_file():
+            try:
+                (staging / name).hardlink_to(out / file)
+            except OSError:  # not on every file system
+                shutil.copy2(out / file, staging / name)
 
 
 def _is_current(folder: Path, dataset: str, stamp: str) -> bool:
