@@ -21,8 +21,8 @@ def parse_flags(argv: Sequence[str]) -> None:
         flags.FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         text = " ".join(str(error.args[0] if error.args else error).split())
-        if text.strip("\"'").isidentifier():  # all that ml_collections says of a key it has not
-            text = f"there is no config key {text}"
+        if (key := text.strip("\"'")).isidentifier():  # all that ml_collections says of a key it has not
+            text = f"there is no config key {key!r}"
         raise ConfigError(f"command line: {text}") from None
 
 

@@ -242,7 +242,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.model.chanels=1"], "chanels"),
+        (["--config.model.chanels=1"], "there is no config key 'chanels'"),
         (["--config.train.steps=many"], "config.train.steps=many"),
         (["--config.model.name=gaitgl"], "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
         (["--config.data.root=/nowhere"], "data.root: no folder '/nowhere'"),
