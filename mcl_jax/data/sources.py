@@ -26,10 +26,8 @@ _MANIFEST_KEYS = {"dataset", "source", "skipped_sequences", "skipped_frames", "f
 
 _MEND = "prepare the sequence again, or remove it"
 
-
 Frames = np.ndarray | PackedFrames
 """Silhouettes, uint8 [s, 64, 64 or 44], that give an array when they are indexed."""
-
 
 _F = TypeVar("_F", np.ndarray, PackedFrames)
 

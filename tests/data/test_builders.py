@@ -99,6 +99,13 @@ def test_png_and_pkl_give_the_same_records(real_silhouettes, tmp_path):
     }
 
 
+def test_records_can_be_made_again_from_the_tree_of_the_same_frames(real_silhouettes, tmp_path):
+    for kind in ("png", "pkl"):
+        prepare("tree", real_silhouettes / kind, tmp_path / kind, file_format="records")
+        prepare("tree", real_silhouettes / kind, tmp_path / "both", file_format="records")
+    assert files(tmp_path / "both") == files(tmp_path / "pkl")
+
+
 def test_files_do_not_depend_on_workers(tree, records, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
     for workers in (0, 2):

@@ -52,7 +52,7 @@ def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: boo
     built = Path(builder.data_dir)
     if not _is_current(built, dataset, plan.stamp):
         shutil.rmtree(built, ignore_errors=True)
-        _take_over(out, partial / "shards")
+        _take_over(plan, out, partial / "shards")
         config = tfds.download.DownloadConfig(manual_dir=str(src), try_download_gcs=False)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download of unknown size
             builder.download_and_prepare(download_config=config)
@@ -79,17 +79,19 @@ def _check_same(out: Path, dataset: str, keys: set[str]) -> None:
         )
 
 
-def _take_over(out: Path, staging: Path) -> None:
+def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
     """Puts the shards of earlier records where the builder finds what it need not do again."""
     if staging.exists():  # an interrupted run has done so
         return
     try:
         lines = (out / MANIFEST).read_text(encoding="utf-8").splitlines()
-        outcomes = [json.loads(line) for line in lines[1:]]
+        header, *outcomes = [json.loads(line) for line in lines]
+        if not header.items() >= plan.origin.items():
+            return
         names = [outcome["name"] for outcome in outcomes if outcome["size"]]
         files = json.loads((out / RECORDS_MANIFEST).read_bytes())["files"]
         shards_of_files = list(zip(files, names, strict=True))
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: all is done again
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged: all is done again
         return
     staging.mkdir(parents=True)
     shutil.copy2(out / MANIFEST, staging / MANIFEST)  # first: what is missing then is done again

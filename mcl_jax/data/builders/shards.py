@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,8 +19,8 @@ from mcl_jax.errors import DataError
 
 SEQUENCES_PER_SHARD = 512
 
-# One record a group, so that a sequence is read without its neighbours. Silhouettes are packed already; to
-# compress them as well would halve the files, and take four times as long to read as the rest of a record.
+# One record a group, so that a sequence is read without its neighbours. Silhouettes are packed already: zstd
+# would halve the files once more, and take four times as long to read as all the rest of a record.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
@@ -47,6 +48,16 @@ class Plan:
     prepared: bool
     jobs: tuple[Job, ...]
     stamp: str
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What shards that were written before must be made from to be gone on with."""
+        return {
+            "dataset": self.dataset,
+            "kind": "records",
+            "records": RECORDS_FORMAT,
+            "prepared": self.prepared,
+        }
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -90,13 +101,7 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
         if surplus.name not in names:
             surplus.unlink()
     task = _WriteShard(Reader(plan.dataset, plan.prepared, options.skip_damaged), folder)
-    origin = {
-        "dataset": plan.dataset,
-        "kind": "records",
-        "records": RECORDS_FORMAT,
-        "prepared": plan.prepared,
-    }
-    return run_jobs(task, plan.jobs, folder, origin, workers=options.workers, progress=options.progress)
+    return run_jobs(task, plan.jobs, folder, plan.origin, workers=options.workers, progress=options.progress)
 
 
 @dataclasses.dataclass(frozen=True)
