@@ -1,5 +1,7 @@
 """What the command lines share: absl flags with a config, and how a mistake ends."""
 
+import ast
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +22,18 @@ def parse_flags(argv: Sequence[str]) -> None:
     try:
         flags.FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).split())
-        if (key := text.strip("\"'")).isidentifier():  # all that ml_collections says of a key it has not
-            text = f"there is no config key {key!r}"
-        raise ConfigError(f"command line: {text}") from None
+        raise ConfigError(f"command line: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error.args[0] if error.args else error)
+    # Of a key it has not, ml_collections gives the repr of its name, of which it may give the repr once more.
+    with contextlib.suppress(ValueError, SyntaxError):
+        text = str(ast.literal_eval(text))
+    name, *hints = text.splitlines() or [""]
+    if name.strip("'").isidentifier():
+        name = "there is no config key " + repr(name.strip("'")) + "." * bool(hints)
+    return " ".join([name, *hints])
 
 
 def _check_config_file(argv: Sequence[str]) -> None:
