@@ -15,11 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mcl_jax.errors import DataError
-from mcl_jax.evaluation import metrics, protocols
+from mcl_jax.evaluation import metrics, scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.protocols import DistanceFn, GroupScores, Protocol, Split
+from mcl_jax.evaluation.protocols import Protocol, get_protocol
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
+from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Split
 from mcl_jax.files import write_atomically
 
 _MAX_DIGITS = 18  # of a subject in a submission, where it is an integer
@@ -72,10 +73,10 @@ def write_report(
             An earlier report in `out_dir` is gone in any case.
     """
     if isinstance(protocol, str):
-        protocol = protocols.get_protocol(protocol)
+        protocol = get_protocol(protocol)
     out_dir = Path(out_dir)
     clear_report(out_dir)
-    split = protocols.split_records(protocol, embedding_set, partition)
+    split = scoring.split_records(protocol, embedding_set, partition)
     plain = distances_between(embedding_set, metric)
     distances = plain if rerank is None else _reranked(plain, rerank)
     report: dict[str, Any] = {
@@ -88,8 +89,8 @@ def write_report(
         csv = submission_csv(protocol, embedding_set, split, distances)
         report["table"] = _write_submission(protocol, split, csv, out_dir)
     else:
-        groups = protocols.evaluate(protocol, embedding_set, split, distances)
-        views = protocols.view_list(embedding_set, split)
+        groups = scoring.evaluate(protocol, embedding_set, split, distances)
+        views = scoring.view_list(embedding_set, split)
         report |= _as_dict(groups, views)
         report["table"] = format_table(protocol, groups, views)
         _write_figure(out_dir / "cmc.png", draw_cmc(protocol, groups))
@@ -157,7 +158,7 @@ def format_table(protocol: Protocol, groups: dict[str, GroupScores], views: list
         figure = protocol.figures[0]
         lines += ["", f"{figure} per probe view", _row("", [*views, "mean"])]
         for name, group in groups.items():
-            values = protocols.mean_over_gallery_views(protocol, group.cells[figure]).tolist()
+            values = scoring.mean_over_gallery_views(protocol, group.cells[figure]).tolist()
             lines.append(_row(name, [*values, group.scores[figure]]))
     return "\n".join(lines) + "\n"
 
@@ -176,7 +177,7 @@ def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores]) -> Figure:
         )
         axes.plot(np.arange(1, len(group.cmc) + 1), group.cmc, marker=marker, markersize=4, label=label)
     axes.set(title=protocol.title, xlabel="rank k", ylabel="probes matched within rank k (%)")
-    axes.set_xticks([1, *range(5, protocols.CMC_LENGTH + 1, 5)])
+    axes.set_xticks([1, *range(5, scoring.CMC_LENGTH + 1, 5)])
     axes.set_ylim(top=101)
     axes.grid(alpha=0.3)
     if axes.lines:
@@ -269,7 +270,7 @@ def _sheet_rows(
 ) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """(probe, nearest, distances) of some probes with a wrong nearest sequence, then with a right one."""
     probes = _spread(np.concatenate(list(split.probes.values())), SHEET_CANDIDATES)
-    unseen = protocols.hidden(protocol, records, probes, split.gallery)
+    unseen = scoring.hidden(protocol, records, probes, split.gallery)
     match = (records.subjects[probes][:, None] == records.subjects[split.gallery]) & ~unseen
     answerable = match.any(axis=1)
     probes, unseen, match = probes[answerable], unseen[answerable], match[answerable]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.protocols import PROTOCOLS, evaluate, get_protocol, split_records
+from mcl_jax.evaluation.protocols import PROTOCOLS, get_protocol
+from mcl_jax.evaluation.scoring import evaluate, split_records
 
 CASIA = [f"{kind}-{i:02d}" for kind, count in (("nm", 6), ("bg", 2), ("cl", 2)) for i in range(1, count + 1)]
 
@@ -271,7 +272,7 @@ def test_a_protocol_that_contradicts_itself_is_refused():
 
 def test_protocols_and_metrics_need_neither_jax_nor_flax():
     code = (
-        "import sys, mcl_jax.evaluation.protocols, mcl_jax.evaluation.metrics, mcl_jax.evaluation.rerank;"
+        "import sys, mcl_jax.evaluation.scoring, mcl_jax.evaluation.metrics, mcl_jax.evaluation.rerank;"
         "sys.exit(bool({'jax', 'flax'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,300 @@
+"""The one engine that scores embeddings by any protocol. NumPy only."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from absl import logging
+
+from mcl_jax.errors import DataError
+from mcl_jax.evaluation import metrics
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.protocols import PROBE_SET, THE_REST, Protocol
+
+# (probe indices [n], gallery indices [m]) → distances [n, m]
+DistanceFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
+CMC_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sequence indices by role: probes per group, the gallery, and probe-set entries without a sequence."""
+
+    probes: dict[str, np.ndarray]
+    gallery: np.ndarray
+    absent: int = 0
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """Figures of one group of probes, in %; NaN where nothing could be ranked ("n/a").
+
+    Attributes:
+        scores: figure name → mean over the blocks.
+        cells: figure name → [probe views, gallery views] ([probe views, 1] or [1, 1] for larger blocks), with
+            the identical-view blocks that the mean leaves out.
+        cmc: [CMC_LENGTH] cumulative match characteristic, the unrounded mean over the same blocks.
+        probes: number of probes.
+        unmatched: rankings without a single match that counted as misses.
+        skipped: rankings without a single match that were left out.
+    """
+
+    scores: dict[str, float]
+    cells: dict[str, np.ndarray]
+    cmc: np.ndarray
+    probes: int
+    unmatched: int
+    skipped: int
+
+
+def split_records(
+    protocol: Protocol, records: EmbeddingSet, probe_set: Collection[str] | None = None
+) -> Split:
+    """Picks probes and gallery.
+
+    Raises:
+        DataError: if either is empty, the probe set is needed and not given, a condition or a view cannot be
+            of this dataset, or a probe's subject has no gallery where the protocol demands one.
+    """
+    if protocol.views is not None and (strange := set(records.views.tolist()) - set(protocol.views)):
+        raise DataError(
+            f"protocol {protocol.name}: views {_listed(strange)} are not among {', '.join(protocol.views)}: "
+            f"rename them or choose another protocol"
+        )
+    wanted = set(probe_set or ())
+    if PROBE_SET in protocol.probes.values() and not wanted:
+        raise DataError(
+            f"protocol {protocol.name}: the probe set is missing: give the partition JSON with PROBE_SET"
+        )
+    keys = records.keys()
+    listed = np.array([key in wanted for key in keys])
+    probes = {
+        group: np.flatnonzero(listed if conditions is PROBE_SET else np.isin(records.conditions, conditions))
+        for group, conditions in protocol.probes.items()
+    }
+    used = np.concatenate(list(probes.values()))
+    if protocol.gallery is THE_REST:
+        gallery = np.setdiff1d(np.arange(len(records)), used)
+    else:
+        gallery = np.flatnonzero(np.isin(records.conditions, protocol.gallery))
+    for role, indices in (("probe", used), ("gallery", gallery)):
+        if not indices.size:
+            raise DataError(_nothing_found(protocol, records, role))
+    _check_conditions(protocol, records)
+    if protocol.unmatched == "error" and not protocol.submit:
+        _check_subjects(protocol, records, used, gallery)
+    absent = len(wanted - set(keys)) if PROBE_SET in protocol.probes.values() else 0
+    if absent:
+        logging.warning(
+            "%s: %d of %d entries of PROBE_SET have no sequence: %s",
+            protocol.name,
+            absent,
+            len(wanted),
+            _listed(wanted - set(keys), most=100),
+        )
+    return Split(probes, gallery, absent)
+
+
+def view_list(records: EmbeddingSet, split: Split) -> list[str]:
+    """The views that occur among probes and gallery, sorted."""
+    return sorted(set(records.views[np.concatenate([*split.probes.values(), split.gallery])].tolist()))
+
+
+def evaluate(
+    protocol: Protocol, records: EmbeddingSet, split: Split, distances: DistanceFn
+) -> dict[str, GroupScores]:
+    """Scores every group of probes.
+
+    Args:
+        protocol: the rules; one that is scored here, not by submission.
+        records: the labels.
+        split: from `split_records`.
+        distances: called once per block.
+    """
+    views = view_list(records, split)
+    _, codes = np.unique(records.subjects, return_inverse=True)  # integers compare faster than strings
+    results = {}
+    for group, probes in split.probes.items():
+        results[group] = _score_group(protocol, records, codes, probes, split.gallery, views, distances)
+        for warning in _warnings(protocol, results[group], views):
+            logging.warning("%s: %s%s", protocol.name, group, warning)
+    return results
+
+
+def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
+    """Mean [probe views, ...] of `cells` [probe views, gallery views, ...] over the blocks that count."""
+    counted = _counted(protocol, cells).reshape(cells.shape[:2] + (1,) * (cells.ndim - 2))
+    return metrics.nan_mean(np.where(counted, cells, np.nan), axis=1)
+
+
+def hidden(protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Bool [n, m]: gallery sequences that a probe must not see, pair by pair."""
+    same_view = records.views[probes][:, None] == records.views[gallery]
+    if protocol.leave_out == "own_view":
+        return same_view & (records.subjects[probes][:, None] == records.subjects[gallery])
+    if protocol.leave_out == "identical_view":
+        return same_view
+    return np.zeros_like(same_view)
+
+
+def _score_group(
+    protocol: Protocol,
+    records: EmbeddingSet,
+    codes: np.ndarray,
+    probes: np.ndarray,
+    gallery: np.ndarray,
+    views: list[str],
+    distances: DistanceFn,
+) -> GroupScores:
+    rows = 1 if protocol.blocks == "all" else len(views)
+    columns = len(views) if protocol.blocks == "view_pair" else 1
+    cells = {figure: np.full((rows, columns), np.nan) for figure in protocol.figures}
+    cmc = np.full((rows, columns, CMC_LENGTH), np.nan)
+    counted = _counted(protocol, cmc)
+    unmatched = skipped = 0
+
+    def overall(blocks: np.ndarray) -> np.ndarray:
+        return metrics.nan_mean(mean_over_gallery_views(protocol, blocks), axis=0)
+
+    for cell, block_probes, block_gallery in _blocks(protocol, records, probes, gallery, views):
+        ranks, ap, inp = _rank_block(protocol, records, codes, block_probes, block_gallery, distances)
+        missed = ranks == metrics.NO_MATCH
+        if protocol.unmatched == "skip":
+            skipped += int(missed.sum())
+            ranks, ap, inp = ranks[~missed], ap[~missed], inp[~missed]
+        if missed.all():  # no right answer exists: no figure, rather than 0 %
+            continue
+        if protocol.unmatched != "skip" and counted[cell]:
+            unmatched += int(missed.sum())
+        cmc[cell] = metrics.cmc(ranks, CMC_LENGTH)
+        for figure in protocol.figures:
+            cells[figure][cell] = _figure(figure, ranks, ap, inp, protocol.decimals)
+    return GroupScores(
+        scores={figure: float(overall(values)) for figure, values in cells.items()},
+        cells=cells,
+        cmc=overall(cmc),
+        probes=len(probes),
+        unmatched=unmatched,
+        skipped=skipped,
+    )
+
+
+def _blocks(
+    protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray, views: list[str]
+) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
+    """Yields ((row, column), probe indices, gallery indices) of every block that has both."""
+    if protocol.blocks == "all":
+        by_row, by_column = [probes], [gallery]
+    else:
+        by_row = [probes[records.views[probes] == view] for view in views]
+        by_column = [gallery]
+        if protocol.blocks == "view_pair":
+            by_column = [gallery[records.views[gallery] == view] for view in views]
+    for i, block_probes in enumerate(by_row):
+        for j, block_gallery in enumerate(by_column):
+            if block_probes.size and block_gallery.size:
+                yield (i, j), block_probes, block_gallery
+
+
+def _rank_block(
+    protocol: Protocol,
+    records: EmbeddingSet,
+    codes: np.ndarray,
+    probes: np.ndarray,
+    gallery: np.ndarray,
+    distances: DistanceFn,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rank of the first match, AP, INP) of each probe of a block."""
+    block = distances(probes, gallery)
+    match = codes[probes][:, None] == codes[gallery]
+    if protocol.leave_out == "own_view":
+        unseen = hidden(protocol, records, probes, gallery)
+        block, match = np.where(unseen, np.inf, block), match & ~unseen
+    ranks = metrics.first_match_ranks(block, match)
+    if {"mAP", "mINP"}.isdisjoint(protocol.figures):
+        return ranks, np.empty(len(ranks)), np.empty(len(ranks))
+    return ranks, *metrics.average_precision(block, match)
+
+
+def _counted(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
+    """Bool [probe views, gallery views]: which blocks enter the mean."""
+    counted = np.ones(cells.shape[:2], bool)
+    if protocol.leave_out == "identical_view":
+        np.fill_diagonal(counted, False)
+    return counted
+
+
+def _figure(name: str, ranks: np.ndarray, ap: np.ndarray, inp: np.ndarray, decimals: int | None) -> float:
+    if name == "mAP":
+        percent = ap.mean() * 100
+    elif name == "mINP":
+        percent = inp.mean() * 100
+    else:
+        k = int(name.removeprefix("Rank-"))
+        percent = (ranks <= k).sum() * 100 / len(ranks)
+    return float(percent if decimals is None else np.round(percent, decimals))
+
+
+def _check_conditions(protocol: Protocol, records: EmbeddingSet) -> None:
+    if protocol.gallery is THE_REST:
+        return
+    probes = (name for names in protocol.probes.values() for name in names or ())
+    known = {*protocol.gallery, *probes, *protocol.unused}
+    if strange := set(records.conditions.tolist()) - known:
+        raise DataError(
+            f"protocol {protocol.name}: conditions {_listed(strange)} are neither its probes nor its gallery "
+            f"({', '.join(sorted(known))}): rename them, or leave them out"
+        )
+
+
+def _check_subjects(
+    protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
+) -> None:
+    lost = set(records.subjects[probes].tolist()) - set(records.subjects[gallery].tolist())
+    if lost:
+        raise DataError(
+            f"protocol {protocol.name}: subjects {_listed(lost)} have probes but no gallery sequence "
+            f"({_expected(protocol.gallery)}): add it or leave these subjects out"
+        )
+
+
+def _nothing_found(protocol: Protocol, records: EmbeddingSet, role: str) -> str:
+    expected = _expected(protocol.gallery)
+    if role == "probe":
+        expected = "; ".join(f"{group}: {_expected(names)}" for group, names in protocol.probes.items())
+    return (
+        f"protocol {protocol.name}: no {role} sequence: it expects {expected}; "
+        f"found conditions {_listed(set(records.conditions.tolist()))}: "
+        f"rename the conditions or choose another protocol"
+    )
+
+
+def _expected(conditions: tuple[str, ...] | None) -> str:
+    return (
+        "conditions " + ", ".join(conditions) if conditions else "sequences by the PROBE_SET of the partition"
+    )
+
+
+def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Iterator[str]:
+    """What a reader of the figures must know."""
+    if np.isnan(group.cmc).all():
+        if not group.probes:
+            yield " is n/a: none of its probes is among the embeddings"
+        elif protocol.leave_out != "nothing" and len(views) == 1:
+            yield f" is n/a: the only view is {views[0]} and the identical view is left out: add another view"
+        else:
+            yield " is n/a: no probe has a sequence of its subject in the gallery it may see"
+        return
+    cells = group.cells[protocol.figures[0]]
+    counted = _counted(protocol, cells)
+    if empty := int(np.isnan(cells[counted]).sum()):
+        yield f": {empty} of {counted.sum()} blocks have nothing to rank and are left out of the mean"
+    if group.unmatched:
+        yield f": {group.unmatched} rankings without a sequence of the probe's subject count as misses"
+    if group.skipped:
+        yield f": {group.skipped} probes without a sequence of their subject in the gallery are left out"
+
+
+def _listed(names: set[str], most: int = 10) -> str:
+    shown = ", ".join(sorted(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
