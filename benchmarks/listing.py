@@ -36,10 +36,11 @@ def build_records(root: Path, tree: Path) -> None:
         "format": RECORDS_FORMAT,
         "dataset": "tree",
         "source": "",
+        "skipped_sequences": 0,
+        "skipped_frames": 0,
         "files": {},
         "sequences": sequences,
     }
-    manifest |= {"skipped_sequences": 0, "skipped_frames": 0}
     root.mkdir()
     (root / RECORDS_MANIFEST).write_text(json.dumps(manifest))
 

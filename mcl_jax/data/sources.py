@@ -82,13 +82,13 @@ class RecordsSource:
         try:
             if self._sequences is None:
                 self._sequences = _open_sequences(self._root)
-            frames, key = _decode(self._sequences[int(record.location)])
+            frames, held = _decode(self._sequences[int(record.location)])
         except Exception as error:  # a damaged file raises nearly anything
             raise DataError(
                 f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
             ) from None
-        if key != record.key:
-            raise DataError(f"{name}: holds {key}; the files are mixed up, prepare them again")
+        if held != record:
+            raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
         return check_frames(frames, name)
 
 
@@ -100,13 +100,16 @@ def _open_sequences(root: Path) -> Sequence[bytes]:
     return builder.as_data_source(RECORDS_SPLIT, deserialize_method=raw)
 
 
-def _decode(example: bytes) -> tuple[PackedFrames, str]:
-    """Returns frames that are still packed, and the key they were written under; TFDS would unpack all."""
+def _decode(example: bytes) -> tuple[PackedFrames, Record]:
+    """Returns frames that are still packed, and whose they are; TFDS would unpack them all."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     features = tf_example_pb2.Example.FromString(example).features.feature
-    names = (features[name].bytes_list.value[0].decode() for name in ("subject", "condition", "view"))
-    return PackedFrames(features["silhouettes"].bytes_list.value[0]), "/".join(names)
+    subject, condition, view = (
+        features[name].bytes_list.value[0].decode() for name in ("subject", "condition", "view")
+    )
+    frames = PackedFrames(features["silhouettes"].bytes_list.value[0])
+    return frames, Record(subject, condition, view, "")
 
 
 def open_records(root: Path) -> tuple[list[Record], RecordsSource]:

@@ -10,8 +10,9 @@ import tensorflow_datasets as tfds
 
 from mcl_jax.data.builders import shards
 from mcl_jax.data.builders.datasets import BUILDERS
-from mcl_jax.data.prepare.jobs import MANIFEST
+from mcl_jax.data.prepare.jobs import MANIFEST, read_manifest
 from mcl_jax.data.prepare.run import Summary
+from mcl_jax.data.records import Record
 from mcl_jax.data.sources import RECORDS_MANIFEST, read_records_manifest
 from mcl_jax.errors import DataError
 
@@ -38,7 +39,7 @@ def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: boo
         if not out.is_dir() or any(out.iterdir()):
             raise DataError(f"--out: {str(out)!r} is not empty and holds no records; give a new folder")
         out.rmdir()
-    _check_same(out, dataset, {record.key for job in plan.jobs for record in job.records})
+    _check_same(plan, out)
     if _is_current(out, dataset, plan.stamp):
         return _summarize(out)
     partial = out.with_name(f".{out.name}.partial")
@@ -64,16 +65,18 @@ def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: boo
     return _summarize(out)
 
 
-def _check_same(out: Path, dataset: str, keys: set[str]) -> None:
+def _check_same(plan: shards.Plan, out: Path) -> None:
     """Refuses to replace records that this source cannot give again."""
+    planned = {record for job in plan.jobs for record in job.records}
     try:
         manifest = json.loads((out / RECORDS_MANIFEST).read_bytes())
-        other = manifest["dataset"] != dataset
-        gone = [key for s, c, v, _ in manifest["sequences"] if (key := f"{s}/{c}/{v}") not in keys]
+        other = manifest["dataset"] != plan.dataset
+        held = [Record(s, c, v, "") for s, c, v, _ in manifest["sequences"]]
+        gone = [record for record in held if record not in planned]
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: to be made anew
         return
     if other or gone:
-        what = f"of {manifest['dataset']}" if other else f"of {gone[0]}, which --src has not"
+        what = f"of {manifest['dataset']}" if other else f"of {gone[0].key}, which --src has not"
         raise DataError(
             f"--out: {str(out)!r} holds records {what}; give a new folder, or delete this one first"
         )
@@ -84,14 +87,10 @@ def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
     if staging.exists():  # an interrupted run has done so
         return
     try:
-        lines = (out / MANIFEST).read_text(encoding="utf-8").splitlines()
-        header, *outcomes = [json.loads(line) for line in lines]
-        if not header.items() >= plan.origin.items():
-            return
-        names = [outcome["name"] for outcome in outcomes if outcome["size"]]
+        names = [name for name, outcome in read_manifest(out, plan.origin).items() if outcome.size]
         files = json.loads((out / RECORDS_MANIFEST).read_bytes())["files"]
         shards_of_files = list(zip(files, names, strict=True))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged: all is done again
+    except (DataError, OSError, ValueError, KeyError, TypeError):  # none, or damaged: all is done again
         return
     staging.mkdir(parents=True)
     shutil.copy2(out / MANIFEST, staging / MANIFEST)  # first: what is missing then is done again

@@ -111,7 +111,7 @@ def run_jobs(
     Raises:
         DataError: if the folder holds something else, or cannot be written.
     """
-    known = _read_manifest(folder, origin)
+    known = read_manifest(folder, origin)
     names = {job.name for job in jobs}
     for name in sorted(known.keys() - names):
         path = folder / name
@@ -182,7 +182,12 @@ def _start_worker() -> None:
     cv2.setNumThreads(0)  # the processes are the parallelism
 
 
-def _read_manifest(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
+def read_manifest(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
+    """Returns what an earlier run has done in a folder, by the jobs' names in their order; {} if it is new.
+
+    Raises:
+        DataError: if the folder holds something else, or was made from something else.
+    """
     path = folder / MANIFEST
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--out: {str(folder)!r} is no folder; give another")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +122,13 @@ def list_sequences(dataset: str, src: Path) -> tuple[list[Record], bool]:
         raise DataError(f"no dataset {dataset!r}; there are {', '.join(LAYOUTS)}")
     if not src.is_dir():
         raise DataError(f"--src: no folder {str(src)!r}; give the folder the dataset was unpacked into")
-    for archive in _packed_archives(src):
+    archives = _packed_archives(src)
+    for archive in archives:
         logging.warning("%s: not unpacked; what is in it is left out", archive)
     prepared = _holds_pkl(src)
     records = sorted(scan_tree(src) if prepared else LAYOUTS[dataset].scan(src))
     if not records:
-        raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(dataset, src)}")
+        raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(dataset, archives)}")
     for first, second in itertools.pairwise(records):
         if first == second:
             raise DataError(
@@ -137,8 +138,7 @@ def list_sequences(dataset: str, src: Path) -> tuple[list[Record], bool]:
     return records, prepared
 
 
-def _remedy(dataset: str, src: Path) -> str:
-    archives = _packed_archives(src)
+def _remedy(dataset: str, archives: Sequence[Path]) -> str:
     if archives:
         return f"unpack its archives first, e.g. {archives[0].name}"
     return f"expected {LAYOUTS[dataset].expected}"
