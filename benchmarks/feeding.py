@@ -93,12 +93,12 @@ def customary_indices(frames: int, recipe: Recipe) -> list[int]:
             indices = indices * math.ceil(window / frames)
         start = random.choice(list(range(len(indices) - window + 1)))
         candidates = list(range(start, start + window))[::rate]
-        chosen = sorted(np.random.choice(candidates, sampling.frames, replace=False))  # noqa: NPY002
+        chosen = sorted(np.random.choice(candidates, sampling.frames, replace=False))  # noqa: NPY002 - the custom
         return [indices[i] for i in chosen]
     length = sampling.frames
     if sampling.mode == "unfixed_unordered":
         length = random.randint(sampling.min_frames, sampling.max_frames)
-    return list(np.random.choice(indices, length, replace=len(indices) < length))  # noqa: NPY002
+    return list(np.random.choice(indices, length, replace=len(indices) < length))  # noqa: NPY002 - the custom
 
 
 def customary_loader(queue: Any, records: list[Record], recipe: Recipe) -> None:

@@ -39,7 +39,8 @@ def tree(tmp_path):
     return tmp_path / "tree"
 
 
-def listed(root):
+def assert_listed(root):
+    """Lists a tree and checks that this is what walking it finds."""
     records = list_tree(root)
     assert records == scan_tree(root)
     assert [r.location for r in records] == [r.location for r in scan_tree(root)]
@@ -54,14 +55,14 @@ def forbid_walking(monkeypatch):
 
 
 def test_second_listing_comes_from_the_cache(tree, monkeypatch):
-    first = listed(tree)
+    first = assert_listed(tree)
     assert (tree / CACHE_NAME).exists()
     forbid_walking(monkeypatch)
     assert list_tree(tree) == first
 
 
 def test_a_moved_tree_keeps_its_cache(tree, tmp_path, monkeypatch):
-    listed(tree)
+    assert_listed(tree)
     moved = tree.rename(tmp_path / "moved")
     expected = [r.location for r in scan_tree(moved)]
     forbid_walking(monkeypatch)
@@ -82,21 +83,21 @@ def test_a_moved_tree_keeps_its_cache(tree, tmp_path, monkeypatch):
     ],
 )
 def test_changes_are_noticed(tree, change):
-    listed(tree)
+    assert_listed(tree)
     change(tree)
-    listed(tree)
+    assert_listed(tree)
 
 
 def test_a_tree_just_written_is_not_cached(tmp_path):
     add(tmp_path / "tree", "001/nm-01/000")
-    listed(tmp_path / "tree")
+    assert_listed(tmp_path / "tree")
     assert not (tmp_path / "tree" / CACHE_NAME).exists()
 
 
 def test_where_the_root_cannot_be_written(tree, cache_home, monkeypatch):
     # A folder of that name stands for a read-only root, which does not stop a superuser.
     (tree / CACHE_NAME / "x").mkdir(parents=True)
-    first = listed(tree)
+    first = assert_listed(tree)
     assert len(list((cache_home / "mcl_jax").iterdir())) == 1
     forbid_walking(monkeypatch)
     assert list_tree(tree) == first
@@ -106,14 +107,14 @@ def test_where_nothing_can_be_written(tree, tmp_path, monkeypatch):
     (tree / CACHE_NAME / "x").mkdir(parents=True)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    listed(tree)
-    listed(tree)
+    assert_listed(tree)
+    assert_listed(tree)
 
 
 def test_slow_disks_are_asked_in_parallel(tree, monkeypatch):
     monkeypatch.setattr(listing, "_SLOW_SECONDS", 0.0)
     monkeypatch.setattr(listing, "_TRIAL", 2)
-    first = listed(tree)
+    first = assert_listed(tree)
     forbid_walking(monkeypatch)
     assert list_tree(tree) == first
 

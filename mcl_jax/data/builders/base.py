@@ -15,7 +15,7 @@ from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, RECORDS_SPLIT
 from mcl_jax.files import write_atomically
 
 
-class SilhouetteBuilder(  # type: ignore[call-arg]
+class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's, untyped
     tfds.core.dataset_builder.FileReaderBuilder, skip_registration=True
 ):
     """Writes the sequences of a download that lies in TFDS's manual directory.

@@ -29,7 +29,7 @@ class Silhouettes(tfds.features.FeatureConnector):
         return PackedFrames(cast(bytes, example_data))[:]
 
     def decode_example(self, tfexample_data: Any) -> Any:
-        """Refuses: there is no TensorFlow here.
+        """Refuses, since unpacking needs NumPy: TFDS would hand out the packed bytes to TensorFlow.
 
         Raises:
             NotImplementedError: always.

@@ -25,7 +25,7 @@ class Traits:
     def draw(cls, subject: np.random.Generator, sequence: np.random.Generator, style: WalkerStyle) -> Self:
         """Draw every trait: its mean, plus what is the subject's own, plus what is this sequence's own."""
         values = {}
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type] # its subclasses are dataclasses
             own = style.identity_spread * field.metadata["spread"] * bounded_normal(subject)
             own += style.sequence_jitter * field.metadata["jitter"] * bounded_normal(sequence)
             values[field.name] = (
