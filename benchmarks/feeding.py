@@ -32,7 +32,7 @@ from mcl_jax.data.prepare import prepare
 from mcl_jax.data.records import Record, scan_tree, select
 from mcl_jax.data.sampling import FrameSampling
 from mcl_jax.data.sources import PklSource, open_records
-from mcl_jax.data.walkers import CONDITIONS, VIEWS, render_sequence
+from mcl_jax.walkers import CONDITIONS, VIEWS, render_sequence
 
 PREFETCHED_BATCHES = 2
 CASIAB_STEPS = [("cut", 1.0), ("rotate", 0.3), ("erase", 0.3)]

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mcl_jax.data.walkers import write_walkers
+from mcl_jax.walkers import write_walkers
 
 SMALL, LARGE = 1, 11  # subjects; 110 sequences each
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from mcl_jax.command_line import exit_code
-from mcl_jax.data.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, write_walkers
+from mcl_jax.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, write_walkers
 
 
 def parse_args() -> argparse.Namespace:

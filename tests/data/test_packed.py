@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mcl_jax.data.packed import PackedFrames, pack
-from mcl_jax.data.walkers import render_sequence
+from mcl_jax.walkers import render_sequence
 
 SIDES = st.integers(1, 9)
 PIXELS = st.one_of(

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from mcl_jax.data.walkers.figure import Figure
+from mcl_jax.walkers.figure import Figure
 
 CANVAS = 160  # rows and columns of a raw mask
 PERSON = 144  # rows that the person fills of them; the rest leaves room for what a segmenter adds

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcl_jax.data.walkers.sequence import render_sequence
-from mcl_jax.data.walkers.style import VIEWS, WalkerStyle
+from mcl_jax.walkers.sequence import render_sequence
+from mcl_jax.walkers.style import VIEWS, WalkerStyle
 
 
 def contact_sheet(

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from mcl_jax.data.walkers.body import Body, Traits, shift, size
+from mcl_jax.walkers.body import Body, Traits, shift, size
 
 FRAMES_PER_SECOND = 25.0
 

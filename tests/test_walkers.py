@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl_jax.data.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, render_sequence, write_walkers
-from mcl_jax.data.walkers.body import Body
-from mcl_jax.data.walkers.dataset import MANIFEST, sequence_length
-from mcl_jax.data.walkers.gait import ANKLE_DEG, HIP_DEG, KNEE_DEG, SIDES, Gait, curve, walk
+from mcl_jax.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, render_sequence, write_walkers
+from mcl_jax.walkers.body import Body
+from mcl_jax.walkers.dataset import MANIFEST, sequence_length
+from mcl_jax.walkers.gait import ANKLE_DEG, HIP_DEG, KNEE_DEG, SIDES, Gait, curve, walk
 from mcl_jax.errors import DataError
 
 CLEAN = WalkerStyle(noise=0, camera=0)

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mcl_jax.data.walkers.style import WalkerStyle, bounded_normal
+from mcl_jax.walkers.style import WalkerStyle, bounded_normal
 
 
 def size(mean: float, spread: float, jitter: float = 0.0) -> Any:

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from mcl_jax.data.walkers.body import Body
-from mcl_jax.data.walkers.gait import SIDES, Skeleton
+from mcl_jax.walkers.body import Body
+from mcl_jax.walkers.gait import SIDES, Skeleton
 
 BLOBS = 3  # ellipsoids in a part; parts with fewer repeat their last one
 

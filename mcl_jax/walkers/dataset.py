@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from mcl_jax.data.walkers.sequence import render_sequence
-from mcl_jax.data.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
+from mcl_jax.walkers.sequence import render_sequence
+from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from mcl_jax.data.walkers.render import CANVAS, PERSON
-from mcl_jax.data.walkers.style import WalkerStyle
+from mcl_jax.walkers.render import CANVAS, PERSON
+from mcl_jax.walkers.style import WalkerStyle
 
 LOSSES = (
     ("foot_left",),
