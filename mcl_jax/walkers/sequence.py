@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from mcl_jax.data.prepare.silhouette import normalize
-from mcl_jax.walkers import noise
+from mcl_jax.walkers import noise, scene
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.figure import Bag, Coat, Figure, dress
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
@@ -33,6 +33,20 @@ def _draw_bag(rng: np.random.Generator, style: WalkerStyle) -> Bag:
     return Bag(kind, side, big * depth, big * width, big * height, strap=rng.uniform(0.0, 0.07))
 
 
+def _change_clothes(rng: np.random.Generator, body: Body, style: WalkerStyle) -> Body:
+    """The same body in another outfit, with its hair done in another way."""
+    spread = {
+        "top_slack": 0.007,
+        "hem_drop": 0.035,
+        "sleeve_slack": 0.005,
+        "trouser_slack": 0.007,
+        "cuff_slack": 0.010,
+        "hair_volume": 0.003,
+    }
+    changes = {name: style.wardrobe * sigma * bounded_normal(rng) for name, sigma in spread.items()}
+    return dataclasses.replace(body, **{name: getattr(body, name) + d for name, d in changes.items()})
+
+
 @dataclasses.dataclass(frozen=True)
 class Walk:
     """What happened in front of the cameras, the same for all of them.
@@ -53,6 +67,8 @@ class Walk:
 def _draw_walk(seed: int, subject: int, condition: str, frames: int, style: WalkerStyle) -> Walk:
     own, day = generator(seed, "subject", subject), generator(seed, "walk", subject, condition)
     body, gait = Body.draw(own, day, style), Gait.draw(own, day, style)
+    if style.wardrobe:
+        body = _change_clothes(day, body, style)
     coat = _draw_coat(day, style) if condition.startswith("cl") and style.coat else None
     bag = _draw_bag(day, style) if condition.startswith("bg") and style.bag else None
     arm_swing = dict.fromkeys(SIDES, 1.0)
@@ -111,6 +127,10 @@ def render_sequence(
     filmed = _draw_walk(seed, subject, condition, frames, style)
     rng = generator(seed, "film", subject, condition, view)
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
+    if style.scene:
+        place = scene.draw_scene(rng, style)
+        columns = scene.crossing(rng, place, frames)
+        return scene.silhouettes(scene.film(rng, place, filmed.figure.names, polygons, columns))
     masks = draw(polygons, noise.visible_parts(rng, style, filmed.figure.names, frames))
     noise.add_scraps(rng, style, masks, polygons)
     return np.stack([normalize(mask) for mask in noise.roughen(rng, style, masks)])

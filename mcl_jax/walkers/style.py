@@ -22,6 +22,8 @@ class WalkerStyle:
         bag: size of the carried bags and how far they restrain the arm.
         coat: thickness and length of the coats and how far they restrain the arms.
         camera: how far each recording departs from the nominal view, height and distance.
+        scene: trouble of background subtraction in a small picture, in place of `noise`; 0 for a segmenter.
+        wardrobe: how much the clothes of one subject differ between sequences.
 
     Raises:
         DataError: a knob lies outside 0..3, where bodies stop being human.
@@ -33,6 +35,8 @@ class WalkerStyle:
     bag: float = 1.0
     coat: float = 1.0
     camera: float = 1.0
+    scene: float = 0.0
+    wardrobe: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
