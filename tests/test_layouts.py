@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 from mcl_jax.config import validate
 from mcl_jax.data.prepare import prepare
-from mcl_jax.walkers import write_walkers
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train import train
+from mcl_jax.walkers import write_walkers
 
 VIEWS = ("054", "090")
 

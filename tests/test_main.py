@@ -21,11 +21,11 @@ from mcl_jax.config import base_config, walkers
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.data.records import scan_tree
 from mcl_jax.data.sources import PklSource
-from mcl_jax.walkers import write_walkers
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train import make_embedder, train
 from mcl_jax.train import test as evaluate_run
+from mcl_jax.walkers import write_walkers
 from mcl_jax.weights import load_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]

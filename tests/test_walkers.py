@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcl_jax.errors import DataError
 from mcl_jax.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, render_sequence, write_walkers
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.dataset import MANIFEST, sequence_length
 from mcl_jax.walkers.gait import ANKLE_DEG, HIP_DEG, KNEE_DEG, SIDES, Gait, curve, walk
-from mcl_jax.errors import DataError
 
 CLEAN = WalkerStyle(noise=0, camera=0)
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_walkers.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_walkers.py"
 
 
 def inside(frames: np.ndarray) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Where a record's pixels come from."""
 
 import json
-import math
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mcl_jax.data.array_pickle import ArrayUnpickler, NotAnArrayError
 from mcl_jax.data.packed import PackedFrames
 from mcl_jax.data.records import Record
 from mcl_jax.errors import DataError
@@ -54,10 +53,10 @@ class PklSource:
         """
         try:
             with Path(record.location).open("rb") as file:
-                array = _ArrayUnpickler(file).load_array()
+                array = ArrayUnpickler(file).load_array()
         except OSError as error:
             raise DataError(f"{record.location}: cannot be read: {error.strerror}; {_MEND}") from None
-        except _NotAnArrayError as error:
+        except NotAnArrayError as error:
             raise DataError(f"{record.location}: {error}; {_MEND}") from None
         return check_frames(array, record.location)
 
@@ -181,102 +180,3 @@ def check_frames(frames: _F, name: str) -> _F:
     if len(frames) == 0:
         raise DataError(f"{name}: the sequence is empty; {_MEND}")
     return frames
-
-
-class _NotAnArrayError(Exception):
-    """The pickle is damaged, or more than a NumPy array."""
-
-
-class _PickledArray:
-    """An inert stand-in for a pickled array: it only keeps what NumPy would have been called with."""
-
-    def __init__(self) -> None:
-        self.array: np.ndarray | None = None
-
-    def __setstate__(self, state: Any) -> None:
-        try:
-            _, shape, dtype, fortran, content = state
-        except (TypeError, ValueError):
-            raise _NotAnArrayError("not a pickled NumPy array") from None
-        self.array = _build_array(content, dtype, shape, "F" if fortran else "C")
-
-
-class _PickledDtype:
-    """An inert stand-in for a pickled dtype: the type code, and the byte order NumPy sets afterwards."""
-
-    def __init__(self, code: Any, *_: Any):
-        if not isinstance(code, str) or len(code) > 8:
-            raise _NotAnArrayError("not a pickled NumPy array of numbers")
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
-        if order in ("<", ">"):
-            self.code = order + self.code.lstrip("<>|=")
-
-
-def _build_array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    if isinstance(dtype, _PickledDtype):
-        try:
-            resolved = np.dtype(dtype.code)
-        except TypeError:
-            raise _NotAnArrayError("not a pickled NumPy array of numbers") from None
-        plain = resolved.kind in "biuf" and isinstance(content, bytes | bytearray)
-        sized = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-        if plain and sized and len(content) == math.prod(shape) * resolved.itemsize:
-            return np.frombuffer(content, resolved).reshape(shape, order="F" if order == "F" else "C")
-    raise _NotAnArrayError("not a pickled NumPy array of numbers, or its size and content disagree")
-
-
-def _reconstruct(*_: Any) -> _PickledArray:
-    return _PickledArray()
-
-
-def _from_buffer(*args: Any) -> np.ndarray:
-    if len(args) != 4:
-        raise _NotAnArrayError("not a pickled NumPy array")
-    content, dtype, shape, order = args
-    return _build_array(content, dtype, shape, order)
-
-
-def _latin1_bytes(*args: Any) -> bytes:
-    # How pickle protocol 2 writes bytes.
-    if len(args) == 2 and isinstance(args[0], str) and args[1] == "latin1":
-        return args[0].encode("latin1")
-    raise _NotAnArrayError("not a pickled NumPy array")
-
-
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _latin1_bytes,
-}
-for _package in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-    _STAND_INS[f"{_package}.multiarray", "_reconstruct"] = _reconstruct
-    _STAND_INS[f"{_package}.numeric", "_frombuffer"] = _from_buffer
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Resolves the few names an array's pickle holds to stand-ins of ours, and refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in for a global of the pickle."""
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise _NotAnArrayError(
-                f"holds {module}.{name}, which is not part of a NumPy array; refused, nothing was executed"
-            ) from None
-
-    def load_array(self) -> np.ndarray:
-        """Returns the array of the file, or raises _NotAnArrayError."""
-        try:
-            loaded = self.load()
-        except _NotAnArrayError:
-            raise
-        except Exception as error:  # a damaged pickle raises nearly anything
-            raise _NotAnArrayError(f"truncated or damaged pickle ({type(error).__name__})") from None
-        array = loaded.array if isinstance(loaded, _PickledArray) else loaded
-        if not isinstance(array, np.ndarray):
-            raise _NotAnArrayError(f"holds a {type(loaded).__name__}, not a NumPy array")
-        return array

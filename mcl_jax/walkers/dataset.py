@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from mcl_jax.walkers.sequence import render_sequence
-from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
+from mcl_jax.walkers.sequence import render_sequence
+from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 
 MANIFEST = "walkers.json"
 GENERATOR = 1  # raise it when the same parameters come to mean other pixels

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 
 from mcl_jax.data.prepare.silhouette import normalize
+from mcl_jax.errors import DataError
 from mcl_jax.walkers import noise
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.figure import Bag, Coat, Figure, dress
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
 from mcl_jax.walkers.render import Camera, draw, outlines
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, bounded_normal, generator
-from mcl_jax.errors import DataError
 
 
 def _draw_coat(rng: np.random.Generator, style: WalkerStyle) -> Coat:
