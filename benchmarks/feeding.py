@@ -176,10 +176,9 @@ def customary_batches(records: list[Record], recipe: Recipe) -> Iterator[Iterato
 
 
 def our_batches(records: list[Record], source: Any, recipe: Recipe, workers: int) -> Any:
-    split = select(records, sorted({r.subject for r in records}), "training")
+    split = select(records, sorted({r.subject for r in records}), "training", source)
     loader = TrainLoader(
         split,
-        source,
         batch=recipe.batch,
         frames=recipe.sampling,
         augmentation=recipe.steps,

@@ -1,135 +1,83 @@
 """Training, in order: data, model, optimiser, then step after step until the test at the end."""
 
 import dataclasses
-import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mcl_jax.checkpoint import Checkpoints
-from mcl_jax.config import frame_sampling, model_arguments
-from mcl_jax.data.datasets import OpenDataset, open_dataset
-from mcl_jax.data.pipeline import HostShare, TrainLoader
+from mcl_jax.build import (
+    Optimization,
+    build_dataset,
+    build_embedder,
+    build_optimization,
+    build_train_loader,
+    build_train_model,
+    trained_block,
+)
+from mcl_jax.checkpoint import Checkpoints, newest_block
+from mcl_jax.config import model_block, write_config
+from mcl_jax.data.datasets import OpenDataset
+from mcl_jax.data.pipeline import TrainLoader
 from mcl_jax.data.prefetch import prefetched
-from mcl_jax.errors import ConfigError, UserError
-from mcl_jax.evaluate import Embedder, NotScoredError, evaluate
-from mcl_jax.files import write_atomically
-from mcl_jax.optim import make_optimizer, multi_step
+from mcl_jax.embed import Embedder
+from mcl_jax.errors import UserError
+from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
+from mcl_jax.models.model import Model, Weights
 from mcl_jax.progress import Progress
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated
-from mcl_jax.train_state import Model, TrainState, create_model, create_state
-from mcl_jax.train_step import LossSettings, compile_train_step, make_train_step
-from mcl_jax.weights import fit, load_state_dict, number_of_classes
-
-TEST_FOLDER = "test"
+from mcl_jax.train_state import TrainState, create_state
+from mcl_jax.train_step import compile_train_step, make_train_step
+from mcl_jax.weights import fit, load_weights
 
 # Batches handed to the devices before the loop waits for the oldest.
 _STEPS_IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What is fixed before the first step."""
+class Data:
+    """What a run trains on."""
 
     dataset: OpenDataset
     loader: TrainLoader
-    num_classes: int
-    model: Model
-    schedule: optax.Schedule
-    optimizer: optax.GradientTransformation
-    mesh: Mesh
+    subjects: int
 
 
-def open_config_dataset(config: ConfigDict) -> OpenDataset:
-    """Lists the sequences that the `data` block of a config names.
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run starts from: which model, and its arrays if there are any already.
 
-    Raises:
-        DataError: if they cannot be found.
+    Attributes:
+        block: the `model` block, with the sizes of the weights that are started from.
+        weights: those of `init_from`; None for a run that resumes, or starts from initial parameters.
     """
-    data = config.data
-    return open_dataset(data.dataset, data.root, data.partition, data.format)
+
+    block: Mapping[str, Any]
+    weights: Weights | None
 
 
-def prepare(config: ConfigDict) -> Run:
-    """Opens the data and builds model and optimiser of a valid config.
+def open_data(config: ConfigDict) -> Data:
+    """Opens what the `data` block of a config names, to train on.
 
     Raises:
         UserError: if the data cannot be used, or config and data do not fit.
     """
-    dataset = open_config_dataset(config)
+    dataset = build_dataset(config)
     split = dataset.train_split()
-    loader = TrainLoader(
-        split,
-        dataset.source,
-        batch=config.train.batch,
-        frames=frame_sampling(config),
-        augmentation=config.data.augment,
-        seed=config.seed,
-        skip_unreadable=config.data.on_error == "skip",
-        share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
-    )
-    num_classes = config.model.num_classes or len(split.subjects)
-    if num_classes < len(split.subjects):
-        raise ConfigError(
-            f"model.num_classes: is {num_classes}, but there are {len(split.subjects)} training subjects"
-        )
-    arguments = model_arguments(config.model, num_classes)
-    model = create_model(config.model.name, arguments, dtype=config.train.precision)
-    schedule = multi_step(config.optimizer.lr, config.optimizer.milestones, config.optimizer.gamma)
-    optimizer = make_optimizer(
-        config.optimizer.name,
-        schedule,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-    )
     logging.info(
         "training on %d sequences of %d subjects, %d devices",
         len(split.records),
         len(split.subjects),
         jax.device_count(),
     )
-    return Run(dataset, loader, num_classes, model, schedule, optimizer, data_mesh())
-
-
-def make_embedder(config: ConfigDict, num_classes: int) -> Embedder:
-    """Returns the embedder of a config; `num_classes` is that of the parameters it will be given."""
-    arguments = model_arguments(config.model, num_classes)
-    model = create_model(config.model.name, arguments, dtype=config.eval.precision)
-    return Embedder(model, rows=config.eval.rows, slots=config.eval.slots)
-
-
-def write_config(config: ConfigDict, path: Path) -> None:
-    """Writes a config as JSON, for the record; only the first host does."""
-    if jax.process_index() == 0:
-        content = json.dumps(json.loads(config.to_json_best_effort()), indent=1)
-        write_atomically(path, content.encode())
-
-
-def first_state(config: ConfigDict, run: Run, checkpoints: Checkpoints) -> TrainState:
-    """Returns the state to go on from: the newest checkpoint, or `init_from`, or initial parameters.
-
-    Raises:
-        CheckpointError: if that checkpoint is damaged or of another model.
-    """
-    params, batch_stats = run.model.initial_arrays(config.seed)
-    state = jax.device_put(create_state(params, batch_stats, run.optimizer), replicated(run.mesh))
-    restored = checkpoints.restore(state)
-    if restored is not None:
-        logging.info("resuming after step %d", int(restored.step))
-        return restored
-    if config.init_from:
-        state_dict = load_state_dict(config.init_from, config.model)
-        fitted = fit(state_dict, config.model.name, params, batch_stats)
-        state = dataclasses.replace(state, **jax.device_put(fitted, replicated(run.mesh)))
-    return state
+    return Data(dataset, build_train_loader(config, split), len(split.subjects))
 
 
 def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -145,30 +93,32 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: for anything the user can mend: config, data, checkpoints, a loss that is not finite.
     """
-    run = prepare(config)
-    stored_model = {**config.model, "num_classes": run.num_classes}
-    embedder = make_embedder(config, run.num_classes)
-    update = make_train_step(run.model, run.optimizer, LossSettings(**config.loss))
-    train_step = compile_train_step(update, run.mesh, compiler_options())
+    data = open_data(config)
+    start = _find_start(config, workdir)
+    model = build_train_model(config, start.block, data.subjects)
+    embedder = build_embedder(config, model.block)
+    optimization, mesh = build_optimization(config), data_mesh()
+    update = make_train_step(model, optimization.optimizer, config.loss.to_dict())
+    train_step = compile_train_step(update, mesh, compiler_options())
 
     write_config(config, workdir / "config_train.json")
     with Checkpoints(workdir, keep=config.train.keep) as checkpoints:
-        state = first_state(config, run, checkpoints)
-        start, steps = int(state.step), config.train.steps
+        state = _first_state(config, model, optimization, start.weights, checkpoints, mesh)
+        first, steps = int(state.step), config.train.steps
         in_flight: deque[Any] = deque()
         with (
-            prefetched(run.loader, range(start, steps), config.data.workers) as batches,
+            prefetched(data.loader, range(first, steps), config.data.workers) as batches,
             Progress(
                 workdir,
-                start=start,
+                start=first,
                 steps=steps,
                 log_every=config.train.log_every,
                 sequences_per_step=math.prod(config.train.batch),
-                schedule=run.schedule,
+                schedule=optimization.schedule,
             ) as progress,
         ):
-            for step in range(start + 1, steps + 1):
-                state, metrics = train_step(state, put_rows(next(batches), run.mesh))
+            for step in range(first + 1, steps + 1):
+                state, metrics = train_step(state, put_rows(next(batches), mesh))
                 in_flight.append(metrics)
                 if len(in_flight) > _STEPS_IN_FLIGHT:
                     jax.block_until_ready(in_flight.popleft())
@@ -178,19 +128,60 @@ def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 if reported or save:
                     _require_finite(float(metrics["loss"]), step)
                 if save:
-                    checkpoints.save(state, stored_model)
+                    checkpoints.save(state, model.block)
                 if config.train.test_every and step % config.train.test_every == 0 and step < steps:
                     folder = workdir / f"{TEST_FOLDER}-{step}"
-                    progress.scores(step, _test_meanwhile(config, folder, run, embedder, state))
-    return evaluate(config, workdir / TEST_FOLDER, run.dataset, embedder, state.params, state.batch_stats)
+                    progress.scores(step, _test_meanwhile(config, folder, data.dataset, embedder, state))
+    return evaluate(config, workdir / TEST_FOLDER, data.dataset, embedder, state.params, state.batch_stats)
+
+
+def _find_start(config: ConfigDict, workdir: Path) -> Start:
+    """Finds out which model is trained: that of the run in workdir, or of `init_from`, or of the config.
+
+    Raises:
+        CheckpointError: if that checkpoint is damaged, or of a model that the config contradicts.
+    """
+    stored = newest_block(workdir)
+    if stored is not None:
+        # A run that was started from weights has their sizes, whatever the config says.
+        return Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
+    if config.init_from:
+        weights = load_weights(config.init_from)
+        return Start(trained_block(config, weights.block, weights.source, strict=False), weights)
+    return Start(model_block(config), None)
+
+
+def _first_state(
+    config: ConfigDict,
+    model: Model,
+    optimization: Optimization,
+    weights: Weights | None,
+    checkpoints: Checkpoints,
+    mesh: Mesh,
+) -> TrainState:
+    """Returns the state to go on from: the newest checkpoint, or the given weights, or initial parameters.
+
+    Raises:
+        CheckpointError: if that checkpoint is damaged or of another model.
+    """
+    arrays = model.initial_arrays(config.seed)
+    state = jax.device_put(create_state(*arrays, optimization.optimizer), replicated(mesh))
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        logging.info("resuming after step %d", int(restored.step))
+        return restored
+    if weights is not None:
+        params, batch_stats = jax.device_put(fit(weights, model, *arrays), replicated(mesh))
+        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+    return state
 
 
 def _test_meanwhile(
-    config: ConfigDict, folder: Path, run: Run, embedder: Embedder, state: TrainState
+    config: ConfigDict, folder: Path, dataset: OpenDataset, embedder: Embedder, state: TrainState
 ) -> dict[str, Any]:
     """Returns the scores of a test during training, which goes on where nothing can be scored."""
     try:
-        report = evaluate(config, folder, run.dataset, embedder, state.params, state.batch_stats)
+        report = evaluate(config, folder, dataset, embedder, state.params, state.batch_stats)
     except NotScoredError as error:
         logging.warning("%s", error)
         return {}
@@ -204,26 +195,3 @@ def _require_finite(loss: float, step: int) -> None:
             f"the loss is {loss} at step {step}; lower optimizer.lr, or set train.precision to float32, and "
             "start again from the last checkpoint"
         )
-
-
-def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Tests `init_from`, or the newest checkpoint in workdir, and writes WORKDIR/test/.
-
-    Args:
-        config: a valid config, see `mcl_jax.config.validate`.
-        workdir: of the training run, or where to write.
-
-    Returns:
-        The metrics.
-
-    Raises:
-        UserError: for anything the user can mend: config, data, checkpoints.
-    """
-    dataset = open_config_dataset(config)
-    dataset.test_split()  # fails now, not after the weights are read
-    state_dict = load_state_dict(config.init_from or str(workdir), config.model)
-    num_classes = config.model.num_classes or number_of_classes(state_dict)
-    embedder = make_embedder(config, num_classes)
-    write_config(config, workdir / "config_test.json")
-    fitted = fit(state_dict, config.model.name, *embedder.model.initial_arrays(config.seed))
-    return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, fitted["params"], fitted["batch_stats"])

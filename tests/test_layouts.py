@@ -1,7 +1,6 @@
 """GREW and Gait3D from config to result: synthetic people in their layouts, as a tree and as records."""
 
 import json
-import runpy
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mcl_jax.config import validate
+from mcl_jax.config import load_config, validate
 from mcl_jax.data.prepare import prepare
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train import train
@@ -64,11 +63,6 @@ def gait3d_layout(walks: Path, root: Path) -> Path:
     }
     partition.write_text(json.dumps(content))
     return partition
-
-
-def load_config(run: str) -> ConfigDict:
-    path = Path(__file__).resolve().parents[1] / "configs" / f"{run}.py"
-    return runpy.run_path(str(path))["get_config"]()
 
 
 def toy_config(run: str, root: Path) -> ConfigDict:

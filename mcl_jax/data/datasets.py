@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mcl_jax.data.listing import list_tree
-from mcl_jax.data.records import Partition, Record, Split, read_partition, select
-from mcl_jax.data.sources import PklSource, Source, open_records
+from mcl_jax.data.records import Partition, Record, Source, Split, read_partition, select
+from mcl_jax.data.sources import PklSource, open_records
 from mcl_jax.errors import DataError
 
 
@@ -67,7 +67,7 @@ class OpenDataset:
         Raises:
             DataError: if there are none.
         """
-        return select(self.records, self.partition.train, "training")
+        return select(self.records, self.partition.train, "training", self.source)
 
     def test_split(self) -> Split:
         """Returns the test sequences.
@@ -75,7 +75,7 @@ class OpenDataset:
         Raises:
             DataError: if there are none.
         """
-        return select(self.records, self.partition.test, "test")
+        return select(self.records, self.partition.test, "test", self.source)
 
 
 def open_dataset(name: str, root: str, partition: str, file_format: str) -> OpenDataset:

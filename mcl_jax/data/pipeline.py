@@ -13,9 +13,8 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.data import augment, packing, sampling
-from mcl_jax.data.records import Record, Split
+from mcl_jax.data.records import Record, Source, Split
 from mcl_jax.data.ring import Arrays, Empty
-from mcl_jax.data.sources import Source
 from mcl_jax.errors import DataError
 
 CUT_SHAPE = (64, 44)
@@ -44,13 +43,21 @@ class HostShare:
         return range(padded * self.host // self.hosts, padded * (self.host + 1) // self.hosts)
 
 
+def train_row_shape_of(batch: tuple[int, int], frames: sampling.FrameSampling) -> packing.RowShape:
+    """Returns the shape of the rows that P×K batches of such clips are packed into."""
+    sequences = batch[0] * batch[1]
+    if frames.variable_length:
+        return packing.train_row_shape(sequences, frames.min_frames, frames.max_frames)
+    length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
+    return packing.train_row_shape(sequences, length, length)
+
+
 class TrainLoader:
     """Makes the training batch of a step; picklable, so that worker processes can have one each."""
 
     def __init__(
         self,
         split: Split,
-        source: Source,
         *,
         batch: tuple[int, int],
         frames: sampling.FrameSampling,
@@ -67,19 +74,14 @@ class TrainLoader:
             ConfigError: if the settings cannot work with this split.
         """
         self._records = split.records
-        self._source = source
+        self._source = split.source
         self._subjects = sampling.SubjectSampler(split, batch)
         self._frames = frames
         self._augment = augment.Augmentation(augmentation)
         self._seed = seed
         self._share = share
         self._skip_unreadable = skip_unreadable
-        sequences = batch[0] * batch[1]
-        if frames.variable_length:
-            self.shape = packing.train_row_shape(sequences, frames.min_frames, frames.max_frames)
-        else:
-            length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
-            self.shape = packing.train_row_shape(sequences, length, length)
+        self.shape = train_row_shape_of(batch, frames)
 
     def __call__(self, step: int, empty: Empty = np.empty) -> packing.TrainBatch:
         """Returns this host's rows of the batch of a step, in arrays that `empty` made.

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 from absl import logging
 
 from mcl_jax.errors import DataError
@@ -39,6 +40,27 @@ class Record:
         return f"{self.subject}/{self.condition}/{self.view}"
 
 
+class Frames(Protocol):
+    """Silhouettes, uint8 [s, 64, 64 or 44], that give an array when they are indexed."""
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        """Returns frames as an array."""
+
+
+class Source(Protocol):
+    """Reads sequences; picklable, so that worker processes can have one each."""
+
+    def read(self, record: Record, /) -> Frames:
+        """Returns the silhouettes of a sequence.
+
+        Raises:
+            DataError: if they cannot be read or are not such an array.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Partition:
     """Which subjects train and which test; `probe_set` names probes as subject-condition-view (Gait3D)."""
@@ -55,10 +77,12 @@ class Split:
     Attributes:
         records: sorted.
         subjects: sorted; a subject's rank here is its class.
+        source: where their pixels come from.
     """
 
     records: tuple[Record, ...]
     subjects: tuple[str, ...]
+    source: Source
 
 
 def scan_tree(root: Path) -> list[Record]:
@@ -172,7 +196,7 @@ def _names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def select(records: Sequence[Record], subjects: Sequence[str], phase: str) -> Split:
+def select(records: Sequence[Record], subjects: Sequence[str], phase: str, source: Source) -> Split:
     """Returns the sequences of the given subjects; those of them that have none are dropped and reported.
 
     Raises:
@@ -193,4 +217,4 @@ def select(records: Sequence[Record], subjects: Sequence[str], phase: str) -> Sp
     if missing:
         shown = ", ".join(missing[:_MOST_LISTED]) + (", …" if len(missing) > _MOST_LISTED else "")
         logging.warning("%d of %d %s subjects have no sequence: %s", len(missing), len(wanted), phase, shown)
-    return Split(chosen, tuple(sorted(found)))
+    return Split(chosen, tuple(sorted(found)), source)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,21 +25,7 @@ _MANIFEST_KEYS = {"dataset", "source", "skipped_sequences", "skipped_frames", "f
 
 _MEND = "prepare the sequence again, or remove it"
 
-Frames = np.ndarray | PackedFrames
-"""Silhouettes, uint8 [s, 64, 64 or 44], that give an array when they are indexed."""
-
 _F = TypeVar("_F", np.ndarray, PackedFrames)
-
-
-class Source(Protocol):
-    """Reads sequences; picklable, so that worker processes can have one each."""
-
-    def read(self, record: Record) -> Frames:
-        """Returns the silhouettes of a sequence.
-
-        Raises:
-            DataError: if they cannot be read or are not such an array.
-        """
 
 
 class PklSource:

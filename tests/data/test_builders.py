@@ -73,8 +73,7 @@ def test_batches_are_those_of_the_tree(tree, records, workers):
     batches = []
     for listed, source in ((scan_tree(tree), PklSource()), open_records(records)):
         loader = TrainLoader(
-            select(listed, ["000", "001", "002"], "training"),
-            source,
+            select(listed, ["000", "001", "002"], "training", source),
             batch=(2, 2),
             frames=FrameSampling("unfixed_unordered", min_frames=2, max_frames=5),
             augmentation=[("perspective", 0.5), ("cut", 1.0), ("rotate", 0.5)],

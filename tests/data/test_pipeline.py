@@ -34,12 +34,12 @@ def split(tmp_path_factory) -> Split:
             # The subject is the grey level, so that labels can be checked in a batch.
             frames = np.full((rng.integers(3, 9), 64, 64), 40 + 40 * subject, np.uint8)
             (folder / "a.pkl").write_bytes(pickle.dumps(frames))
-    return select(scan_tree(root), [f"{s:03d}" for s in range(5)], "training")
+    return select(scan_tree(root), [f"{s:03d}" for s in range(5)], "training", PklSource())
 
 
 def loader(split: Split, frames: FrameSampling = FIXED, **changes) -> TrainLoader:
     settings = {"batch": (3, 4), "augmentation": AUGMENT, "seed": 7, "share": HostShare()} | changes
-    return TrainLoader(split, PklSource(), frames=frames, **settings)
+    return TrainLoader(split, frames=frames, **settings)
 
 
 def assert_equal(a: dict, b: dict) -> None:
@@ -101,7 +101,7 @@ def test_whole_sequences_are_cut_and_limited(split, tmp_path):
 
 def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
     broken = [type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records[:12]]
-    damaged = Split((*broken, *split.records[12:]), split.subjects)
+    damaged = Split((*broken, *split.records[12:]), split.subjects, split.source)
     whole = loader(split)(0)
     batch = loader(damaged, skip_unreadable=True)(0)
     empty = np.isin(whole["labels"], [0, 1, 2])  # the subjects of the broken records
@@ -113,9 +113,8 @@ def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
         assert np.array_equal(batch[key][~empty[:, 0]], whole[key][~empty[:, 0]])
     with pytest.raises(DataError, match="missing.pkl"):
         loader(damaged)(0)
-    lost = Split(
-        tuple(type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records), split.subjects
-    )
+    everything = tuple(type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records)
+    lost = Split(everything, split.subjects, split.source)
     with pytest.raises(DataError, match=r"data\.on_error: no sequence of a whole batch .*missing\.pkl"):
         loader(lost, skip_unreadable=True)(0)
 

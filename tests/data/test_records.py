@@ -7,6 +7,7 @@ import pytest
 
 from mcl_jax.data.datasets import DATASETS, open_dataset
 from mcl_jax.data.records import Record, read_partition, scan_tree, select
+from mcl_jax.data.sources import PklSource
 from mcl_jax.errors import DataError
 
 
@@ -67,7 +68,7 @@ def test_missing_partition_is_named(tmp_path):
 
 def test_class_is_the_rank_among_subjects_found():
     records = [Record(s, "nm-01", "000", s) for s in ("003", "001", "009")]
-    split = select(records, ["009", "001", "002"], "training")
+    split = select(records, ["009", "001", "002"], "training", PklSource())
     assert split.subjects == ("001", "009")
     assert [r.subject for r in split.records] == ["001", "009"]
 
@@ -75,9 +76,9 @@ def test_class_is_the_rank_among_subjects_found():
 def test_a_split_without_subjects_or_with_twins_is_refused():
     records = [Record("001", "nm-01", "000", "a"), Record("001", "nm-01", "000", "b")]
     with pytest.raises(DataError, match="none of the 1 test subjects .* folders like '002'"):
-        select(records, ["002"], "test")
+        select(records, ["002"], "test", PklSource())
     with pytest.raises(DataError, match="001/nm-01/000: two sequences of this name: a, b"):
-        select(records, ["001"], "test")
+        select(records, ["001"], "test", PklSource())
 
 
 def test_rules_of_the_datasets():

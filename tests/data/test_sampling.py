@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mcl_jax.data.records import Record, Split
 from mcl_jax.data.sampling import FrameSampling, SubjectSampler, sample_frames
+from mcl_jax.data.sources import PklSource
 from mcl_jax.errors import ConfigError
 
 
@@ -89,7 +90,7 @@ def test_impossible_settings_are_named(settings_, message):
 
 def split_of(*counts: int) -> Split:
     records = [Record(f"{s:03d}", "nm", f"{i:03d}", "") for s, n in enumerate(counts) for i in range(n)]
-    return Split(tuple(records), tuple(f"{s:03d}" for s in range(len(counts))))
+    return Split(tuple(records), tuple(f"{s:03d}" for s in range(len(counts))), PklSource())
 
 
 def test_subjects_and_sequences_of_a_batch():
