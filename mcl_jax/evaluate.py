@@ -25,7 +25,7 @@ from mcl_jax.data.ring import Arrays
 from mcl_jax.data.sources import Source
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.report import clear_report, write_report
+from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
@@ -171,19 +171,18 @@ def evaluate(
         print(f"embeddings written to {folder}/")
         return {}
     try:
-        metrics = write_report(
+        report = score(
             results,
             protocol,
-            folder,
             metric=config.eval.metric,
-            partition=dataset.partition.probe_set,
+            probe_set=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
-            silhouettes=SequenceLoader(split.records, dataset.source).read,
         )
+        report.write(folder, silhouettes=SequenceLoader(split.records, dataset.source).read)
     except DataError as error:
         raise NotScoredError(
             f"not scored: {error}; the embeddings are in {folder}/, for scripts/score_embeddings.py"
         ) from None
-    print(metrics["table"])
+    print(report.table)
     print(f"written to {folder}/")
-    return metrics
+    return report.metrics
