@@ -13,7 +13,7 @@ from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.pipeline import SequenceLoader
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import DataError
-from mcl_jax.evaluation.report import clear_report, write_report
+from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.trees import ArrayTree
 from mcl_jax.weights import fit, load_weights
@@ -82,19 +82,18 @@ def evaluate(
         print(f"embeddings written to {folder}/")
         return {}
     try:
-        metrics = write_report(
+        report = score(
             embeddings,
             protocol,
-            folder,
             metric=config.eval.metric,
-            partition=dataset.partition.probe_set,
+            probe_set=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
-            silhouettes=SequenceLoader(split.records, split.source).read,
         )
+        report.write(folder, silhouettes=SequenceLoader(split.records, split.source).read)
     except DataError as error:
         raise NotScoredError(
             f"not scored: {error}; the embeddings are in {folder}/, for scripts/score_embeddings.py"
         ) from None
-    print(metrics["table"])
+    print(report.table)
     print(f"written to {folder}/")
-    return metrics
+    return report.metrics
