@@ -103,7 +103,8 @@ class Progress:
 
     def _report(self, writer: SummaryWriter, step: int, means: Mapping[str, float]) -> None:
         figures = {key: value for key, value in means.items() if key.split("/")[-1] in _SHOWN}
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        first = {"loss": figures.pop("loss")}
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | figures).items())
         if self._skipped:
             shown += f"  skipped {self._skipped}"
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"

@@ -26,28 +26,11 @@ from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train import train
-from mcl_jax.walkers import write_walkers
 from mcl_jax.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ("--config.model.channels=(2,2,3,3)", "--config.model.embed_dim=3", "--config.train.batch=(2,2)")
 SHORT = ("--config.data.sampling.frames=2", "--config.data.workers=0", "--config.train.log_every=1")
-
-
-@pytest.fixture(scope="session")
-def people(tmp_path_factory) -> Path:
-    """A tree of six people, three of them for testing, two views, one sequence of each condition."""
-    root = tmp_path_factory.mktemp("people") / "walkers"
-    write_walkers(
-        root,
-        subjects=6,
-        test_subjects=3,
-        views=("036", "090"),
-        conditions=("nm-01", "nm-05", "bg-01", "cl-01"),
-        frames=6,
-        workers=1,
-    )
-    return root
 
 
 def flags(people: Path) -> list[str]:
