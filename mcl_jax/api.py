@@ -22,7 +22,7 @@ from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Weights, create_model, model_class
 from mcl_jax.runtime import enable_compilation_cache
-from mcl_jax.train import train as train_config
+from mcl_jax.training import train as train_config
 from mcl_jax.trees import count_numbers
 from mcl_jax.weights import fit, load_weights
 

@@ -22,7 +22,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
-from mcl_jax.train import open_data, train
+from mcl_jax.training import open_data, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe of the run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/NAME_OF_THE_CONFIG.")

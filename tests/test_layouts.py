@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mcl_jax.config import load_config, validate
 from mcl_jax.data.prepare import prepare
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.train import train
+from mcl_jax.training import train
 from mcl_jax.walkers import write_walkers
 
 VIEWS = ("054", "090")

@@ -25,7 +25,7 @@ from mcl_jax.data.sources import PklSource
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.train import train
+from mcl_jax.training import train
 from mcl_jax.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
