@@ -5,9 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mcl_jax.data.augment import Augmentation
 from mcl_jax.data.datasets import DATASETS, OPENERS
-from mcl_jax.data.sampling import FrameSampling
+from mcl_jax.data.feed.augment import Augmentation
+from mcl_jax.data.feed.sampling import FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocols import PROTOCOLS
 

@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from mcl_jax.config import NO_PROTOCOL
 from mcl_jax.data.datasets import DATASETS, OpenDataset
-from mcl_jax.data.packing import SequenceBatch, SequencePacker
-from mcl_jax.data.pipeline import SequenceLoader
-from mcl_jax.data.prefetch import prefetched
-from mcl_jax.data.records import Record, Split
-from mcl_jax.data.ring import Arrays
-from mcl_jax.data.sources import Source
+from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.ring import Arrays
+from mcl_jax.data.sequences import SequenceRef, Split
+from mcl_jax.data.stores.frames import Source
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.report import clear_report, write_report
@@ -70,7 +70,7 @@ class Embedder:
         self._embed = embed
 
     def __call__(
-        self, params: Tree, batch_stats: Tree, records: Sequence[Record], source: Source, *, workers: int
+        self, params: Tree, batch_stats: Tree, records: Sequence[SequenceRef], source: Source, *, workers: int
     ) -> np.ndarray:
         """Returns the embeddings [n, p, c] float32 of the records, in their order.
 
@@ -132,9 +132,9 @@ def embedding_set(embeddings: np.ndarray, split: Split) -> EmbeddingSet:
     """Puts the names of the records beside their embeddings [n, p, c]."""
     return EmbeddingSet(
         embeddings=embeddings,
-        subjects=np.array([r.subject for r in split.records]),
-        conditions=np.array([r.condition for r in split.records]),
-        views=np.array([r.view for r in split.records]),
+        subjects=np.array([r.subject for r in split.sequences]),
+        conditions=np.array([r.condition for r in split.sequences]),
+        views=np.array([r.view for r in split.sequences]),
     )
 
 
@@ -157,8 +157,8 @@ def evaluate(
         NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
     """
     split = dataset.test_split()
-    logging.info("testing on %d sequences of %d subjects", len(split.records), len(split.subjects))
-    embeddings = embedder(params, batch_stats, split.records, dataset.source, workers=config.data.workers)
+    logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
+    embeddings = embedder(params, batch_stats, split.sequences, dataset.source, workers=config.data.workers)
     if jax.process_index() != 0:
         return {}
 
@@ -178,7 +178,7 @@ def evaluate(
             metric=config.eval.metric,
             partition=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
-            silhouettes=SequenceLoader(split.records, dataset.source).read,
+            silhouettes=SequenceLoader(split.sequences, dataset.source).read,
         )
     except DataError as error:
         raise NotScoredError(

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from mcl_jax.command_line import exit_code, parse_flags
 from mcl_jax.config import validate
-from mcl_jax.data.clip_sheet import clip_sheet, encode_png
+from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.errors import ConfigError
 from mcl_jax.files import write_atomically
 from mcl_jax.runtime import enable_compilation_cache, show_own_log

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.config import frame_sampling, model_arguments
 from mcl_jax.data.datasets import OpenDataset, open_dataset
-from mcl_jax.data.pipeline import HostShare, TrainLoader
-from mcl_jax.data.prefetch import prefetched
+from mcl_jax.data.feed.loaders import HostShare, TrainLoader
+from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluate import Embedder, NotScoredError, evaluate
 from mcl_jax.files import write_atomically
@@ -55,7 +55,7 @@ def open_config_dataset(config: ConfigDict) -> OpenDataset:
         DataError: if they cannot be found.
     """
     data = config.data
-    return open_dataset(data.dataset, data.root, data.partition, data.format)
+    return open_dataset(data.dataset, data.root, partition=data.partition, file_format=data.format)
 
 
 def prepare(config: ConfigDict) -> Run:
@@ -92,7 +92,7 @@ def prepare(config: ConfigDict) -> Run:
     )
     logging.info(
         "training on %d sequences of %d subjects, %d devices",
-        len(split.records),
+        len(split.sequences),
         len(split.subjects),
         jax.device_count(),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from mcl_jax.command_line import exit_code
-from mcl_jax.data.records import read_probe_set
+from mcl_jax.data.sequences import read_probe_set
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import PROTOCOLS

@@ -12,7 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from mcl_jax.config import base_config, frame_sampling, model_arguments, validate
-from mcl_jax.data.packing import train_row_shape
+from mcl_jax.data.feed.packing import train_row_shape
 from mcl_jax.errors import ConfigError
 from mcl_jax.models import MODELS
 from mcl_jax.optim import make_optimizer, multi_step

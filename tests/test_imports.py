@@ -66,7 +66,7 @@ def test_imports_follow_the_arrows(path):
         "mcl_jax.evaluation.metrics",
         "mcl_jax.evaluation.protocols",
         "mcl_jax.evaluation.scoring",
-        "mcl_jax.data.pipeline",
+        "mcl_jax.data.feed.loaders",
         "mcl_jax.walkers",
     ],
 )

@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 from mcl_jax.checkpoint import Checkpoints, Weights
 from mcl_jax.config import base_config, walkers
 from mcl_jax.convert.torch_writer import write_torch_file
-from mcl_jax.data.records import scan_tree
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train import make_embedder, train
