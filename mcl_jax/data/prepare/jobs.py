@@ -103,6 +103,8 @@ def run_jobs(
     Raises:
         DataError: if the folder holds something else, or cannot be written, or a worker was killed.
     """
+    if workers < 0:
+        raise DataError(f"--workers: {workers}; give 0 or more")
     known = read_log(folder, origin)
     names = {job.name for job in jobs}
     for name in sorted(known.keys() - names):

@@ -40,8 +40,6 @@ def prepare_dataset(
     """
     if file_format not in FORMATS:
         raise DataError(f"no format {file_format!r}; there are {', '.join(FORMATS)}")
-    if workers < 0:
-        raise DataError(f"--workers: {workers}; give 0 or more")
     if out.resolve().is_relative_to(src.resolve()):
         raise DataError(f"--out: {str(out)!r} is inside --src; give a folder outside of it")
     options = Options(workers, skip_damaged, progress)

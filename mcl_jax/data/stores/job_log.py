@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 JOB_LOG = "prepared.jsonl"
-"""The first line says what the folder is made from and whether it is complete, the others what is in each file."""
+"""Its first line says what the folder is made from and whether it is complete, the others what is in it."""
 
 
 def read_header(folder: Path) -> dict[str, Any] | None:
