@@ -1,4 +1,4 @@
-"""Puts the recipes, which lie beside the package in a checkout, into the wheel; pyproject.toml has the rest."""
+"""Puts the recipes, which lie beside the package in a checkout, into the wheel."""
 
 from pathlib import Path
 

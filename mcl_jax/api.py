@@ -12,11 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mcl_jax.config import load_config, validate
-from mcl_jax.data.augment import cut
+from mcl_jax.data.feed.augment import cut
+from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.prepare.reading import read_walk
-from mcl_jax.data.records import Split
-from mcl_jax.data.sampling import MAX_TEST_FRAMES
-from mcl_jax.data.sources import check_frames
+from mcl_jax.data.sequences import Split
+from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
@@ -144,10 +144,13 @@ def train(
     if not isinstance(config, ConfigDict):
         config = load_config(str(config))
     config = ConfigDict(config).lock()
-    try:
-        config.update_from_flattened_dict(dict(overrides or {}))
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"overrides: {error.args[0] if error.args else error}") from None
+    for key, value in (overrides or {}).items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except KeyError:
+            raise ConfigError(f"overrides: there is no config key {key!r}") from None
+        except TypeError as error:
+            raise ConfigError(f"overrides: {key}: {str(error).splitlines()[0]}") from None
     validate(config)
     enable_compilation_cache()
     return train_config(config, Path(workdir))

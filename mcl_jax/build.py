@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from mcl_jax.config import frame_sampling, model_block, named_arguments
 from mcl_jax.data.datasets import OpenDataset, open_dataset
-from mcl_jax.data.pipeline import HostShare, TrainLoader
-from mcl_jax.data.records import Split
+from mcl_jax.data.feed.loaders import HostShare, TrainLoader
+from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.model import (
@@ -41,7 +41,7 @@ def build_dataset(config: ConfigDict) -> OpenDataset:
         DataError: if they cannot be found.
     """
     data = config.data
-    return open_dataset(data.dataset, data.root, data.partition, data.format)
+    return open_dataset(data.dataset, data.root, partition=data.partition, file_format=data.format)
 
 
 def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:

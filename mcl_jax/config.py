@@ -11,9 +11,9 @@ import jax
 from ml_collections import ConfigDict
 
 from mcl_jax.arguments import check_arguments, lookup, with_defaults
-from mcl_jax.data.augment import Augmentation
 from mcl_jax.data.datasets import DATASETS, OPENERS
-from mcl_jax.data.sampling import FrameSampling
+from mcl_jax.data.feed.augment import Augmentation
+from mcl_jax.data.feed.sampling import FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.files import write_atomically
@@ -34,7 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "data": {
         "dataset": "casiab",  # a key of mcl_jax.data.datasets.DATASETS
         "root": "",  # folder of the dataset
-        "format": "tree",  # what it is: a tree of pkl files, or records made by prepare_data.py
+        "format": "",  # tree of pkl files, or records made by prepare_data.py; "" finds out
         "partition": "",  # JSON naming the subjects; "" for the dataset's own rule
         "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from mcl_jax.build import build_dataset, build_optimization, build_train_model
 from mcl_jax.config import frame_sampling, model_block
 from mcl_jax.data.datasets import DATASETS
-from mcl_jax.data.packing import RowShape
-from mcl_jax.data.pipeline import CUT_SHAPE, train_row_shape_of
+from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shape_of
+from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
 from mcl_jax.models.model import Model
 from mcl_jax.runtime import compiler_options

@@ -12,11 +12,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from mcl_jax.data.packing import SequenceBatch, SequencePacker
-from mcl_jax.data.pipeline import CUT_SHAPE, SequenceLoader
-from mcl_jax.data.prefetch import prefetched
-from mcl_jax.data.records import Split
-from mcl_jax.data.ring import Arrays
+from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
+from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.ring import Arrays
+from mcl_jax.data.sequences import Split
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Model
 from mcl_jax.runtime import compiler_options
@@ -75,15 +75,15 @@ class Embedder:
         Raises:
             DataError: if a sequence cannot be read.
         """
-        records = split.records
+        sequences = split.sequences
         host, hosts = jax.process_index(), jax.process_count()
-        if len(records) < hosts:  # some would have none, and not know the shape of what they share
+        if len(sequences) < hosts:  # some would have none, and not know the shape of what they share
             host, hosts = 0, 1
-        mine = range(host, len(records), hosts)
-        with prefetched(SequenceLoader(records, split.source), mine, workers) as sequences:
-            frames = (sequence["frames"] for sequence in _with_bar(sequences, len(mine)))
+        mine = range(host, len(sequences), hosts)
+        with prefetched(SequenceLoader(sequences, split.source), mine, workers) as loaded:
+            frames = (sequence["frames"] for sequence in _with_bar(loaded, len(mine)))
             embedded = self.embed(params, batch_stats, frames)
-        return _embedding_set(_gather(embedded, len(records), hosts), split)
+        return _embedding_set(_gather(embedded, len(sequences), hosts), split)
 
     def embedding_shape(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[int, int]:
         """Returns parts and channels of an embedding."""
@@ -161,7 +161,7 @@ def _embedding_set(embeddings: np.ndarray, split: Split) -> EmbeddingSet:
     """Puts the names of the sequences beside their embeddings [n, p, c]."""
     return EmbeddingSet(
         embeddings=embeddings,
-        subjects=np.array([r.subject for r in split.records]),
-        conditions=np.array([r.condition for r in split.records]),
-        views=np.array([r.view for r in split.records]),
+        subjects=np.array([s.subject for s in split.sequences]),
+        conditions=np.array([s.condition for s in split.sequences]),
+        views=np.array([s.view for s in split.sequences]),
     )

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from mcl_jax.build import build_dataset, build_embedder, trained_block
 from mcl_jax.config import NO_PROTOCOL, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
-from mcl_jax.data.pipeline import SequenceLoader
+from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.report import clear_report, score
@@ -69,7 +69,7 @@ def evaluate(
         NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
     """
     split = dataset.test_split()
-    logging.info("testing on %d sequences of %d subjects", len(split.records), len(split.subjects))
+    logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
     embeddings = embedder.embed_split(params, batch_stats, split, workers=config.data.workers)
     if jax.process_index() != 0:
         return {}
@@ -89,7 +89,7 @@ def evaluate(
             probe_set=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
-        report.write(folder, silhouettes=SequenceLoader(split.records, split.source).read)
+        report.write(folder, silhouettes=SequenceLoader(split.sequences, split.source).read)
     except DataError as error:
         raise NotScoredError(
             f"not scored: {error}; the embeddings are in {folder}/, for scripts/score_embeddings.py"

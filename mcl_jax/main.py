@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from mcl_jax.command_line import exit_code, parse_flags
 from mcl_jax.config import validate
-from mcl_jax.data.clip_sheet import clip_sheet, encode_png
+from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluate import test

@@ -24,8 +24,8 @@ from mcl_jax.build import (
 from mcl_jax.checkpoint import Checkpoints, newest_block
 from mcl_jax.config import model_block, write_config
 from mcl_jax.data.datasets import OpenDataset
-from mcl_jax.data.pipeline import TrainLoader
-from mcl_jax.data.prefetch import prefetched
+from mcl_jax.data.feed.loaders import TrainLoader
+from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import UserError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
@@ -73,7 +73,7 @@ def open_data(config: ConfigDict) -> Data:
     split = dataset.train_split()
     logging.info(
         "training on %d sequences of %d subjects, %d devices",
-        len(split.records),
+        len(split.sequences),
         len(split.subjects),
         jax.device_count(),
     )

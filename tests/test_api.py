@@ -122,7 +122,7 @@ def test_precision_and_the_other_embedding_are_choices(gait, toy_run, walks, tmp
     assert half.dtype == np.float32
     full = gait.embed(walks[0])
     assert not np.array_equal(half, full)
-    assert half == pytest.approx(full, rel=0.1, abs=0.1)
+    assert (half * full).sum() / (np.linalg.norm(half) * np.linalg.norm(full)) > 0.99
     with pytest.raises(ConfigError, match="precision: no 'float16'; there are float32, bfloat16"):
         mcl_jax.load(toy_run, precision="float16")
     with pytest.raises(ConfigError, match="use_emb2: gaitbase has no other embedding to choose"):
@@ -145,7 +145,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
 
 
 def test_overrides_that_there_are_not_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="overrides: .*'chanels'"):
+    with pytest.raises(ConfigError, match="overrides: there is no config key 'model.chanels'"):
         mcl_jax.train("walkers_mcl", tmp_path / "run", overrides={"model.chanels": (1,)})
     with pytest.raises(ConfigError, match="no recipe"):
         mcl_jax.train("walkers", tmp_path / "run")

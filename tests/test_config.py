@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.build import build_optimization, build_train_model
 from mcl_jax.config import frame_sampling, load_config, make_config, model_block, recipes, validate
-from mcl_jax.data.packing import train_row_shape
+from mcl_jax.data.feed.packing import train_row_shape
 from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
 from mcl_jax.train_state import create_state

@@ -40,7 +40,7 @@ def test_the_examples_of_the_readme_run(toy_run, people, tmp_path, monkeypatch):
     names = run_examples("README.md")
     assert names["x"].shape == (2, names["gait"].parts, names["gait"].channels)
     assert names["d"].shape == (1, 1)
-    assert set(names["report"].scores) == {"NM", "BG", "CL"}
+    assert set(names["report"].scores) == {"NM", "BG", "CL", "mean"}
     assert (tmp_path / "report" / "metrics.json").is_file()
 
 
@@ -58,7 +58,7 @@ def test_a_model_a_loss_and_a_dataset_from_outside(people, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corridor").symlink_to(people)
     names = run_examples("docs/extending.md")
-    assert set(names["metrics"]["scores"]) == {"NM", "BG", "CL"}
+    assert set(names["metrics"]["scores"]) == {"NM", "BG", "CL", "mean"}
     assert (tmp_path / "runs" / "outline" / "test" / "retrieval.png").is_file()
     gait = names["gait"]
     assert (gait.name, gait.arguments) == ("outline", {"strips": 4, "embed_dim": 4})

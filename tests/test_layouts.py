@@ -10,7 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from mcl_jax.config import load_config, validate
-from mcl_jax.data.prepare import prepare
+from mcl_jax.data.datasets import download_of
+from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.training import train
 from mcl_jax.walkers import write_walkers
@@ -81,7 +82,7 @@ def test_grew_ends_with_a_submission(walks, tmp_path, file_format):
     grew_layout(walks, root)
     config = toy_config("grew_mcl", root)
     if file_format == "records":
-        prepare("grew", root, tmp_path / "records", file_format="records")
+        prepare_dataset(download_of("grew"), root, tmp_path / "records", file_format="records")
         config.data.root, config.data.format = str(tmp_path / "records"), "records"
     train(config, tmp_path / "run")
     written = tmp_path / "run" / "test"

@@ -20,8 +20,8 @@ from mcl_jax.build import build_embedder
 from mcl_jax.config import load_config
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
-from mcl_jax.data.records import Split, scan_tree
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.sequences import Split
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet

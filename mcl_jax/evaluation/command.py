@@ -7,7 +7,7 @@ from typing import get_args
 
 from absl import logging
 
-from mcl_jax.data.records import read_probe_set
+from mcl_jax.data.sequences import read_probe_set
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
 from mcl_jax.evaluation.embeddings import EmbeddingSet

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
-from mcl_jax.data.records import Record, entries
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.tree import PklSource, entries
 from mcl_jax.errors import DataError
 
 
@@ -22,7 +22,7 @@ def read_walk(path: Path) -> np.ndarray:
         DataError: if there is no such walk, or it cannot be used.
     """
     if path.is_file() and path.suffix.lower() == ".pkl":
-        return PklSource().read(Record("", "", "", str(path)))
+        return PklSource().read(SequenceRef("", "", "", str(path)))
     if path.is_file():
         raise DataError(f"{path}: is no pkl file; give one, or a folder of PNG frames")
     if not path.is_dir():
@@ -32,7 +32,7 @@ def read_walk(path: Path) -> np.ndarray:
     )
     pickles = [name for name in names if name.lower().endswith(".pkl")]
     if pickles:
-        return PklSource().read(Record("", "", "", str(path / pickles[0])))
+        return PklSource().read(SequenceRef("", "", "", str(path / pickles[0])))
     frames, reasons = [], []
     for name in names:
         if name.lower().endswith(".png"):

@@ -1,6 +1,6 @@
 """Augmentation of whole clips with OpenCV, one draw for all frames of a clip.
 
-Clips are arrays [s, h, w], uint8 as the pipeline has them or float32 (what the reference computes on). Each
+Clips are arrays [s, h, w], uint8 as the loaders have them or float32 (what the reference computes on). Each
 transform is a plain function of its parameters beside a function that draws them; `Augmentation` strings them
 together in the configured order.
 """
@@ -29,7 +29,7 @@ ERASE_TRIES = 100
 # OpenCV 5 interpolates exactly for up to this many channels, and to 1/32 pixel beyond.
 _CHANNELS = 4
 
-cv2.setNumThreads(0)  # the pipeline's workers are the parallelism
+cv2.setNumThreads(0)  # the workers are the parallelism
 
 
 def cut(clip: np.ndarray) -> np.ndarray:
@@ -143,8 +143,8 @@ class Augmentation:
         """Takes (name, probability) pairs in the order to apply them.
 
         Raises:
-            ConfigError: if a name is unknown, a probability is none, frames stay uncut, or perspective, which
-                needs uncut frames, comes after the cut.
+            ConfigError: if a name is unknown, a probability is outside [0, 1], frames stay uncut, or
+                perspective, which needs uncut frames, comes after the cut.
         """
         names = [name for name, _ in steps]
         for name, probability in steps:

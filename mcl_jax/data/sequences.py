@@ -1,9 +1,8 @@
-"""Which sequences there are: records without pixels, from a pkl tree, and their split into train and test."""
+"""References to sequences, without their pixels, and their split into training and test."""
 
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,16 +16,17 @@ _MOST_LISTED = 100
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Record:
-    """One silhouette sequence.
+class SequenceRef:
+    """Names a silhouette sequence and says where it lies, without its pixels.
 
-    Records sort by (subject, condition, view), the order every list of them is in.
+    References sort by (subject, condition, view), the order that every list of them is in.
 
     Attributes:
         subject: name of the person, e.g. "001".
         condition: what they wore or when, e.g. "nm-01".
         view: the camera's angle or name, e.g. "090".
-        location: where a source finds the pixels; for a pkl tree the file's path.
+        location: where its store finds the pixels: the path of a pkl file or of a folder of PNGs, or the
+            number of a record.
     """
 
     subject: str
@@ -47,13 +47,13 @@ class Frames(Protocol):
         """Returns how many there are."""
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
-        """Returns frames as an array."""
+        """Returns some of them as an array."""
 
 
 class Source(Protocol):
-    """Reads sequences; picklable, so that worker processes can have one each."""
+    """Reads the pixels of sequences; picklable, so that worker processes can have one each."""
 
-    def read(self, record: Record, /) -> Frames:
+    def read(self, sequence: SequenceRef, /) -> Frames:
         """Returns the silhouettes of a sequence.
 
         Raises:
@@ -75,83 +75,14 @@ class Split:
     """The sequences of one phase.
 
     Attributes:
-        records: sorted.
+        sequences: sorted.
         subjects: sorted; a subject's rank here is its class.
-        source: where their pixels come from.
+        source: reads their pixels.
     """
 
-    records: tuple[Record, ...]
+    sequences: tuple[SequenceRef, ...]
     subjects: tuple[str, ...]
     source: Source
-
-
-def scan_tree(root: Path) -> list[Record]:
-    """Lists the sequences of a pkl tree ROOT/subject/condition/view/*.pkl, sorted.
-
-    Of several files in one folder the first by name is the silhouettes, as in the reference.
-
-    Raises:
-        DataError: if there is no such tree, or a sequence folder without a pkl file.
-    """
-    return walk_tree(root)[0]
-
-
-def walk_tree(root: Path) -> tuple[list[Record], list[str]]:
-    """Does what `scan_tree` does, and returns every folder below the root that was looked into, too.
-
-    Raises:
-        DataError: as `scan_tree`.
-    """
-    if not root.is_dir():
-        raise DataError(f"data.root: no folder {str(root)!r}; set it to the pkl tree of the dataset")
-    records, folders = [], []
-    for subject in subfolders(root):
-        folders.append(subject.path)
-        for condition in subfolders(subject.path):
-            folders.append(condition.path)
-            for view in subfolders(condition.path):
-                folders.append(view.path)
-                file = _first_pkl(view.path)
-                if file is None:
-                    raw = any(entry.name.lower().endswith(".png") for entry in entries(view.path))
-                    remedy = (
-                        "its PNGs must be prepared first, by scripts/prepare_data.py"
-                        if raw
-                        else "remove the folder or prepare the sequence again"
-                    )
-                    raise DataError(f"{view.path}: no .pkl file; {remedy}")
-                records.append(Record(subject.name, condition.name, view.name, file))
-    if not records:
-        raise DataError(f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl")
-    return sorted(records), folders
-
-
-def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Returns the folders in a folder, by name, without hidden ones.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
-    found = [entry for entry in entries(folder) if not entry.name.startswith(".") and entry.is_dir()]
-    return sorted(found, key=lambda entry: entry.name)
-
-
-def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Returns what is in a folder.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}; check its permissions") from None
-
-
-def _first_pkl(folder: str) -> str | None:
-    files = (e.path for e in entries(folder) if e.name.endswith(".pkl") and e.name != ".pkl")
-    return min(files, default=None)
 
 
 def read_partition(path: Path) -> Partition:
@@ -185,7 +116,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file: {error}") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: no partition; expected an object with TRAIN_SET and TEST_SET")
+        raise DataError(f"{path}: not a partition; expected an object with TRAIN_SET and TEST_SET")
     return content
 
 
@@ -196,18 +127,18 @@ def _names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def select(records: Sequence[Record], subjects: Sequence[str], phase: str, source: Source) -> Split:
-    """Returns the sequences of the given subjects; those of them that have none are dropped and reported.
+def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str, source: Source) -> Split:
+    """Returns the sequences of the given subjects; a warning names the subjects that have none.
 
     Raises:
-        DataError: if no subject has a sequence, or two records share a key.
+        DataError: if no subject has a sequence, or two sequences share a name.
     """
     wanted = set(subjects)
-    chosen = tuple(sorted(r for r in records if r.subject in wanted))
+    chosen = tuple(sorted(s for s in sequences if s.subject in wanted))
     for first, second in itertools.pairwise(chosen):
         if first == second:
             raise DataError(f"{first.key}: two sequences of this name: {first.location}, {second.location}")
-    found = {r.subject for r in chosen}
+    found = {s.subject for s in chosen}
     missing = sorted(wanted - found)
     if not found:
         raise DataError(

@@ -1,4 +1,4 @@
-"""From records to batches: every batch is a pure function of (seed, step).
+"""From sequences to batches: every batch is a pure function of (seed, step).
 
 Nothing here depends on the number of workers, hosts or devices, but for empty rows added at the end of a
 batch so that devices share it evenly.
@@ -12,9 +12,9 @@ from typing import ClassVar
 import numpy as np
 from absl import logging
 
-from mcl_jax.data import augment, packing, sampling
-from mcl_jax.data.records import Record, Source, Split
-from mcl_jax.data.ring import Arrays, Empty
+from mcl_jax.data.feed import augment, packing, sampling
+from mcl_jax.data.feed.ring import Arrays, Empty
+from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
 
 CUT_SHAPE = (64, 44)
@@ -66,14 +66,14 @@ class TrainLoader:
         share: HostShare,
         skip_unreadable: bool = False,
     ):
-        """Takes what the batches depend on.
+        """Takes all that the batches depend on.
 
-        With `skip_unreadable`, the place of a sequence that cannot be read stays empty.
+        With `skip_unreadable`, the slots of a sequence that cannot be read stay empty.
 
         Raises:
             ConfigError: if the settings cannot work with this split.
         """
-        self._records = split.records
+        self._sequences = split.sequences
         self._source = split.source
         self._subjects = sampling.SubjectSampler(split, batch)
         self._frames = frames
@@ -107,7 +107,7 @@ class TrainLoader:
             slots = slice(placement.start[i], placement.start[i] + lengths[i])
             clip_rng = self._generator(step, _FIRST_SEQUENCE_DRAW + int(i))
             try:
-                clip = self._clip(self._records[chosen[i]], int(lengths[i]), clip_rng)
+                clip = self._clip(self._sequences[chosen[i]], int(lengths[i]), clip_rng)
             except DataError as error:
                 if not self._skip_unreadable:
                     raise
@@ -139,8 +139,8 @@ class TrainLoader:
             if placement is not None:
                 return lengths, placement
 
-    def _clip(self, record: Record, length: int, rng: np.random.Generator) -> np.ndarray:
-        sequence = self._source.read(record)
+    def _clip(self, ref: SequenceRef, length: int, rng: np.random.Generator) -> np.ndarray:
+        sequence = self._source.read(ref)
         indices = sampling.sample_frames(rng, len(sequence), length, self._frames)
         return self._augment(rng, sequence[indices])
 
@@ -149,7 +149,7 @@ class TrainLoader:
 class SequenceLoader:
     """Reads the whole sequence at a position, cut; picklable."""
 
-    records: Sequence[Record]
+    sequences: Sequence[SequenceRef]
     source: Source
 
     nbytes: ClassVar[int] = sampling.MAX_TEST_FRAMES * math.prod(CUT_SHAPE)
@@ -161,7 +161,7 @@ class SequenceLoader:
         Raises:
             DataError: if it cannot be read.
         """
-        sequence = self.source.read(self.records[position])
+        sequence = self.source.read(self.sequences[position])
         return augment.cut(sequence[: sampling.MAX_TEST_FRAMES])
 
     def __call__(self, position: int, empty: Empty = np.empty) -> Arrays:

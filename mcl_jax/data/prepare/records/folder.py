@@ -2,25 +2,25 @@
 
 import contextlib
 import io
-import json
 import shutil
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from mcl_jax.data.builders import shards
-from mcl_jax.data.builders.datasets import BUILDERS
-from mcl_jax.data.prepare.jobs import MANIFEST, read_manifest
-from mcl_jax.data.prepare.run import Summary
-from mcl_jax.data.records import Record
-from mcl_jax.data.sources import RECORDS_MANIFEST, read_records_manifest
+from mcl_jax.data.prepare.jobs import read_log
+from mcl_jax.data.prepare.layouts import Download
+from mcl_jax.data.prepare.options import Options
+from mcl_jax.data.prepare.records import shards
+from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
+from mcl_jax.data.prepare.summary import Summary
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.job_log import JOB_LOG
+from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
 from mcl_jax.errors import DataError
 
 
-def prepare_records(
-    dataset: str, src: Path, out: Path, *, workers: int, skip_damaged: bool, progress: bool
-) -> Summary:
-    """Writes a download as records; `mcl_jax.data.prepare.prepare` has the arguments.
+def prepare_records(download: Download, src: Path, out: Path, options: Options) -> Summary:
+    """Writes a download as records; `preparation.prepare_dataset` has the arguments.
 
     Everything is made in a folder `.OUT.partial` beside OUT, and takes its place when complete.
 
@@ -28,30 +28,26 @@ def prepare_records(
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
     """
     try:
-        return _prepare(dataset, src, out.resolve(), workers, skip_damaged, progress)
+        return _prepare(download, src, out.resolve(), options)
     except OSError as error:
         raise DataError(f"--out: {str(out)!r} cannot be written: {error.strerror or error}") from None
 
 
-def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: bool, progress: bool) -> Summary:
-    plan = shards.plan(dataset, src)
+def _prepare(download: Download, src: Path, out: Path, options: Options) -> Summary:
+    plan = shards.plan(download, src)
     if out.exists() and not (out / RECORDS_MANIFEST).is_file():
         if not out.is_dir() or any(out.iterdir()):
             raise DataError(f"--out: {str(out)!r} is not empty and holds no records; give a new folder")
         out.rmdir()
     _check_same(plan, out)
-    if _is_current(out, dataset, plan.stamp):
+    if _is_current(out, plan):
         return _summarize(out)
     partial = out.with_name(f".{out.name}.partial")
-    builder = BUILDERS[dataset](
-        data_dir=str(partial / "tfds"),
-        staging=partial / "shards",
-        workers=workers,
-        skip_damaged=skip_damaged,
-        progress=progress,
+    builder = SilhouetteBuilder(
+        download, staging=partial / "shards", options=options, data_dir=str(partial / "tfds")
     )
     built = Path(builder.data_dir)
-    if not _is_current(built, dataset, plan.stamp):
+    if not _is_current(built, plan):
         shutil.rmtree(built, ignore_errors=True)
         _take_over(plan, out, partial / "shards")
         config = tfds.download.DownloadConfig(manual_dir=str(src), try_download_gcs=False)
@@ -67,16 +63,16 @@ def _prepare(dataset: str, src: Path, out: Path, workers: int, skip_damaged: boo
 
 def _check_same(plan: shards.Plan, out: Path) -> None:
     """Refuses to replace records that this source cannot give again."""
-    planned = {record for job in plan.jobs for record in job.records}
     try:
-        manifest = json.loads((out / RECORDS_MANIFEST).read_bytes())
-        other = manifest["dataset"] != plan.dataset
-        held = [Record(s, c, v, "") for s, c, v, _ in manifest["sequences"]]
-        gone = [record for record in held if record not in planned]
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: to be made anew
+        manifest = read_manifest(out, any_format=True)
+    except DataError:  # none, or damaged: to be made anew
         return
-    if other or gone:
-        what = f"of {manifest['dataset']}" if other else f"of {gone[0].key}, which --src has not"
+    planned = {sequence for job in plan.jobs for sequence in job.work}
+    held = [SequenceRef(s, c, v, "") for s, c, v, _ in manifest.sequences]
+    gone = [sequence for sequence in held if sequence not in planned]
+    if manifest.dataset != plan.download.name or gone:
+        other = manifest.dataset != plan.download.name
+        what = f"of {manifest.dataset}" if other else f"of {gone[0].key}, which --src has not"
         raise DataError(
             f"--out: {str(out)!r} holds records {what}; give a new folder, or delete this one first"
         )
@@ -87,13 +83,12 @@ def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
     if staging.exists():  # an interrupted run has done so
         return
     try:
-        names = [name for name, outcome in read_manifest(out, plan.origin).items() if outcome.size]
-        files = json.loads((out / RECORDS_MANIFEST).read_bytes())["files"]
-        shards_of_files = list(zip(files, names, strict=True))
-    except (DataError, OSError, ValueError, KeyError, TypeError):  # none, or damaged: all is done again
+        names = [name for name, outcome in read_log(out, plan.origin).items() if outcome.size]
+        shards_of_files = list(zip(read_manifest(out).files, names, strict=True))
+    except (DataError, ValueError):  # none, damaged, or not of each other: all is done again
         return
     staging.mkdir(parents=True)
-    shutil.copy2(out / MANIFEST, staging / MANIFEST)  # first: what is missing then is done again
+    shutil.copy2(out / JOB_LOG, staging / JOB_LOG)  # first: what is missing then is done again
     for file, name in shards_of_files:
         if (out / file).is_file():
             try:
@@ -102,15 +97,16 @@ def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
                 shutil.copy2(out / file, staging / name)
 
 
-def _is_current(folder: Path, dataset: str, stamp: str) -> bool:
+def _is_current(folder: Path, plan: shards.Plan) -> bool:
     try:
-        manifest = read_records_manifest(folder)
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
     except DataError:
         return False
-    return (manifest["dataset"], manifest["source"]) == (dataset, stamp)
+    return (manifest.dataset, manifest.source) == (plan.download.name, plan.stamp)
 
 
 def _summarize(folder: Path) -> Summary:
-    manifest = json.loads((folder / RECORDS_MANIFEST).read_bytes())
-    frames = [frames for *_, frames in manifest["sequences"]]
-    return Summary(len(frames), sum(frames), manifest["skipped_sequences"], manifest["skipped_frames"])
+    manifest = read_manifest(folder)
+    frames = sum(sequence.frames for sequence in manifest.sequences)
+    return Summary(len(manifest.sequences), frames, manifest.skipped_sequences, manifest.skipped_frames)

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from mcl_jax.data.records import Split
+from mcl_jax.data.sequences import Split
 from mcl_jax.errors import ConfigError
 
 MAX_TEST_FRAMES = 720
@@ -72,20 +72,18 @@ class SubjectSampler:
                 f"but the training split has {len(split.subjects)}; lower P"
             )
         rank = {subject: i for i, subject in enumerate(split.subjects)}
-        labels = np.array([rank[r.subject] for r in split.records])
+        labels = np.array([rank[s.subject] for s in split.sequences])
         self._sequences_of = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Returns record indices [P·K] and labels [P·K], grouped by subject.
+        """Returns indices of sequences [P·K] and labels [P·K], grouped by subject.
 
         A subject with fewer than K sequences is drawn from with replacement.
         """
         chosen = rng.choice(len(self._sequences_of), self.subjects_per_batch, replace=False)
         k = self.sequences_per_subject
-        records = [
-            rng.choice(self._sequences_of[c], k, replace=len(self._sequences_of[c]) < k) for c in chosen
-        ]
-        return np.concatenate(records), np.repeat(chosen, k)
+        drawn = [rng.choice(self._sequences_of[c], k, replace=len(self._sequences_of[c]) < k) for c in chosen]
+        return np.concatenate(drawn), np.repeat(chosen, k)
 
 
 def sample_unordered(

@@ -10,11 +10,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from mcl_jax.data.builders.silhouettes import Silhouettes
-from mcl_jax.data.prepare.jobs import Job, Outcome, is_unfinished, make_job, run_jobs
-from mcl_jax.data.prepare.layouts import list_sequences
-from mcl_jax.data.prepare.sequences import Issue, Reader
-from mcl_jax.data.sources import RECORDS_FORMAT
+from mcl_jax.data.prepare.issues import Issue
+from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
+from mcl_jax.data.prepare.layouts import Download, list_sequences
+from mcl_jax.data.prepare.options import Options
+from mcl_jax.data.prepare.reader import Reader, job_for
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.job_log import is_unfinished
+from mcl_jax.data.stores.manifest import RECORDS_FORMAT, StoredSequence
+from mcl_jax.data.stores.tfds_feature import Silhouettes
 from mcl_jax.errors import DataError
 
 SEQUENCES_PER_SHARD = 512
@@ -25,35 +29,26 @@ _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How to prepare: processes (0 works in this one), whether damaged files are left out, a progress bar."""
-
-    workers: int
-    skip_damaged: bool
-    progress: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
     """What is to be written.
 
     Attributes:
-        dataset: how the download is laid out.
-        prepared: it is a pkl tree.
+        download: what it is made of.
+        prepared: whether that is a pkl tree already.
         jobs: one for each shard.
         stamp: changes with the download.
     """
 
-    dataset: str
+    download: Download
     prepared: bool
-    jobs: tuple[Job, ...]
+    jobs: tuple[Job[tuple[SequenceRef, ...]], ...]
     stamp: str
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What shards that were written before must be made from to be gone on with."""
+        """What shards of an earlier run must be made from to be kept."""
         return {
-            "dataset": self.dataset,
+            "dataset": self.download.name,
             "kind": "records",
             "records": RECORDS_FORMAT,
             "prepared": self.prepared,
@@ -72,22 +67,22 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
-def plan(dataset: str, src: Path) -> Plan:
+def plan(download: Download, src: Path) -> Plan:
     """Deals the sequences of a download to shards, in order.
 
     Raises:
         DataError: if the folder holds no such dataset.
     """
-    records, prepared = list_sequences(dataset, src)
+    sequences, prepared = list_sequences(download.layout, src)
     if prepared and is_unfinished(src):
         raise DataError(f"--src: the preparation of {str(src)!r} is not complete; finish it first")
-    starts = range(0, len(records), SEQUENCES_PER_SHARD)
+    starts = range(0, len(sequences), SEQUENCES_PER_SHARD)
     jobs = tuple(
-        make_job(f"{number:05d}.array_record", records[start : start + SEQUENCES_PER_SHARD])
+        job_for(f"{number:05d}.array_record", sequences[start : start + SEQUENCES_PER_SHARD])
         for number, start in enumerate(starts)
     )
     stamp = hashlib.sha256("\n".join(job.stamp for job in jobs).encode()).hexdigest()[:16]
-    return Plan(dataset, prepared, jobs, stamp)
+    return Plan(download, prepared, jobs, stamp)
 
 
 def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
@@ -100,8 +95,9 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
     for surplus in folder.glob("*.array_record"):  # of sequences that the user has deleted since
         if surplus.name not in names:
             surplus.unlink()
-    task = _WriteShard(Reader(plan.dataset, plan.prepared, options.skip_damaged), folder)
-    return run_jobs(task, plan.jobs, folder, plan.origin, workers=options.workers, progress=options.progress)
+    task = _WriteShard(Reader(plan.download.layout, plan.prepared, options.skip_damaged), folder)
+    done = run_jobs(task, plan.jobs, folder, plan.origin, workers=options.workers, progress=options.progress)
+    return done.outcomes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +107,7 @@ class _WriteShard:
     reader: Reader
     folder: Path
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job[tuple[SequenceRef, ...]]) -> Outcome:
         path = self.folder / job.name
         temporary = path.with_name(f".{path.name}.tmp")
         try:
@@ -127,18 +123,20 @@ class _WriteShard:
             raise DataError(f"{path}: cannot be written: {reason}") from None
         return Outcome(job.name, job.stamp, 0, (), tuple(issues))
 
-    def _write(self, job: Job, path: Path) -> tuple[list[tuple[str, str, str, int]], list[Issue]]:
-        sequences, issues = [], []
+    def _write(
+        self, job: Job[tuple[SequenceRef, ...]], path: Path
+    ) -> tuple[list[StoredSequence], list[Issue]]:
+        stored, issues = [], []
         writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-        for record in job.records:
-            frames, found = self.reader.read(record)
+        for sequence in job.work:
+            frames, found = self.reader.read(sequence)
             issues += found
             if frames is not None:
-                names = record.subject, record.condition, record.view
+                names = sequence.subject, sequence.condition, sequence.view
                 writer.write(_serialize(frames, *names))
-                sequences.append((*names, len(frames)))
+                stored.append(StoredSequence(*names, len(frames)))
         writer.close()
-        return sequences, issues
+        return stored, issues
 
 
 def _serialize(frames: np.ndarray, subject: str, condition: str, view: str) -> bytes:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl_jax.data.pipeline import HostShare, SequenceLoader, TrainLoader
-from mcl_jax.data.prefetch import prefetched
-from mcl_jax.data.records import Split, scan_tree, select
-from mcl_jax.data.sampling import FrameSampling
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.feed.loaders import HostShare, SequenceLoader, TrainLoader
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.sequences import Split, select
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError, UserError
 
 FIXED = FrameSampling("fixed_unordered", frames=4)
@@ -93,18 +93,18 @@ def test_whole_sequences_are_cut_and_limited(split, tmp_path):
     frames = np.arange(800, dtype=np.uint16).astype(np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
     path = tmp_path / "long.pkl"
     path.write_bytes(pickle.dumps(frames))
-    record = type(split.records[0])("long", "nm-01", "000", str(path))
-    loaded = SequenceLoader([record], PklSource())(0)["frames"]
+    ref = type(split.sequences[0])("long", "nm-01", "000", str(path))
+    loaded = SequenceLoader([ref], PklSource())(0)["frames"]
     assert loaded.shape == (720, 64, 44)
     assert np.array_equal(loaded[:, 0, 0], frames[:720, 0, 0])
 
 
 def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
-    broken = [type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records[:12]]
-    damaged = Split((*broken, *split.records[12:]), split.subjects, split.source)
+    broken = [type(s)(s.subject, s.condition, s.view, "missing.pkl") for s in split.sequences[:12]]
+    damaged = Split((*broken, *split.sequences[12:]), split.subjects, split.source)
     whole = loader(split)(0)
     batch = loader(damaged, skip_unreadable=True)(0)
-    empty = np.isin(whole["labels"], [0, 1, 2])  # the subjects of the broken records
+    empty = np.isin(whole["labels"], [0, 1, 2])  # the subjects of the broken sequences
     assert empty.any()
     assert (batch["labels"][empty] == -1).all()
     assert (batch["segment_ids"][empty[:, 0]] == -1).all()
@@ -113,7 +113,7 @@ def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
         assert np.array_equal(batch[key][~empty[:, 0]], whole[key][~empty[:, 0]])
     with pytest.raises(DataError, match="missing.pkl"):
         loader(damaged)(0)
-    everything = tuple(type(r)(r.subject, r.condition, r.view, "missing.pkl") for r in split.records)
+    everything = tuple(type(s)(s.subject, s.condition, s.view, "missing.pkl") for s in split.sequences)
     lost = Split(everything, split.subjects, split.source)
     with pytest.raises(DataError, match=r"data\.on_error: no sequence of a whole batch .*missing\.pkl"):
         loader(lost, skip_unreadable=True)(0)
@@ -121,9 +121,9 @@ def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
-    record = type(split.records[0])("x", "nm-01", "000", "missing.pkl")
+    ref = type(split.sequences[0])("x", "nm-01", "000", "missing.pkl")
     with (
-        prefetched(SequenceLoader([record], PklSource()), range(1), workers) as sequences,
+        prefetched(SequenceLoader([ref], PklSource()), range(1), workers) as sequences,
         pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory; .*"),
     ):
         next(sequences)
@@ -150,14 +150,13 @@ def test_a_killed_worker_is_one_line():
 FEED_FOREVER = """
 import sys, time
 from pathlib import Path
-from mcl_jax.data.pipeline import SequenceLoader
-from mcl_jax.data.prefetch import prefetched
-from mcl_jax.data.records import scan_tree
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 
 if __name__ == "__main__":
-    records = scan_tree(Path(sys.argv[1]))
-    with prefetched(SequenceLoader(records, PklSource()), range(len(records)), 1) as sequences:
+    refs = scan_tree(Path(sys.argv[1]))
+    with prefetched(SequenceLoader(refs, PklSource()), range(len(refs)), 1) as sequences:
         next(sequences)
         print("under way", flush=True)
         time.sleep(60)
@@ -167,7 +166,7 @@ if __name__ == "__main__":
 def test_workers_end_with_a_process_that_was_killed(split, tmp_path):
     script = tmp_path / "feed.py"
     script.write_text(FEED_FOREVER)
-    root = Path(split.records[0].location).parents[3]
+    root = Path(split.sequences[0].location).parents[3]
     with subprocess.Popen([sys.executable, script, root], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "under way\n"
         process.kill()

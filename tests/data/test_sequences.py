@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mcl_jax.data.datasets import DATASETS, open_dataset
-from mcl_jax.data.records import Record, read_partition, scan_tree, select
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.sequences import SequenceRef, read_partition, select
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
 
 
@@ -19,9 +19,9 @@ def touch(root: Path, *names: str) -> None:
 
 def test_tree_is_listed_sorted_and_the_first_file_counts(tmp_path):
     touch(tmp_path, "002/nm-01/090/b.pkl", "002/nm-01/090/a.pkl", "001/nm-02/000/000.pkl", "notes.txt")
-    records = scan_tree(tmp_path)
-    assert [r.key for r in records] == ["001/nm-02/000", "002/nm-01/090"]
-    assert Path(records[1].location).name == "a.pkl"
+    sequences = scan_tree(tmp_path)
+    assert [s.key for s in sequences] == ["001/nm-02/000", "002/nm-01/090"]
+    assert Path(sequences[1].location).name == "a.pkl"
 
 
 def test_unusable_trees_are_named(tmp_path):
@@ -45,7 +45,7 @@ def test_partition_is_read(tmp_path):
     ("content", "message"),
     [
         ("{", "not a JSON file"),
-        ("[]", "no partition; expected an object"),
+        ("[]", "not a partition; expected an object"),
         ('{"TRAIN_SET": ["1"]}', "TEST_SET must be a list"),
         ('{"TRAIN_SET": [1], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
         (
@@ -67,18 +67,18 @@ def test_missing_partition_is_named(tmp_path):
 
 
 def test_class_is_the_rank_among_subjects_found():
-    records = [Record(s, "nm-01", "000", s) for s in ("003", "001", "009")]
-    split = select(records, ["009", "001", "002"], "training", PklSource())
+    sequences = [SequenceRef(s, "nm-01", "000", s) for s in ("003", "001", "009")]
+    split = select(sequences, ["009", "001", "002"], "training", PklSource())
     assert split.subjects == ("001", "009")
-    assert [r.subject for r in split.records] == ["001", "009"]
+    assert [s.subject for s in split.sequences] == ["001", "009"]
 
 
 def test_a_split_without_subjects_or_with_twins_is_refused():
-    records = [Record("001", "nm-01", "000", "a"), Record("001", "nm-01", "000", "b")]
+    sequences = [SequenceRef("001", "nm-01", "000", "a"), SequenceRef("001", "nm-01", "000", "b")]
     with pytest.raises(DataError, match="none of the 1 test subjects .* folders like '002'"):
-        select(records, ["002"], "test", PklSource())
+        select(sequences, ["002"], "test", PklSource())
     with pytest.raises(DataError, match="001/nm-01/000: two sequences of this name: a, b"):
-        select(records, ["001"], "test", PklSource())
+        select(sequences, ["001"], "test", PklSource())
 
 
 def test_rules_of_the_datasets():
@@ -90,8 +90,8 @@ def test_rules_of_the_datasets():
 
 def test_opening_needs_a_root_and_a_partition(tmp_path):
     with pytest.raises(DataError, match="data.root is empty"):
-        open_dataset("casiab", "", "", "tree")
+        open_dataset("casiab", "")
     touch(tmp_path, "001/nm-01/000/000.pkl")
     with pytest.raises(DataError, match="gait3d has no rule for its split"):
-        open_dataset("gait3d", str(tmp_path), "", "tree")
-    assert open_dataset("casiab", str(tmp_path), "", "tree").train_split().subjects == ("001",)
+        open_dataset("gait3d", str(tmp_path))
+    assert open_dataset("casiab", str(tmp_path), file_format="tree").train_split().subjects == ("001",)

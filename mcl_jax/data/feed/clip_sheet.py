@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from mcl_jax.data.packing import TrainBatch
+from mcl_jax.data.feed.packing import TrainBatch
 
 _LINE = 128  # grey level between clips
 

@@ -10,7 +10,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from mcl_jax.data.ring import Empty, Parcel, Ring
+from mcl_jax.data.feed.ring import Empty, Parcel, Ring
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 

@@ -1,17 +1,18 @@
-"""What the builders share: raw folders in, ArrayRecord shards, metadata and a manifest out."""
+"""The TFDS builder of any dataset: raw folders in, ArrayRecord files, TFDS's metadata and a manifest out."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from mcl_jax.data.builders import shards
-from mcl_jax.data.prepare.jobs import MANIFEST, Outcome
-from mcl_jax.data.prepare.run import SKIPPED, check_damage, check_usable, summarize
-from mcl_jax.data.prepare.sequences import issues_csv
-from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, RECORDS_SPLIT
+from mcl_jax.data.prepare.issues import SKIPPED, issues_csv
+from mcl_jax.data.prepare.layouts import Download
+from mcl_jax.data.prepare.options import Options
+from mcl_jax.data.prepare.records import shards
+from mcl_jax.data.prepare.summary import check_damage, check_usable, summarize
+from mcl_jax.data.stores.job_log import JOB_LOG
+from mcl_jax.data.stores.manifest import RECORDS_SPLIT, RecordsManifest, write_manifest
 from mcl_jax.files import write_atomically
 
 
@@ -20,50 +21,48 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
 ):
     """Writes the sequences of a download that lies in TFDS's manual directory.
 
-    There is one split: which subjects train and which test is the partition's to say, not the files'.
-
-    Attributes:
-        LAYOUT: how the download is laid out, a key of `mcl_jax.data.prepare.LAYOUTS`.
+    One class serves all datasets: an instance has the name and the layout of the download it is given.
     """
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version.", "2.0.0": "Packed silhouettes."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "The folder the dataset was unpacked into, or a pkl tree made of it."
-    LAYOUT: ClassVar[str]
 
     # Nothing is downloaded. TFDS would look for checksums with a package that it does not install.
     url_infos: ClassVar[None] = None
 
     def __init__(
         self,
+        download: Download,
         *,
         staging: Path | None = None,
-        workers: int = 0,
-        skip_damaged: bool = False,
-        progress: bool = False,
+        options: Options | None = None,
         **kwargs: Any,
     ):
-        """Takes what TFDS takes, and how to prepare.
+        """Takes what to write, and what TFDS takes.
 
         Args:
+            download: what lies in the manual directory.
             staging: keeps the shards of an interrupted run for the next one; without it they are lost.
-            workers: processes; 0 works in this one.
-            skip_damaged: do without files that cannot be read.
-            progress: show a progress bar on stderr.
+            options: how to work.
             **kwargs: TFDS's, such as data_dir.
         """
+        self.name = download.name  # before TFDS derives paths from it
+        self._download, self._staging = download, staging
+        self._options = options or Options()
         super().__init__(file_format="array_record", **kwargs)
-        self._staging = staging
-        self._options = shards.Options(workers, skip_damaged, progress)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
-            builder=self, description=type(self).__doc__, features=shards.features(), disable_shuffling=True
+            builder=self,
+            description=self._download.description,
+            features=shards.features(),
+            disable_shuffling=True,
         )
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         del download_config
-        plan = shards.plan(self.LAYOUT, Path(dl_manager.manual_dir))
+        plan = shards.plan(self._download, Path(dl_manager.manual_dir))
         target = Path(self.data_path)
         staging = self._staging or target / "staging"
         outcomes = shards.write(plan, staging, self._options)
@@ -80,7 +79,7 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
             path = Path(template.sharded_filepath(shard_index=number, num_shards=len(written)))
             (staging / outcome.name).replace(path)
             sizes[path.name] = outcome.size
-        (staging / MANIFEST).replace(target / MANIFEST)  # for the next run to see what it need not do again
+        (staging / JOB_LOG).replace(target / JOB_LOG)  # for the next run to see what it need not do again
         if self._staging is None:
             shutil.rmtree(staging)
         split = tfds.core.SplitInfo(
@@ -90,20 +89,13 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
             filename_template=template,
         )
         self.info.set_splits(tfds.core.SplitDict([split]))
-        self._write_manifest(target, plan.stamp, outcomes, sizes)
-
-    def _write_manifest(
-        self, folder: Path, stamp: str, outcomes: list[Outcome], sizes: dict[str, int]
-    ) -> None:
         summary = summarize(outcomes)
-        manifest = {
-            "format": RECORDS_FORMAT,
-            "dataset": self.LAYOUT,
-            "source": stamp,
-            "skipped_sequences": summary.skipped_sequences,
-            "skipped_frames": summary.skipped_frames,
-            "files": sizes,
-            "sequences": [sequence for outcome in outcomes for sequence in outcome.sequences],
-        }
-        content = json.dumps(manifest, separators=(",", ":"))
-        write_atomically(folder / RECORDS_MANIFEST, content.encode())
+        manifest = RecordsManifest(
+            dataset=self._download.name,
+            source=plan.stamp,
+            skipped_sequences=summary.skipped_sequences,
+            skipped_frames=summary.skipped_frames,
+            files=sizes,
+            sequences=tuple(sequence for outcome in outcomes for sequence in outcome.sequences),
+        )
+        write_manifest(target, manifest)

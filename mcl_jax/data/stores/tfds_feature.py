@@ -1,20 +1,23 @@
 """How TFDS stores silhouettes: packed, to the same bytes for whoever reads them."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mcl_jax.data.packed import PackedFrames, pack
-from mcl_jax.data.prepare.silhouette import SIZE
+from mcl_jax.data.stores.frames import HEIGHT
+from mcl_jax.data.stores.packed import PackedFrames, pack
 
 
 class Silhouettes(tfds.features.FeatureConnector):
     """The silhouettes of a sequence, uint8 [s, 64, 64 or 44], as one value of bytes."""
 
+    ALIASES: ClassVar[list[str]] = ["mcl_jax.data.builders.silhouettes.Silhouettes"]
+    """Its name in the features.json of folders that were written before it lay here."""
+
     def get_tensor_info(self) -> tfds.features.TensorInfo:
         """Returns the shape and type of what is read."""
-        return tfds.features.TensorInfo(shape=(None, SIZE, None), dtype=np.uint8)
+        return tfds.features.TensorInfo(shape=(None, HEIGHT, None), dtype=np.uint8)
 
     def get_serialized_info(self) -> tfds.features.TensorInfo:
         """Returns the shape and type of what is stored."""
