@@ -3,6 +3,8 @@
 All take `distances` [n, m] from n probes to m gallery sequences and `match` [n, m], true where the subject is
 the same. A gallery sequence that a probe must not see has distance +inf and match false. Ties are ranked by
 gallery order. Work goes through `ROWS` probes at a time, which bounds the memory of the temporaries.
+
+By hand, because scikit-learn ranks one query at a time and knows neither hidden gallery sequences nor mINP.
 """
 
 from collections.abc import Iterator

@@ -2,6 +2,8 @@
 
 Neighbours in a row are one empty slot apart, so that a temporal convolution pads each of them with zeros as
 if it were alone.
+
+By hand, because Grain packs sequences of tokens, without gaps, and not the fixed batches of training.
 """
 
 import dataclasses
