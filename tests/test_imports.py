@@ -14,7 +14,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "command_line": set(),
-    "data": set(),
+    "safe_pickle": set(),
+    "data": {"safe_pickle"},
     "walkers": {"data"},
     "models": set(),
     "losses": set(),
@@ -27,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "train_step": {"models", "losses", "sharding", "train_state"},
     "checkpoint": {"train_state"},
     "progress": set(),
-    "convert": {"models", "train_state", "checkpoint", "config", "optim"},
+    "convert": {"models", "train_state", "checkpoint", "config", "optim", "safe_pickle"},
     "weights": {"checkpoint", "convert", "train_state"},
     "evaluate": {"config", "data", "evaluation", "runtime", "sharding", "train_state"},
 }

@@ -7,10 +7,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from mcl_jax.data.array_pickle import ArrayUnpickler, NotAnArrayError
+from mcl_jax.data.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
 from mcl_jax.data.packed import PackedFrames
 from mcl_jax.data.records import Record
 from mcl_jax.errors import DataError
+from mcl_jax.files import read_bounded
 
 HEIGHT = 64
 WIDTHS = (64, 44)
@@ -52,8 +53,7 @@ class PklSource:
             DataError: if the file is missing, damaged, or holds anything but such an array.
         """
         try:
-            with Path(record.location).open("rb") as file:
-                array = ArrayUnpickler(file).load_array()
+            array = read_array(read_bounded(record.location, MAX_PICKLE_BYTES))
         except OSError as error:
             raise DataError(f"{record.location}: cannot be read: {error.strerror}; {_MEND}") from None
         except NotAnArrayError as error:
