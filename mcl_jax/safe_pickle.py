@@ -18,7 +18,7 @@ from typing import Any
 
 _NEWEST_PROTOCOL = 5
 _MAX_DEPTH = 50
-_MAX_OPERATIONS = 1_000_000
+_MAX_OPERATIONS = 500_000  # a checkpoint needs some 50 a tensor
 _MAX_MEMO_INDEX = 2**32  # a dict holds the memo: an index reserves nothing
 _MAX_KEY = 2**60  # larger integers can be chosen so that all have one hash, and a dict of them takes for ever
 _LONGEST_NAME = 100
@@ -218,7 +218,7 @@ class _Machine:
             raise DamagedPickleError("no dict to set items of")
         values = self._hold(target, nodes)
         for key, value in zip(values[::2], values[1::2], strict=True):
-            if not (type(key) is str or (type(key) is int and abs(key) < _MAX_KEY)):
+            if not (isinstance(key, str) or (isinstance(key, int) and abs(key) < _MAX_KEY)):
                 raise DamagedPickleError("a key that is neither text nor a small integer")
             target.value[key] = value
 

@@ -12,7 +12,7 @@ import numpy as np
 _NUMBER = rb"(?:K.|M..|J....)"
 _WIDTHS = {ord("K"): 1, ord("M"): 2, ord("J"): 4}
 _SHAPE = rb"(?P<shape>" + 3 * _NUMBER + rb")\x87"
-_FRAME = rb"(?:\x95.{8})"
+_FRAME = rb"(?:\x95(?P<frame>.{8}))"
 _BYTES = rb"(?:B(?P<size>....)|\x96(?P<long_size>.{8}))"
 _DTYPE_STATE = rb"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"
 
@@ -80,12 +80,17 @@ def read_silhouettes(data: bytes) -> np.ndarray | None:
     if size > len(data):
         return None
     tail = patterns[1].fullmatch(data, head.end() + size)
-    if tail is None:
+    if tail is None or not (_frame_fits(head, data) and _frame_fits(tail, data)):
         return None
     shape = _numbers((head if data[1] < 5 else tail)["shape"])
     if min(shape) < 0 or shape[0] * shape[1] * shape[2] != size:
         return None
     return np.frombuffer(data, np.uint8, size, head.end()).reshape(shape)
+
+
+def _frame_fits(match: re.Match[bytes], data: bytes) -> bool:
+    length = match.groupdict().get("frame")
+    return length is None or int.from_bytes(length, "little") <= len(data) - match.end("frame")
 
 
 def _numbers(opcodes: bytes) -> list[int]:

@@ -7,7 +7,9 @@ few megabytes can unpack to thousands of times as much.
 import math
 import zipfile
 from collections.abc import Collection
+from io import BufferedIOBase
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -59,7 +61,7 @@ def read_npz(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: not a readable .npz file ({detail}): {_REMEDY}") from None
 
 
-def _read_array(entry: zipfile.ZipExtFile, name: str, size: int) -> np.ndarray:
+def _read_array(entry: BufferedIOBase | IO[bytes], name: str, size: int) -> np.ndarray:
     try:
         shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(entry)](entry)
     except Exception as error:  # NumPy's parser of headers raises nearly anything
