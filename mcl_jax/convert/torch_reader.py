@@ -35,7 +35,7 @@ STORAGE_DTYPES: dict[str, np.dtype] = {
 
 _MAX_AXES = 64  # NumPy's own limit
 _LONGEST_MESSAGE = 250
-_MOST_VALUES, _DEEPEST = 1_000_000, 50  # of a file in the older format
+_MOST_VALUES, _DEEPEST = 200_000, 50  # of a file in the older format
 _ZIP_MAGIC = b"PK\x03\x04"
 # A pickle of protocol 2 whose first value is the long integer 0x1950a86a20f9469cfc6c.
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

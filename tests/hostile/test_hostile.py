@@ -11,12 +11,12 @@ from hostile_corpus import CALLS, CANARY, corpus
 MEBIBYTES, SECONDS = 400, 10
 
 
-@pytest.mark.parametrize("kind", ["pkl", "pt", "npz", "png", "json"])
-def test_every_file_is_refused_in_one_line(tmp_path, kind):
+@pytest.mark.parametrize("kinds", ["pkl", "pt", "npz png json"])
+def test_every_file_is_refused_in_one_line(tmp_path, kinds):
     files = tmp_path / "files"
     files.mkdir()
-    for found, name, content in corpus():
-        if found == kind:
+    for kind, name, content in corpus():
+        if kind in kinds.split():
             (files / f"{name}.{kind}").write_bytes(content)
     command = [
         sys.executable,
