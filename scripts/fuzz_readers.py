@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["mcl_jax", "pickletools", "zipfile", "n
 
     from mcl_jax import safe_pickle
     from mcl_jax.convert.torch_reader import read_torch_file
-    from mcl_jax.data import array_pickle, silhouette_pickle
+    from mcl_jax.data.stores import array_pickle, silhouette_pickle
     from mcl_jax.errors import CheckpointError, DataError
     from mcl_jax.evaluation.embeddings import EmbeddingSet
 

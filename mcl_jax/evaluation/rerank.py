@@ -25,7 +25,7 @@ class Rerank:
         lam: share of the original distance in the result, in [0, 1]; the rest is the Jaccard distance.
 
     Raises:
-        ConfigError: on values outside these.
+        ConfigError: if a value cannot work.
     """
 
     k1: int = 20

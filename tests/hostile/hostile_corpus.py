@@ -317,9 +317,48 @@ def partitions() -> dict[str, bytes]:
     }
 
 
+def manifests() -> dict[str, bytes]:
+    """records.json, which must name plain files in its own folder."""
+    good = {
+        "format": 2,
+        "dataset": "tree",
+        "source": "a",
+        "skipped_sequences": 0,
+        "skipped_frames": 0,
+        "files": {"a": 1},
+        "sequences": [["001", "nm-01", "090", 2]],
+    }
+    changes: dict[str, dict[str, object]] = {
+        "parent": {"files": {"../../etc/passwd": 1}},
+        "absolute": {"files": {"/etc/passwd": 1}},
+        "below": {"files": {"a/b": 1}},
+        "backslash": {"files": {"..\\a": 1}},
+        "dots": {"files": {"..": 4096}},
+        "nul": {"files": {"a\0": 1}},
+        "half_a_character": {"files": {"\ud800": 1}},
+        "files_in_a_list": {"files": ["a"]},
+        "size_of_text": {"files": {"a": "1"}},
+        "number_of_sequences": {"sequences": 5},
+        "short_sequence": {"sequences": [["a"]]},
+        "nested_sequence": {"sequences": [[["001"], "nm-01", "090", 2]]},
+        "negative_count": {"skipped_frames": -1},
+        "source_of_lists": {"source": [[]]},
+        "file_missing": {},
+    }
+    files = {name: json.dumps(good | change).encode() for name, change in changes.items()}
+    return files | {"deep": b'{"files": ' + b"[" * 500_000, "empty": b"", "list": b"[]"}
+
+
 def corpus() -> Iterator[tuple[str, str, bytes]]:
     """Yields kind, name and content of every hostile file."""
-    kinds = {"pkl": pickles, "pt": checkpoints, "npz": embeddings, "png": frames, "json": partitions}
+    kinds = {
+        "pkl": pickles,
+        "pt": checkpoints,
+        "npz": embeddings,
+        "png": frames,
+        "json": partitions,
+        "records": manifests,
+    }
     for kind, make in kinds.items():
         for name, content in make().items():
             yield kind, name, content

@@ -15,17 +15,19 @@ import cv2
 
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.data.prepare.silhouette import read_png
-from mcl_jax.data.records import Record, read_partition
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.sequences import SequenceRef, read_partition
+from mcl_jax.data.stores.manifest import check_files, read_manifest
+from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 
 READERS = {
-    ".pkl": lambda path: PklSource().read(Record("001", "nm-01", "000", str(path))),
+    ".pkl": lambda path: PklSource().read(SequenceRef("001", "nm-01", "000", str(path))),
     ".pt": read_torch_file,
     ".npz": EmbeddingSet.load,
     ".png": read_png,
     ".json": read_partition,
+    ".records": lambda path: check_files(path, read_manifest(path)),
 }
 
 

@@ -11,13 +11,17 @@ from hostile_corpus import CALLS, CANARY, corpus
 MEBIBYTES, SECONDS = 400, 10
 
 
-@pytest.mark.parametrize("kinds", ["pkl", "pt", "npz png json"])
+@pytest.mark.parametrize("kinds", ["pkl", "pt", "npz png json records"])
 def test_every_file_is_refused_in_one_line(tmp_path, kinds):
     files = tmp_path / "files"
     files.mkdir()
     for kind, name, content in corpus():
         if kind in kinds.split():
-            (files / f"{name}.{kind}").write_bytes(content)
+            path = files / f"{name}.{kind}"
+            if kind == "records":
+                path.mkdir()
+                path /= "records.json"
+            path.write_bytes(content)
     command = [
         sys.executable,
         str(Path(__file__).with_name("read_files.py")),
@@ -29,7 +33,11 @@ def test_every_file_is_refused_in_one_line(tmp_path, kinds):
     assert done.returncode == 0, f"ended by {done.returncode} at {done.stderr[-300:]}"
     outcomes = {line["path"]: line["outcome"] for line in map(json.loads, done.stdout.splitlines())}
     assert outcomes.keys() == {str(path) for path in files.iterdir()}
-    odd = {path: text for path, text in outcomes.items() if not text.startswith(f"{path}: ") or "\n" in text}
+    odd = {
+        path: text
+        for path, text in outcomes.items()
+        if not text.startswith((f"{path}: ", f"{path}/")) or "\n" in text
+    }
     assert not odd
     assert not any(path.name == CANARY for path in tmp_path.rglob("*"))
 
