@@ -61,6 +61,9 @@ class PackedFrames:
         self._bits = body[:places].reshape(count, bits)
         self._places = body[places:values].view(_NUMBER).reshape(count, listed)
         self._values = body[values:].reshape(count, listed)
+        # Such a place would be in the next frame.
+        if (self._places >= self._area).any():
+            raise ValueError("not packed frames")
         self.shape = (count, height, width)
 
     def __len__(self) -> int:
