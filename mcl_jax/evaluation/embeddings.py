@@ -1,15 +1,13 @@
 """The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mcl_jax.errors import DataError
+from mcl_jax.evaluation.npz import read_npz
 from mcl_jax.files import write_atomically
 
 LABELS = ("subjects", "conditions", "views")
@@ -24,10 +22,10 @@ class EmbeddingSet:
         embeddings: float32 [n, parts, channels], all finite.
         subjects: str [n], the identity, for example "075".
         conditions: str [n], for example "nm-01".
-        views: str [n], for example "090". (subject, condition, view) names one sequence only.
+        views: str [n], for example "090". No two sequences share subject, condition and view.
 
     Raises:
-        DataError: on other shapes or types, values that are not finite, or a sequence that comes twice.
+        DataError: if shapes or types are others, a value is not finite, or a sequence comes twice.
     """
 
     embeddings: np.ndarray
@@ -56,7 +54,7 @@ class EmbeddingSet:
         return len(self.embeddings)
 
     def key(self, i: int) -> str:
-        """`subject-condition-view` of sequence i, the form in which partition files name sequences."""
+        """`subject-condition-view` of sequence i, the name that partition files give it."""
         return f"{self.subjects[i]}-{self.conditions[i]}-{self.views[i]}"
 
     def keys(self) -> list[str]:
@@ -64,7 +62,11 @@ class EmbeddingSet:
         return [self.key(i) for i in range(len(self))]
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file, whole or not at all."""
+        """Writes an .npz file, whole or not at all.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
         buffer = BytesIO()
         np.savez(buffer, allow_pickle=False, **{key: getattr(self, key) for key in KEYS})
         write_atomically(path, buffer.getbuffer())
@@ -76,7 +78,7 @@ class EmbeddingSet:
         Raises:
             DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.
         """
-        arrays = _read_npz(Path(path))
+        arrays = read_npz(Path(path), KEYS)
         missing = [key for key in KEYS if key not in arrays]
         if missing:
             raise DataError(
@@ -102,25 +104,3 @@ class EmbeddingSet:
             if key in seen:
                 raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
             seen.add(key)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays among `KEYS` of an .npz file, and the names of the others with empty arrays."""
-    remedy = "write it with EmbeddingSet.save"
-    arrays: dict[str, Any]
-    try:
-        # zipfile first: np.load would answer for a lone .npy or a pickle with other types and errors.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] if name in KEYS else np.empty(0) for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file: {remedy} or give another path") from None
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise DataError(f"{path}: damaged ({error}): {remedy} again") from None
-        raise DataError(f"{path}: holds pickled objects, which are never loaded: {remedy}") from None
-    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error}): {remedy}") from None
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # np.load hands out entries of other formats as bytes
-            raise DataError(f"{path}: {name} is not an array: {remedy}")
-    return arrays

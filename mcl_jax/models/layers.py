@@ -6,7 +6,6 @@ statistics and everything behind temporal pooling stay in `param_dtype` (float32
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
+from mcl_jax.models.module import GaitOutput
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.
 L2_EPSILON = 1e-12
 
-
-class GaitOutput(NamedTuple):
-    """What every gait model returns for n = rows · num_segments sequences, row by row.
-
-    Attributes:
-        embeddings: [n, parts, channels]; zeros where a row holds fewer than `num_segments` sequences.
-        logits: [n, parts, classes], or None for a model without a classifier.
-        present: [n], whether there is such a sequence.
-    """
-
-    embeddings: Float[Array, "n p c"]
-    logits: Float[Array, "n p k"] | None
-    present: Bool[Array, " n"]
+CLASSIFIER = ("head", "necks", "kernel")
+"""Path of the classifier in a model that has its `PartHead` as `head`."""
 
 
 def to_unit_range(

@@ -101,15 +101,16 @@ def _draw_background(rng: np.random.Generator, feet: float, height: float) -> np
     return np.clip(background, 0.02, 1.0)
 
 
-def draw_scene(rng: np.random.Generator, style: WalkerStyle) -> Scene:
-    """Draw one scene; `style.scene` is how often things go wrong."""
+def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: WalkerStyle) -> Scene:
+    """Draw one scene; `style.scene` is how often things go wrong, `outfit` the source of the clothes' colours."""
     trouble = style.scene * rng.random()
     height = rng.uniform(50, 105)
     feet = ROWS - rng.uniform(2, max(3.0, ROWS - height - 2))
     background = _draw_background(rng, feet, height)
-    colours = {name: rng.uniform(0, 1) for name in ("top", "trousers", "shoes", "bag")}
-    colours |= {"skin": rng.uniform(0.35, 0.8), "hair": rng.uniform(0.0, 0.45)}
-    colours["sleeve"] = colours["skin"] if rng.random() < 0.25 else colours["top"]
+    outfit.random(16)  # the cut of the clothes has been drawn from there
+    colours = {name: outfit.uniform(0, 1) for name in ("top", "trousers", "shoes", "bag")}
+    colours |= {"skin": outfit.uniform(0.35, 0.8), "hair": outfit.uniform(0.0, 0.45)}
+    colours["sleeve"] = colours["skin"] if outfit.random() < 0.25 else colours["top"]
     slope = rng.uniform(-1.5, 1.5)
     fall = np.array([[1.0, slope], [0.0, rng.choice([-1.0, 1.0]) * rng.uniform(0.03, 0.35)]])
     shadow = rng.uniform(0.1, 0.5) if rng.random() < 0.4 * trouble else 0.0

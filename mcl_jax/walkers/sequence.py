@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 
 from mcl_jax.data.prepare.silhouette import normalize
+from mcl_jax.errors import DataError
 from mcl_jax.walkers import noise, scene
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.figure import Bag, Coat, Figure, dress
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
 from mcl_jax.walkers.render import Camera, draw, outlines
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, bounded_normal, generator
-from mcl_jax.errors import DataError
 
 
 def _draw_coat(rng: np.random.Generator, style: WalkerStyle) -> Coat:
@@ -33,7 +33,13 @@ def _draw_bag(rng: np.random.Generator, style: WalkerStyle) -> Bag:
     return Bag(kind, side, big * depth, big * width, big * height, strap=rng.uniform(0.0, 0.07))
 
 
-def _change_clothes(rng: np.random.Generator, body: Body, style: WalkerStyle) -> Body:
+def _outfit(seed: int, subject: int, condition: str) -> np.random.Generator:
+    """Where the looks of an outfit come from: in two walks of three people wear the same one."""
+    number = generator(seed, "outfit", subject, condition).integers(3)
+    return generator(seed, "clothes", subject, int(number == 0))
+
+
+def _change_clothes(outfit: np.random.Generator, body: Body, style: WalkerStyle) -> Body:
     """The same body in another outfit, with its hair done in another way."""
     spread = {
         "top_slack": 0.007,
@@ -43,7 +49,7 @@ def _change_clothes(rng: np.random.Generator, body: Body, style: WalkerStyle) ->
         "cuff_slack": 0.010,
         "hair_volume": 0.003,
     }
-    changes = {name: style.wardrobe * sigma * bounded_normal(rng) for name, sigma in spread.items()}
+    changes = {name: style.wardrobe * sigma * bounded_normal(outfit) for name, sigma in spread.items()}
     return dataclasses.replace(body, **{name: getattr(body, name) + d for name, d in changes.items()})
 
 
@@ -68,7 +74,7 @@ def _draw_walk(seed: int, subject: int, condition: str, frames: int, style: Walk
     own, day = generator(seed, "subject", subject), generator(seed, "walk", subject, condition)
     body, gait = Body.draw(own, day, style), Gait.draw(own, day, style)
     if style.wardrobe:
-        body = _change_clothes(day, body, style)
+        body = _change_clothes(_outfit(seed, subject, condition), body, style)
     coat = _draw_coat(day, style) if condition.startswith("cl") and style.coat else None
     bag = _draw_bag(day, style) if condition.startswith("bg") and style.bag else None
     arm_swing = dict.fromkeys(SIDES, 1.0)
@@ -128,7 +134,7 @@ def render_sequence(
     rng = generator(seed, "film", subject, condition, view)
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
     if style.scene:
-        place = scene.draw_scene(rng, style)
+        place = scene.draw_scene(rng, _outfit(seed, subject, condition), style)
         columns = scene.crossing(rng, place, frames)
         return scene.silhouettes(scene.film(rng, place, filmed.figure.names, polygons, columns))
     masks = draw(polygons, noise.visible_parts(rng, style, filmed.figure.names, frames))
