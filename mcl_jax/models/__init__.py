@@ -2,6 +2,7 @@
 
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
+from mcl_jax.models.gaitenergy import GaitEnergy
 from mcl_jax.models.gaitset import GaitSet
 from mcl_jax.models.module import GaitModule, GaitOutput
 
@@ -9,7 +10,8 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitset": GaitSet,
     "gaitbase": GaitBase,
     "deepgaitv2": DeepGaitV2,
+    "gaitenergy": GaitEnergy,
 }
 """Name in `model.name` → its class."""
 
-__all__ = ["MODELS", "DeepGaitV2", "GaitBase", "GaitModule", "GaitOutput", "GaitSet"]
+__all__ = ["MODELS", "DeepGaitV2", "GaitBase", "GaitEnergy", "GaitModule", "GaitOutput", "GaitSet"]

@@ -1,0 +1,37 @@
+r"""Synthetic people in the small, noisy pictures of old footage: a model for real walks, trained on a CPU.
+
+    python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
+        --config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
+
+The data and the command are those of `make world`; what it is worth is in docs/model_card.md.
+"""
+
+from ml_collections import ConfigDict
+
+from mcl_jax.config import make_config
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of this run."""
+    return make_config(
+        data={
+            "dataset": "walkers",
+            "workers": 1,
+            "augment": (("cut", 1.0), ("flip", 0.5), ("rotate", 0.3), ("erase", 0.3)),
+            "sampling": {"mode": "fixed_unordered", "frames": 10},
+        },
+        model={"name": "gaitenergy", "channels": (16, 32, 64), "gates": 8, "embed_dim": 64},
+        loss={
+            "mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6},
+            "cross_entropy": {"weight": 1.0, "scale": 16.0, "label_smoothing": 0.1},
+        },
+        optimizer={"name": "adam", "lr": 1e-3, "weight_decay": 1e-4},
+        schedule={"name": "multi_step", "milestones": (1_000, 1_350), "gamma": 0.2},
+        train={
+            "steps": 1_500,
+            "batch": (16, 4),
+            "precision": "float32",
+            "log_every": 50,
+            "save_every": 100,
+        },
+    )

@@ -1,0 +1,119 @@
+"""Gait energy images, several of them, and one small ResNet over them: a model for a few CPU cores.
+
+The gait energy image (Han and Bhanu 2006, "Individual recognition using gait energy image") is the mean
+frame of a walk. Here every frame is first sorted, softly, into `gates` kinds by a small network that sees it
+at a quarter of its resolution, and each kind has an image of its own: broken frames need not spoil the good
+ones. The convolutions run once for a walk rather than once for a frame.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt8
+
+from mcl_jax.arguments import PositiveInt, Sizes
+from mcl_jax.models.layers import (
+    CLASSIFIER,
+    BasicBlock,
+    ConvBN,
+    PartHead,
+    segments_present,
+    to_unit_range,
+)
+from mcl_jax.models.module import GaitModule, GaitOutput
+
+PARTS = 16
+HEIGHT, WIDTH = 64, 44
+STAGE_STRIDES = (1, 2, 1)
+SORTING_CELL = 4  # rows and columns that the sorting network sees as one
+SORTING_UNITS = 48
+
+
+class GaitEnergy(GaitModule):
+    """Frames to part embeddings and class logits; the embedding is the output of the separate FCs."""
+
+    CLASSIFIER = CLASSIFIER
+
+    def __init__(
+        self,
+        *,
+        channels: Annotated[Sequence[int], Sizes(3)] = (16, 32, 64),
+        gates: PositiveInt = 8,
+        embed_dim: PositiveInt = 64,
+        num_classes: PositiveInt,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the model.
+
+        Args:
+            channels: output channels of the three stages.
+            gates: kinds of frames, each with an energy image of its own.
+            embed_dim: channels of the embedding.
+            num_classes: subjects to classify in training.
+            dtype: type the backbone computes in.
+            rngs: source of the initial parameters.
+        """
+        self.dtype = dtype
+        cells = (HEIGHT // SORTING_CELL) * (WIDTH // SORTING_CELL)
+        precision = lax.Precision.HIGHEST if dtype == jnp.float32 else None
+        self.look = nnx.Linear(cells, SORTING_UNITS, dtype=dtype, precision=precision, rngs=rngs)
+        self.sort = nnx.Linear(SORTING_UNITS, gates, dtype=dtype, precision=precision, rngs=rngs)
+        self.stem = ConvBN(gates, channels[0], stride=2, dtype=dtype, rngs=rngs)
+        inputs = (channels[0], *channels[:-1])
+        self.stages = nnx.List(
+            BasicBlock(before, after, stride=stride, dtype=dtype, rngs=rngs)
+            for before, after, stride in zip(inputs, channels, STAGE_STRIDES, strict=True)
+        )
+        self.head = PartHead(PARTS, channels[-1], embed_dim, num_classes, rngs=rngs)
+
+    def __call__(
+        self,
+        frames: UInt8[Array, "r s 64 44"] | Float[Array, "r s 64 44"],
+        segment_ids: Int[Array, "r s"],
+        *,
+        num_segments: int,
+        train: bool,
+    ) -> GaitOutput:
+        """Embeds the sequences of packed rows.
+
+        Args:
+            frames: [rows, slots, 64, 44], uint8 or floats in [0, 1].
+            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
+            num_segments: how many sequences a row holds at most.
+            train: whether batch normalisation uses, and records, the statistics of this batch.
+
+        Returns:
+            Embeddings [rows·num_segments, 16, embed_dim] and logits [rows·num_segments, 16, classes].
+        """
+        present = segments_present(segment_ids, num_segments)
+        x = self._energy_images(to_unit_range(frames, self.dtype), segment_ids, num_segments)
+        x = jax.nn.relu(self.stem(x, train=train, mask=present))
+        # From here on each sequence is a single image.
+        in_rows = present.reshape(-1, num_segments)
+        for stage in self.stages:
+            x = stage(x, train=train, mask=in_rows)
+        own = jnp.where(in_rows, jnp.arange(num_segments), -1)
+        return self.head(x, own, num_segments=num_segments, train=train)
+
+    def _energy_images(
+        self, frames: Float[Array, "f 64 44 1"], segment_ids: Int[Array, "r s"], num_segments: int
+    ) -> Float[Array, "n 64 44 g"]:
+        """Returns the mean over each sequence of its frames times how much they are of each kind."""
+        rows, slots = segment_ids.shape
+        cells = frames.reshape(rows * slots, HEIGHT // SORTING_CELL, SORTING_CELL, -1, SORTING_CELL)
+        cells = cells.mean(axis=(2, 4)).reshape(rows * slots, -1)
+        kinds = jax.nn.softmax(self.sort(jax.nn.relu(self.look(cells))), axis=-1)
+        member = (segment_ids[:, :, None] == jnp.arange(num_segments)).astype(kinds.dtype)
+        share = member / jnp.maximum(member.sum(axis=1, keepdims=True), 1)
+        weights = jnp.einsum("rsk,rsg->rkgs", share, kinds.reshape(rows, slots, -1))
+        images = jnp.einsum(
+            "rkgs,rsd->rkgd", weights, frames.reshape(rows, slots, -1), precision=lax.Precision.HIGHEST
+        )
+        images = images.reshape(rows * num_segments, -1, HEIGHT, WIDTH)
+        return jnp.moveaxis(images, 1, -1)
