@@ -1,0 +1,91 @@
+"""What a trained model is worth on real people it has never seen, beside the gait energy image.
+
+python benchmarks/real_people.py RUN --walks walks.npz
+
+RUN is the workdir of a run or a checkpoint; without one, only the gait energy image is scored. The walks are an
+.npz file of uint8 [s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with
+--synthetic, walkers of another seed and style than any in training stand in for them.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import mcl_jax
+from mcl_jax.evaluation.scenes import SceneScores, score_across_scenes
+from mcl_jax.walkers import WalkerStyle, render_sequence
+
+HELD_OUT = WalkerStyle(identity_spread=1.0, noise=2.0, camera=2.0, wardrobe=1.0)
+"""A segmenter's errors instead of those of background subtraction."""
+SCENES = ("nm-01", "nm-02", "cl-01")
+
+
+def real_walks(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in sorted(file.files)}
+
+
+def synthetic_walks(subjects: int, seed: int = 1_000) -> dict[str, np.ndarray]:
+    return {
+        f"{subject:03d}/{scene}/{view}": render_sequence(seed, subject, scene, view, 40, HELD_OUT)
+        for subject in range(subjects)
+        for scene in SCENES
+        for view in ("072", "090")
+    }
+
+
+def labelled(embeddings: np.ndarray, keys: list[str]) -> mcl_jax.EmbeddingSet:
+    subjects, scenes, takes = (np.array(part) for part in zip(*(key.split("/") for key in keys), strict=True))
+    return mcl_jax.EmbeddingSet(embeddings, subjects, scenes, takes)
+
+
+def energy_images(walks: list[np.ndarray]) -> np.ndarray:
+    """The mean frame of each walk as an embedding of one part, [n, 1, 64 · 64]."""
+    return np.stack([walk.mean(axis=0, dtype=np.float32).reshape(1, -1) / 255 for walk in walks])
+
+
+def score(embeddings: np.ndarray, keys: list[str], metric: str) -> SceneScores:
+    labels = labelled(embeddings, keys)
+    return score_across_scenes(labels, mcl_jax.distances(embeddings, embeddings, metric=metric))
+
+
+def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None, metric: str) -> None:
+    keys, frames = list(walks), list(walks.values())
+    people = len({key.split("/")[0] for key in keys})
+    print(f"{title}: {len(keys)} walks of {people} people; chance is {100 / people:.0f} %")
+    rows = {"gait energy image": score(energy_images(frames), keys, "euc")}
+    if model is not None:
+        rows[model.name] = score(model.embed(frames), keys, metric)
+    pairs = list(next(iter(rows.values())).rank1)
+    header = [f"{probe}→{gallery}" for probe, gallery in pairs]
+    has_focus = {("d4", "d1"), ("d1", "d4")} <= set(pairs)
+    header += ["d1,d4"] * has_focus + ["all", "mAP", "EER"]
+    print(" " * 18, *(f"{name:>12}" for name in header))
+    for name, scores in rows.items():
+        cells = [scores.rank1[pair] for pair in pairs] + [scores.mean("d1", "d4")] * has_focus
+        cells += [scores.mean(), scores.mean_ap, scores.eer]
+        print(f"{name:<18}", *(f"{cell:12.1f}" for cell in cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", help="workdir of a run, or a checkpoint")
+    parser.add_argument("--walks", type=Path, default=Path("walks.npz"))
+    parser.add_argument("--metric", choices=("euc", "cos"), default="euc")
+    parser.add_argument("--synthetic", type=int, default=0, help="also so many synthetic people (0)")
+    args = parser.parse_args()
+    model = mcl_jax.load(args.run) if args.run else None
+    if args.walks.is_file():
+        report("real people", real_walks(args.walks), model, args.metric)
+    else:
+        print(f"no real people: there is no {args.walks}")
+        args.synthetic = args.synthetic or 30
+    if args.synthetic:
+        report("synthetic people", synthetic_walks(args.synthetic), model, args.metric)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Recognition across scenes: probes filmed in one place, the gallery in another, and no overlap of places.
+
+`EmbeddingSet.conditions` are the scenes, `views` the takes. A distance matrix [n, n] compares all with all.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from jaxtyping import Float
+
+from mcl_jax.errors import DataError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.metrics import average_precision, first_match_ranks
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneScores:
+    """All in %.
+
+    Attributes:
+        rank1: (probe scene, gallery scene) → rank-1 accuracy.
+        mean_ap: mean average precision over the probes of all those pairs.
+        eer: equal error rate of telling pairs of one person from pairs of two, all pairs across scenes.
+    """
+
+    rank1: dict[tuple[str, str], float]
+    mean_ap: float
+    eer: float
+
+    def mean(self, *scenes: str) -> float:
+        """Mean rank-1 over the pairs of some scenes; of all if none is named.
+
+        Raises:
+            DataError: if no pair of them was scored.
+        """
+        cells = [cell for pair, cell in self.rank1.items() if not scenes or set(pair) <= set(scenes)]
+        if not cells:
+            raise DataError(f"scenes {', '.join(scenes)}: no such pair among {sorted(self.rank1)}")
+        return float(np.mean(cells))
+
+
+def score_across_scenes(labels: EmbeddingSet, distances: Float[np.ndarray, "n n"]) -> SceneScores:
+    """Scores every ordered pair of scenes.
+
+    A probe whose subject is not in the gallery is left out of rank-1 and average precision, as nobody could
+    find it; in verification it counts as an impostor of everybody there.
+
+    Args:
+        labels: whose walks they are.
+        distances: between all of them.
+
+    Raises:
+        DataError: if fewer than two scenes show the same person.
+    """
+    same = labels.subjects[:, None] == labels.subjects
+    apart = labels.conditions[:, None] != labels.conditions
+    rank1, precisions = {}, []
+    for probe, gallery in itertools.permutations(sorted(set(labels.conditions.tolist())), 2):
+        columns = np.flatnonzero(labels.conditions == gallery)
+        rows = np.flatnonzero((labels.conditions == probe) & same[:, columns].any(axis=1))
+        if rows.size:
+            block = np.ix_(rows, columns)
+            rank1[probe, gallery] = 100 * float(
+                (first_match_ranks(distances[block], same[block]) == 1).mean()
+            )
+            precisions.append(average_precision(distances[block], same[block])[0])
+    if not rank1:
+        raise DataError("scenes: nobody is seen in two of them: nothing can be scored")
+    once = np.triu(apart)
+    eer = equal_error_rate(distances[once & same], distances[once & ~same])
+    return SceneScores(rank1, 100 * float(np.concatenate(precisions).mean()), eer)
+
+
+def equal_error_rate(genuine: Float[np.ndarray, " n"], impostor: Float[np.ndarray, " m"]) -> float:
+    """Returns the error, in %, at the threshold where as many pairs are accepted as refused wrongly.
+
+    Between two thresholds the mean of both errors is taken where they are nearest.
+
+    Args:
+        genuine: distances of pairs of one person.
+        impostor: distances of pairs of two.
+
+    Raises:
+        DataError: if one of them is empty.
+    """
+    if not (genuine.size and impostor.size):
+        raise DataError("equal error rate: needs pairs of one person and pairs of two")
+    thresholds = np.unique(np.concatenate([[-np.inf], genuine, impostor]))
+    refused = 1 - np.searchsorted(np.sort(genuine), thresholds, side="right") / genuine.size
+    accepted = np.searchsorted(np.sort(impostor), thresholds, side="right") / impostor.size
+    nearest = np.argmin(np.abs(refused - accepted))
+    return 50 * float(refused[nearest] + accepted[nearest])
