@@ -2,8 +2,8 @@
 
 python benchmarks/real_people.py RUN --walks walks.npz
 
-RUN is the workdir of a run or a checkpoint; without one, only the gait energy image is scored. The walks are an
-.npz file of uint8 [s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with
+RUN is the workdir of a run or a checkpoint; without one, only the gait energy image is scored. The walks are
+an .npz file of uint8 [s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with
 --synthetic, walkers of another seed and style than any in training stand in for them.
 """
 

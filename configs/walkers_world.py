@@ -25,13 +25,13 @@ def get_config() -> ConfigDict:
             "mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6},
             "cross_entropy": {"weight": 1.0, "scale": 16.0, "label_smoothing": 0.1},
         },
-        optimizer={"name": "adam", "lr": 1e-3, "weight_decay": 1e-4},
-        schedule={"name": "multi_step", "milestones": (1_000, 1_350), "gamma": 0.2},
+        optimizer={"name": "adam", "lr": 2e-3, "weight_decay": 1e-4},
+        schedule={"name": "multi_step", "milestones": (1_500, 2_000), "gamma": 0.2},
         train={
-            "steps": 1_500,
+            "steps": 2_200,
             "batch": (16, 4),
             "precision": "float32",
-            "log_every": 50,
-            "save_every": 100,
+            "log_every": 100,
+            "save_every": 200,
         },
     )

@@ -3,7 +3,8 @@
 The gait energy image (Han and Bhanu 2006, "Individual recognition using gait energy image") is the mean
 frame of a walk. Here every frame is first sorted, softly, into `gates` kinds by a small network that sees it
 at a quarter of its resolution, and each kind has an image of its own: broken frames need not spoil the good
-ones. The convolutions run once for a walk rather than once for a frame.
+ones. The images are folded along their middle column, so that it matters little which way somebody walks.
+The convolutions run once for a walk rather than once for a frame.
 """
 
 from collections.abc import Sequence
@@ -103,8 +104,8 @@ class GaitEnergy(GaitModule):
 
     def _energy_images(
         self, frames: Float[Array, "f 64 44 1"], segment_ids: Int[Array, "r s"], num_segments: int
-    ) -> Float[Array, "n 64 44 g"]:
-        """Returns the mean over each sequence of its frames times how much they are of each kind."""
+    ) -> Float[Array, "n 64 22 g"]:
+        """Returns the mean over each sequence of its frames times how much they are of each kind, folded."""
         rows, slots = segment_ids.shape
         cells = frames.reshape(rows * slots, HEIGHT // SORTING_CELL, SORTING_CELL, -1, SORTING_CELL)
         cells = cells.mean(axis=(2, 4)).reshape(rows * slots, -1)
@@ -116,4 +117,5 @@ class GaitEnergy(GaitModule):
             "rkgs,rsd->rkgd", weights, frames.reshape(rows, slots, -1), precision=lax.Precision.HIGHEST
         )
         images = images.reshape(rows * num_segments, -1, HEIGHT, WIDTH)
-        return jnp.moveaxis(images, 1, -1)
+        folded = 0.5 * (images + images[..., ::-1])[..., : WIDTH // 2]
+        return jnp.moveaxis(folded, 1, -1)

@@ -1,8 +1,8 @@
 """What background subtraction makes of a walk through a small, noisy picture.
 
-The picture is the one that old surveillance footage and action data sets have: 160×120 grey pixels, a camera
+The picture is that of old surveillance footage and action data sets: 160×120 grey pixels, a camera
 that stands still, somebody who enters on one side and leaves on the other. A pixel belongs to the mask where
-it differs enough from the empty scene, so whatever is as bright as the wall behind it is lost, and shadows are
+it differs enough from the empty scene, so what is as bright as the wall behind it is lost, and shadows are
 found. Of all that differs, the largest connected piece is kept.
 """
 
@@ -102,7 +102,7 @@ def _draw_background(rng: np.random.Generator, feet: float, height: float) -> np
 
 
 def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: WalkerStyle) -> Scene:
-    """Draw one scene; `style.scene` is how often things go wrong, `outfit` the source of the clothes' colours."""
+    """Draw one scene: `style.scene` is how often things go wrong; clothes have colours out of `outfit`."""
     trouble = style.scene * rng.random()
     height = rng.uniform(50, 105)
     feet = ROWS - rng.uniform(2, max(3.0, ROWS - height - 2))
@@ -133,7 +133,7 @@ def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: Wal
 
 
 def crossing(rng: np.random.Generator, scene: Scene, frames: int) -> np.ndarray:
-    """Where the person is: columns [frames], from one edge of the picture to the other, as all views see it."""
+    """Where the person is: columns [frames], from the right edge of the picture to the left one."""
     reach = 0.5 * COLUMNS + scene.height * rng.uniform(-0.1, 0.12)
     return 0.5 * COLUMNS + np.linspace(reach, -reach, frames)
 

@@ -13,6 +13,8 @@ from mcl_jax.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
 from mcl_jax.walkers.render import Camera, draw, outlines
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, bounded_normal, generator
 
+SCENE_SHARE = 0.6  # of the walks, where the style has scenes
+
 
 def _draw_coat(rng: np.random.Generator, style: WalkerStyle) -> Coat:
     collar = rng.uniform(0.02, 0.045) if rng.random() < 0.5 else 0.0
@@ -133,7 +135,8 @@ def render_sequence(
     filmed = _draw_walk(seed, subject, condition, frames, style)
     rng = generator(seed, "film", subject, condition, view)
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
-    if style.scene:
+    # The other walks are masked well, so that training sees what people look like.
+    if style.scene and rng.random() < SCENE_SHARE:
         place = scene.draw_scene(rng, _outfit(seed, subject, condition), style)
         columns = scene.crossing(rng, place, frames)
         return scene.silhouettes(scene.film(rng, place, filmed.figure.names, polygons, columns))
