@@ -194,7 +194,7 @@ def _cast_shadows(picture: np.ndarray, scene: Scene, parts: np.ndarray, place: n
 
 
 def _largest(scene: Scene, found: np.ndarray) -> np.ndarray:
-    mask = found.astype(np.uint8)
+    mask: np.ndarray = found.astype(np.uint8)
     if scene.median > 1:
         mask = cv2.medianBlur(mask, scene.median)
     if scene.closing > 1:
