@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo pretrained test lint fuzz clean
+.PHONY: setup demo world test lint fuzz clean
 
 setup: $(VENV)/installed
 
@@ -27,14 +27,14 @@ demo: $(VENV)/installed
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_mcl.py --workdir demo/run \
 		--config.data.root=demo/walkers --config.data.partition=demo/walkers_partition.json
 
-# The model for real walks: worldly walkers, a model of their energy images, its weights into the package.
-pretrained: $(VENV)/installed
+# Walkers in small, noisy pictures, and a model of their energy images; docs/real_people.md says what it is worth.
+world: $(VENV)/installed
 	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 600 --test-subjects 20 \
 		--views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,bg-01,bg-02,cl-01 --frames 12 \
 		--scene 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
 		--config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
-	$(BIN)/python scripts/pack_pretrained.py world/run
+	$(BIN)/python benchmarks/real_people.py world/run --synthetic 30
 
 test: lint
 	$(BIN)/python -m pytest -n 2

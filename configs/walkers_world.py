@@ -3,7 +3,7 @@ r"""Synthetic people in the small, noisy pictures of old footage: a model for re
     python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
         --config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
 
-The data and the command are those of `make pretrained`; what it is worth is in docs/model_card.md.
+The data and the command are those of `make world`; what it is worth is in docs/real_people.md.
 """
 
 from ml_collections import ConfigDict

@@ -60,7 +60,6 @@ ALLOWED: dict[str, set[str]] = {
         "train_state",
         "trees",
     },
-    "pretrained": {"errors", "files", "trees"},
     "weights": {"checkpoint", "convert", "errors", "models", "trees"},
     "embed": {
         "data.feed",
