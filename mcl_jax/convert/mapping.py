@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from mcl_jax.errors import CheckpointError
 from mcl_jax.trees import ArrayTree, TreePath
 
 CLASSIFIER = "BNNecks.fc_bin"
@@ -61,7 +62,14 @@ def entries(model: str, params: ArrayTree) -> list[Entry]:
     Args:
         model: a key of `mcl_jax.models.MODELS`.
         params: its parameters.
+
+    Raises:
+        CheckpointError: if PyTorch has no such model.
     """
+    if model not in _ENTRIES:
+        raise CheckpointError(
+            f"PyTorch has no {model}, only {', '.join(_ENTRIES)}: load it with mcl_jax.load"
+        )
     return list(_ENTRIES[model](params))
 
 
@@ -144,3 +152,6 @@ _ENTRIES: dict[str, Callable[[ArrayTree], Iterator[Entry]]] = {
     "gaitbase": _gaitbase,
     "deepgaitv2": _deepgaitv2,
 }
+
+CONVERTIBLE = tuple(_ENTRIES)
+"""Models that PyTorch has too."""

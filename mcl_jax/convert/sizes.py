@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mcl_jax.arguments import config_arguments
-from mcl_jax.convert.mapping import CLASSIFIER
+from mcl_jax.convert.mapping import CLASSIFIER, CONVERTIBLE
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models import MODELS
 from mcl_jax.models.model import PROVIDED
@@ -59,7 +59,7 @@ def read_block(state_dict: StateDict) -> dict[str, Any]:
     sizes = read_sizes(state_dict)
     if not sizes:
         shown = ", ".join(list(state_dict)[:3])
-        raise CheckpointError(f"is of none of the models {', '.join(MODELS)} (it holds {shown}, …)")
+        raise CheckpointError(f"is of none of the models {', '.join(CONVERTIBLE)} (it holds {shown}, …)")
     arguments = config_arguments(MODELS[sizes["name"]], PROVIDED)
     untold = [key for key in arguments if key not in sizes and key not in MODELS[sizes["name"]].CHOICES]
     if untold:

@@ -22,7 +22,7 @@ class WalkerStyle:
         bag: size of the carried bags and how far they restrain the arm.
         coat: thickness and length of the coats and how far they restrain the arms.
         camera: how far each recording departs from the nominal view, height and distance.
-        scene: trouble of background subtraction in a small picture, in place of `noise`; 0 for a segmenter.
+        scene: trouble of background subtraction in small pictures, which most walks are then filmed in.
         wardrobe: how much the clothes of one subject differ between sequences.
 
     Raises:

@@ -15,6 +15,7 @@ from mcl_jax.sharding import data_mesh, put_rows
 VARIANTS = {
     "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitbase": ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
+    "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     **{
         f"deepgaitv2_{mode}": (
             "deepgaitv2",
