@@ -59,11 +59,11 @@ def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None,
         rows[model.name] = score(model.embed(frames), keys, metric)
     pairs = list(next(iter(rows.values())).rank1)
     header = [f"{probe}→{gallery}" for probe, gallery in pairs]
-    has_focus = {("d4", "d1"), ("d1", "d4")} <= set(pairs)
-    header += ["d1,d4"] * has_focus + ["all", "mAP", "EER"]
+    focus = ("d1", "d4") if {("d4", "d1"), ("d1", "d4")} <= set(pairs) else ()
+    header += ["d1,d4"] * bool(focus) + ["all", "mAP", "EER"]
     print(" " * 18, *(f"{name:>12}" for name in header))
     for name, scores in rows.items():
-        cells = [scores.rank1[pair] for pair in pairs] + [scores.mean("d1", "d4")] * has_focus
+        cells = [scores.rank1[pair] for pair in pairs] + ([scores.mean(*focus)] if focus else [])
         cells += [scores.mean(), scores.mean_ap, scores.eer]
         print(f"{name:<18}", *(f"{cell:12.1f}" for cell in cells))
 
