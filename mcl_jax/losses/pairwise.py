@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 Metrics = dict[str, Array]
 
+_Sums = tuple[Array, Array, Array, Array]
+
 # Distances looked at together: enough to keep a GPU busy, few enough for a CPU's cache.
 _DISTANCES_AT_ONCE = 1 << 20
 
@@ -119,7 +121,7 @@ def _sum_and_count(
     def one_part(distance: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
         to_negative = jnp.where(negative, distance, jnp.inf)
 
-        def add(sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        def add(sums: _Sums) -> _Sums:
             i, total, number, gradient = sums
             column = columns[:, i]
             to_positive = jnp.where(i < number_of_positives, distance[anchors, column], -jnp.inf)
@@ -130,8 +132,9 @@ def _sum_and_count(
             return i + 1, total + terms.sum(axis=1), number + of_anchor, gradient
 
         zero = jnp.zeros(n, distance.dtype)
+        start = jnp.zeros((), jnp.int32), zero, zero, jnp.zeros_like(distance)
         _, total, number, gradient = lax.while_loop(
-            lambda sums: sums[0] < number_of_positives.max(), add, (0, zero, zero, jnp.zeros_like(distance))
+            lambda sums: sums[0] < number_of_positives.max(), add, start
         )
         return total.sum(), number.sum(), gradient
 

@@ -1,7 +1,7 @@
 """Layers that the gait models share. Channels last; frames of all rows flattened to [rows·slots, h, w, c].
 
-Convolutions have no bias. With `dtype=float32` every product is computed in true float32
-(`Precision.HIGHEST`, so no TF32 on NVIDIA GPUs); the fast mode is `dtype=bfloat16`. Parameters, batch
+With `dtype=float32` every product is computed in true float32 (`Precision.HIGHEST`, so no TF32 on NVIDIA
+GPUs); the fast mode is `dtype=bfloat16`. Parameters, batch
 statistics and everything behind temporal pooling stay in `param_dtype` (float32) in either mode.
 """
 
@@ -15,6 +15,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from mcl_jax.models.convolution import convolve
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 
 BATCH_NORM_EPSILON = 1e-5
@@ -48,28 +49,29 @@ def to_unit_range(
     return images.astype(dtype)
 
 
-def conv2d(
-    features_in: int,
-    features_out: int,
-    kernel: tuple[int, int] = (3, 3),
-    *,
-    stride: int = 1,
-    dtype: DTypeLike,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """Returns a bias-free convolution padded by half its kernel on both sides, as PyTorch pads."""
-    return nnx.Conv(
-        features_in,
-        features_out,
-        kernel_size=kernel,
-        strides=(stride, stride),
-        padding=[(k // 2, k // 2) for k in kernel],
-        use_bias=False,
-        dtype=dtype,
-        precision=lax.Precision.HIGHEST if dtype == jnp.float32 else None,
-        kernel_init=conv_init,
-        rngs=rngs,
-    )
+class Conv(nnx.Module):
+    """A bias-free convolution of images, padded by half its kernel on both sides, as PyTorch pads."""
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        stride: int = 1,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.stride = stride
+        self.dtype = dtype
+        self.kernel = nnx.Param(conv_init(rngs.params(), (*kernel, features_in, features_out), jnp.float32))
+
+    def __call__(
+        self, x: Float[Array, "n h w c"], factor: Float[Array, " d"] | None = None
+    ) -> Float[Array, "n h2 w2 d"]:
+        """Maps x, whose outputs are multiplied by a factor per channel if there is one."""
+        kernel = self.kernel[...] if factor is None else self.kernel[...] * factor
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 class BatchNorm(nnx.Module):
@@ -101,10 +103,15 @@ class BatchNorm(nnx.Module):
         if train:
             wide = x.astype(self.mean[...].dtype)
             mean, var = self._record_statistics(wide, mask)
-        else:
-            mean, var = self.mean[...], self.var[...]
-        factor = self.scale[...] * lax.rsqrt(var + BATCH_NORM_EPSILON)
-        return ((x - mean) * factor + self.bias[...]).astype(x.dtype)
+            factor = self.scale[...] * lax.rsqrt(var + BATCH_NORM_EPSILON)
+            return ((x - mean) * factor + self.bias[...]).astype(x.dtype)
+        factor, shift = self.in_test()
+        return (x * factor + shift).astype(x.dtype)
+
+    def in_test(self) -> tuple[Float[Array, " f"], Float[Array, " f"]]:
+        """Returns what BN is when testing: a factor and a shift."""
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON)
+        return factor, self.bias[...] - self.mean[...] * factor
 
     def _record_statistics(
         self, x: Float[Array, "n ..."], mask: Bool[Array, " n"] | None
@@ -137,14 +144,18 @@ class ConvBN(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.conv = conv2d(features_in, features_out, kernel, stride=stride, dtype=dtype, rngs=rngs)
+        self.conv = Conv(features_in, features_out, kernel, stride=stride, dtype=dtype, rngs=rngs)
         self.norm = BatchNorm(features_out, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"]
     ) -> Float[Array, "n h2 w2 c2"]:
         """Returns BN(conv(x)); mask [n] is False at empty slots."""
-        return self.norm(self.conv(x), train=train, mask=mask)
+        if train:
+            return self.norm(self.conv(x), train=True, mask=mask)
+        # With the factor in the kernel, what is left fuses into whatever follows.
+        factor, shift = self.norm.in_test()
+        return (self.conv(x, factor) + shift).astype(x.dtype)
 
 
 class BasicBlock(nnx.Module):
