@@ -26,12 +26,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mcl_jax.data.pipeline import HostShare, TrainLoader
-from mcl_jax.data.prefetch import keep_freed_memory, prefetched
-from mcl_jax.data.prepare import prepare
-from mcl_jax.data.records import Record, scan_tree, select
-from mcl_jax.data.sampling import FrameSampling
-from mcl_jax.data.sources import PklSource, open_records
+from mcl_jax.data.datasets import download_of
+from mcl_jax.data.feed.loaders import HostShare, TrainLoader
+from mcl_jax.data.feed.prefetch import keep_freed_memory, prefetched
+from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.prepare.preparation import prepare_dataset
+from mcl_jax.data.sequences import SequenceRef, select
+from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.walkers import CONDITIONS, VIEWS, render_sequence
 
 PREFETCHED_BATCHES = 2
@@ -101,18 +103,18 @@ def customary_indices(frames: int, recipe: Recipe) -> list[int]:
     return list(np.random.choice(indices, length, replace=len(indices) < length))  # noqa: NPY002 - the custom
 
 
-def customary_loader(queue: Any, records: list[Record], recipe: Recipe) -> None:
+def customary_loader(queue: Any, sequences: list[SequenceRef], recipe: Recipe) -> None:
     """Puts the clips [s, h, w], or one of all frames if lengths vary, and labels of batch after batch."""
     keep_freed_memory()
     classes = class_names(recipe)
-    subjects = sorted({r.subject for r in records})
-    of_subject = {s: [r for r in records if r.subject == s] for s in subjects}
+    subjects = sorted({s.subject for s in sequences})
+    of_subject = {s: [ref for ref in sequences if ref.subject == s] for s in subjects}
     people, each = recipe.batch
     while True:
         chosen = [r for s in random.sample(subjects, people) for r in random.choices(of_subject[s], k=each)]
         sequences = []
-        for record in chosen:
-            with Path(record.location).open("rb") as file:
+        for ref in chosen:
+            with Path(ref.location).open("rb") as file:
                 sequences.append(pickle.load(file))
         clips = []
         for sequence in sequences:
@@ -120,7 +122,7 @@ def customary_loader(queue: Any, records: list[Record], recipe: Recipe) -> None:
             for index in customary_indices(len(sequence), recipe):
                 clip.append(sequence[index])
             clips.append(np.asarray(clip))
-        labels = [classes.index(record.subject) for record in chosen]
+        labels = [classes.index(ref.subject) for ref in chosen]
         queue.put(([np.concatenate(clips)] if recipe.sampling.variable_length else clips, labels))
 
 
@@ -156,10 +158,10 @@ def customary_transform(clip: np.ndarray, steps: list[tuple[str, float]]) -> np.
 
 
 @contextlib.contextmanager
-def customary_batches(records: list[Record], recipe: Recipe) -> Iterator[Iterator[Any]]:
+def customary_batches(sequences: list[SequenceRef], recipe: Recipe) -> Iterator[Iterator[Any]]:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(PREFETCHED_BATCHES)
-    process = context.Process(target=customary_loader, args=(queue, records, recipe), daemon=True)
+    process = context.Process(target=customary_loader, args=(queue, sequences, recipe), daemon=True)
     process.start()
 
     def batches() -> Iterator[Any]:
@@ -175,11 +177,10 @@ def customary_batches(records: list[Record], recipe: Recipe) -> Iterator[Iterato
         process.join()
 
 
-def our_batches(records: list[Record], source: Any, recipe: Recipe, workers: int) -> Any:
-    split = select(records, sorted({r.subject for r in records}), "training")
+def our_batches(sequences: list[SequenceRef], source: Any, recipe: Recipe, workers: int) -> Any:
+    split = select(sequences, sorted({s.subject for s in sequences}), "training", source)
     loader = TrainLoader(
         split,
-        source,
         batch=recipe.batch,
         frames=recipe.sampling,
         augmentation=recipe.steps,
@@ -204,11 +205,13 @@ def rate(batches: Iterator[Any], sequences: int, seconds: float) -> float:
 
 def measure(folder: Path, recipe: Recipe, args: argparse.Namespace) -> list[float]:
     """Sequences per second: customary, ours from the tree, ours from records made of it."""
-    prepare("tree", folder / "tree", folder / "records", file_format="records", workers=args.workers)
-    records = scan_tree(folder / "tree")
+    prepare_dataset(
+        download_of("tree"), folder / "tree", folder / "records", file_format="records", workers=args.workers
+    )
+    sequences = scan_tree(folder / "tree")
     ways = (
-        lambda: customary_batches(records, recipe),
-        lambda: our_batches(records, PklSource(), recipe, args.workers),
+        lambda: customary_batches(sequences, recipe),
+        lambda: our_batches(sequences, PklSource(), recipe, args.workers),
         lambda: our_batches(*open_records(folder / "records"), recipe, args.workers),
     )
     rates: list[list[float]] = [[] for _ in ways]

@@ -4,16 +4,16 @@ python benchmarks/listing.py --sequences 127000
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from mcl_jax.data.listing import CACHE_NAME, list_tree
-from mcl_jax.data.records import scan_tree
-from mcl_jax.data.sources import RECORDS_FORMAT, RECORDS_MANIFEST, open_records
+from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores.listing import CACHE_NAME, list_tree
+from mcl_jax.data.stores.manifest import RecordsManifest, StoredSequence, write_manifest
+from mcl_jax.data.stores.tree import scan_tree
 
 VIEWS_PER_SUBJECT = 5
 
@@ -31,18 +31,9 @@ def build_tree(root: Path, sequences: int) -> None:
 
 def build_records(root: Path, tree: Path) -> None:
     """Writes a manifest without its files."""
-    sequences = [(r.subject, r.condition, r.view, 100) for r in scan_tree(tree)]
-    manifest = {
-        "format": RECORDS_FORMAT,
-        "dataset": "tree",
-        "source": "",
-        "skipped_sequences": 0,
-        "skipped_frames": 0,
-        "files": {},
-        "sequences": sequences,
-    }
+    sequences = tuple(StoredSequence(s.subject, s.condition, s.view, 100) for s in scan_tree(tree))
     root.mkdir()
-    (root / RECORDS_MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(root, RecordsManifest("tree", "", 0, 0, {}, sequences))
 
 
 def main() -> None:

@@ -7,12 +7,23 @@ Published: rank-1 NM 98.2, BG 94.0, CL 77.6.
 
 from ml_collections import ConfigDict
 
-from mcl_jax.config import base_config, casiab, mcl
+from mcl_jax.config import make_config
 
 
 def get_config() -> ConfigDict:
     """Returns the config of this run."""
-    config = base_config()
-    casiab(config)
-    mcl(config, weight=1.0, ce_weight=1.0)
-    return config
+    return make_config(
+        data={
+            "dataset": "casiab",
+            "augment": (("cut", 1.0), ("rotate", 0.3), ("erase", 0.3)),
+            "sampling": {"mode": "fixed_unordered", "frames": 30},
+        },
+        model={"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256},
+        loss={
+            "mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6},
+            "cross_entropy": {"weight": 1.0, "scale": 16.0, "label_smoothing": 0.1},
+        },
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule={"name": "multi_step", "milestones": (20_000, 40_000, 50_000), "gamma": 0.1},
+        train={"steps": 60_000, "batch": (8, 16), "precision": "bfloat16"},
+    )

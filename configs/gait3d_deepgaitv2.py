@@ -8,13 +8,34 @@ Published: rank-1 74.4.
 
 from ml_collections import ConfigDict
 
-from mcl_jax.config import base_config, deepgaitv2_p3d, gait3d, ordered
+from mcl_jax.config import make_config
 
 
 def get_config() -> ConfigDict:
     """Returns the config of this run."""
-    config = base_config()
-    gait3d(config)
-    deepgaitv2_p3d(config)
-    ordered(config, 30, skip=4)
-    return config
+    return make_config(
+        data={
+            "dataset": "gait3d",
+            "augment": (("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)),
+            "sampling": {
+                "mode": "fixed_ordered",
+                "frames": 30,
+                "skip": 4,
+                "min_rate": 1,
+                "max_rate": 1,
+            },
+        },
+        model={
+            "name": "deepgaitv2",
+            "mode": "p3d",
+            "layers": (1, 4, 4, 1),
+            "channels": (64, 128, 256, 512),
+        },
+        loss={
+            "triplet": {"weight": 1.0, "margin": 0.2},
+            "cross_entropy": {"weight": 1.0, "scale": 16.0, "label_smoothing": 0.1},
+        },
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule={"name": "multi_step", "milestones": (20_000, 40_000, 50_000), "gamma": 0.1},
+        train={"steps": 60_000, "batch": (32, 4), "precision": "bfloat16"},
+    )

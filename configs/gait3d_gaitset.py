@@ -8,14 +8,20 @@ Published: rank-1 36.7, rank-5 58.3, mAP 30.0.
 
 from ml_collections import ConfigDict
 
-from mcl_jax.config import adam, base_config, gait3d, gaitset, steps
+from mcl_jax.config import make_config
 
 
 def get_config() -> ConfigDict:
     """Returns the config of this run."""
-    config = base_config()
-    gait3d(config)
-    gaitset(config)
-    adam(config, lr=1e-3, weight_decay=5e-4)
-    steps(config, 180_000, 30_000, 90_000)
-    return config
+    return make_config(
+        data={
+            "dataset": "gait3d",
+            "augment": (("cut", 1.0),),
+            "sampling": {"mode": "fixed_unordered", "frames": 30},
+        },
+        model={"name": "gaitset", "channels": (32, 64, 128), "embed_dim": 256},
+        loss={"triplet": {"weight": 1.0, "margin": 0.2}},
+        optimizer={"name": "adam", "lr": 1e-3, "weight_decay": 5e-4},
+        schedule={"name": "multi_step", "milestones": (30_000, 90_000), "gamma": 0.1},
+        train={"steps": 180_000, "batch": (32, 4), "precision": "bfloat16"},
+    )

@@ -8,13 +8,23 @@ Published: rank-1 66.6, rank-5 80.2, mAP 55.7.
 
 from ml_collections import ConfigDict
 
-from mcl_jax.config import base_config, gait3d, mcl, unfixed_unordered
+from mcl_jax.config import make_config
 
 
 def get_config() -> ConfigDict:
     """Returns the config of this run."""
-    config = base_config()
-    gait3d(config)
-    unfixed_unordered(config, 10, 50)
-    mcl(config, weight=1.2, ce_weight=0.8)
-    return config
+    return make_config(
+        data={
+            "dataset": "gait3d",
+            "augment": (("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)),
+            "sampling": {"mode": "unfixed_unordered", "min_frames": 10, "max_frames": 50},
+        },
+        model={"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256},
+        loss={
+            "mcl": {"weight": 1.2, "margin": 0.6, "gamma": 0.6},
+            "cross_entropy": {"weight": 0.8, "scale": 16.0, "label_smoothing": 0.1},
+        },
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule={"name": "multi_step", "milestones": (20_000, 40_000, 50_000), "gamma": 0.1},
+        train={"steps": 60_000, "batch": (32, 4), "precision": "bfloat16"},
+    )

@@ -9,15 +9,20 @@ The GREW test set is scored by the benchmark: testing writes the submission it t
 
 from ml_collections import ConfigDict
 
-from mcl_jax.config import adam, base_config, gaitset, grew, steps
+from mcl_jax.config import make_config
 
 
 def get_config() -> ConfigDict:
     """Returns the config of this run."""
-    config = base_config()
-    grew(config)
-    gaitset(config)
-    config.model.channels = (64, 128, 256)
-    adam(config, lr=1e-4, weight_decay=0.0)
-    steps(config, 250_000, 150_000)
-    return config
+    return make_config(
+        data={
+            "dataset": "grew",
+            "augment": (("cut", 1.0),),
+            "sampling": {"mode": "fixed_unordered", "frames": 30},
+        },
+        model={"name": "gaitset", "channels": (64, 128, 256), "embed_dim": 256},
+        loss={"triplet": {"weight": 1.0, "margin": 0.2}},
+        optimizer={"name": "adam", "lr": 1e-4, "weight_decay": 0.0},
+        schedule={"name": "multi_step", "milestones": (150_000,), "gamma": 0.1},
+        train={"steps": 250_000, "batch": (32, 4), "precision": "bfloat16"},
+    )

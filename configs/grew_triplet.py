@@ -9,12 +9,23 @@ The GREW test set is scored by the benchmark: testing writes the submission it t
 
 from ml_collections import ConfigDict
 
-from mcl_jax.config import base_config, grew, triplet
+from mcl_jax.config import make_config
 
 
 def get_config() -> ConfigDict:
     """Returns the config of this run."""
-    config = base_config()
-    grew(config)
-    triplet(config)
-    return config
+    return make_config(
+        data={
+            "dataset": "grew",
+            "augment": (("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)),
+            "sampling": {"mode": "unfixed_unordered", "min_frames": 20, "max_frames": 40},
+        },
+        model={"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256},
+        loss={
+            "triplet": {"weight": 1.0, "margin": 0.2},
+            "cross_entropy": {"weight": 1.0, "scale": 16.0, "label_smoothing": 0.1},
+        },
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule={"name": "multi_step", "milestones": (80_000, 120_000, 150_000), "gamma": 0.1},
+        train={"steps": 180_000, "batch": (32, 4), "precision": "bfloat16"},
+    )

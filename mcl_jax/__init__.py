@@ -1,3 +1,67 @@
-"""Gait recognition with Multi-view Consistency Loss, in JAX."""
+"""Gait recognition with Multi-view Consistency Loss, in JAX.
+
+The public face: everything named here is documented and stable, and imported when it is first used.
+
+    import mcl_jax
+
+    gait = mcl_jax.load("runs/casiab_mcl")  # a run of ours, or a checkpoint of OpenGait
+    x = gait.embed([walk_a, walk_b])  # uint8 [s, 64, 64 or 44] each → float32 [2, parts, channels]
+    d = mcl_jax.distances(x[:1], x[1:])  # [1, 1]
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcl_jax.api import Gait, load, train
+    from mcl_jax.config import load_config, recipes
+    from mcl_jax.data.datasets import OpenDataset, open_dataset
+    from mcl_jax.errors import UserError
+    from mcl_jax.evaluation.distances import pairwise_distances as distances
+    from mcl_jax.evaluation.embeddings import EmbeddingSet
+    from mcl_jax.evaluation.report import Report, score
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "EmbeddingSet": "evaluation.embeddings",
+    "Gait": "api",
+    "OpenDataset": "data.datasets",
+    "Report": "evaluation.report",
+    "UserError": "errors",
+    "distances": "evaluation.distances:pairwise_distances",
+    "load": "api",
+    "load_config": "config",
+    "open_dataset": "data.datasets",
+    "recipes": "config",
+    "score": "evaluation.report",
+    "train": "api",
+}
+
+__all__ = [
+    "EmbeddingSet",
+    "Gait",
+    "OpenDataset",
+    "Report",
+    "UserError",
+    "distances",
+    "load",
+    "load_config",
+    "open_dataset",
+    "recipes",
+    "score",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mcl_jax' has no attribute {name!r}")
+    module, _, inside = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(f"mcl_jax.{module}"), inside or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

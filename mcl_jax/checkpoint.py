@@ -7,38 +7,29 @@ falls back to the newest one that passes.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
-from mcl_jax.train_state import TrainState, Tree
+from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
+from mcl_jax.train_state import TrainState
+from mcl_jax.trees import leaves_by_name
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "checkpoints-damaged"
 
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """What testing and fine-tuning take from a checkpoint.
-
-    Attributes:
-        step: updates behind it.
-        params: trained parameters, NumPy.
-        batch_stats: running statistics, NumPy.
-        model: the config's `model` block, with the number of classes filled in.
-    """
-
-    step: int
-    params: Tree
-    batch_stats: Tree
-    model: dict[str, Any]
+_FORMAT = 2
+_BLOCK = "model"
+_T = TypeVar("_T")
 
 
 class Checkpoints:
@@ -70,20 +61,33 @@ class Checkpoints:
     ) -> None:
         self._checkpointer.close()
 
-    def save(self, state: TrainState, model: Mapping[str, Any]) -> None:
+    def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
         """Starts saving a state under its step; the state may be donated at once.
 
         Args:
             state: on this machine's devices, whole on each.
-            model: the config's `model` block, with the number of classes filled in.
+            block: the `model` block that makes the model, whole.
+            uncounted_batches: see `Weights`.
         """
         step = int(state.step)
         if step in self._steps():
             return
         host_state = jax.device_get(state)
-        self._checkpointer.save_async(
-            step, state, custom_metadata={"digests": _digests(host_state), "model": _plain(model)}
-        )
+        metadata = {
+            "format": _FORMAT,
+            "digests": _digests(host_state) | {_BLOCK: _digest_of_block(block)},
+            _BLOCK: plain_block(block),
+            "uncounted_batches": uncounted_batches,
+        }
+        self._checkpointer.save_async(step, state, custom_metadata=metadata)
+
+    def newest_block(self) -> dict[str, Any] | None:
+        """Returns the `model` block of the newest checkpoint that can be read, or None if there is none."""
+        for step in self._steps():
+            metadata = self._metadata(step)
+            if metadata is not None:
+                return _block(metadata.custom_metadata)
+        return None
 
     def restore(self, template: TrainState) -> TrainState | None:
         """Returns the newest undamaged state, or None if there is no checkpoint.
@@ -99,27 +103,17 @@ class Checkpoints:
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template
         )
-        damaged: list[int] = []
-        for step in self._steps():
-            metadata = self._metadata(step)
-            if metadata is not None:
-                self._check_structure(step, metadata.metadata, template)
-                try:
-                    state = self._checkpointer.load(step, abstract)
-                except Exception as error:  # what damage raises depends on where it is
-                    logging.warning("checkpoint %d: %s", step, _first_line(error))
-                else:
-                    if _digests(jax.device_get(state)) == metadata.custom_metadata["digests"]:
-                        self._set_aside(damaged)
-                        return state
-            logging.warning("checkpoint %d is damaged; trying the one before it", step)
-            damaged.append(step)
-        if damaged:
-            raise CheckpointError(
-                f"{self._workdir / FOLDER}: all checkpoints ({damaged}) are damaged; "
-                "restore the folder from a copy, or remove it to start again"
-            )
-        return None
+
+        def load(step: int, metadata: Any) -> TrainState | None:
+            self._check_structure(step, metadata.metadata, template)
+            state = self._checkpointer.load(step, abstract)
+            found, expected = _digests(jax.device_get(state)), metadata.custom_metadata["digests"]
+            return state if all(found[part] == expected.get(part) for part in found) else None
+
+        state, damaged = self._newest_undamaged(load)
+        if state is not None:
+            self._set_aside(damaged)
+        return state
 
     def load_weights(self) -> Weights:
         """Returns the newest undamaged parameters and statistics, whatever optimiser they were trained with.
@@ -127,47 +121,81 @@ class Checkpoints:
         Raises:
             CheckpointError: if there is no undamaged checkpoint.
         """
-        steps = self._steps()
-        for step in steps:
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+        def load(step: int, metadata: Any) -> Weights | None:
+            abstract = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata.metadata
+            )
+            raw = jax.device_get(self._checkpointer.load(step, abstract))
+            custom = metadata.custom_metadata
+            parts = ("params", "batch_stats")
+            if any(_digest(raw[part]) != custom["digests"].get(part) for part in parts):
+                return None
+            params, batch_stats = (_integer_keys(raw[part]) for part in parts)
+            uncounted = custom.get("uncounted_batches", 0)
+            return Weights(_block(custom), params, batch_stats, step, str(self._workdir), uncounted)
+
+        weights, _ = self._newest_undamaged(load)
+        if weights is None:
+            raise CheckpointError(
+                f"{self._workdir}: no checkpoint there; train first, or set --config.init_from to one"
+            )
+        return weights
+
+    def _newest_undamaged(self, load: Callable[[int, Any], _T | None]) -> tuple[_T | None, list[int]]:
+        """Returns what `load` makes of the newest checkpoint that it can use, and the damaged newer ones.
+
+        Args:
+            load: function of step and metadata; None, or any error but a user's, means damage.
+
+        Raises:
+            CheckpointError: if there are checkpoints, and all are damaged.
+        """
+        damaged: list[int] = []
+        for step in self._steps():
             metadata = self._metadata(step)
             if metadata is not None:
-                device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-                abstract = jax.tree.map(
-                    lambda x, device=device: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
-                    metadata.metadata,
-                )
                 try:
-                    raw = jax.device_get(self._checkpointer.load(step, abstract))
+                    loaded = load(step, metadata)
+                except CheckpointError:
+                    raise
                 except Exception as error:  # what damage raises depends on where it is
                     logging.warning("checkpoint %d: %s", step, _first_line(error))
                 else:
-                    expected = metadata.custom_metadata["digests"]
-                    if all(_digest(raw[part]) == expected[part] for part in ("params", "batch_stats")):
-                        params, batch_stats = (_integer_keys(raw[p]) for p in ("params", "batch_stats"))
-                        return Weights(step, params, batch_stats, metadata.custom_metadata["model"])
+                    if loaded is not None:
+                        return loaded, damaged
             logging.warning("checkpoint %d is damaged; trying the one before it", step)
-        if steps:
-            raise CheckpointError(f"{self._workdir / FOLDER}: all checkpoints ({steps}) are damaged")
-        raise CheckpointError(
-            f"{self._workdir}: no checkpoint there; train first, or set --config.init_from to a checkpoint"
-        )
+            damaged.append(step)
+        if damaged:
+            raise CheckpointError(
+                f"{self._workdir / FOLDER}: all checkpoints ({damaged}) are damaged; "
+                "restore the folder from a copy, or remove it to start again"
+            )
+        return None, []
 
     def _steps(self) -> list[int]:
         return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)
 
     def _metadata(self, step: int) -> Any:
+        """Returns what is known of a checkpoint without its arrays, or None if that is damaged."""
         try:
             metadata = self._checkpointer.metadata(step)
+            custom = metadata.custom_metadata or {}
             # Orbax reports some damage as a missing part, not as an error.
-            if metadata.metadata is not None and {"digests", "model"} <= set(metadata.custom_metadata or ()):
+            if (
+                metadata.metadata is not None
+                and {"digests", _BLOCK} <= set(custom)
+                and _block_is_sound(custom)
+            ):
                 return metadata
         except Exception as error:  # what damage raises depends on where it is
             logging.warning("checkpoint %d: %s", step, _first_line(error))
         return None
 
     def _check_structure(self, step: int, stored: Any, template: TrainState) -> None:
-        here = {path: tuple(x.shape) for path, x in _leaves(template).items()}
-        there = {path: tuple(x.shape) for path, x in _leaves(stored).items()}
+        here = {path: tuple(x.shape) for path, x in leaves_by_name(template).items()}
+        there = {path: tuple(x.shape) for path, x in leaves_by_name(stored).items()}
         for path in sorted(here.keys() | there.keys()):
             if here.get(path) != there.get(path):
                 raise CheckpointError(
@@ -186,6 +214,14 @@ class Checkpoints:
             self._checkpointer.reload()
 
 
+def newest_block(workdir: Path) -> dict[str, Any] | None:
+    """Returns the `model` block of the newest checkpoint of a run, or None if it has none yet."""
+    if not (workdir / FOLDER).is_dir():
+        return None
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.newest_block()
+
+
 def _digests(state: TrainState) -> dict[str, str]:
     """Returns a digest of each part of a state on the host."""
     fields = [field.name for field in dataclasses.fields(state)]
@@ -194,19 +230,28 @@ def _digests(state: TrainState) -> dict[str, str]:
 
 def _digest(tree: Any) -> str:
     sha = hashlib.sha256()
-    for path, leaf in sorted(_leaves(tree).items()):
+    for path, leaf in sorted(leaves_by_name(tree).items()):
         array = np.ascontiguousarray(leaf)
         sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
         sha.update(array.data)
     return sha.hexdigest()
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
-    """Returns the leaves by a path that is the same before saving and in Orbax's own nested dicts."""
-    return {
-        "/".join(str(jax.tree_util.keystr((key,), simple=True)) for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+def _digest_of_block(block: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain_block(block), sort_keys=True).encode()).hexdigest()
+
+
+def _block_is_sound(custom: Mapping[str, Any]) -> bool:
+    return "format" not in custom or custom["digests"].get(_BLOCK) == _digest_of_block(custom[_BLOCK])
+
+
+def _block(custom: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `model` block of a checkpoint; the first format stored keys of all models in it."""
+    block = custom[_BLOCK]
+    if "format" in custom:
+        return dict(block)
+    known = config_arguments(model_class(block["name"]), PROVIDED)
+    return {key: value for key, value in block.items() if key == "name" or key in known}
 
 
 def _integer_keys(tree: Any) -> Any:
@@ -214,10 +259,6 @@ def _integer_keys(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {int(key) if key.isdigit() else key: _integer_keys(value) for key, value in tree.items()}
-
-
-def _plain(model: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in model.items()}
 
 
 def _first_line(error: Exception) -> str:

@@ -4,10 +4,10 @@ import ast
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from absl import app, flags
 
+from mcl_jax.config import recipe_path
 from mcl_jax.errors import ConfigError, UserError
 
 
@@ -17,10 +17,10 @@ def parse_flags(argv: Sequence[str]) -> None:
     Raises:
         ConfigError: naming the flag or key that cannot work.
     """
-    _check_config_file(argv)
+    arguments = _with_recipe_paths(argv)
     app.define_help_flags()
     try:
-        flags.FLAGS(list(argv))
+        flags.FLAGS(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"command line: {_reason(error)}") from None
 
@@ -36,14 +36,22 @@ def _reason(error: Exception) -> str:
     return " ".join([name, *hints])
 
 
-def _check_config_file(argv: Sequence[str]) -> None:
-    # Found only while parsing, a missing file would be a page of ml_collections' own tracebacks.
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+def _with_recipe_paths(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments with the path of a recipe in the place of its name.
+
+    Raises:
+        ConfigError: if there is no such recipe; found only while parsing, that would be a page of
+            ml_collections' own tracebacks.
+    """
+    arguments = list(argv)
+    for i, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config"):
-            path = value if equals else following
-            if not Path(path).is_file():
-                raise ConfigError(f"--config: no file {path!r}")
+            if equals:
+                arguments[i] = f"{name}={recipe_path(value)}"
+            elif i + 1 < len(arguments):
+                arguments[i + 1] = str(recipe_path(arguments[i + 1]))
+    return arguments
 
 
 def exit_code(work: Callable[[], None]) -> int:

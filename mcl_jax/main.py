@@ -1,6 +1,8 @@
 """Trains or tests.
 
-python -m mcl_jax.main --config configs/X.py [--workdir DIR] [--phase=train|test] [--config.a.b=…]
+python -m mcl_jax.main --config RECIPE [--workdir DIR] [--phase=train|test] [--config.a.b=…]
+
+RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes with the package.
 """
 
 import os
@@ -14,17 +16,22 @@ from ml_collections import config_flags
 
 from mcl_jax.command_line import exit_code, parse_flags
 from mcl_jax.config import validate
-from mcl_jax.data.clip_sheet import clip_sheet, encode_png
+from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
+from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
+from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
-from mcl_jax.train import prepare, test, train
+from mcl_jax.training import open_data, train
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of the run.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe of the run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/NAME_OF_THE_CONFIG.")
 _PHASE = flags.DEFINE_enum("phase", "train", ["train", "test"], "Train, then test; or test only.")
 _SHOW_CLIPS = flags.DEFINE_string(
     "show_clips", None, "Draw the first training batch into this PNG, and stop."
+)
+_DESCRIBE = flags.DEFINE_bool(
+    "describe", False, "Print the whole config, with the size, work and memory of its model, and stop."
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of host 0, to train on several hosts.")
 _HOSTS = flags.DEFINE_integer("hosts", None, "How many hosts there are; with --coordinator.")
@@ -54,8 +61,11 @@ def run(argv: Sequence[str]) -> None:
         if os.environ.get("JAX_PLATFORMS") == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(_COORDINATOR.value, _HOSTS.value, _HOST.value)
+    if _DESCRIBE.value:
+        print(describe(config))
+        return
     if _SHOW_CLIPS.value:
-        write_atomically(_SHOW_CLIPS.value, encode_png(clip_sheet(prepare(config).loader(0))))
+        write_atomically(_SHOW_CLIPS.value, encode_png(clip_sheet(open_data(config).loader(0))))
         print(f"the first batch is drawn in {_SHOW_CLIPS.value}")
         return
     {"train": train, "test": test}[_PHASE.value](config, _workdir())

@@ -1,35 +1,46 @@
-"""The optimisers of the reference, as optax chains."""
+"""The optimisers and learning-rate schedules of the reference, as optax has them, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
-import jax.numpy as jnp
 import optax
 
+from mcl_jax.arguments import NotNegative, Sizes
 
-def multi_step(lr: float, milestones: Sequence[int], gamma: float) -> optax.Schedule:
-    """Returns the schedule lr · gamma^(milestones passed).
+
+def multi_step(
+    lr: float, *, milestones: Annotated[Sequence[int], Sizes()] = (), gamma: NotNegative = 0.1
+) -> optax.Schedule:
+    """Returns the schedule lr · gamma^(milestones passed), PyTorch's MultiStepLR.
 
     The step whose 0-based index is a milestone already uses the lower rate.
     """
-    edges = jnp.array(milestones, jnp.int32)
-
-    def schedule(step: optax.ScalarOrSchedule) -> jnp.ndarray:
-        return lr * gamma ** (jnp.asarray(step) >= edges).sum()
-
-    return schedule
+    return optax.piecewise_constant_schedule(lr, dict.fromkeys(milestones, gamma))
 
 
-def make_optimizer(
-    name: str, schedule: optax.Schedule, *, momentum: float, weight_decay: float
+def sgd(
+    schedule: optax.Schedule, *, momentum: NotNegative = 0.9, weight_decay: NotNegative = 5e-4
 ) -> optax.GradientTransformation:
-    """Returns PyTorch's SGD or Adam: the decay is added to the gradient of every parameter, as L2 loss.
+    """Returns PyTorch's SGD: the decay is added to the gradient of every parameter, as L2 loss."""
+    return _with_decay(optax.trace(momentum), schedule, weight_decay)
 
-    Args:
-        name: sgd or adam.
-        schedule: learning rate of a 0-based step.
-        momentum: of sgd.
-        weight_decay: factor on the parameters.
-    """
-    decay = optax.add_decayed_weights(weight_decay)
-    rule = {"sgd": lambda: optax.trace(momentum), "adam": optax.scale_by_adam}[name]()
-    return optax.chain(decay, rule, optax.scale_by_learning_rate(schedule))
+
+def adam(schedule: optax.Schedule, *, weight_decay: NotNegative = 5e-4) -> optax.GradientTransformation:
+    """Returns PyTorch's Adam: the decay is added to the gradient of every parameter, as L2 loss."""
+    return _with_decay(optax.scale_by_adam(), schedule, weight_decay)
+
+
+def _with_decay(
+    rule: optax.GradientTransformation, schedule: optax.Schedule, weight_decay: float
+) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay), rule, optax.scale_by_learning_rate(schedule))
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"multi_step": multi_step}
+"""Name in `schedule.name` → function of the rate and its own arguments, which are config keys."""
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adam": adam}
+"""Name in `optimizer.name` → function of the schedule and its own arguments, which are config keys."""
+
+PROVIDED: dict[str, Sequence[Any]] = {"schedule": ("lr",), "optimizer": ("schedule",)}
+"""Config block → arguments of its functions that are no keys of it."""

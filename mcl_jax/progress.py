@@ -13,7 +13,7 @@ import optax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-_SHOWN = ("loss", "metric_loss", "ce_loss", "accuracy", "loss_num", "lr")
+_SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
 
 class Progress:
@@ -102,7 +102,9 @@ class Progress:
         return means
 
     def _report(self, writer: SummaryWriter, step: int, means: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{key} {means[key]:.4g}" for key in _SHOWN if key in means)
+        figures = {key: value for key, value in means.items() if key.split("/")[-1] in _SHOWN}
+        first = {"loss": figures.pop("loss")}
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | figures).items())
         if self._skipped:
             shown += f"  skipped {self._skipped}"
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"

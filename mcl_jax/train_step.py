@@ -1,7 +1,7 @@
 """One update of the parameters: a pure function of (state, batch)."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,72 +9,37 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from mcl_jax import losses
-from mcl_jax.models import GaitOutput
+from mcl_jax.losses.pairwise import Metrics
+from mcl_jax.losses.total import total_loss
+from mcl_jax.models.model import Model
 from mcl_jax.sharding import replicated, split_rows
-from mcl_jax.train_state import Model, TrainState, Tree
+from mcl_jax.train_state import TrainState
+from mcl_jax.trees import ArrayTree
 
-Metrics = dict[str, jax.Array]
 StepFunction = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]
 
 
-@dataclasses.dataclass(frozen=True)
-class LossSettings:
-    """The training loss; fields are the config's `loss` keys."""
-
-    metric: str
-    margin: float
-    gamma: float
-    metric_weight: float
-    ce_weight: float
-    ce_scale: float
-    label_smoothing: float
-
-
-def total_loss(output: GaitOutput, labels: jax.Array, settings: LossSettings) -> tuple[jax.Array, Metrics]:
-    """Returns the weighted sum of the losses, and scalar metrics averaged over parts.
-
-    Args:
-        output: what the model returned for n sequences.
-        labels: int [n], −1 where there is no sequence.
-        settings: which losses, and their weights.
-    """
-    valid = labels >= 0
-    embeddings = output.embeddings
-    if settings.metric == "mcl":
-        metric, parts = losses.mcl_loss(embeddings, labels, settings.margin, settings.gamma, valid=valid)
-    else:
-        metric, parts = losses.triplet_loss(embeddings, labels, settings.margin, valid=valid)
-    metrics = {key: value.mean() for key, value in parts.items() if key != "loss"}
-    metrics["metric_loss"] = settings.metric_weight * metric
-    total = metrics["metric_loss"]
-    if settings.ce_weight:
-        if output.logits is None:
-            raise ValueError("a model without classifier needs ce_weight = 0")
-        ce, scalars = losses.cross_entropy_loss(
-            output.logits, labels, settings.ce_scale, settings.label_smoothing, valid=valid
-        )
-        metrics["ce_loss"] = settings.ce_weight * ce
-        metrics["accuracy"] = scalars["accuracy"]
-        total = total + metrics["ce_loss"]
-    return total, {"loss": total, **metrics}
-
-
 def make_train_step(
-    model: Model, optimizer: optax.GradientTransformation, settings: LossSettings
+    model: Model, optimizer: optax.GradientTransformation, losses: Mapping[str, Mapping[str, Any]]
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
-    A batch is a `packing.TrainBatch` on devices.
+    Args:
+        model: its structure.
+        optimizer: with its schedule.
+        losses: name of a loss → weight and arguments, see `total_loss`.
+
+    Returns:
+        A function of the state and a `packing.TrainBatch` on devices.
     """
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         labels = batch["labels"]
 
-        def loss_of(params: Tree) -> tuple[jax.Array, tuple[Metrics, Tree]]:
+        def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
             module = model.merge(params, state.batch_stats)
             output = module(batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True)
-            total, metrics = total_loss(output, labels.reshape(-1), settings)
+            total, metrics = total_loss(output, labels.reshape(-1), losses)
             return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
 
         gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)

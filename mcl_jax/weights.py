@@ -1,81 +1,81 @@
-"""Weights to start from: the workdir of a run, or a PyTorch checkpoint of OpenGait."""
+"""Weights by path, whatever wrote them: the one way to load a trained model."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
 
 import numpy as np
 from absl import logging
 
 from mcl_jax.checkpoint import FOLDER, Checkpoints
-from mcl_jax.convert.importer import export_state_dict, import_state_dict, load_checkpoint
-from mcl_jax.convert.sizes import compare_sizes, read_sizes
+from mcl_jax.convert.importer import import_weights, load_checkpoint
 from mcl_jax.errors import CheckpointError
-from mcl_jax.train_state import Tree
-
-StateDict = Mapping[str, np.ndarray]
-
-
-class Fitted(TypedDict):
-    """Arrays of the names and shapes that a model has."""
-
-    params: Tree
-    batch_stats: Tree
+from mcl_jax.models.model import Model, Weights, model_class
+from mcl_jax.trees import ArrayTree, get_leaf, leaves_by_name
 
 
-def load_state_dict(path: str, model: Mapping[str, Any]) -> StateDict:
-    """Loads weights under OpenGait's names, which are the common ground of both kinds of checkpoint.
+def load_weights(path: str | Path) -> Weights:
+    """Returns the weights of a run or of a PyTorch checkpoint, with the model that the file says they are of.
 
     Args:
-        path: the workdir of a run, or a PyTorch file.
-        model: the config's `model` block.
+        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or a file of OpenGait.
 
     Raises:
-        CheckpointError: if there are none, they are damaged, or their sizes are not the config's.
+        CheckpointError: if there are none, they are damaged, or of a model that we do not have.
     """
-    if (Path(path) / FOLDER).is_dir():
-        with Checkpoints(Path(path)) as checkpoints:
+    folder = Path(path)
+    if folder.name == FOLDER and folder.is_dir():
+        folder = folder.parent
+    if (folder / FOLDER).is_dir():
+        with Checkpoints(folder) as checkpoints:
             weights = checkpoints.load_weights()
-        name = weights.model["name"]
-        state_dict: StateDict = export_state_dict(
-            weights.params, weights.batch_stats, model=name, steps=weights.step
-        )
-        logging.info("weights of step %d from %s", weights.step, path)
     elif Path(path).is_file():
-        state_dict = load_checkpoint(path).state_dict
-        logging.info("weights from %s", path)
+        weights = import_weights(load_checkpoint(path), str(path))
     else:
         raise CheckpointError(
             f"{path}: no such run or checkpoint file; train first, or set --config.init_from"
         )
-    # The number of classes may differ: the classifier is then left out, see `fit`.
-    expected = {key: value for key, value in model.items() if key != "num_classes"}
-    differences = compare_sizes(read_sizes(state_dict), expected)
-    if differences:
-        raise CheckpointError(f"{path}: " + "; ".join(differences))
-    return state_dict
+    logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
+    return weights
 
 
-def number_of_classes(state_dict: StateDict) -> int:
-    """Returns how many classes the weights' classifier has, 0 if there is no classifier."""
-    return read_sizes(state_dict).get("num_classes") or 0
+def fit(
+    weights: Weights, model: Model, params: ArrayTree, batch_stats: ArrayTree
+) -> tuple[ArrayTree, ArrayTree]:
+    """Returns trained arrays in the place of a model's own.
 
-
-def fit(state_dict: StateDict, model: str, params: Tree, batch_stats: Tree) -> Fitted:
-    """Returns the weights in the place of a model's own.
-
-    A classifier of another number of classes is left out, and the model keeps its own.
+    A classifier for another number of classes, which the model's class names, is left out: the model keeps
+    its own.
 
     Args:
-        state_dict: weights under OpenGait's names.
-        model: a key of `mcl_jax.models.MODELS`.
-        params: initial parameters of the model.
-        batch_stats: initial statistics of the model.
+        weights: of a model of the same name and sizes.
+        model: the model they are for.
+        params: its initial parameters.
+        batch_stats: its initial statistics.
 
     Raises:
-        CheckpointError: with a table of the names and shapes that differ.
+        CheckpointError: if the arrays are not those of such a model.
     """
-    imported = import_state_dict(state_dict, params, batch_stats, model=model, allow_new_classes=True)
-    for name in imported.dropped:
-        logging.warning("%s left out: its number of classes is not this model's", name)
-    return {"params": imported.params, "batch_stats": imported.batch_stats}
+    trained = weights.params
+    classifier = model_class(model.name).CLASSIFIER
+    if classifier is not None and weights.block.get("num_classes") != model.arguments["num_classes"]:
+        logging.warning(
+            "%s left out: its number of classes is not this model's", "/".join(map(str, classifier))
+        )
+        trained = _with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
+    _check_shapes(weights.source, (trained, weights.batch_stats), (params, batch_stats))
+    return trained, weights.batch_stats
+
+
+def _with_leaf(tree: ArrayTree, path: tuple[str | int, ...], leaf: np.ndarray) -> ArrayTree:
+    key, *rest = path
+    return {**tree, key: _with_leaf(tree[key], tuple(rest), leaf) if rest else leaf}
+
+
+def _check_shapes(source: str, trained: tuple[ArrayTree, ...], own: tuple[ArrayTree, ...]) -> None:
+    there = {name: tuple(leaf.shape) for name, leaf in leaves_by_name(trained).items()}
+    here = {name: tuple(leaf.shape) for name, leaf in leaves_by_name(own).items()}
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            raise CheckpointError(
+                f"{source}: {name} is {there.get(name, 'missing')} there and {here.get(name, 'missing')} in "
+                "the model it says it is of; it was written by another version, or changed"
+            )

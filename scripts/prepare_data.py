@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from mcl_jax.command_line import exit_code
-from mcl_jax.data.prepare import FORMATS, LAYOUTS, prepare
+from mcl_jax.data.datasets import download_of, downloads
+from mcl_jax.data.prepare.preparation import FORMATS, prepare_dataset
 from mcl_jax.errors import DataError
 
 
@@ -22,12 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=LAYOUTS, help="`tree` is any subject/condition/view/*.png")
+    parser.add_argument("dataset", choices=downloads(), help="`tree` is any subject/condition/view/*.png")
     parser.add_argument("--src", required=True, help="the unpacked download, or a pkl tree")
     parser.add_argument("--out", required=True, help="new folder, or one begun by the same command")
     parser.add_argument("--format", choices=FORMATS, default="pkl", help="(pkl)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
-    parser.add_argument("--skip-damaged", action="store_true", help="do without files that cannot be read")
+    parser.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser.parse_args()
 
@@ -37,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
     for name in ("src", "out"):
         if not getattr(args, name):
             raise DataError(f"--{name} is empty; give a folder")
-    summary = prepare(
-        args.dataset,
+    summary = prepare_dataset(
+        download_of(args.dataset),
         Path(args.src),
         Path(args.out),
         file_format=args.format,

@@ -36,3 +36,43 @@ def shared_parity() -> Path:
 def real_silhouettes() -> Path:
     """Eight real sequences, where they are at hand."""
     return _shared("real_silhouettes")
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> Path:
+    """A tree of six people, three of them for testing, two views, one sequence of each condition."""
+    from mcl_jax.walkers import write_walkers
+
+    root = tmp_path_factory.mktemp("people") / "walkers"
+    write_walkers(
+        root,
+        subjects=6,
+        test_subjects=3,
+        views=("036", "090"),
+        conditions=("nm-01", "nm-05", "bg-01", "cl-01"),
+        frames=6,
+        workers=1,
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_run(people, tmp_path_factory) -> Path:
+    """A finished run of a tiny GaitBase, three steps long."""
+    import mcl_jax
+
+    workdir = tmp_path_factory.mktemp("run")
+    overrides = {
+        "data.root": str(people),
+        "data.partition": str(people.parent / f"{people.name}_partition.json"),
+        "data.workers": 0,
+        "data.sampling.frames": 2,
+        "model.channels": (2, 2, 3, 3),
+        "model.embed_dim": 3,
+        "train.batch": (2, 2),
+        "train.steps": 3,
+        "train.log_every": 1,
+        "schedule.milestones": (2,),
+    }
+    mcl_jax.train("walkers_mcl", workdir, overrides=overrides)
+    return workdir

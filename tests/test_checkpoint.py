@@ -9,9 +9,10 @@ import pytest
 
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.errors import CheckpointError
-from mcl_jax.optim import make_optimizer, multi_step
+from mcl_jax.models.model import create_model
+from mcl_jax.optim import multi_step, sgd
 from mcl_jax.sharding import data_mesh, replicated
-from mcl_jax.train_state import TrainState, create_model, create_state
+from mcl_jax.train_state import TrainState, create_state
 
 MODEL = {"name": "gaitbase", "channels": (2, 2, 2, 2), "num_classes": 3}
 
@@ -20,7 +21,7 @@ MODEL = {"name": "gaitbase", "channels": (2, 2, 2, 2), "num_classes": 3}
 def initial_state(embed_dim: int) -> TrainState:
     arguments = {"channels": (2, 2, 2, 2), "embed_dim": embed_dim, "num_classes": 3}
     model = create_model("gaitbase", arguments, dtype="float32")
-    optimizer = make_optimizer("sgd", multi_step(0.1, (), 0.1), momentum=0.9, weight_decay=0.0)
+    optimizer = sgd(multi_step(0.1), weight_decay=0.0)
     return jax.device_get(create_state(*model.initial_arrays(0), optimizer))
 
 
@@ -60,7 +61,7 @@ def test_the_newest_comes_back_whole(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         weights = checkpoints.load_weights()
     assert weights.step == 5
-    assert weights.model == {"name": "gaitbase", "channels": [2, 2, 2, 2], "num_classes": 3}
+    assert weights.block == {"name": "gaitbase", "channels": [2, 2, 2, 2], "num_classes": 3}
     for mine, its in (
         (weights.params, make_state(5).params),
         (weights.batch_stats, make_state(5).batch_stats),

@@ -1,29 +1,90 @@
-"""Every config builds its model at full size, and takes one training step at toy width."""
+"""Every recipe says what the table of published runs says, builds its model, and takes a training step."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from ml_collections import ConfigDict
 
-from mcl_jax.config import base_config, frame_sampling, model_arguments, validate
-from mcl_jax.data.packing import train_row_shape
+from mcl_jax.build import build_optimization, build_train_model
+from mcl_jax.config import frame_sampling, load_config, make_config, model_block, recipes, validate
+from mcl_jax.data.feed.packing import train_row_shape
+from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
-from mcl_jax.models import MODELS
-from mcl_jax.optim import make_optimizer, multi_step
-from mcl_jax.train_state import create_model, create_state
-from mcl_jax.train_step import LossSettings, make_train_step
+from mcl_jax.train_state import create_state
+from mcl_jax.train_step import make_train_step
 
-FOLDER = Path(__file__).resolve().parents[1] / "configs"
-RUNS = sorted(path.stem for path in FOLDER.glob("*.py"))
+RUNS = sorted(recipes())
+SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "walkers": 100}
 
-# REFERENCE figures: training subjects, and parameters in millions where they are published.
-CLASSES = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "walkers": 100}
+# The table of published runs, typed in by hand, column by column.
+GAITBASE = {"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256, "num_classes": 0}
+GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "embed_dim": 256}
+P3D = {
+    "name": "deepgaitv2",
+    "mode": "p3d",
+    "layers": (1, 4, 4, 1),
+    "channels": (64, 128, 256, 512),
+    "num_classes": 0,
+    "use_emb2": False,
+}
+CE = {"scale": 16.0, "label_smoothing": 0.1}
+TRIPLET = {"triplet": {"weight": 1.0, "margin": 0.2}}
+TRIPLET_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, **CE}}
+MCL_CASIAB = {"mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6}, "cross_entropy": {"weight": 1.0, **CE}}
+MCL = {"mcl": {"weight": 1.2, "margin": 0.6, "gamma": 0.6}, "cross_entropy": {"weight": 0.8, **CE}}
+SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+CASIAB = [("cut", 1.0), ("rotate", 0.3), ("erase", 0.3)]
+OUTDOOR = [("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)]
+CUT = [("cut", 1.0)]
+FIXED = {"mode": "fixed_unordered", "frames": 30}
+TO_60K = (60_000, (20_000, 40_000, 50_000))
+TO_180K = (180_000, (80_000, 120_000, 150_000))
+
+
+def drawn(least: int, most: int) -> dict:
+    return {"mode": "unfixed_unordered", "min_frames": least, "max_frames": most}
+
+
+def ordered(skip: int, most: int) -> dict:
+    return {"mode": "fixed_ordered", "frames": 30, "skip": skip, "min_rate": 1, "max_rate": most}
+
+
+def adam(lr: float, weight_decay: float) -> dict:
+    return {"name": "adam", "lr": lr, "weight_decay": weight_decay}
+
+
+# run → dataset, model, losses, P×K, frames, (steps, milestones), augmentation, optimiser
+TABLE = {
+    "casiab_mcl": ("casiab", GAITBASE, MCL_CASIAB, (8, 16), FIXED, TO_60K, CASIAB, SGD),
+    "casiab_triplet": ("casiab", GAITBASE, TRIPLET_CE, (8, 16), FIXED, TO_60K, CASIAB, SGD),
+    "gait3d_mcl": ("gait3d", GAITBASE, MCL, (32, 4), drawn(10, 50), TO_60K, OUTDOOR, SGD),
+    "gait3d_triplet": ("gait3d", GAITBASE, TRIPLET_CE, (32, 4), drawn(10, 50), TO_60K, OUTDOOR, SGD),
+    "grew_mcl": ("grew", GAITBASE, MCL, (32, 4), drawn(20, 40), TO_180K, OUTDOOR, SGD),
+    "grew_triplet": ("grew", GAITBASE, TRIPLET_CE, (32, 4), drawn(20, 40), TO_180K, OUTDOOR, SGD),
+    "gait3d_deepgaitv2": ("gait3d", P3D, TRIPLET_CE, (32, 4), ordered(4, 1), TO_60K, OUTDOOR, SGD),
+    "gait3d_deepgaitv2_interval": ("gait3d", P3D, TRIPLET_CE, (32, 4), ordered(0, 3), TO_60K, OUTDOOR, SGD),
+    "casiab_gaitset": (
+        "casiab", GAITSET, TRIPLET, (8, 16), FIXED, (40_000, (10_000, 20_000, 30_000)), CUT, SGD,
+    ),
+    "grew_gaitset": (
+        "grew",
+        GAITSET | {"channels": (64, 128, 256)},
+        TRIPLET,
+        (32, 4),
+        FIXED,
+        (250_000, (150_000,)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "gait3d_gaitset": (
+        "gait3d", GAITSET, TRIPLET, (32, 4), FIXED, (180_000, (30_000, 90_000)), CUT, adam(1e-3, 5e-4),
+    ),
+}  # fmt: skip
+
+# Parameters in millions, where they are published.
 MILLIONS = {
     "casiab_mcl": 7.305,
     "casiab_triplet": 7.305,
@@ -45,45 +106,55 @@ def compiled_quickly():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def load(run: str) -> ConfigDict:
-    spec = importlib.util.spec_from_file_location(run, FOLDER / f"{run}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert f"configs/{run}.py" in module.__doc__
-    return module.get_config()
+def walkers_config(**changes) -> ConfigDict:
+    config = load_config("walkers_mcl")
+    config.update_from_flattened_dict(changes)
+    return config
 
 
-def test_every_run_of_the_published_tables_is_there():
-    assert {r for r in RUNS if not r.startswith("walkers")} == set(MILLIONS) | {"grew_mcl", "grew_triplet"}
+def test_every_published_run_has_a_recipe():
+    assert {run for run in RUNS if not run.startswith("walkers")} == set(TABLE)
+
+
+@pytest.mark.parametrize("run", TABLE)
+def test_a_recipe_is_its_row_of_the_table(run):
+    dataset, model, losses, batch, frames, (steps, milestones), augment, optimizer = TABLE[run]
+    config = load_config(run)
+    validate(config)
+    assert config.data.dataset == dataset
+    assert config.model.to_dict() == model
+    assert config.loss.to_dict() == losses
+    assert config.train.batch == batch
+    assert {key: config.data.sampling[key] for key in frames} == frames
+    assert config.train.steps == steps
+    assert config.schedule.to_dict() == {"name": "multi_step", "milestones": milestones, "gamma": 0.1}
+    assert list(config.data.augment) == augment
+    assert config.optimizer.to_dict() == optimizer
+    assert config.train.precision == "bfloat16"
+    assert (config.eval.metric, config.eval.protocol, config.eval.rerank) == ("euc", "", False)
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_full_size(run):
-    config = load(run)
+    config = load_config(run)
     validate(config)
-    arguments = model_arguments(config.model, CLASSES[config.data.dataset])
-    model = nnx.eval_shape(lambda: MODELS[config.model.name](**arguments, rngs=nnx.Rngs(0)))
-    count = sum(math.prod(p.shape) for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    params, _ = build_train_model(config, model_block(config), SUBJECTS[config.data.dataset]).shapes()
+    count = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
     if run in MILLIONS:
         assert count / 1e6 == pytest.approx(MILLIONS[run], abs=5e-4)
+    assert f"configs/{run}.py" in recipes()[run].read_text()
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_one_step_at_toy_width(run, compiled_quickly):
-    config = load(run)
-    with config.unlocked():
-        config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]
-        config.model.embed_dim, config.model.layers = 3, (1, 1, 1, 1)
-    model = create_model(config.model.name, model_arguments(config.model, 4), dtype=config.train.precision)
-    schedule = multi_step(config.optimizer.lr, config.optimizer.milestones, config.optimizer.gamma)
-    optimizer = make_optimizer(
-        config.optimizer.name,
-        schedule,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-    )
+    config = load_config(run)
+    config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]
+    if "layers" in config.model:
+        config.model.layers = (1, 1, 1, 1)
+    model = build_train_model(config, model_block(config), 4)
+    optimizer = build_optimization(config).optimizer
     state = create_state(*model.initial_arrays(0), optimizer)
-    step = jax.jit(make_train_step(model, optimizer, LossSettings(**config.loss)))
+    step = jax.jit(make_train_step(model, optimizer, config.loss.to_dict()))
     rng = np.random.default_rng(0)
     batch = {
         "frames": jnp.asarray(rng.integers(0, 256, (4, 2, 64, 44), np.uint8)),
@@ -97,26 +168,13 @@ def test_one_step_at_toy_width(run, compiled_quickly):
     assert metrics["frames"] == 8
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
     assert all(jax.tree.leaves(moved))
-    assert ("ce_loss" in metrics) == (config.loss.ce_weight > 0)
+    shares = [value for key, value in metrics.items() if key.endswith("/loss")]
+    assert len(shares) == len(config.loss)
+    assert float(metrics["loss"]) == pytest.approx(float(sum(shares)), rel=1e-5)
 
 
-def test_what_the_published_runs_draw():
-    table = {
-        "casiab_mcl": ("fixed_unordered", (8, 16), 60_000),
-        "gait3d_mcl": ("unfixed_unordered", (32, 4), 60_000),
-        "grew_mcl": ("unfixed_unordered", (32, 4), 180_000),
-        "gait3d_deepgaitv2": ("fixed_ordered", (32, 4), 60_000),
-        "gait3d_deepgaitv2_interval": ("fixed_ordered", (32, 4), 60_000),
-        "casiab_gaitset": ("fixed_unordered", (8, 16), 40_000),
-        "grew_gaitset": ("fixed_unordered", (32, 4), 250_000),
-        "gait3d_gaitset": ("fixed_unordered", (32, 4), 180_000),
-    }
-    for run, expected in table.items():
-        config = load(run)
-        assert (config.data.sampling.mode, config.train.batch, config.train.steps) == expected, run
-    interval = frame_sampling(load("gait3d_deepgaitv2_interval"))
-    assert (interval.skip, interval.min_rate, interval.max_rate) == (0, 1, 3)
-    grew = frame_sampling(load("grew_mcl"))
+def test_rows_of_the_published_batches():
+    grew = frame_sampling(load_config("grew_mcl"))
     assert train_row_shape(128, grew.min_frames, grew.max_frames).rows == 16
 
 
@@ -124,12 +182,19 @@ def test_what_the_published_runs_draw():
     ("key", "value", "message"),
     [
         ("data.dataset", "casia", "data.dataset: no 'casia'; there are casiab, "),
-        ("model.name", "gaitgl", "model.name: no 'gaitgl'"),
+        ("model.name", "gaitgl", "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
+        ("model.name", "deepgaitv2", "model.embed_dim: deepgaitv2 has no such argument; it has mode, "),
         ("model.channels", (64, 128), "model.channels: is .*; expected 4 positive whole numbers"),
-        ("loss.metric", "arcface", "loss.metric: no 'arcface'"),
-        ("loss.label_smoothing", 1.0, "loss.label_smoothing"),
+        ("model.channels", (64, 128, 0, 1), "model.channels: is .*; expected 4 positive whole numbers"),
+        ("model.embed_dim", 0, "model.embed_dim: is 0; must be at least 1"),
+        ("loss.mcl.gamma", -1.0, "loss.mcl.gamma: is -1.0; must not be negative"),
+        ("loss.mcl.weight", -1.0, "loss.mcl.weight: is -1.0; must not be negative"),
+        ("loss.cross_entropy.label_smoothing", 1.0, r"label_smoothing: is 1.0; must be below 1"),
+        ("optimizer.name", "lion", "optimizer.name: no 'lion'; there are sgd, adam"),
+        ("optimizer.name", "adam", "optimizer.momentum: adam has no such argument; it has weight_decay"),
         ("optimizer.lr", -0.1, "optimizer.lr: is -0.1"),
-        ("optimizer.milestones", (0,), "optimizer.milestones"),
+        ("schedule.name", "cosine", "schedule.name: no 'cosine'; there are multi_step"),
+        ("schedule.milestones", (0,), "schedule.milestones: is .*; expected positive whole numbers"),
         ("train.batch", (8, 0), "train.batch"),
         ("train.precision", "float16", "train.precision: no 'float16'"),
         ("train.log_every", 0, "train.log_every: is 0; must be at least 1"),
@@ -141,14 +206,56 @@ def test_what_the_published_runs_draw():
     ],
 )
 def test_values_that_cannot_work_are_named(key, value, message):
-    config = base_config()
-    config.update_from_flattened_dict({key: value})
+    config = walkers_config(**{key: value})
     with pytest.raises(ConfigError, match=message):
         validate(config)
 
 
-def test_gaitset_has_no_classifier():
-    config = base_config()
-    config.model.name, config.model.channels = "gaitset", (2, 3, 4)
-    with pytest.raises(ConfigError, match="gaitset has no classifier; set it to 0"):
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ({"train": {"step": 3}}, "there is no config key 'train.step'; there are steps, batch, "),
+        ({"sed": 3}, "there is no config key 'sed'"),
+        ({"model": {"name": "gaitset", "mode": "3d"}}, "model.mode: gaitset has no such argument"),
+        ({"loss": {"arcface": {}}}, "loss: no 'arcface'; there are triplet, mcl, cross_entropy"),
+        ({"loss": {"triplet": {"gamma": 1.0}}}, "loss.triplet.gamma: triplet has no such argument"),
+        ({"optimizer": {"name": "adam", "momentum": 0.9}}, "optimizer.momentum: adam has no such argument"),
+    ],
+)
+def test_a_recipe_with_a_key_that_there_is_not_is_refused(blocks, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(**{"model": GAITBASE, "loss": TRIPLET} | blocks)
+
+
+def test_a_loss_of_logits_needs_a_classifier():
+    config = make_config(model=GAITSET, loss=TRIPLET_CE)
+    with pytest.raises(ConfigError, match="gaitset has no classifier; set loss.cross_entropy.weight to 0"):
         validate(config)
+    config.loss.cross_entropy.weight = 0.0
+    validate(config)
+    config.loss.triplet.weight = 0.0
+    with pytest.raises(ConfigError, match="no loss has a weight"):
+        validate(config)
+
+
+def test_an_unknown_recipe_is_named():
+    with pytest.raises(ConfigError, match="no file 'grew_mlc', and no recipe .*; there are casiab_gaits"):
+        load_config("grew_mlc")
+
+
+def test_describe_tells_sizes_work_and_memory(compiled_quickly):
+    config = walkers_config(**{"model.channels": (2, 2, 2, 2), "model.num_classes": 7, "train.batch": (2, 2)})
+    lines = describe(config).splitlines()
+    told = dict(line.split("  ", 1) for line in lines if "  " in line)
+    assert "--config.train.batch=(2, 2)" in lines
+    assert "--config.loss.mcl.margin=0.6" in lines
+    params, _ = build_train_model(config, model_block(config), 0).shapes()
+    assert told["parameters"].strip() == f"{sum(math.prod(p.shape) for p in jax.tree.leaves(params)):,}"
+    assert told["classes"].strip() == "7"
+    assert "4 sequences in 4 rows of 4 frames of 64 × 44" in told["batch"]
+    # By hand, two channels: 2·9·(1·2 + 2·2·2)·2816 = 0.51 MFLOP before the first stride, and less after it.
+    assert 0.51e6 < float(told["FLOPs a frame"].split()[0]) < 1.02e6
+    assert "GiB of activations" in told["memory of a step"]
+    config = load_config("gait3d_mcl")
+    with pytest.raises(ConfigError, match="gait3d has no rule for its split"):
+        describe(config)

@@ -1,7 +1,6 @@
 """GREW and Gait3D from config to result: synthetic people in their layouts, as a tree and as records."""
 
 import json
-import runpy
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,10 +9,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mcl_jax.config import validate
-from mcl_jax.data.prepare import prepare
+from mcl_jax.config import load_config, validate
+from mcl_jax.data.datasets import download_of
+from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.train import train
+from mcl_jax.training import train
 from mcl_jax.walkers import write_walkers
 
 VIEWS = ("054", "090")
@@ -66,11 +66,6 @@ def gait3d_layout(walks: Path, root: Path) -> Path:
     return partition
 
 
-def load_config(run: str) -> ConfigDict:
-    path = Path(__file__).resolve().parents[1] / "configs" / f"{run}.py"
-    return runpy.run_path(str(path))["get_config"]()
-
-
 def toy_config(run: str, root: Path) -> ConfigDict:
     config = load_config(run)
     config.data.root, config.data.workers = str(root), 0
@@ -87,7 +82,7 @@ def test_grew_ends_with_a_submission(walks, tmp_path, file_format):
     grew_layout(walks, root)
     config = toy_config("grew_mcl", root)
     if file_format == "records":
-        prepare("grew", root, tmp_path / "records", file_format="records")
+        prepare_dataset(download_of("grew"), root, tmp_path / "records", file_format="records")
         config.data.root, config.data.format = str(tmp_path / "records"), "records"
     train(config, tmp_path / "run")
     written = tmp_path / "run" / "test"

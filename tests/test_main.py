@@ -16,37 +16,21 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mcl_jax.checkpoint import Checkpoints, Weights
-from mcl_jax.config import base_config, walkers
+from mcl_jax.build import build_embedder
+from mcl_jax.config import load_config
+from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
-from mcl_jax.data.records import scan_tree
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.sequences import Split
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import ConfigError, DataError, UserError
+from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.train import make_embedder, train
-from mcl_jax.train import test as evaluate_run
-from mcl_jax.walkers import write_walkers
-from mcl_jax.weights import load_state_dict
+from mcl_jax.training import train
+from mcl_jax.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ("--config.model.channels=(2,2,3,3)", "--config.model.embed_dim=3", "--config.train.batch=(2,2)")
 SHORT = ("--config.data.sampling.frames=2", "--config.data.workers=0", "--config.train.log_every=1")
-
-
-@pytest.fixture(scope="session")
-def people(tmp_path_factory) -> Path:
-    """A tree of six people, three of them for testing, two views, one sequence of each condition."""
-    root = tmp_path_factory.mktemp("people") / "walkers"
-    write_walkers(
-        root,
-        subjects=6,
-        test_subjects=3,
-        views=("036", "090"),
-        conditions=("nm-01", "nm-05", "bg-01", "cl-01"),
-        frames=6,
-        workers=1,
-    )
-    return root
 
 
 def flags(people: Path) -> list[str]:
@@ -70,24 +54,18 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def toy_config(people: Path) -> ConfigDict:
-    config = base_config()
-    walkers(config)
+    config = load_config("walkers_mcl")
     config.data.root = str(people)
     config.data.partition = str(people.parent / f"{people.name}_partition.json")
     config.data.workers, config.data.sampling.frames = 0, 2
     config.model.channels, config.model.embed_dim = (2, 2, 3, 3), 3
     config.train.batch, config.train.steps, config.train.log_every = (2, 2), 3, 1
-    config.optimizer.milestones = (2,)
+    config.schedule.milestones = (2,)
     return config
 
 
-def load(workdir: Path) -> Weights:
-    with Checkpoints(workdir) as checkpoints:
-        return checkpoints.load_weights()
-
-
 def final_arrays(workdir: Path) -> list[np.ndarray]:
-    weights = load(workdir)
+    weights = load_weights(workdir)
     return jax.tree.leaves((weights.params, weights.batch_stats))
 
 
@@ -205,11 +183,12 @@ def test_more_hosts_than_sequences(people, tmp_path, monkeypatch):
     config = toy_config(people)
     config.train.steps = 1
     train(config, tmp_path)
-    weights, embedder = load(tmp_path), make_embedder(config, 3)
+    weights = load_weights(tmp_path)
+    embedder = build_embedder(config, weights.block)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    only = scan_tree(people)[-1:]
-    embeddings = embedder(weights.params, weights.batch_stats, only, PklSource(), workers=0)
+    only = Split(tuple(scan_tree(people)[-1:]), ("006",), PklSource())
+    embeddings = embedder.embed_split(weights.params, weights.batch_stats, only, workers=0).embeddings
     whole = EmbeddingSet.load(tmp_path / "test" / "embeddings.npz").embeddings
     assert embeddings == pytest.approx(whole[-1:], rel=1e-5)
 
@@ -220,12 +199,13 @@ def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_pa
     train(config, tmp_path / "first")
     config.init_from, config.model.num_classes = str(tmp_path / "first"), 5
     if kind == "PyTorch file":
-        state_dict = load_state_dict(config.init_from, config.model)
+        weights = load_weights(config.init_from)
+        state_dict = export_state_dict(weights.params, weights.batch_stats, model="gaitbase", steps=3)
         config.init_from = str(tmp_path / "weights.pt")
         write_torch_file(tmp_path / "weights.pt", {"model": state_dict, "iteration": 3})
     config.train.steps, config.optimizer.lr = 1, 0.0
     train(config, tmp_path / "second")
-    first, second = (load(tmp_path / name).params for name in ("first", "second"))
+    first, second = (load_weights(tmp_path / name).params for name in ("first", "second"))
     assert first["head"]["necks"].pop("kernel").shape == (16, 3, 3)
     assert second["head"]["necks"].pop("kernel").shape == (16, 3, 5)
     for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
@@ -244,6 +224,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
     [
         (["--config.model.chanels=1"], "there is no config key 'chanels'"),
         (["--config.train.steps=many"], "config.train.steps=many"),
+        (["--config.model.mode=3d"], "there is no config key 'mode'"),
         (["--config.model.name=gaitgl"], "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
         (["--config.data.root=/nowhere"], "data.root: no folder '/nowhere'"),
         (

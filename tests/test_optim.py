@@ -4,17 +4,17 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from mcl_jax.optim import make_optimizer, multi_step
+from mcl_jax.optim import adam, multi_step, sgd
 
 
 def test_a_milestone_is_the_first_step_at_the_lower_rate():
-    schedule = multi_step(0.1, (2, 4), 0.1)
+    schedule = multi_step(0.1, milestones=(2, 4), gamma=0.1)
     assert [float(schedule(step)) for step in range(6)] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-    assert float(multi_step(0.5, (), 0.1)(99)) == 0.5
+    assert float(multi_step(0.5)(99)) == 0.5
 
 
 def test_sgd_by_hand():
-    optimizer = make_optimizer("sgd", multi_step(0.1, (1,), 0.1), momentum=0.5, weight_decay=0.1)
+    optimizer = sgd(multi_step(0.1, milestones=(1,)), momentum=0.5, weight_decay=0.1)
     x = jnp.array(2.0)
     state = optimizer.init(x)
     # Gradient 1: buffer 1 + 0.1·2 = 1.2, x = 2 − 0.1·1.2 = 1.88.
@@ -27,7 +27,7 @@ def test_sgd_by_hand():
 
 
 def test_adam_moves_by_the_rate_at_first():
-    optimizer = make_optimizer("adam", multi_step(0.01, (), 1.0), momentum=0.0, weight_decay=0.0)
+    optimizer = adam(multi_step(0.01), weight_decay=0.0)
     x = jnp.array([3.0, -4.0])
     updates, _ = optimizer.update(jnp.array([0.5, -20.0]), optimizer.init(x), x)
     assert updates.tolist() == pytest.approx([-0.01, 0.01], rel=1e-5)

@@ -1,17 +1,24 @@
 import dataclasses
 import json
+import multiprocessing
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mcl_jax.data.stores.job_log import JOB_LOG
+from mcl_jax.data.stores.listing import list_tree
 from mcl_jax.errors import DataError
 from mcl_jax.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, render_sequence, write_walkers
 from mcl_jax.walkers.body import Body
-from mcl_jax.walkers.dataset import MANIFEST, sequence_length
+from mcl_jax.walkers.dataset import sequence_length
 from mcl_jax.walkers.gait import ANKLE_DEG, HIP_DEG, KNEE_DEG, SIDES, Gait, curve, walk
 
 CLEAN = WalkerStyle(noise=0, camera=0)
@@ -268,15 +275,15 @@ def test_other_parameters_are_refused(tmp_path, population, change):
 
 def test_a_folder_of_something_else_is_refused(tmp_path, population):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match=rf"not an empty folder and has no {MANIFEST}"):
+    with pytest.raises(DataError, match=rf"not an empty folder and has no {JOB_LOG}"):
         write_walkers(tmp_path, **population)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("content", ["", "[]"])
 def test_a_damaged_manifest_is_refused(tmp_path, population, content):
-    (tmp_path / MANIFEST).write_text(content)
-    with pytest.raises(DataError, match=f"{MANIFEST} is damaged"):
+    (tmp_path / JOB_LOG).write_text(content)
+    with pytest.raises(DataError, match=f"{JOB_LOG} is damaged"):
         write_walkers(tmp_path, **population)
 
 
@@ -295,6 +302,37 @@ def test_impossible_populations_are_refused(tmp_path, population, change, messag
     with pytest.raises(DataError, match=message):
         write_walkers(tmp_path / "walkers", **population | change)
     assert not (tmp_path / "walkers").exists()
+
+
+def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, population):
+    def kill_the_first_worker():
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.01)
+        os.kill(workers[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first_worker, daemon=True)
+    killer.start()
+    root = tmp_path / "walkers"
+    with pytest.raises(DataError, match=r"^a worker process was killed, .*; run the same command again"):
+        write_walkers(root, **population, workers=2)
+    killer.join()
+    assert not (tmp_path / "walkers_partition.json").exists()
+    with pytest.raises(DataError, match="the preparation of .* is not complete.*make_walkers"):
+        list_tree(root)
+    write_walkers(root, **population)
+    assert len(list_tree(root)) == 12
+
+
+def test_a_tree_of_an_earlier_version_is_named(tmp_path, population):
+    (tmp_path / "walkers.json").write_text("{}")
+    with pytest.raises(DataError, match=r"earlier version \(walkers\.json\)"):
+        write_walkers(tmp_path, **population)
+
+
+def test_a_prepared_dataset_is_left_alone(tmp_path, population):
+    (tmp_path / JOB_LOG).write_text('{"format":1,"dataset":"casiab","kind":"pkl","complete":true}\n')
+    with pytest.raises(DataError, match="holds a prepared dataset, not walkers"):
+        write_walkers(tmp_path, **population)
 
 
 # The script

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcl_jax.convert.mapping import CLASSIFIER, STEPS_SUFFIX, Entry, Tree, TreePath, entries, get_leaf
-from mcl_jax.convert.sizes import StateDict
+from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, entries
+from mcl_jax.convert.sizes import StateDict, read_block
 from mcl_jax.convert.torch_reader import read_torch_file
-from mcl_jax.errors import CheckpointError
+from mcl_jax.errors import CheckpointError, ConfigError
+from mcl_jax.models.model import Weights, create_model
+from mcl_jax.trees import ArrayTree, TreePath, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""
@@ -50,14 +52,12 @@ class ImportedModel:
         batch_stats: batch statistics, likewise.
         parameters: how many numbers were imported into the parameters.
         counted_steps: training steps that PyTorch's batch norms counted; 0 without batch norms.
-        dropped: names in the file that were left out.
     """
 
-    params: Tree
-    batch_stats: Tree
+    params: ArrayTree
+    batch_stats: ArrayTree
     parameters: int
     counted_steps: int
-    dropped: tuple[str, ...]
 
 
 def load_checkpoint(path: Path | str) -> TorchCheckpoint:
@@ -87,8 +87,30 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     return TorchCheckpoint(model, whole.get("optimizer"), whole.get("scheduler"), iteration, digest)
 
 
+def import_weights(checkpoint: TorchCheckpoint, source: str) -> Weights:
+    """Returns the weights of a checkpoint for the model that its names and shapes tell.
+
+    Args:
+        checkpoint: from `load_checkpoint`.
+        source: path of the file, for messages.
+
+    Raises:
+        CheckpointError: if it is of none of our models, or names or shapes are not those of that model.
+    """
+    try:
+        block = read_block(checkpoint.state_dict)
+        sizes = {key: value for key, value in block.items() if key != "name"}
+        shapes = create_model(block["name"], sizes, dtype="float32").shapes()
+        imported = import_state_dict(checkpoint.state_dict, *shapes, model=block["name"])
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    params, batch_stats = jax.device_get((imported.params, imported.batch_stats))
+    uncounted = imported.counted_steps - checkpoint.iteration if imported.counted_steps else 0
+    return Weights(block, params, batch_stats, checkpoint.iteration, source, uncounted)
+
+
 def import_state_dict(
-    state_dict: StateDict, params: Tree, batch_stats: Tree, *, model: str, allow_new_classes: bool = False
+    state_dict: StateDict, params: ArrayTree, batch_stats: ArrayTree, *, model: str
 ) -> ImportedModel:
     """Puts the tensors of a `state_dict` in place of a model's own.
 
@@ -97,8 +119,6 @@ def import_state_dict(
         params: parameters of a freshly made model.
         batch_stats: its batch statistics.
         model: a key of `mcl_jax.models.MODELS`.
-        allow_new_classes: whether the classifier may have another number of classes; then the model
-            keeps its own.
 
     Returns:
         The new state; what was given is not changed.
@@ -108,14 +128,13 @@ def import_state_dict(
     """
     trees = {"params": params, "batch_stats": batch_stats}
     wanted = entries(model, params)
-    dropped = _dropped(state_dict, wanted, trees) if allow_new_classes else ()
-    rows = _differences(state_dict, [e for e in wanted if e.name not in dropped], trees, dropped)
+    rows = _differences(state_dict, wanted, trees)
     if rows:
         raise CheckpointError(_table(rows))
 
     found: dict[str, dict[TreePath, np.ndarray]] = {"params": {}, "batch_stats": {}}
     for entry in wanted:
-        if entry.collection is not None and entry.name not in dropped:
+        if entry.collection is not None:
             axes = get_leaf(trees[entry.collection], entry.path).ndim
             array = entry.from_torch_layout(state_dict[entry.name], axes)
             found[entry.collection][entry.path] = array
@@ -124,12 +143,11 @@ def import_state_dict(
         batch_stats=replace_leaves(batch_stats, found["batch_stats"]),
         parameters=sum(array.size for array in found["params"].values()),
         counted_steps=max((int(state_dict[e.name]) for e in wanted if e.collection is None), default=0),
-        dropped=dropped,
     )
 
 
 def export_state_dict(
-    params: Tree, batch_stats: Tree, *, model: str, steps: int
+    params: ArrayTree, batch_stats: ArrayTree, *, model: str, steps: int
 ) -> OrderedDict[str, np.ndarray]:
     """Returns the `state_dict` that OpenGait's model of the same sizes loads strictly.
 
@@ -150,29 +168,8 @@ def export_state_dict(
     return state_dict
 
 
-def replace_leaves(tree: Tree, arrays: Mapping[TreePath, np.ndarray]) -> Tree:
-    """Returns a tree with other arrays at some of its paths, as JAX arrays of the types that were there."""
-
-    def replace(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        array = arrays.get(tuple(key.key for key in path))
-        return leaf if array is None else jnp.asarray(array, leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(replace, tree)
-
-
-def _dropped(state_dict: StateDict, wanted: list[Entry], trees: Mapping[str, Tree]) -> tuple[str, ...]:
-    """Returns the classifier's name if it differs in nothing but the number of classes."""
-    for entry in wanted:
-        if entry.name == CLASSIFIER and CLASSIFIER in state_dict:
-            ours = get_leaf(trees["params"], entry.path).shape
-            theirs = state_dict[CLASSIFIER].shape
-            if ours != theirs and ours[:2] == theirs[:2]:
-                return (CLASSIFIER,)
-    return ()
-
-
 def _differences(
-    state_dict: StateDict, wanted: list[Entry], trees: Mapping[str, Tree], dropped: tuple[str, ...]
+    state_dict: StateDict, wanted: list[Entry], trees: Mapping[str, ArrayTree]
 ) -> list[tuple[str, str, str, str]]:
     """Returns (name, problem, in the file, in the model) for all that keeps a `state_dict` from fitting."""
     rows = []
@@ -191,7 +188,7 @@ def _differences(
             rows.append((entry.name, "wrong shape", str(array.shape), str(shape)))
         elif floating == entry.name.endswith(STEPS_SUFFIX):
             rows.append((entry.name, "wrong type", str(array.dtype), "int64" if floating else "float32"))
-    known = {entry.name for entry in wanted}.union(dropped)
+    known = {entry.name for entry in wanted}
     rows += [
         (name, "unexpected", str(array.shape), "-") for name, array in state_dict.items() if name not in known
     ]

@@ -5,15 +5,13 @@ it has one there. The layouts differ in one way: PyTorch's convolution kernels a
 [*extent, in, out].
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-TreePath = tuple[str | int, ...]
-Tree = Mapping[Any, Any]
-"""A nested mapping of arrays, as `nnx.as_pure` makes of the state of a module."""
+from mcl_jax.trees import ArrayTree, TreePath
 
 CLASSIFIER = "BNNecks.fc_bin"
 """The only tensor whose shape depends on the number of classes, [parts, channels, classes]."""
@@ -55,7 +53,7 @@ class Entry:
         return np.moveaxis(array.reshape(array.shape[:axes]), (0, 1), (-1, -2))
 
 
-def entries(model: str, params: Tree) -> list[Entry]:
+def entries(model: str, params: ArrayTree) -> list[Entry]:
     """Returns the entries of a model in the order of PyTorch's `state_dict`.
 
     Without the entries of other collections, that is also the order of PyTorch's `parameters()`.
@@ -65,14 +63,6 @@ def entries(model: str, params: Tree) -> list[Entry]:
         params: its parameters.
     """
     return list(_ENTRIES[model](params))
-
-
-def get_leaf(tree: Tree, path: TreePath) -> Any:
-    """Returns the leaf of a nested mapping at a path."""
-    leaf: Any = tree
-    for key in path:
-        leaf = leaf[key]
-    return leaf
 
 
 def _conv(name: str, path: TreePath, axes: int = 4) -> Iterator[Entry]:
@@ -92,18 +82,18 @@ def _conv_norm(conv: str, norm: str, path: TreePath, axes: int = 4) -> Iterator[
     yield from _norm(norm, (*path, "norm"))
 
 
-def _shortcut(name: str, path: TreePath, block: Tree, axes: int) -> Iterator[Entry]:
+def _shortcut(name: str, path: TreePath, block: ArrayTree, axes: int) -> Iterator[Entry]:
     if "shortcut" in block:
         yield from _conv_norm(f"{name}.downsample.0", f"{name}.downsample.1", (*path, "shortcut"), axes)
 
 
-def _basic_block(name: str, path: TreePath, block: Tree, axes: int = 4) -> Iterator[Entry]:
+def _basic_block(name: str, path: TreePath, block: ArrayTree, axes: int = 4) -> Iterator[Entry]:
     for i in (1, 2):
         yield from _conv_norm(f"{name}.conv{i}", f"{name}.bn{i}", (*path, f"conv{i}"), axes)
     yield from _shortcut(name, path, block, axes)
 
 
-def _p3d_block(name: str, path: TreePath, block: Tree) -> Iterator[Entry]:
+def _p3d_block(name: str, path: TreePath, block: ArrayTree) -> Iterator[Entry]:
     for i in (1, 2):
         inner = f"{name}.conv{i}.forward_block"
         yield from _conv_norm(f"{inner}.0", f"{inner}.1", (*path, f"conv{i}"))
@@ -117,7 +107,7 @@ def _head() -> Iterator[Entry]:
     yield from _norm("BNNecks.bn1d", ("head", "necks", "norm"))
 
 
-def _gaitset(params: Tree) -> Iterator[Entry]:
+def _gaitset(params: ArrayTree) -> Iterator[Entry]:
     del params  # its structure is always the same
     names = [(f"set_block{i}.forward_block", f"set{i}") for i in (1, 2, 3)]
     names += [(f"gl_block{i}", f"global{i}") for i in (2, 3)]
@@ -127,7 +117,7 @@ def _gaitset(params: Tree) -> Iterator[Entry]:
     yield Entry("Head.fc_bin", "params", ("fcs", "kernel"))
 
 
-def _gaitbase(params: Tree) -> Iterator[Entry]:
+def _gaitbase(params: ArrayTree) -> Iterator[Entry]:
     root = "Backbone.forward_block"
     yield from _conv_norm(f"{root}.conv1.conv", f"{root}.bn1", ("stem",))
     for i, block in sorted(params["stages"].items()):
@@ -135,7 +125,7 @@ def _gaitbase(params: Tree) -> Iterator[Entry]:
     yield from _head()
 
 
-def _deepgaitv2(params: Tree) -> Iterator[Entry]:
+def _deepgaitv2(params: ArrayTree) -> Iterator[Entry]:
     yield from _conv_norm("layer0.forward_block.0", "layer0.forward_block.1", ("stem",))
     for i, stage in sorted(params["stages"].items()):
         for j, block in sorted(stage.items()):
@@ -149,7 +139,7 @@ def _deepgaitv2(params: Tree) -> Iterator[Entry]:
     yield from _head()
 
 
-_ENTRIES: dict[str, Callable[[Tree], Iterator[Entry]]] = {
+_ENTRIES: dict[str, Callable[[ArrayTree], Iterator[Entry]]] = {
     "gaitset": _gaitset,
     "gaitbase": _gaitbase,
     "deepgaitv2": _deepgaitv2,

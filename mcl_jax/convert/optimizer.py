@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mcl_jax.convert.importer import MAX_STEPS, TorchCheckpoint, replace_leaves
-from mcl_jax.convert.mapping import Entry, Tree, entries, get_leaf
+from mcl_jax.convert.importer import MAX_STEPS, TorchCheckpoint
+from mcl_jax.convert.mapping import Entry, entries
 from mcl_jax.errors import CheckpointError
+from mcl_jax.trees import ArrayTree, get_leaf, replace_leaves
 
 _KINDS = {optax.TraceState: ("SGD", "momentum_buffer"), optax.ScaleByAdamState: ("Adam", "exp_avg")}
 # Variants of SGD and Adam that change the meaning of the buffers, and their value when they are off.
 _VARIANTS = {"nesterov": False, "dampening": 0, "amsgrad": False, "maximize": False}
 
 
-def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: Tree, *, model: str) -> Any:
+def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayTree, *, model: str) -> Any:
     """Puts PyTorch's momentum and the position of the schedule in place of those of a fresh state.
 
     Parameters that PyTorch has no buffers for, having taken no step yet, keep their zeros.
@@ -38,7 +39,7 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: Tree, 
     buffers = _buffers(checkpoint, by_name)
     position = schedule_position(checkpoint)
 
-    def moments(like: Tree, key: str) -> Tree:
+    def moments(like: ArrayTree, key: str) -> ArrayTree:
         arrays = {
             by_name[name].path: _buffer(state.get(key), by_name[name], params, key)
             for name, state in buffers.items()
@@ -128,7 +129,7 @@ def _present(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if value is not None}
 
 
-def _buffer(array: Any, entry: Entry, params: Tree, key: str) -> np.ndarray:
+def _buffer(array: Any, entry: Entry, params: ArrayTree, key: str) -> np.ndarray:
     leaf = get_leaf(params, entry.path)
     shape = entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
     if not isinstance(array, np.ndarray) or array.shape != shape:

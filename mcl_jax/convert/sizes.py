@@ -5,7 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from mcl_jax.arguments import config_arguments
 from mcl_jax.convert.mapping import CLASSIFIER
+from mcl_jax.errors import CheckpointError
+from mcl_jax.models import MODELS
+from mcl_jax.models.model import PROVIDED
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -46,25 +50,23 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
     return {key: value for key, value in sizes.items() if value is not None}
 
 
-def compare_sizes(in_file: Mapping[str, Any], in_config: Mapping[str, Any]) -> list[str]:
-    """Returns a line for every size that the file and the config give differently.
+def read_block(state_dict: StateDict) -> dict[str, Any]:
+    """Returns the `model` block that makes the model of a `state_dict`.
 
-    Args:
-        in_file: what `read_sizes` returned.
-        in_config: the model's part of the config; a number of classes of 0 fits any.
+    Raises:
+        CheckpointError: if it is none of ours, or its sizes cannot be told for missing tensors.
     """
-    lines = []
-    for key, found in in_file.items():
-        wanted = in_config.get(key)
-        if not wanted:
-            continue
-        if isinstance(found, tuple):
-            wanted = tuple(wanted)
-        if wanted != found:
-            lines.append(f"model.{key} is {_text(wanted)} in the config and {_text(found)} in the file")
-        if key == "name" and lines:
-            return lines  # sizes of different models do not compare
-    return lines
+    sizes = read_sizes(state_dict)
+    if not sizes:
+        shown = ", ".join(list(state_dict)[:3])
+        raise CheckpointError(f"is of none of the models {', '.join(MODELS)} (it holds {shown}, …)")
+    arguments = config_arguments(MODELS[sizes["name"]], PROVIDED)
+    untold = [key for key in arguments if key not in sizes and key not in MODELS[sizes["name"]].CHOICES]
+    if untold:
+        raise CheckpointError(
+            f"seems to be of {sizes['name']}, but tensors are missing that tell its {', '.join(untold)}"
+        )
+    return sizes
 
 
 def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
@@ -99,7 +101,3 @@ def _size(state_dict: StateDict, name: str, axis: int) -> int | None:
     if name not in state_dict or axis >= state_dict[name].ndim:
         return None
     return state_dict[name].shape[axis]
-
-
-def _text(value: Any) -> str:
-    return "(" + ",".join(map(str, value)) + ")" if isinstance(value, tuple) else str(value)

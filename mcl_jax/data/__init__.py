@@ -1,1 +1,1 @@
-"""From sequences on disk to batches of frames."""
+"""The sequences of a dataset: storing them, preparing them from downloads, and feeding them into batches."""

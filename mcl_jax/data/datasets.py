@@ -1,26 +1,34 @@
 """The datasets we know, as data: adding one is adding an entry to `DATASETS`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mcl_jax.data.listing import list_tree
-from mcl_jax.data.records import Partition, Record, Split, read_partition, select
-from mcl_jax.data.sources import PklSource, Source, open_records
+from mcl_jax.data.prepare import layouts
+from mcl_jax.data.prepare.layouts import Download, Layout
+from mcl_jax.data.sequences import Partition, SequenceRef, Source, Split, read_partition, select
+from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores.listing import list_tree
+from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
+from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What is special about a dataset.
+    """All that is special about a dataset.
 
     Attributes:
         protocol: how it is scored, a key of mcl_jax.evaluation.protocols.PROTOCOLS.
         partition: its split where that is a rule; None where it comes as a JSON file.
+        layout: how its download lies; what lies as subject/condition/view needs none of its own.
+        description: one sentence about it, kept with its records.
     """
 
     protocol: str
     partition: Partition | None = None
+    layout: Layout = layouts.SUBJECTS
+    description: str = ""
 
 
 def _numbered(first: int, last: int, pattern: str) -> tuple[str, ...]:
@@ -29,35 +37,87 @@ def _numbered(first: int, last: int, pattern: str) -> tuple[str, ...]:
 
 DATASETS: dict[str, Dataset] = {
     "casiab": Dataset(
-        "casiab", Partition(train=_numbered(1, 74, "{:03d}"), test=_numbered(75, 124, "{:03d}"))
+        protocol="casiab",
+        partition=Partition(train=_numbered(1, 74, "{:03d}"), test=_numbered(75, 124, "{:03d}")),
+        description="CASIA-B: 124 people, 11 views, walking normally, with a bag, and in a coat.",
     ),
     "grew": Dataset(
-        "grew_submission",
-        Partition(train=_numbered(1, 20_000, "{:05d}train"), test=(*_numbered(1, 6_000, "{:05d}"), "probe")),
+        protocol="grew_submission",
+        partition=Partition(
+            train=_numbered(1, 20_000, "{:05d}train"), test=(*_numbered(1, 6_000, "{:05d}"), "probe")
+        ),
+        layout=layouts.GREW,
+        description="GREW: 26,000 people seen by 882 cameras in the wild.",
     ),
-    "gait3d": Dataset("gait3d"),
-    "oumvlp": Dataset("oumvlp"),
-    "walkers": Dataset("casiab"),
+    "gait3d": Dataset(
+        protocol="gait3d",
+        description="Gait3D: 4,000 people seen by 39 cameras in a supermarket.",
+    ),
+    "oumvlp": Dataset(
+        protocol="oumvlp",
+        layout=layouts.OUMVLP,
+        description="OU-MVLP: 10,307 people seen from 14 views, each walking twice.",
+    ),
+    "walkers": Dataset(
+        protocol="casiab",
+        description="Synthetic walking people, as scripts/make_walkers.py draws them.",
+    ),
 }
 """Name in `data.dataset` → dataset."""
 
+ANY_TREE = "tree"
+"""What can be prepared besides: a dataset that is not in the table and lies as subject/condition/view."""
 
-def _open_tree(root: Path) -> tuple[list[Record], Source]:
+
+def downloads() -> dict[str, Download]:
+    """Returns what can be prepared, by the name that `scripts/prepare_data.py` takes."""
+    known = {name: Download(name, entry.layout, entry.description) for name, entry in DATASETS.items()}
+    return known | {ANY_TREE: Download(ANY_TREE, layouts.SUBJECTS, "Any tree of subject/condition/view.")}
+
+
+def download_of(name: str) -> Download:
+    """Returns what is known of a download.
+
+    Raises:
+        DataError: if nothing is; the message lists the known names.
+    """
+    known = downloads()
+    if name not in known:
+        raise DataError(f"no dataset {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def _open_tree(root: Path) -> tuple[list[SequenceRef], Source]:
     return list_tree(root), PklSource()
 
 
-OPENERS: dict[str, Callable[[Path], tuple[list[Record], Source]]] = {
+def _open_either(root: Path) -> tuple[Sequence[SequenceRef], Source]:
+    # ArrayRecord files without the manifest are a copy that was cut off, for `open_records` to refuse.
+    is_records = (root / RECORDS_MANIFEST).is_file() or any(root.glob("*.array_record*"))
+    return open_records(root) if is_records else _open_tree(root)
+
+
+OPENERS: dict[str, Callable[[Path], tuple[Sequence[SequenceRef], Source]]] = {
+    "": _open_either,
     "tree": _open_tree,
     "records": open_records,
 }
-"""Value of `data.format` → function of the root."""
+"""Value of `data.format` → function of the root; "" finds out which of the others it is."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenDataset:
-    """The sequences of a dataset, how they are split, and where their pixels come from."""
+    """The sequences of a dataset, how they are split, and where their pixels come from.
 
-    records: tuple[Record, ...]
+    Attributes:
+        name: its key in `DATASETS`.
+        sequences: all of them, sorted.
+        partition: who trains and who tests.
+        source: reads their pixels.
+    """
+
+    name: str
+    sequences: tuple[SequenceRef, ...]
     partition: Partition
     source: Source
 
@@ -67,7 +127,7 @@ class OpenDataset:
         Raises:
             DataError: if there are none.
         """
-        return select(self.records, self.partition.train, "training")
+        return select(self.sequences, self.partition.train, "training", self.source)
 
     def test_split(self) -> Split:
         """Returns the test sequences.
@@ -75,27 +135,33 @@ class OpenDataset:
         Raises:
             DataError: if there are none.
         """
-        return select(self.records, self.partition.test, "test")
+        return select(self.sequences, self.partition.test, "test", self.source)
 
 
-def open_dataset(name: str, root: str, partition: str, file_format: str) -> OpenDataset:
+def open_dataset(
+    name: str, root: str | Path, *, partition: str | Path = "", file_format: str = ""
+) -> OpenDataset:
     """Lists the sequences of a dataset; no pixel is read.
 
     Args:
         name: a key of `DATASETS`.
         root: folder of the pkl tree or of the records.
         partition: path of a partition JSON, or "" for the dataset's own rule.
-        file_format: a key of `OPENERS`.
+        file_format: a key of `OPENERS`; "" finds out whether the root is a tree or records.
 
     Raises:
-        DataError: if the root or the partition is missing or unusable.
+        DataError: if a name is unknown, or the root or the partition is missing or unusable.
     """
-    if not root:
+    if name not in DATASETS:
+        raise DataError(f"data.dataset: no {name!r}; there are {', '.join(DATASETS)}")
+    if file_format not in OPENERS:
+        raise DataError(f"data.format: no {file_format!r}; there are {', '.join(filter(None, OPENERS))}")
+    if not str(root):
         raise DataError("data.root is empty; set it to the folder of the dataset: --config.data.root=DIR")
-    rule = read_partition(Path(partition)) if partition else DATASETS[name].partition
+    rule = read_partition(Path(partition)) if str(partition) else DATASETS[name].partition
     if rule is None:
         raise DataError(
             f"data.partition is empty, and {name} has no rule for its split: set --config.data.partition"
         )
-    records, source = OPENERS[file_format](Path(root))
-    return OpenDataset(tuple(records), rule, source)
+    sequences, source = OPENERS[file_format](Path(root))
+    return OpenDataset(name, tuple(sequences), rule, source)

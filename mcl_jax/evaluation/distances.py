@@ -1,9 +1,9 @@
 """Distances between sequences, computed on the device one tile at a time.
 
-A tile compares `TILE` sequences with `TILE` others, part after part, so the device holds a few tiles of
-embeddings and a few [TILE, TILE] matrices whatever the sizes of probe and gallery; only the result, [n, m],
-is whole, on the host. Tiles at the edges are padded to a power of two, so any mix of sizes compiles a handful
-of programs.
+A tile compares `TILE` sequences with `TILE` others, part after part. So the device holds a few tiles of
+embeddings and a few [TILE, TILE] matrices, however many probes and gallery sequences there are; only the host
+holds the whole result, [n, m]. Tiles at the edges are padded to a power of two, so that any mix of sizes
+compiles a handful of programs.
 """
 
 from functools import partial
@@ -35,8 +35,8 @@ def pairwise_distances(
         tile: the most sequences of either side that are on the device at once; changes no result.
 
     Raises:
-        ConfigError: on another metric or a tile below 1.
-        DataError: if a distance is too large for float32, or embeddings too small for it.
+        ConfigError: if the metric is unknown or the tile is below 1.
+        DataError: if a distance overflows float32, or embeddings are so small that distances vanish in it.
     """
     if metric not in get_args(Metric):
         raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
@@ -62,7 +62,7 @@ def pairwise_distances(
 
 
 def _check_norms(x: np.ndarray) -> None:
-    """Refuses what float32 has no square for; the distances would be wrong without being infinite."""
+    """Refuses embeddings whose squares overflow or vanish in float32: distances could be finite but wrong."""
     with np.errstate(over="ignore", under="ignore"):
         squared = np.einsum("npc,npc->np", x, x)
     if not np.isfinite(squared).all():
@@ -103,7 +103,7 @@ def _normalised(x: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
 
 
 def _padded(x: np.ndarray, tile: int) -> np.ndarray:
-    """Adds zero sequences up to a power of two within [SMALLEST_TILE, tile]: few shapes are ever compiled."""
+    """Adds zero sequences up to a power of two within [SMALLEST_TILE, tile], so that few shapes compile."""
     size = min(tile, max(SMALLEST_TILE, 1 << (len(x) - 1).bit_length()))
     return np.pad(x, ((0, size - len(x)), (0, 0), (0, 0)))
 

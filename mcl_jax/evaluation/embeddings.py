@@ -24,10 +24,10 @@ class EmbeddingSet:
         embeddings: float32 [n, parts, channels], all finite.
         subjects: str [n], the identity, for example "075".
         conditions: str [n], for example "nm-01".
-        views: str [n], for example "090". (subject, condition, view) names one sequence only.
+        views: str [n], for example "090". No two sequences share subject, condition and view.
 
     Raises:
-        DataError: on other shapes or types, values that are not finite, or a sequence that comes twice.
+        DataError: if shapes or types are others, a value is not finite, or a sequence comes twice.
     """
 
     embeddings: np.ndarray
@@ -56,7 +56,7 @@ class EmbeddingSet:
         return len(self.embeddings)
 
     def key(self, i: int) -> str:
-        """`subject-condition-view` of sequence i, the form in which partition files name sequences."""
+        """`subject-condition-view` of sequence i, the name that partition files give it."""
         return f"{self.subjects[i]}-{self.conditions[i]}-{self.views[i]}"
 
     def keys(self) -> list[str]:
@@ -64,7 +64,11 @@ class EmbeddingSet:
         return [self.key(i) for i in range(len(self))]
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file, whole or not at all."""
+        """Writes an .npz file, whole or not at all.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
         buffer = BytesIO()
         np.savez(buffer, allow_pickle=False, **{key: getattr(self, key) for key in KEYS})
         write_atomically(path, buffer.getbuffer())
@@ -105,11 +109,11 @@ class EmbeddingSet:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays among `KEYS` of an .npz file, and the names of the others with empty arrays."""
+    """The arrays of an .npz file by name; those that are not among `KEYS` are not read, but empty."""
     remedy = "write it with EmbeddingSet.save"
     arrays: dict[str, Any]
     try:
-        # zipfile first: np.load would answer for a lone .npy or a pickle with other types and errors.
+        # zipfile first: np.load takes a lone .npy or a pickle too, with other types and errors.
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] if name in KEYS else np.empty(0) for name in file.files}
     except FileNotFoundError:

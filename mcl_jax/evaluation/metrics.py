@@ -3,6 +3,8 @@
 All take `distances` [n, m] from n probes to m gallery sequences and `match` [n, m], true where the subject is
 the same. A gallery sequence that a probe must not see has distance +inf and match false. Ties are ranked by
 gallery order. Work goes through `ROWS` probes at a time, which bounds the memory of the temporaries.
+
+By hand, because scikit-learn ranks one query at a time and knows neither hidden gallery sequences nor mINP.
 """
 
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ def first_match_ranks(
 ) -> Int[np.ndarray, " n"]:
     """Rank, from 1, of each probe's nearest match; `NO_MATCH` where it has none.
 
-    Counts the sequences before it instead of sorting: O(n·m), where sorting took most of the time of scoring.
+    It counts the sequences that come before it instead of sorting, which took most of the time of scoring.
     """
     ranks = np.full(len(distances), NO_MATCH, np.int64)
     columns = np.arange(distances.shape[1])
@@ -33,7 +35,7 @@ def first_match_ranks(
 
 
 def cmc(ranks: Int[np.ndarray, " n"], length: int) -> Float[np.ndarray, " length"]:
-    """Cumulative match characteristic: for k = 1…length, the % of probes with a match in their k nearest."""
+    """Cumulative match characteristic: for k = 1…length, % of probes with a match among their k nearest."""
     return 100 * (ranks[:, None] <= np.arange(1, length + 1)).sum(axis=0) / len(ranks)
 
 
@@ -68,7 +70,7 @@ def nearest(distances: Float[np.ndarray, "n m"], k: int) -> Int[np.ndarray, "n k
 
 
 def nan_mean(cells: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of what is not NaN; NaN where that is nothing (where `np.nanmean` would also warn)."""
+    """Mean of what is not NaN; NaN where all of it is (`np.nanmean` would also warn there)."""
     number = (~np.isnan(cells)).sum(axis=axis)
     return np.asarray(np.nansum(cells, axis=axis) / np.where(number, number, np.nan))
 

@@ -1,7 +1,7 @@
 """Evaluation protocols as data; `scoring` is the one engine that scores by them.
 
 A protocol says which sequences are probes and which are gallery, what a probe may not see, in which blocks
-probes meet the gallery, and which figures come out, rounded how. Adding a dataset is one entry of data.
+probes meet the gallery, and which figures come out, rounded how. A new one is one more entry below.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ THE_REST = None  # instead of conditions: every sequence that is not a probe
 
 @dataclass(frozen=True)
 class Protocol:
-    """Rules of one evaluation.
+    """The rules of an evaluation.
 
     Attributes:
         name: key in `PROTOCOLS`.
@@ -33,8 +33,12 @@ class Protocol:
             "wrong" ranks it as a miss, "skip" leaves it out.
         decimals: each block's percentages are rounded to these before any mean; None = not rounded.
         views: the only views that may occur; None = any.
-        unused: conditions that the dataset has and the protocol does without; any other is an error.
-        submit: k of a submission file that lists the k nearest subjects per probe; 0 = scored here.
+        unused: conditions of the dataset that are neither probes nor gallery; any others are an error.
+        submit: length of the list of nearest subjects per probe in a submission file, which only the
+            benchmark scores; 0 = scored here.
+
+    Raises:
+        ConfigError: if the rules contradict each other.
     """
 
     name: str
@@ -116,7 +120,7 @@ def get_protocol(name: str) -> Protocol:
     """The protocol of this name.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is none; the message lists those that exist.
     """
     if name not in PROTOCOLS:
         raise ConfigError(f"protocol: {name!r} is unknown: choose one of {', '.join(PROTOCOLS)}")

@@ -1,5 +1,8 @@
 """k-reciprocal re-ranking of distances.
 
+By hand, because the figures must be those of the reference, half-precision weights included, and no
+maintained library without PyTorch has it.
+
 References:
     Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
 """
@@ -25,7 +28,7 @@ class Rerank:
         lam: share of the original distance in the result, in [0, 1]; the rest is the Jaccard distance.
 
     Raises:
-        ConfigError: on values outside these.
+        ConfigError: if a value cannot work.
     """
 
     k1: int = 20

@@ -17,12 +17,22 @@ CMC_LENGTH = 20
 
 
 @dataclass(frozen=True)
-class Split:
-    """Sequence indices by role: probes per group, the gallery, and probe-set entries without a sequence."""
+class Roles:
+    """Which sequences of an `EmbeddingSet` are probes and which are gallery, as indices into it.
+
+    Attributes:
+        probes: group → indices [n].
+        gallery: indices [m].
+        absent: number of entries of the probe set that have no sequence.
+    """
 
     probes: dict[str, np.ndarray]
     gallery: np.ndarray
     absent: int = 0
+
+    def all_probes(self) -> np.ndarray:
+        """Indices of the probes of all groups, group after group."""
+        return np.concatenate(list(self.probes.values()))
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,8 @@ class GroupScores:
 
     Attributes:
         scores: figure name → mean over the blocks.
-        cells: figure name → [probe views, gallery views] ([probe views, 1] or [1, 1] for larger blocks), with
-            the identical-view blocks that the mean leaves out.
+        cells: figure name → [probe views, gallery views] ([probe views, 1] or [1, 1] for larger blocks);
+            blocks that the mean leaves out are there too.
         cmc: [CMC_LENGTH] cumulative match characteristic, the unrounded mean over the same blocks.
         probes: number of probes.
         unmatched: rankings without a single match that counted as misses.
@@ -47,16 +57,22 @@ class GroupScores:
     skipped: int
 
 
-def split_records(
-    protocol: Protocol, records: EmbeddingSet, probe_set: Collection[str] | None = None
-) -> Split:
-    """Picks probes and gallery.
+def assign_roles(
+    protocol: Protocol, embedding_set: EmbeddingSet, probe_set: Collection[str] | None = None
+) -> Roles:
+    """Picks the probes and the gallery.
+
+    Args:
+        protocol: the rules.
+        embedding_set: the labels.
+        probe_set: `subject-condition-view` names of the probes, where the protocol needs them.
 
     Raises:
-        DataError: if either is empty, the probe set is needed and not given, a condition or a view cannot be
-            of this dataset, or a probe's subject has no gallery where the protocol demands one.
+        DataError: if there are no probes or no gallery, the probe set is needed but not given, a condition or
+            a view is not one of the protocol's, or a probe's subject has no gallery sequence although the
+            protocol demands one.
     """
-    if protocol.views is not None and (strange := set(records.views.tolist()) - set(protocol.views)):
+    if protocol.views is not None and (strange := set(embedding_set.views.tolist()) - set(protocol.views)):
         raise DataError(
             f"protocol {protocol.name}: views {_listed(strange)} are not among {', '.join(protocol.views)}: "
             f"rename them or choose another protocol"
@@ -64,58 +80,62 @@ def split_records(
     wanted = set(probe_set or ())
     if PROBE_SET in protocol.probes.values() and not wanted:
         raise DataError(
-            f"protocol {protocol.name}: the probe set is missing: give the partition JSON with PROBE_SET"
+            f"protocol {protocol.name}: the probe set is missing: give the partition JSON whose PROBE_SET "
+            f"lists the probes (in Python: probe_set=)"
         )
-    keys = records.keys()
+    keys, present = embedding_set.keys(), embedding_set.conditions
     listed = np.array([key in wanted for key in keys])
     probes = {
-        group: np.flatnonzero(listed if conditions is PROBE_SET else np.isin(records.conditions, conditions))
+        group: np.flatnonzero(listed if conditions is PROBE_SET else np.isin(present, conditions))
         for group, conditions in protocol.probes.items()
     }
     used = np.concatenate(list(probes.values()))
     if protocol.gallery is THE_REST:
-        gallery = np.setdiff1d(np.arange(len(records)), used)
+        gallery = np.setdiff1d(np.arange(len(embedding_set)), used)
     else:
-        gallery = np.flatnonzero(np.isin(records.conditions, protocol.gallery))
+        gallery = np.flatnonzero(np.isin(present, protocol.gallery))
     for role, indices in (("probe", used), ("gallery", gallery)):
         if not indices.size:
-            raise DataError(_nothing_found(protocol, records, role))
-    _check_conditions(protocol, records)
+            raise DataError(_nothing_found(protocol, embedding_set, role))
+    _check_conditions(protocol, embedding_set)
     if protocol.unmatched == "error" and not protocol.submit:
-        _check_subjects(protocol, records, used, gallery)
-    absent = len(wanted - set(keys)) if PROBE_SET in protocol.probes.values() else 0
+        _check_subjects(protocol, embedding_set, used, gallery)
+    absent = wanted - set(keys) if PROBE_SET in protocol.probes.values() else set()
     if absent:
         logging.warning(
             "%s: %d of %d entries of PROBE_SET have no sequence: %s",
             protocol.name,
-            absent,
+            len(absent),
             len(wanted),
-            _listed(wanted - set(keys), most=100),
+            _listed(absent, most=100),
         )
-    return Split(probes, gallery, absent)
+    return Roles(probes, gallery, len(absent))
 
 
-def view_list(records: EmbeddingSet, split: Split) -> list[str]:
+def view_list(embedding_set: EmbeddingSet, roles: Roles) -> list[str]:
     """The views that occur among probes and gallery, sorted."""
-    return sorted(set(records.views[np.concatenate([*split.probes.values(), split.gallery])].tolist()))
+    return sorted(set(embedding_set.views[np.concatenate([roles.all_probes(), roles.gallery])].tolist()))
 
 
-def evaluate(
-    protocol: Protocol, records: EmbeddingSet, split: Split, distances: DistanceFn
+def score_groups(
+    protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
 ) -> dict[str, GroupScores]:
-    """Scores every group of probes.
+    """Scores every group of probes, and logs what a reader of the figures must know.
 
     Args:
         protocol: the rules; one that is scored here, not by submission.
-        records: the labels.
-        split: from `split_records`.
+        embedding_set: the labels.
+        roles: from `assign_roles`.
         distances: called once per block.
+
+    Returns:
+        Group → its figures.
     """
-    views = view_list(records, split)
-    _, codes = np.unique(records.subjects, return_inverse=True)  # integers compare faster than strings
+    views = view_list(embedding_set, roles)
+    _, codes = np.unique(embedding_set.subjects, return_inverse=True)  # integers compare faster than strings
     results = {}
-    for group, probes in split.probes.items():
-        results[group] = _score_group(protocol, records, codes, probes, split.gallery, views, distances)
+    for group, probes in roles.probes.items():
+        results[group] = _score_group(protocol, embedding_set, codes, probes, roles.gallery, views, distances)
         for warning in _warnings(protocol, results[group], views):
             logging.warning("%s: %s%s", protocol.name, group, warning)
     return results
@@ -127,11 +147,13 @@ def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray
     return metrics.nan_mean(np.where(counted, cells, np.nan), axis=1)
 
 
-def hidden(protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Bool [n, m]: gallery sequences that a probe must not see, pair by pair."""
-    same_view = records.views[probes][:, None] == records.views[gallery]
+def hidden(
+    protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
+) -> np.ndarray:
+    """Which gallery sequences each probe must not see, bool [n, m]."""
+    same_view = embedding_set.views[probes][:, None] == embedding_set.views[gallery]
     if protocol.leave_out == "own_view":
-        return same_view & (records.subjects[probes][:, None] == records.subjects[gallery])
+        return same_view & (embedding_set.subjects[probes][:, None] == embedding_set.subjects[gallery])
     if protocol.leave_out == "identical_view":
         return same_view
     return np.zeros_like(same_view)
@@ -139,7 +161,7 @@ def hidden(protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, galler
 
 def _score_group(
     protocol: Protocol,
-    records: EmbeddingSet,
+    embedding_set: EmbeddingSet,
     codes: np.ndarray,
     probes: np.ndarray,
     gallery: np.ndarray,
@@ -156,8 +178,8 @@ def _score_group(
     def overall(blocks: np.ndarray) -> np.ndarray:
         return metrics.nan_mean(mean_over_gallery_views(protocol, blocks), axis=0)
 
-    for cell, block_probes, block_gallery in _blocks(protocol, records, probes, gallery, views):
-        ranks, ap, inp = _rank_block(protocol, records, codes, block_probes, block_gallery, distances)
+    for cell, block_probes, block_gallery in _blocks(protocol, embedding_set, probes, gallery, views):
+        ranks, ap, inp = _rank_block(protocol, embedding_set, codes, block_probes, block_gallery, distances)
         missed = ranks == metrics.NO_MATCH
         if protocol.unmatched == "skip":
             skipped += int(missed.sum())
@@ -180,16 +202,16 @@ def _score_group(
 
 
 def _blocks(
-    protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray, views: list[str]
+    protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray, views: list[str]
 ) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
     """Yields ((row, column), probe indices, gallery indices) of every block that has both."""
     if protocol.blocks == "all":
         by_row, by_column = [probes], [gallery]
     else:
-        by_row = [probes[records.views[probes] == view] for view in views]
+        by_row = [probes[embedding_set.views[probes] == view] for view in views]
         by_column = [gallery]
         if protocol.blocks == "view_pair":
-            by_column = [gallery[records.views[gallery] == view] for view in views]
+            by_column = [gallery[embedding_set.views[gallery] == view] for view in views]
     for i, block_probes in enumerate(by_row):
         for j, block_gallery in enumerate(by_column):
             if block_probes.size and block_gallery.size:
@@ -198,7 +220,7 @@ def _blocks(
 
 def _rank_block(
     protocol: Protocol,
-    records: EmbeddingSet,
+    embedding_set: EmbeddingSet,
     codes: np.ndarray,
     probes: np.ndarray,
     gallery: np.ndarray,
@@ -208,7 +230,7 @@ def _rank_block(
     block = distances(probes, gallery)
     match = codes[probes][:, None] == codes[gallery]
     if protocol.leave_out == "own_view":
-        unseen = hidden(protocol, records, probes, gallery)
+        unseen = hidden(protocol, embedding_set, probes, gallery)
         block, match = np.where(unseen, np.inf, block), match & ~unseen
     ranks = metrics.first_match_ranks(block, match)
     if {"mAP", "mINP"}.isdisjoint(protocol.figures):
@@ -235,12 +257,12 @@ def _figure(name: str, ranks: np.ndarray, ap: np.ndarray, inp: np.ndarray, decim
     return float(percent if decimals is None else np.round(percent, decimals))
 
 
-def _check_conditions(protocol: Protocol, records: EmbeddingSet) -> None:
+def _check_conditions(protocol: Protocol, embedding_set: EmbeddingSet) -> None:
     if protocol.gallery is THE_REST:
         return
     probes = (name for names in protocol.probes.values() for name in names or ())
     known = {*protocol.gallery, *probes, *protocol.unused}
-    if strange := set(records.conditions.tolist()) - known:
+    if strange := set(embedding_set.conditions.tolist()) - known:
         raise DataError(
             f"protocol {protocol.name}: conditions {_listed(strange)} are neither its probes nor its gallery "
             f"({', '.join(sorted(known))}): rename them, or leave them out"
@@ -248,9 +270,9 @@ def _check_conditions(protocol: Protocol, records: EmbeddingSet) -> None:
 
 
 def _check_subjects(
-    protocol: Protocol, records: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
+    protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
 ) -> None:
-    lost = set(records.subjects[probes].tolist()) - set(records.subjects[gallery].tolist())
+    lost = set(embedding_set.subjects[probes].tolist()) - set(embedding_set.subjects[gallery].tolist())
     if lost:
         raise DataError(
             f"protocol {protocol.name}: subjects {_listed(lost)} have probes but no gallery sequence "
@@ -258,25 +280,25 @@ def _check_subjects(
         )
 
 
-def _nothing_found(protocol: Protocol, records: EmbeddingSet, role: str) -> str:
+def _nothing_found(protocol: Protocol, embedding_set: EmbeddingSet, role: str) -> str:
     expected = _expected(protocol.gallery)
     if role == "probe":
         expected = "; ".join(f"{group}: {_expected(names)}" for group, names in protocol.probes.items())
     return (
         f"protocol {protocol.name}: no {role} sequence: it expects {expected}; "
-        f"found conditions {_listed(set(records.conditions.tolist()))}: "
+        f"found conditions {_listed(set(embedding_set.conditions.tolist()))}: "
         f"rename the conditions or choose another protocol"
     )
 
 
 def _expected(conditions: tuple[str, ...] | None) -> str:
     return (
-        "conditions " + ", ".join(conditions) if conditions else "sequences by the PROBE_SET of the partition"
+        "conditions " + ", ".join(conditions) if conditions else "the sequences of the partition's PROBE_SET"
     )
 
 
 def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Iterator[str]:
-    """What a reader of the figures must know."""
+    """What a reader of the group's figures must know."""
     if np.isnan(group.cmc).all():
         if not group.probes:
             yield " is n/a: none of its probes is among the embeddings"

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from mcl_jax.arguments import NotNegative, ShareBelowOne
 from mcl_jax.losses.pairwise import Metrics
 
 
 def cross_entropy_loss(
     logits: Float[Array, "n p k"],
     labels: Int[Array, " n"],
-    scale: float = 16.0,
-    label_smoothing: float = 0.1,
+    scale: NotNegative = 16.0,
+    label_smoothing: ShareBelowOne = 0.1,
     *,
     valid: Bool[Array, " n"] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:

@@ -2,6 +2,7 @@
 
 from jaxtyping import Array, Bool, Float, Int
 
+from mcl_jax.arguments import NotNegative
 from mcl_jax.losses.pairwise import Metrics, pairwise_distance, triplet_hinge
 
 
@@ -9,7 +10,7 @@ def mcl_loss(
     embeddings: Float[Array, "n p c"],
     labels: Int[Array, " n"],
     margin: float = 0.6,
-    gamma: float = 0.6,
+    gamma: NotNegative = 0.6,
     *,
     valid: Bool[Array, " n"] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:

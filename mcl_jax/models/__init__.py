@@ -1,19 +1,15 @@
-"""The gait models, by name."""
-
-from collections.abc import Callable
+"""The gait models, by name; `module` says what a model is."""
 
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitset import GaitSet
-from mcl_jax.models.layers import GaitOutput
+from mcl_jax.models.module import GaitModule, GaitOutput
 
-GaitModel = GaitBase | GaitSet | DeepGaitV2
-
-MODELS: dict[str, Callable[..., GaitModel]] = {
+MODELS: dict[str, type[GaitModule]] = {
     "gaitset": GaitSet,
     "gaitbase": GaitBase,
     "deepgaitv2": DeepGaitV2,
 }
-"""Model name → module."""
+"""Name in `model.name` → its class."""
 
-__all__ = ["MODELS", "DeepGaitV2", "GaitBase", "GaitModel", "GaitOutput", "GaitSet"]
+__all__ = ["MODELS", "DeepGaitV2", "GaitBase", "GaitModule", "GaitOutput", "GaitSet"]

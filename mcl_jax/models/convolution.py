@@ -1,16 +1,15 @@
 """2-D convolutions without bias, padded by half their kernel on both sides as PyTorch pads.
 
-XLA's own convolution is the right one on GPUs and TPUs. On the CPU, where it is bound by arithmetic, a 3×3
-kernel with stride 1 goes through Winograd's F(2×2, 3×3) (Lavin & Gray 2016, arXiv:1509.09308): 16 products
-for every 2×2 outputs instead of 36, exact to a few float32 roundings. Which of the two is decided here and
-nowhere else, when a program is lowered for its platform.
+XLA's own convolution is the right one on GPUs and TPUs, and in training. On the CPU, where it is bound by
+arithmetic, a 3×3 kernel with stride 1 goes through Winograd's F(2×2, 3×3) in a test (Lavin & Gray 2016,
+arXiv:1509.09308): 16 products for every 2×2 outputs instead of 36, exact to a few float32 roundings. Which of
+the two is decided here and nowhere else, when a program is lowered for its platform.
 """
 
 import operator
 from collections.abc import Sequence
 from functools import partial, reduce
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -21,11 +20,10 @@ _OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _TO_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
-_FEWEST_CHANNELS = 32  # below, moving the data costs more than the products
+_FEWEST_CHANNELS = 64  # below, moving the data costs more than the products
 _TILES_AT_ONCE = 1024  # of 2×2 outputs, so that what lies between the transforms stays in the cache
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(
     x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 1
 ) -> Float[Array, "n h2 w2 d"]:
@@ -33,33 +31,6 @@ def convolve(
 
     In float32 every product is computed in true float32 (no TF32 on NVIDIA GPUs).
     """
-    if not _suits_winograd(x, kernel, stride):
-        return _direct(x, kernel, stride)
-    return lax.platform_dependent(x, kernel, cpu=_winograd, default=partial(_direct, stride=stride))
-
-
-def _convolve_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return convolve(x, kernel, stride), (x, kernel)
-
-
-def _convolve_backward(stride: int, inputs: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, kernel = inputs
-
-    def direct(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-        return jax.vjp(partial(_direct, stride=stride), x, kernel)[1](dy)
-
-    def winograd(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-        return _winograd(dy, kernel[::-1, ::-1].swapaxes(2, 3)), _winograd_kernel_gradient(x, dy)
-
-    if not _suits_winograd(x, kernel, stride):
-        return direct(x, kernel, dy)
-    return lax.platform_dependent(x, kernel, dy, cpu=winograd, default=direct)
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def _direct(x: Array, kernel: Array, stride: int) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -68,6 +39,16 @@ def _direct(x: Array, kernel: Array, stride: int) -> Array:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=lax.Precision.HIGHEST if x.dtype != jnp.bfloat16 else None,
     )
+
+
+def convolve_in_test(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 1
+) -> Float[Array, "n h2 w2 d"]:
+    """Returns the same, to float32 rounding, by Winograd's way where that is faster."""
+    direct = partial(convolve, stride=stride)
+    if not _suits_winograd(x, kernel, stride):
+        return direct(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=_winograd, default=direct)
 
 
 def _suits_winograd(x: Array, kernel: Array, stride: int) -> bool:
@@ -93,27 +74,6 @@ def _winograd(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c d"]) -> Fl
     return y.reshape(-1, *y.shape[2:])[: len(x)]
 
 
-def _winograd_kernel_gradient(
-    x: Float[Array, "n h w c"], dy: Float[Array, "n h w d"]
-) -> Float[Array, "3 3 c d"]:
-    """Returns the gradient of `_winograd` by its kernel."""
-
-    def add_chunk(sums: list[list[Array]], chunk: tuple[Array, Array]) -> tuple[list[list[Array]], None]:
-        x, dy = chunk
-        dot = partial(jnp.einsum, "mhwc,mhwd->cd", precision=lax.Precision.HIGHEST)
-        products = [
-            [dot(a, b) for a, b in zip(*rows, strict=True)]
-            for rows in zip(_input_tiles(x), _transform(_TO_OUTPUT.T, _output_tiles(dy)), strict=True)
-        ]
-        return jax.tree.map(jnp.add, sums, products), None
-
-    zeros = [[jnp.zeros((x.shape[3], dy.shape[3]), x.dtype)] * 4] * 4
-    sums, _ = lax.scan(add_chunk, zeros, (_chunks(x), _chunks(dy)))
-    g = jnp.asarray(_OF_KERNEL, x.dtype)
-    weights = jnp.array(sums)
-    return jnp.einsum("ai,bj,abcd->ijcd", g, g, weights, precision=lax.Precision.HIGHEST)
-
-
 def _chunks(x: Float[Array, "n h w c"]) -> Float[Array, "k m h w c"]:
     """Cuts images into chunks for the cache; zeros fill up the last one."""
     n, height, width, _ = x.shape
@@ -131,12 +91,6 @@ def _input_tiles(x: Float[Array, "m h w c"]) -> list[list[Array]]:
     x = jnp.pad(x, ((0, 0), (1, 2 * down + 1 - x.shape[1]), (1, 2 * across + 1 - x.shape[2]), (0, 0)))
     tiles = [[x[:, i : i + 2 * down : 2, j : j + 2 * across : 2] for j in range(4)] for i in range(4)]
     return _transform(_OF_INPUT, tiles)
-
-
-def _output_tiles(y: Float[Array, "m h w d"]) -> list[list[Array]]:
-    """Returns the 2×2 outputs [m, h/2, w/2, d] of every tile."""
-    y = jnp.pad(y, ((0, 0), (0, y.shape[1] % 2), (0, y.shape[2] % 2), (0, 0)))
-    return [[y[:, i::2, j::2] for j in range(2)] for i in range(2)]
 
 
 def _transform(matrix: np.ndarray, tiles: Sequence[Sequence[Array]]) -> list[list[Array]]:

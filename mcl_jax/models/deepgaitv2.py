@@ -1,6 +1,7 @@
 """DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet over single frames or several."""
 
 from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +10,18 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from mcl_jax.arguments import PositiveInt, Sizes
 from mcl_jax.models.initializers import conv_init
 from mcl_jax.models.layers import (
+    CLASSIFIER,
     BasicBlock,
     BatchNorm,
     ConvBN,
-    GaitOutput,
     PartHead,
     shortcut,
     to_unit_range,
 )
+from mcl_jax.models.module import GaitModule, GaitOutput
 
 PARTS = 16
 STAGE_STRIDES = (1, 2, 2, 1)
@@ -117,16 +120,19 @@ class Block3D(nnx.Module):
 BLOCKS: dict[str, type[BasicBlock | BlockP3D | Block3D]] = {"2d": BasicBlock, "p3d": BlockP3D, "3d": Block3D}
 
 
-class DeepGaitV2(nnx.Module):
+class DeepGaitV2(GaitModule):
     """Frames to part embeddings and class logits."""
+
+    CLASSIFIER = CLASSIFIER
+    CHOICES: ClassVar = ("use_emb2",)
 
     def __init__(
         self,
         *,
-        mode: str = "p3d",
-        layers: Sequence[int] = (1, 4, 4, 1),
-        channels: Sequence[int] = (64, 128, 256, 512),
-        num_classes: int,
+        mode: Literal["2d", "3d", "p3d"] = "p3d",
+        layers: Annotated[Sequence[int], Sizes(4)] = (1, 4, 4, 1),
+        channels: Annotated[Sequence[int], Sizes(4)] = (64, 128, 256, 512),
+        num_classes: PositiveInt,
         use_emb2: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,

@@ -1,6 +1,7 @@
 """GaitBase (Fan et al. 2023, OpenGait, arXiv:2211.06597): a ResNet-9 over frames, pooled over time."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +9,31 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
+from mcl_jax.arguments import PositiveInt, Sizes
 from mcl_jax.models.layers import (
+    CLASSIFIER,
     BasicBlock,
     ConvBN,
-    GaitOutput,
     PartHead,
     to_unit_range,
 )
+from mcl_jax.models.module import GaitModule, GaitOutput
 
 PARTS = 16
 STAGE_STRIDES = (1, 2, 2, 1)
 
 
-class GaitBase(nnx.Module):
+class GaitBase(GaitModule):
     """Frames to part embeddings and class logits; the embedding is the output of the separate FCs."""
+
+    CLASSIFIER = CLASSIFIER
 
     def __init__(
         self,
         *,
-        channels: Sequence[int] = (64, 128, 256, 512),
-        embed_dim: int = 256,
-        num_classes: int,
+        channels: Annotated[Sequence[int], Sizes(4)] = (64, 128, 256, 512),
+        embed_dim: PositiveInt = 256,
+        num_classes: PositiveInt,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):

@@ -1,21 +1,23 @@
 """GaitSet (Chao et al. 2019, arXiv:1811.06186): frames as a set, a global branch beside them."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
+from mcl_jax.arguments import PositiveInt, Sizes
 from mcl_jax.models.layers import (
     Conv,
-    GaitOutput,
     SeparateFCs,
     horizontal_pyramid_pool,
     segments_present,
     temporal_max,
     to_unit_range,
 )
+from mcl_jax.models.module import GaitModule, GaitOutput
 
 BINS = (16, 8, 4, 2, 1)
 LEAKY_SLOPE = 0.01
@@ -65,14 +67,14 @@ class ConvPair(nnx.Module):
         return max_pool_2x2(x) if self.pool else x
 
 
-class GaitSet(nnx.Module):
+class GaitSet(GaitModule):
     """Frames to part embeddings. No batch norm and no classifier: trained with a triplet loss alone."""
 
     def __init__(
         self,
         *,
-        channels: Sequence[int] = (32, 64, 128),
-        embed_dim: int = 256,
+        channels: Annotated[Sequence[int], Sizes(3)] = (32, 64, 128),
+        embed_dim: PositiveInt = 256,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):

@@ -6,7 +6,6 @@ statistics and everything behind temporal pooling stay in `param_dtype` (float32
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +14,16 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from mcl_jax.models.convolution import convolve
+from mcl_jax.models.convolution import convolve, convolve_in_test
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
+from mcl_jax.models.module import GaitOutput
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.
 L2_EPSILON = 1e-12
 
-
-class GaitOutput(NamedTuple):
-    """What every gait model returns for n = rows · num_segments sequences, row by row.
-
-    Attributes:
-        embeddings: [n, parts, channels]; zeros where a row holds fewer than `num_segments` sequences.
-        logits: [n, parts, classes], or None for a model without a classifier.
-        present: [n], whether there is such a sequence.
-    """
-
-    embeddings: Float[Array, "n p c"]
-    logits: Float[Array, "n p k"] | None
-    present: Bool[Array, " n"]
+CLASSIFIER = ("head", "necks", "kernel")
+"""Path of the classifier in a model that has its `PartHead` as `head`."""
 
 
 def to_unit_range(
@@ -66,12 +55,14 @@ class Conv(nnx.Module):
         self.dtype = dtype
         self.kernel = nnx.Param(conv_init(rngs.params(), (*kernel, features_in, features_out), jnp.float32))
 
-    def __call__(
-        self, x: Float[Array, "n h w c"], factor: Float[Array, " d"] | None = None
-    ) -> Float[Array, "n h2 w2 d"]:
-        """Maps x, whose outputs are multiplied by a factor per channel if there is one."""
-        kernel = self.kernel[...] if factor is None else self.kernel[...] * factor
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+        """Maps x."""
+        return convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride)
+
+    def in_test(self, x: Float[Array, "n h w c"], factor: Float[Array, " d"]) -> Float[Array, "n h2 w2 d"]:
+        """Maps x and multiplies each output channel by its factor; not meant to be differentiated."""
+        kernel = self.kernel[...] * factor
+        return convolve_in_test(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 class BatchNorm(nnx.Module):
@@ -155,7 +146,7 @@ class ConvBN(nnx.Module):
             return self.norm(self.conv(x), train=True, mask=mask)
         # With the factor in the kernel, what is left fuses into whatever follows.
         factor, shift = self.norm.in_test()
-        return (self.conv(x, factor) + shift).astype(x.dtype)
+        return (self.conv.in_test(x, factor) + shift).astype(x.dtype)
 
 
 class BasicBlock(nnx.Module):

@@ -1,32 +1,33 @@
 """Write a population of walkers as the pkl tree and partition JSON that real datasets come in."""
 
 import dataclasses
-import functools
+import hashlib
 import json
-import multiprocessing
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
-from tqdm import tqdm
-
-from mcl_jax.data.workers import live_with_parent
+from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
+from mcl_jax.data.stores.job_log import JOB_LOG, read_header
+from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 from mcl_jax.walkers.sequence import render_sequence
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 
-MANIFEST = "walkers.json"
 GENERATOR = 1  # raise it when the same parameters come to mean other pixels
 
-Job = tuple[int, str, str]  # subject, condition, view
+_OLD_MANIFEST = "walkers.json"
+"""What earlier versions kept instead of the log."""
+
+Walk = tuple[int, str, str]  # subject, condition, view
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """All that decides the bytes of a tree; its JSON is the tree's manifest.
+    """All that decides the bytes of a tree; the log of a tree holds it.
 
     Raises:
         DataError: impossible numbers or names.
@@ -56,10 +57,20 @@ class Population:
         digits = max(3, len(str(self.subjects)))
         return [f"{number:0{digits}d}" for number in range(1, self.subjects + 1)]
 
-    def path(self, root: Path, job: Job) -> Path:
-        """Where a sequence lies."""
-        subject, condition, view = job
-        return root / self.names[subject] / condition / view / f"{view}.pkl"
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the log of a tree says that it is made from; plain JSON."""
+        return {"kind": "walkers", "population": json.loads(json.dumps(dataclasses.asdict(self)))}
+
+    def jobs(self) -> list[Job[Walk]]:
+        """One job for each sequence, in order."""
+        stamp = hashlib.sha256(json.dumps(self.origin, sort_keys=True).encode()).hexdigest()[:16]
+        return [
+            Job(f"{name}/{condition}/{view}/{view}.pkl", (subject, condition, view), stamp, 1)
+            for subject, name in enumerate(self.names)
+            for condition in self.conditions
+            for view in self.views
+        ]
 
     def partition(self) -> dict[str, list[str]]:
         """Who is for training and who for testing."""
@@ -104,20 +115,17 @@ def write_walkers(
         How many sequences were written; those found complete are not counted.
 
     Raises:
-        DataError: impossible numbers or names, or a root that holds something else.
+        DataError: impossible numbers or names, a root that holds something else, or a worker that was killed.
     """
     root = Path(root)
     partition = Path(partition) if partition else root.with_name(f"{root.name}_partition.json")
     ordered = tuple(sorted(set(views))), tuple(sorted(set(conditions)))
     people = Population(subjects, test_subjects, *ordered, frames, seed, style or WalkerStyle())
-    _claim(root, people)
-    everything = [(s, c, v) for s in range(subjects) for c in people.conditions for v in people.views]
-    jobs = [job for job in everything if not people.path(root, job).exists()]
-    done = _run(functools.partial(_write_sequence, root, people), jobs, workers)
-    for _ in tqdm(done, total=len(jobs), unit="seq", disable=not progress):
-        pass
+    _check_free(root, people)
+    task = _WriteWalk(root, people)
+    done = run_jobs(task, people.jobs(), root, people.origin, workers=workers, progress=progress)
     write_atomically(partition, json.dumps(people.partition(), indent=1).encode())
-    return len(jobs)
+    return done.new
 
 
 def sequence_length(seed: int, subject: int, condition: str, view: str, frames: int) -> int:
@@ -126,42 +134,45 @@ def sequence_length(seed: int, subject: int, condition: str, view: str, frames: 
     return max(1, round(frames * share))
 
 
-def _claim(root: Path, people: Population) -> None:
-    """Make `root` the place of this population, or refuse."""
-    manifest = root / MANIFEST
-    ours = json.loads(json.dumps(dataclasses.asdict(people)))
-    if manifest.exists():
-        try:
-            found = json.loads(manifest.read_bytes())
-            changed = [key for key in ours if found.get(key) != ours[key]]
-        except (ValueError, AttributeError):
-            raise DataError(f"{manifest} is damaged: delete {root} or choose another folder") from None
-        if changed:
+def _check_free(root: Path, people: Population) -> None:
+    """Refuses a root that holds something else, where the engine of jobs could not say what differs.
+
+    Raises:
+        DataError: naming what is there.
+    """
+    if (root / JOB_LOG).exists():
+        header = read_header(root)
+        if header is None:
+            raise DataError(f"{root / JOB_LOG} is damaged: delete {root} or choose another folder")
+        found = header.get("population")
+        if header.get("kind") != "walkers" or not isinstance(found, dict):
+            raise DataError(f"{root} holds a prepared dataset, not walkers: choose another folder")
+        ours = people.origin["population"]
+        if changed := [key for key in ours if found.get(key) != ours[key]]:
             raise DataError(
                 f"{root} holds walkers with other {', '.join(changed)}: delete it or choose another"
             )
+    elif (root / _OLD_MANIFEST).exists():
+        raise DataError(
+            f"{root} holds walkers of an earlier version ({_OLD_MANIFEST}), to train on but not to go on with"
+            ": delete it or choose another folder"
+        )
     elif root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise DataError(f"{root} is not an empty folder and has no {MANIFEST}: choose another")
-    else:
-        write_atomically(manifest, json.dumps(ours, indent=1).encode())
+        raise DataError(f"{root} is not an empty folder and has no {JOB_LOG}: choose another")
 
 
-def _run(write: Callable[[Job], None], jobs: list[Job], workers: int) -> Iterator[None]:
-    """Do the jobs here, or in fresh processes, which inherit nothing that could be in an odd state."""
-    if workers <= 0 or not jobs:
-        yield from map(write, jobs)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(min(workers, len(jobs)), _start_worker) as pool:
-        yield from pool.imap_unordered(write, jobs, chunksize=8)
+@dataclasses.dataclass(frozen=True)
+class _WriteWalk:
+    """Renders a sequence and writes it as a pickled array."""
 
+    root: Path
+    people: Population
 
-def _start_worker() -> None:
-    live_with_parent()
-    cv2.setNumThreads(0)  # the processes are the parallelism
-
-
-def _write_sequence(root: Path, people: Population, job: Job) -> None:
-    length = sequence_length(people.seed, *job, people.frames)
-    silhouettes = render_sequence(people.seed, *job, length, people.style)
-    write_atomically(people.path(root, job), pickle.dumps(silhouettes), sync=False)
+    def __call__(self, job: Job[Walk]) -> Outcome:
+        people, (subject, condition, view) = self.people, job.work
+        length = sequence_length(people.seed, *job.work, people.frames)
+        silhouettes = render_sequence(people.seed, *job.work, length, people.style)
+        content = pickle.dumps(silhouettes)
+        write_atomically(self.root / job.name, content, sync=False)
+        stored = StoredSequence(people.names[subject], condition, view, length)
+        return Outcome(job.name, job.stamp, len(content), (stored,))

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import pytest
 import torch
 import torch_reference
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
-from mcl_jax.train_state import create_model
+from mcl_jax.models.model import create_model
 
 SGD = Optimizer()
 
@@ -33,7 +32,7 @@ class Toy:
     def shapes(self, **changes):
         """Returns the shapes of our parameters and batch statistics."""
         model = create_model(self.name, self.sizes | changes, dtype="float32")
-        return jax.eval_shape(lambda: model.initial_arrays(0))
+        return model.shapes()
 
     def trained(self, optimizer=SGD, steps=2):
         """Returns PyTorch's training after a few steps on random clips."""

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from mcl_jax.convert.importer import export_state_dict, import_state_dict, load_checkpoint
-from mcl_jax.convert.sizes import compare_sizes, read_sizes
+from mcl_jax.convert.importer import (
+    TorchCheckpoint,
+    export_state_dict,
+    import_state_dict,
+    import_weights,
+    load_checkpoint,
+)
+from mcl_jax.convert.sizes import read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError
-from mcl_jax.models import MODELS
+from mcl_jax.models.model import create_model
 
 
 def arrays(model):
@@ -46,7 +52,6 @@ def test_import_counts_parameters_and_steps(toy):
     imported = import_state_dict(arrays(model), *toy.shapes(), model=toy.name)
     assert imported.parameters == sum(p.numel() for p in model.parameters())
     assert imported.counted_steps == (0 if toy.name == "gaitset" else 3)
-    assert imported.dropped == ()
 
 
 def test_kernels_are_transposed_and_nothing_else(gaitbase):
@@ -92,44 +97,40 @@ def test_all_differences_are_in_one_table(gaitbase):
     assert [line[column:] for line in lines[2:]] == ["(2,)", "(80,)", "int64", "-"]
 
 
-def test_a_new_class_count_drops_the_classifier_only_if_allowed(gaitbase):
+def test_another_class_count_does_not_fit(gaitbase):
     state_dict = arrays(gaitbase.torch_model())
-    params, stats = gaitbase.shapes(num_classes=9)
-    params["head"]["necks"]["kernel"] = own = np.full((16, 5, 9), 0.5, np.float32)
-    imported = import_state_dict(state_dict, params, stats, model="gaitbase", allow_new_classes=True)
-    assert imported.dropped == ("BNNecks.fc_bin",)
-    assert imported.params["head"]["necks"]["kernel"] is own
-    np.testing.assert_array_equal(imported.params["head"]["fcs"]["kernel"], state_dict["FCs.fc_bin"])
-
     with pytest.raises(CheckpointError, match=r"BNNecks\.fc_bin +wrong shape +\(16, 5, 3\) +\(16, 5, 9\)"):
-        import_state_dict(state_dict, params, stats, model="gaitbase")
-    state_dict["BNNecks.fc_bin"] = state_dict["BNNecks.fc_bin"][:, :4]  # not the classes alone
-    with pytest.raises(CheckpointError, match="wrong shape"):
-        import_state_dict(state_dict, params, stats, model="gaitbase", allow_new_classes=True)
+        import_state_dict(state_dict, *gaitbase.shapes(num_classes=9), model="gaitbase")
+
+
+def test_a_file_tells_which_model_it_is_of(toy):
+    checkpoint = TorchCheckpoint(arrays(toy.trained(steps=3).model), None, None, 2, "")
+    weights = import_weights(checkpoint, "x.pt")
+    assert weights.block == {"name": toy.name} | toy.sizes
+    assert (weights.step, weights.source) == (2, "x.pt")
+    assert weights.uncounted_batches == (0 if toy.name == "gaitset" else 1)
+    model = create_model(toy.name, toy.sizes, dtype="float32")
+    assert jax.tree.structure((weights.params, weights.batch_stats)) == jax.tree.structure(model.shapes())
+
+
+@pytest.mark.parametrize(
+    ("without", "why"),
+    [
+        ("FCs.fc_bin", "x.pt: seems to be of gaitbase, but tensors are missing that tell its embed_dim"),
+        ("Backbone.forward_block.bn1.bias", "x.pt: the checkpoint does not fit the model: 1 missing"),
+        ("", r"x.pt: is of none of the models gaitset, gaitbase, deepgaitv2 \(it holds w, …\)"),
+    ],
+)
+def test_what_the_file_does_not_tell_is_named(gaitbase, without, why):
+    state_dict = arrays(gaitbase.torch_model()) if without else {"w": np.zeros(1)}
+    state_dict.pop(without, None)
+    with pytest.raises(CheckpointError, match=why):
+        import_weights(TorchCheckpoint(state_dict, None, None, 0, ""), "x.pt")
 
 
 def test_sizes_are_read_from_the_file(toy):
     sizes = read_sizes(arrays(toy.torch_model()))
     assert sizes == {"name": toy.name} | toy.sizes
-    assert set(sizes) - {"name"} <= set(MODELS[toy.name].__init__.__annotations__)
-    assert compare_sizes(sizes, sizes) == []
-
-
-def test_different_sizes_are_named(gaitbase):
-    sizes = read_sizes(arrays(gaitbase.torch_model()))
-    config = {
-        "name": "gaitbase",
-        "channels": (64, 128, 256, 512),
-        "embed_dim": 5,
-        "num_classes": 0,
-        "mode": "3d",
-    }
-    assert compare_sizes(sizes, config) == [
-        "model.channels is (64,128,256,512) in the config and (2,4,4,6) in the file"
-    ]
-    assert compare_sizes(sizes, config | {"name": "gaitset"}) == [
-        "model.name is gaitset in the config and gaitbase in the file"
-    ]
 
 
 def test_sizes_of_strangers_are_left_open():

@@ -9,10 +9,11 @@ import pytest
 from torch_reference import Optimizer
 
 from mcl_jax.convert.importer import TorchCheckpoint, import_state_dict
-from mcl_jax.convert.mapping import entries, get_leaf
+from mcl_jax.convert.mapping import entries
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.errors import CheckpointError
-from mcl_jax.optim import make_optimizer, multi_step
+from mcl_jax.optim import OPTIMIZERS, multi_step
+from mcl_jax.trees import get_leaf
 
 SETTINGS = {"sgd": Optimizer("sgd", milestones=(2, 8)), "adam": Optimizer("adam", lr=0.01, milestones=(2, 8))}
 
@@ -31,8 +32,8 @@ def fresh(toy, checkpoint, name):
     """Returns our optimiser, its state before the first step, and the imported parameters."""
     params = import_state_dict(checkpoint.state_dict, *toy.shapes(), model=toy.name).params
     settings = SETTINGS[name]
-    schedule = multi_step(settings.lr, settings.milestones, 0.1)
-    optimizer = make_optimizer(name, schedule, momentum=0.9, weight_decay=settings.weight_decay)
+    schedule = multi_step(settings.lr, milestones=settings.milestones)
+    optimizer = OPTIMIZERS[name](schedule, weight_decay=settings.weight_decay)
     return optimizer, optimizer.init(params), params
 
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mcl_jax.data import augment
-from mcl_jax.data.augment import Augmentation
+from mcl_jax.data.feed import augment
+from mcl_jax.data.feed.augment import Augmentation
 from mcl_jax.errors import ConfigError
 
 CLIP = np.random.default_rng(0).integers(0, 256, (5, 64, 64), np.uint8)

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from mcl_jax.data.clip_sheet import clip_sheet, encode_png
+from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 
 
 def test_clips_stand_below_one_another_and_frames_side_by_side():

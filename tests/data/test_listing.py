@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl_jax.data import listing
-from mcl_jax.data.listing import CACHE_NAME, list_tree
-from mcl_jax.data.records import scan_tree
+from mcl_jax.data.stores import listing
+from mcl_jax.data.stores.listing import CACHE_NAME, list_tree
+from mcl_jax.data.stores.tree import scan_tree
 from mcl_jax.errors import DataError
 
 
@@ -41,10 +41,10 @@ def tree(tmp_path):
 
 def assert_listed(root):
     """Lists a tree and checks that this is what walking it finds."""
-    records = list_tree(root)
-    assert records == scan_tree(root)
-    assert [r.location for r in records] == [r.location for r in scan_tree(root)]
-    return records
+    sequences = list_tree(root)
+    assert sequences == scan_tree(root)
+    assert [s.location for s in sequences] == [s.location for s in scan_tree(root)]
+    return sequences
 
 
 def forbid_walking(monkeypatch):
@@ -64,9 +64,9 @@ def test_second_listing_comes_from_the_cache(tree, monkeypatch):
 def test_a_moved_tree_keeps_its_cache(tree, tmp_path, monkeypatch):
     assert_listed(tree)
     moved = tree.rename(tmp_path / "moved")
-    expected = [r.location for r in scan_tree(moved)]
+    expected = [s.location for s in scan_tree(moved)]
     forbid_walking(monkeypatch)
-    assert [r.location for r in list_tree(moved)] == expected
+    assert [s.location for s in list_tree(moved)] == expected
 
 
 @pytest.mark.parametrize(

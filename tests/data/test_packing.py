@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl_jax.data.packing import RowShape, SequencePacker, place, train_row_shape
+from mcl_jax.data.feed.packing import RowShape, SequencePacker, place, train_row_shape
 
 
 def test_clips_of_one_length_have_a_row_each():

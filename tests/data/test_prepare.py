@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from mcl_jax.data.listing import list_tree
-from mcl_jax.data.prepare import prepare
+from mcl_jax.data.datasets import download_of
+from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
-from mcl_jax.data.records import scan_tree
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.stores.listing import list_tree
+from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
 
+TREE = download_of("tree")
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
 
 
@@ -48,7 +49,7 @@ def raw(tmp_path):
 
 
 def arrays(root):
-    return {record.key: PklSource().read(record) for record in scan_tree(root)}
+    return {ref.key: PklSource().read(ref) for ref in scan_tree(root)}
 
 
 def files(root):
@@ -62,7 +63,7 @@ def run(*arguments):
 
 
 def test_real_frames_give_the_reference_arrays(real_silhouettes, tmp_path):
-    summary = prepare("tree", real_silhouettes / "png", tmp_path / "out", workers=2)
+    summary = prepare_dataset(TREE, real_silhouettes / "png", tmp_path / "out", workers=2)
     expected = arrays(real_silhouettes / "pkl")
     found = arrays(tmp_path / "out")
     assert found.keys() == expected.keys()
@@ -112,7 +113,7 @@ def test_the_pixel_sum_limit_is_exclusive():
 
 def test_tree_skips_and_reports(raw, tmp_path):
     (raw / "003" / "nm-01" / "090").mkdir(parents=True)
-    summary = prepare("casiab", raw, tmp_path / "out")
+    summary = prepare_dataset(download_of("casiab"), raw, tmp_path / "out")
     assert {k: len(a) for k, a in arrays(tmp_path / "out").items()} == {
         "001/nm-01/090": 2,
         "002/nm-01/090": 3,
@@ -127,25 +128,25 @@ def test_tree_skips_and_reports(raw, tmp_path):
 
 def test_result_does_not_depend_on_workers(raw, tmp_path):
     for workers in (0, 2):
-        prepare("tree", raw, tmp_path / str(workers), workers=workers)
+        prepare_dataset(TREE, raw, tmp_path / str(workers), workers=workers)
     assert files(tmp_path / "0") == files(tmp_path / "2")
 
 
 def test_second_run_redoes_nothing_and_repairs(raw, tmp_path):
     out = tmp_path / "out"
-    prepare("tree", raw, out)
+    prepare_dataset(TREE, raw, out)
     before = files(out)
     kept, cut = sorted(out.rglob("*.pkl"))
     cut.write_bytes(cut.read_bytes()[:100])
     os.utime(kept, (1, 1))
-    prepare("tree", raw, out)
+    prepare_dataset(TREE, raw, out)
     assert files(out) == before
     assert kept.stat().st_mtime == 1
 
 
 def test_interrupted_run_goes_on(raw, tmp_path):
     out = tmp_path / "out"
-    prepare("tree", raw, out)
+    prepare_dataset(TREE, raw, out)
     before = files(out)
     manifest = out / "prepared.jsonl"
     lines = manifest.read_text().splitlines(keepends=True)
@@ -153,14 +154,14 @@ def test_interrupted_run_goes_on(raw, tmp_path):
     manifest.write_text(lines[0].replace("true", "false") + lines[1] + lines[2][:20])
     last = sorted(out.rglob("*.pkl"))[-1]
     last.rename(last.with_name(f".{last.name}.tmp"))
-    prepare("tree", raw, out)
+    prepare_dataset(TREE, raw, out)
     assert files(out) == before
 
 
 def test_new_frames_are_taken_up(raw, tmp_path):
-    prepare("tree", raw, tmp_path / "out")
+    prepare_dataset(TREE, raw, tmp_path / "out")
     write_png(raw / "002" / "nm-01" / "090" / "003.png", person())
-    prepare("tree", raw, tmp_path / "out")
+    prepare_dataset(TREE, raw, tmp_path / "out")
     assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 4
 
 
@@ -172,7 +173,7 @@ def test_grew_is_rearranged_by_name(tmp_path):
     write_png(raw / "test" / "gallery" / "00007" / "aa" / "aa_gei.png", ready)
     write_png(raw / "test" / "probe" / "v9" / "1.png", ready)
     write_png(raw / "train" / "00007" / "v1" / "1.png", np.zeros((64, 64), np.uint8))
-    prepare("grew", raw, tmp_path / "out")
+    prepare_dataset(download_of("grew"), raw, tmp_path / "out")
     found = arrays(tmp_path / "out")
     assert list(found) == ["00007/01/aa", "00007/02/zz", "00007train/00/v1", "probe/03/v9"]
     assert all(len(array) == 1 for array in found.values())
@@ -201,12 +202,12 @@ def test_bad_png(raw, tmp_path, content, message):
     bad = raw / "002" / "nm-01" / "090" / "001.png"
     bad.write_bytes(content)
     with pytest.raises(DataError, match=message) as error:
-        prepare("tree", raw, tmp_path / "out")
+        prepare_dataset(TREE, raw, tmp_path / "out")
     assert str(bad) in str(error.value)
     assert "\n" not in str(error.value)
     # All the rest was done, and --skip-damaged does the sequence without the frame.
     assert list(arrays(tmp_path / "out")) == ["001/nm-01/090"]
-    prepare("tree", raw, tmp_path / "out", skip_damaged=True)
+    prepare_dataset(TREE, raw, tmp_path / "out", skip_damaged=True)
     assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 2
 
 
@@ -215,9 +216,9 @@ def test_mended_file_is_taken_up(raw, tmp_path):
     sound = bad.read_bytes()
     bad.write_bytes(b"")
     with pytest.raises(DataError, match="empty"):
-        prepare("tree", raw, tmp_path / "out")
+        prepare_dataset(TREE, raw, tmp_path / "out")
     bad.write_bytes(sound)
-    prepare("tree", raw, tmp_path / "out")
+    prepare_dataset(TREE, raw, tmp_path / "out")
     assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 3
 
 
@@ -225,22 +226,22 @@ def test_a_damaged_sequence_can_be_deleted(raw, tmp_path):
     out = tmp_path / "out"
     (raw / "002" / "nm-01" / "090" / "001.png").write_bytes(b"")
     with pytest.raises(DataError, match="empty"):
-        prepare("tree", raw, out)
+        prepare_dataset(TREE, raw, out)
     with pytest.raises(DataError, match="preparation of .* is not complete"):
         list_tree(out)
     shutil.rmtree(raw / "002")
-    assert prepare("tree", raw, out).sequences == 1
-    assert [record.subject for record in list_tree(out)] == ["001"]
+    assert prepare_dataset(TREE, raw, out).sequences == 1
+    assert [ref.subject for ref in list_tree(out)] == ["001"]
 
 
 def test_a_source_that_has_gone(raw, tmp_path):
     out = tmp_path / "out"
-    prepare("tree", raw, out)
+    prepare_dataset(TREE, raw, out)
     shutil.rmtree(raw / "002")
     with pytest.raises(DataError, match=r"002/nm-01/090/090\.pkl: its source is gone; .* delete .*/090'"):
-        prepare("tree", raw, out)
+        prepare_dataset(TREE, raw, out)
     shutil.rmtree(out / "002")
-    assert prepare("tree", raw, out).sequences == 1
+    assert prepare_dataset(TREE, raw, out).sequences == 1
 
 
 def test_the_wrong_folder_is_no_success(raw, tmp_path):
@@ -250,18 +251,18 @@ def test_the_wrong_folder_is_no_success(raw, tmp_path):
     for file_format in ("pkl", "records"):
         out = tmp_path / file_format
         with pytest.raises(DataError, match="not one usable frame .* says why") as error:
-            prepare("tree", above, out, file_format=file_format)
+            prepare_dataset(TREE, above, out, file_format=file_format)
         table = Path(str(error.value).split("; ")[1].removesuffix(" says why"))
         assert "no PNG" in table.read_text()
     (above / "archive").rename(above / "train")
-    with pytest.raises(DataError, match="train' is no subject"):
-        prepare("casiab", above, tmp_path / "out")
+    with pytest.raises(DataError, match="train' is not a subject"):
+        prepare_dataset(download_of("casiab"), above, tmp_path / "out")
 
 
 def test_an_archive_left_packed_is_named(raw, tmp_path, caplog):
     (raw / "001.tar.gz").touch()
     (raw / "004.tar.gz").touch()
-    prepare("tree", raw, tmp_path / "out")
+    prepare_dataset(TREE, raw, tmp_path / "out")
     assert "004.tar.gz: not unpacked" in caplog.text
     assert "001.tar.gz" not in caplog.text
 
@@ -270,7 +271,7 @@ def test_three_gallery_videos_are_refused(tmp_path):
     for video in "abc":
         write_png(tmp_path / "raw" / "test" / "gallery" / "7" / video / "1.png", person())
     with pytest.raises(DataError, match=r"gallery/7: 3 videos"):
-        prepare("grew", tmp_path / "raw", tmp_path / "out")
+        prepare_dataset(download_of("grew"), tmp_path / "raw", tmp_path / "out")
 
 
 @pytest.mark.parametrize("file_format", ["pkl", "records"])
@@ -283,7 +284,7 @@ def test_folders_that_cannot_be_read(raw, tmp_path, monkeypatch, file_format):
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"002.*: cannot be read: Permission denied; check its permissions"):
-        prepare("tree", raw, tmp_path / "out", file_format=file_format)
+        prepare_dataset(TREE, raw, tmp_path / "out", file_format=file_format)
 
 
 def test_colour_png_of_equal_channels_is_grey(tmp_path):
@@ -294,27 +295,27 @@ def test_colour_png_of_equal_channels_is_grey(tmp_path):
 def test_unusable_folders(raw, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError, match="no folder"):
-        prepare("tree", tmp_path / "missing", out)
+        prepare_dataset(TREE, tmp_path / "missing", out)
     with pytest.raises(DataError, match="train/<id>/<video>"):
-        prepare("grew", raw, out)
+        prepare_dataset(download_of("grew"), raw, out)
     with pytest.raises(DataError, match="inside --src"):
-        prepare("tree", raw, raw / "out")
+        prepare_dataset(TREE, raw, raw / "out")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "001.tar.gz").touch()
     with pytest.raises(DataError, match=r"unpack .*001\.tar\.gz"):
-        prepare("casiab", tmp_path / "packed", out)
+        prepare_dataset(download_of("casiab"), tmp_path / "packed", out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(DataError, match="not empty"):
-        prepare("tree", raw, tmp_path / "full")
-    prepare("tree", raw, out)
+        prepare_dataset(TREE, raw, tmp_path / "full")
+    prepare_dataset(TREE, raw, out)
     with pytest.raises(DataError, match="something else"):
-        prepare("gait3d", raw, out)
+        prepare_dataset(download_of("gait3d"), raw, out)
     with pytest.raises(DataError, match="pkl tree already"):
-        prepare("tree", out, tmp_path / "again")
+        prepare_dataset(TREE, out, tmp_path / "again")
     (raw / "002").rename(tmp_path / "gone")
     with pytest.raises(DataError, match=r"002\.pkl|090\.pkl"):
-        prepare("tree", raw, out)
+        prepare_dataset(TREE, raw, out)
 
 
 def test_script(raw, tmp_path):
@@ -329,7 +330,7 @@ def test_script(raw, tmp_path):
 
 
 def test_pickles_are_what_the_reference_reads(raw, tmp_path):
-    prepare("tree", raw, tmp_path / "out")
+    prepare_dataset(TREE, raw, tmp_path / "out")
     with next((tmp_path / "out").rglob("*.pkl")).open("rb") as file:
         array = pickle.load(file)
     assert (array.dtype, array.shape) == (np.uint8, (2, 64, 64))

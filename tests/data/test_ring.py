@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from mcl_jax.data import ring
+from mcl_jax.data.feed import ring
 from mcl_jax.errors import UserError
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcl_jax.data.records import Record, Split
-from mcl_jax.data.sampling import FrameSampling, SubjectSampler, sample_frames
+from mcl_jax.data.feed.sampling import FrameSampling, SubjectSampler, sample_frames
+from mcl_jax.data.sequences import SequenceRef, Split
+from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import ConfigError
 
 
@@ -88,8 +89,10 @@ def test_impossible_settings_are_named(settings_, message):
 
 
 def split_of(*counts: int) -> Split:
-    records = [Record(f"{s:03d}", "nm", f"{i:03d}", "") for s, n in enumerate(counts) for i in range(n)]
-    return Split(tuple(records), tuple(f"{s:03d}" for s in range(len(counts))))
+    sequences = [
+        SequenceRef(f"{s:03d}", "nm", f"{i:03d}", "") for s, n in enumerate(counts) for i in range(n)
+    ]
+    return Split(tuple(sequences), tuple(f"{s:03d}" for s in range(len(counts))), PklSource())
 
 
 def test_subjects_and_sequences_of_a_batch():
@@ -98,15 +101,15 @@ def test_subjects_and_sequences_of_a_batch():
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(100):
-        records, labels = sampler.draw(rng)
+        drawn, labels = sampler.draw(rng)
         assert labels.tolist() == np.repeat(labels[::3], 3).tolist()
         assert len(set(labels)) == 3
         for label in set(labels):
-            mine = records[labels == label]
-            assert {split.records[r].subject for r in mine} == {split.subjects[label]}
+            mine = drawn[labels == label]
+            assert {split.sequences[r].subject for r in mine} == {split.subjects[label]}
             # Subject 1 has two sequences only.
             assert len(set(mine)) == 3 or label == 1
-        seen |= set(records)
+        seen |= set(drawn)
     assert len(seen) == 15
 
 

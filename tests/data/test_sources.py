@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl_jax.data.records import Record
-from mcl_jax.data.sources import PklSource
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 64, 64), np.uint8)
 
 
 def read(path: Path) -> np.ndarray:
-    return PklSource().read(Record("001", "nm-01", "000", str(path)))
+    return PklSource().read(SequenceRef("001", "nm-01", "000", str(path)))
 
 
 def write(path: Path, value: object, protocol: int = 4) -> Path:

@@ -21,11 +21,11 @@ def make(n: int = 3, **changes) -> EmbeddingSet:
 
 
 def test_saved_set_is_read_back_as_it_was(tmp_path):
-    records = make()
-    records.save(tmp_path / "new folder" / "e.npz")
+    embedding_set = make()
+    embedding_set.save(tmp_path / "new folder" / "e.npz")
     again = EmbeddingSet.load(tmp_path / "new folder" / "e.npz")
     for field in dataclasses.fields(EmbeddingSet):
-        before, after = getattr(records, field.name), getattr(again, field.name)
+        before, after = getattr(embedding_set, field.name), getattr(again, field.name)
         np.testing.assert_array_equal(after, before)
         assert after.dtype == before.dtype
     assert again.keys() == ["000-nm-01-090", "001-nm-01-090", "002-nm-01-090"]

@@ -2,22 +2,24 @@ import dataclasses
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mcl_jax.evaluation
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import PROTOCOLS, get_protocol
-from mcl_jax.evaluation.scoring import evaluate, split_records
+from mcl_jax.evaluation.scoring import assign_roles, score_groups
 
 CASIA = [f"{kind}-{i:02d}" for kind, count in (("nm", 6), ("bg", 2), ("cl", 2)) for i in range(1, count + 1)]
 
 
-def records_of(labels, embeddings=None) -> EmbeddingSet:
+def embedding_set_of(labels, embeddings=None) -> EmbeddingSet:
     if embeddings is None:
         embeddings = np.random.default_rng(len(labels)).standard_normal((len(labels), 2, 3))
     return EmbeddingSet(
@@ -29,23 +31,25 @@ def grid(subjects: int, conditions, views):
     return [(f"{s:03d}", c, v) for s in range(subjects) for c in conditions for v in views]
 
 
-def distance_matrix(records: EmbeddingSet) -> np.ndarray:
-    x = records.embeddings.astype(np.float64)
+def distance_matrix(embedding_set: EmbeddingSet) -> np.ndarray:
+    x = embedding_set.embeddings.astype(np.float64)
     return np.sqrt(((x[:, None] - x[None]) ** 2).sum(axis=3)).mean(axis=2)
 
 
-def scores_of(name: str, records: EmbeddingSet, probe_set=None):
-    matrix = distance_matrix(records)
+def scores_of(name: str, embedding_set: EmbeddingSet, probe_set=None):
+    matrix = distance_matrix(embedding_set)
     protocol = get_protocol(name)
-    split = split_records(protocol, records, probe_set)
-    return evaluate(protocol, records, split, lambda probes, gallery: matrix[np.ix_(probes, gallery)])
+    roles = assign_roles(protocol, embedding_set, probe_set)
+    return score_groups(
+        protocol, embedding_set, roles, lambda probes, gallery: matrix[np.ix_(probes, gallery)]
+    )
 
 
-def slow_casiab(records, probe_conditions, gallery_conditions):
+def slow_casiab(embedding_set, probe_conditions, gallery_conditions):
     """The rules of the single-view evaluation as loops over sequences."""
-    matrix = distance_matrix(records)
-    sequences = list(zip(records.subjects, records.conditions, records.views, strict=True))
-    views = sorted(set(records.views))
+    matrix = distance_matrix(embedding_set)
+    sequences = list(zip(embedding_set.subjects, embedding_set.conditions, embedding_set.views, strict=True))
+    views = sorted(set(embedding_set.views))
     rows = []
     for probe_view in views:
         row = []
@@ -66,8 +70,8 @@ def slow_casiab(records, probe_conditions, gallery_conditions):
 
 @pytest.mark.parametrize("views", [["000", "090"], ["000", "018", "090"]])
 def test_casiab_equals_the_loops_on_any_subset_of_views(views):
-    records = records_of(grid(5, CASIA, views))
-    scores = scores_of("casiab", records)
+    embedding_set = embedding_set_of(grid(5, CASIA, views))
+    scores = scores_of("casiab", embedding_set)
     gallery = ["nm-01", "nm-02", "nm-03", "nm-04"]
     for group, probes in {
         "NM": ["nm-05", "nm-06"],
@@ -75,16 +79,16 @@ def test_casiab_equals_the_loops_on_any_subset_of_views(views):
         "CL": ["cl-01", "cl-02"],
     }.items():
         assert scores[group].scores["Rank-1"] == pytest.approx(
-            slow_casiab(records, probes, gallery), abs=1e-9
+            slow_casiab(embedding_set, probes, gallery), abs=1e-9
         )
         assert scores[group].cells["Rank-1"].shape == (len(views), len(views))
         assert scores[group].probes == 5 * 2 * len(views)
 
 
 def test_oumvlp_equals_the_loops():
-    records = records_of(grid(4, ["00", "01"], ["000", "090", "270"]))
-    assert scores_of("oumvlp", records)["all"].scores["Rank-1"] == pytest.approx(
-        slow_casiab(records, ["00"], ["01"])
+    embedding_set = embedding_set_of(grid(4, ["00", "01"], ["000", "090", "270"]))
+    assert scores_of("oumvlp", embedding_set)["all"].scores["Rank-1"] == pytest.approx(
+        slow_casiab(embedding_set, ["00"], ["01"])
     )
 
 
@@ -92,14 +96,14 @@ def test_oumvlp_has_the_14_views():
     views = PROTOCOLS["oumvlp"].views
     assert (len(views), views[0], views[6], views[7], views[13]) == (14, "000", "090", "180", "270")
     with pytest.raises(DataError, match="views 105 are not among 000, 015"):
-        scores_of("oumvlp", records_of(grid(2, ["00", "01"], ["000", "105"])))
+        scores_of("oumvlp", embedding_set_of(grid(2, ["00", "01"], ["000", "105"])))
 
 
 def test_oumvlp_counts_probes_of_missing_subjects_as_misses(caplog):
     labels = grid(2, ["00", "01"], ["000", "090"])
     labels.remove(("001", "01", "090"))
     points = [[[10.0 * int(subject)]] for subject, _, _ in labels]
-    result = scores_of("oumvlp", records_of(labels, points))["all"]
+    result = scores_of("oumvlp", embedding_set_of(labels, points))["all"]
     # Probes of 000 meet the gallery of 090, where subject 001 is missing: 50 %; the other way round 100 %.
     np.testing.assert_array_equal(result.cells["Rank-1"], [[100, 50], [100, 50]])
     assert result.scores["Rank-1"] == 75
@@ -112,7 +116,7 @@ def test_cells_are_rounded_before_the_mean():
     labels = grid(3, ["01", "00"], ["000", "090"])
     points = [[[10.0 * int(subject)]] for subject, _, _ in labels]
     points[labels.index(("001", "00", "000"))] = [[21.0]]
-    result = scores_of("oumvlp", records_of(labels, points))["all"]
+    result = scores_of("oumvlp", embedding_set_of(labels, points))["all"]
     assert result.scores["Rank-1"] == (66.67 + 100) / 2
     np.testing.assert_allclose(result.cmc[:2], [(200 / 3 + 100) / 2, 100])
 
@@ -126,7 +130,7 @@ def test_cross_view_leaves_out_own_view_of_the_same_subject_only():
         ("001", "cl-02", "180"),  # third
     ]
     scores = scores_of(
-        "casiab_cross_view", records_of(labels, [[[0.0]], [[0.1]], [[2.0]], [[1.0]], [[3.0]]])
+        "casiab_cross_view", embedding_set_of(labels, [[[0.0]], [[0.1]], [[2.0]], [[1.0]], [[3.0]]])
     )["NM"]
     assert scores.scores["Rank-1"] == 0
     assert scores.scores["mAP"] == 58.33  # (1/2 + 2/3) / 2, rounded
@@ -139,7 +143,7 @@ def test_gait3d_by_hand_and_probes_without_match_are_skipped(caplog):
     ]
     points = [[[0.0]], [[1.0]], [[9.0]], [[5.0]], [[6.5]], [[2.0]]]
     probe_set = [f"{s}-camid0_videoid0-seq0" for s in "abc"]
-    result = scores_of("gait3d", records_of(labels, points), probe_set)["all"]
+    result = scores_of("gait3d", embedding_set_of(labels, points), probe_set)["all"]
     # a at 0 sees a 1, b 6.5, a 9: AP (1 + 2/3)/2, INP 2/3. b at 5 sees b at 1.5: 1. c has no match.
     assert (result.probes, result.skipped, result.unmatched) == (3, 1, 0)
     assert "all: 1 probes without a sequence of their subject in the gallery are left out" in caplog.text
@@ -149,9 +153,9 @@ def test_gait3d_by_hand_and_probes_without_match_are_skipped(caplog):
 
 
 def test_gait3d_counts_entries_without_sequence(caplog):
-    records = records_of(grid(2, ["camid0_videoid0", "camid1_videoid0"], ["seq0"]))
+    embedding_set = embedding_set_of(grid(2, ["camid0_videoid0", "camid1_videoid0"], ["seq0"]))
     probe_set = ["000-camid0_videoid0-seq0", "999-camid0_videoid0-seq0"]
-    assert split_records(get_protocol("gait3d"), records, probe_set).absent == 1
+    assert assign_roles(get_protocol("gait3d"), embedding_set, probe_set).absent == 1
     assert "1 of 2 entries of PROBE_SET have no sequence" in caplog.text
 
 
@@ -162,39 +166,42 @@ def test_perfect_embeddings_score_100(seed):
     labels = grid(4, CASIA, ["000", "090"])
     points = [[[100.0 * int(subject)], [rng.random()]] for subject, _, _ in labels]
     for name in ("casiab", "casiab_cross_view"):
-        for group in scores_of(name, records_of(labels, points)).values():
+        for group in scores_of(name, embedding_set_of(labels, points)).values():
             assert set(group.scores.values()) == {100}
 
 
-def test_record_order_is_irrelevant():
-    records = records_of(grid(6, CASIA, ["000", "090"]))
-    order = np.random.default_rng(0).permutation(len(records))
+def test_order_of_sequences_is_irrelevant():
+    embedding_set = embedding_set_of(grid(6, CASIA, ["000", "090"]))
+    order = np.random.default_rng(0).permutation(len(embedding_set))
     shuffled = EmbeddingSet(
-        records.embeddings[order], records.subjects[order], records.conditions[order], records.views[order]
+        embedding_set.embeddings[order],
+        embedding_set.subjects[order],
+        embedding_set.conditions[order],
+        embedding_set.views[order],
     )
     for name in ("casiab", "casiab_cross_view"):
         for before, after in zip(
-            scores_of(name, records).values(), scores_of(name, shuffled).values(), strict=True
+            scores_of(name, embedding_set).values(), scores_of(name, shuffled).values(), strict=True
         ):
             assert before.scores == after.scores
 
 
 def test_tie_goes_to_the_first_of_the_gallery():
     labels = [("a", "01", "v1"), ("b", "01", "v2"), ("a", "02", "v3"), ("b", "02", "v4")]
-    result = scores_of("grew_local", records_of(labels, np.zeros((4, 1, 1))))["all"]
+    result = scores_of("grew_local", embedding_set_of(labels, np.zeros((4, 1, 1))))["all"]
     assert result.scores["Rank-1"] == 50  # subject a, whose gallery comes first
     assert result.scores["Rank-5"] == 100
 
 
 @pytest.mark.parametrize("name", ["casiab", "casiab_cross_view"])
 def test_single_view_is_not_available_and_says_why(name, caplog):
-    groups = scores_of(name, records_of(grid(3, CASIA, ["cam0"])))
+    groups = scores_of(name, embedding_set_of(grid(3, CASIA, ["cam0"])))
     assert all(np.isnan(value) for group in groups.values() for value in group.scores.values())
     assert "NM is n/a: the only view is cam0 and the identical view is left out" in caplog.text
 
 
 def test_absent_group_is_not_available(caplog):
-    groups = scores_of("casiab", records_of(grid(3, CASIA[:8], ["000", "090"])))
+    groups = scores_of("casiab", embedding_set_of(grid(3, CASIA[:8], ["000", "090"])))
     assert np.isnan(groups["CL"].scores["Rank-1"])
     assert not np.isnan(groups["BG"].scores["Rank-1"])
     assert "CL is n/a: none of its probes is among the embeddings" in caplog.text
@@ -203,41 +210,41 @@ def test_absent_group_is_not_available(caplog):
 def test_view_without_probes_is_left_out_of_the_mean(caplog):
     labels = [label for label in grid(3, CASIA, ["000", "090"]) if label[1:] != ("nm-05", "090")]
     labels = [label for label in labels if label[1:] != ("nm-06", "090")]
-    result = scores_of("casiab", records_of(labels))["NM"]
+    result = scores_of("casiab", embedding_set_of(labels))["NM"]
     assert result.scores["Rank-1"] == result.cells["Rank-1"][0, 1]
     assert "casiab: NM: 1 of 2 blocks have nothing to rank and are left out of the mean" in caplog.text
 
 
 def test_nothing_is_logged_for_whole_data(caplog):
     caplog.set_level(logging.INFO, logger="absl")
-    scores_of("casiab", records_of(grid(2, CASIA, ["000", "090"])))
+    scores_of("casiab", embedding_set_of(grid(2, CASIA, ["000", "090"])))
     assert caplog.text == ""
 
 
 def test_foreign_conditions_are_listed_with_what_is_expected():
-    records = records_of(grid(2, ["gallery", "probe1"], ["cam0"]))
+    embedding_set = embedding_set_of(grid(2, ["gallery", "probe1"], ["cam0"]))
     with pytest.raises(
         DataError, match=r"no probe sequence: it expects NM: conditions nm-05, nm-06; BG.*gallery, probe1"
     ):
-        scores_of("casiab", records)
+        scores_of("casiab", embedding_set)
     with pytest.raises(
         DataError, match="no probe sequence: it expects all: conditions 02; found conditions gallery"
     ):
-        scores_of("grew_local", records)
+        scores_of("grew_local", embedding_set)
 
 
 def test_conditions_that_would_be_left_out_in_silence_are_told():
     labels = grid(2, ["nm-01", "nm-4", "nm-05", "bg-01", "cl-01"], ["000", "090"])
     with pytest.raises(DataError, match="conditions nm-4 are neither its probes nor its gallery"):
-        scores_of("casiab", records_of(labels))
+        scores_of("casiab", embedding_set_of(labels))
 
 
 def test_missing_gallery_is_told():
-    records = records_of(grid(2, ["nm-05", "cl-01"], ["000", "090"]))
+    embedding_set = embedding_set_of(grid(2, ["nm-05", "cl-01"], ["000", "090"]))
     with pytest.raises(
         DataError, match="no gallery sequence: it expects conditions nm-01, nm-02, nm-03, nm-04; found"
     ):
-        scores_of("casiab", records)
+        scores_of("casiab", embedding_set)
 
 
 def test_probe_of_a_subject_without_gallery_is_told():
@@ -245,17 +252,17 @@ def test_probe_of_a_subject_without_gallery_is_told():
     with pytest.raises(
         DataError, match=r"subjects 777 have probes but no gallery sequence \(conditions 01\)"
     ):
-        scores_of("grew_local", records_of(labels))
+        scores_of("grew_local", embedding_set_of(labels))
 
 
 def test_probe_set_is_demanded():
-    records = records_of(grid(2, ["c"], ["v"]))
+    embedding_set = embedding_set_of(grid(2, ["c"], ["v"]))
     with pytest.raises(DataError, match="gait3d: the probe set is missing: give the partition JSON"):
-        scores_of("gait3d", records)
+        scores_of("gait3d", embedding_set)
     with pytest.raises(DataError, match="no probe sequence"):
-        scores_of("gait3d", records, ["other-c-v"])
+        scores_of("gait3d", embedding_set, ["other-c-v"])
     with pytest.raises(DataError, match="no gallery sequence"):
-        scores_of("gait3d", records, records.keys())
+        scores_of("gait3d", embedding_set, embedding_set.keys())
 
 
 def test_unknown_protocol_is_told():
@@ -270,12 +277,18 @@ def test_a_protocol_that_contradicts_itself_is_refused():
         dataclasses.replace(PROTOCOLS["oumvlp"], blocks="probe_view")
 
 
-def test_protocols_and_metrics_need_neither_jax_nor_flax():
-    code = (
-        "import sys, mcl_jax.evaluation.scoring, mcl_jax.evaluation.metrics, mcl_jax.evaluation.rerank;"
-        "sys.exit(bool({'jax', 'flax'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_only_distances_need_jax_and_nothing_needs_flax():
+    folder = Path(mcl_jax.evaluation.__file__).parent
+    everything = {f"mcl_jax.evaluation.{path.stem}" for path in folder.glob("*.py")} - {
+        "mcl_jax.evaluation.__init__"
+    }
+    with_distances = {f"mcl_jax.evaluation.{name}" for name in ("distances", "report", "command")}
+    for modules, allowed in ((everything - with_distances, set()), (everything, {"jax"})):
+        code = f"import sys, {', '.join(sorted(modules))}; print({{'jax', 'flax'}} & set(sys.modules))"
+        printed = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        assert printed.strip() == str(allowed or set())
 
 
 REFERENCE = [
@@ -305,14 +318,14 @@ REFERENCE = [
 @pytest.mark.parametrize(("name", "folder", "metric"), sorted({case[:3] for case in REFERENCE}))
 def test_figures_of_the_reference(shared_parity, name, folder, metric):
     with np.load(shared_parity / "evaluation.npz") as truth:
-        records = EmbeddingSet(
+        embedding_set = EmbeddingSet(
             *(truth[f"{folder}/{key}"] for key in ("embeddings", "subjects", "conditions", "views"))
         )
         protocol = get_protocol(name)
-        split = split_records(protocol, records, truth["gait3d/probe_set"].tolist())
-        x = records.embeddings
-        groups = evaluate(
-            protocol, records, split, lambda p, g: pairwise_distances(x[p], x[g], metric=metric)
+        roles = assign_roles(protocol, embedding_set, truth["gait3d/probe_set"].tolist())
+        x = embedding_set.embeddings
+        groups = score_groups(
+            protocol, embedding_set, roles, lambda p, g: pairwise_distances(x[p], x[g], metric=metric)
         )
         for _, _, _, group, figure, key in (case for case in REFERENCE if case[:3] == (name, folder, metric)):
             assert groups[group].scores[figure] == pytest.approx(float(truth[f"{folder}/{key}"]), abs=1e-9), (
@@ -322,10 +335,10 @@ def test_figures_of_the_reference(shared_parity, name, folder, metric):
 
 def test_grew_local_figures_of_the_reference(shared_parity):
     with np.load(shared_parity / "evaluation.npz") as truth:
-        records = EmbeddingSet(
+        embedding_set = EmbeddingSet(
             *(truth[f"grew/{key}"] for key in ("embeddings", "subjects", "conditions", "views"))
         )
         printed = truth["grew/real_scene_log"].tolist()
-    scores = scores_of("grew_local", records)["all"].scores
+    scores = scores_of("grew_local", embedding_set)["all"].scores
     expected = dict(zip(printed[::2], printed[1::2], strict=True))
     assert {f"=={figure}==": f"{value:.3f}" for figure, value in scores.items()} == expected

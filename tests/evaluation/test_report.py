@@ -6,17 +6,17 @@ import zipfile
 import numpy as np
 import pytest
 
-from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import get_protocol
-from mcl_jax.evaluation.report import write_report
+from mcl_jax.evaluation.report import score
 from mcl_jax.evaluation.rerank import Rerank
 
 CASIA = ["nm-01", "nm-02", "nm-05", "bg-01", "cl-01"]
 PNG = b"\x89PNG"
 
 
-def records_of(labels, points=None) -> EmbeddingSet:
+def embedding_set_of(labels, points=None) -> EmbeddingSet:
     if points is None:
         points = np.random.default_rng(0).standard_normal((len(labels), 2, 3))
     return EmbeddingSet(
@@ -25,14 +25,14 @@ def records_of(labels, points=None) -> EmbeddingSet:
 
 
 def casia(subjects: int = 3, views=("000", "090", "180")) -> EmbeddingSet:
-    return records_of([(f"{s:03d}", c, v) for s in range(subjects) for c in CASIA for v in views])
+    return embedding_set_of([(f"{s:03d}", c, v) for s in range(subjects) for c in CASIA for v in views])
 
 
 def grew(gallery: int = 10, probes: int = 2) -> EmbeddingSet:
     labels = [(f"{s:05d}", c, f"g{c}{s}") for s in range(1, gallery + 1) for c in ("01", "02")]
     points = [[[float(s)]] for s in range(1, gallery + 1) for _ in range(2)]
     labels += [("probe", "03", f"p{i}") for i in range(probes)]
-    return records_of(labels, points + [[[i + 1.2]] for i in range(probes)])
+    return embedding_set_of(labels, points + [[[i + 1.2]] for i in range(probes)])
 
 
 def frames(i: int) -> np.ndarray:
@@ -46,25 +46,31 @@ def no_constants(name: str) -> float:
 
 
 def test_casiab_report_has_numbers_table_and_pictures(tmp_path):
-    report = write_report(casia(), "casiab", tmp_path / "out", silhouettes=frames)
+    report = score(casia(), "casiab")
+    report.write(tmp_path / "out", silhouettes=frames)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"metrics.json", "table.txt", "cmc.png", "heatmap.png", "retrieval.png"}
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report.metrics
     for name in ("cmc.png", "heatmap.png", "retrieval.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
-    scores = report["scores"]
+    scores = report.scores
     mean = np.mean([scores[group]["Rank-1"] for group in ("NM", "BG", "CL")])
     assert scores["mean"]["Rank-1"] == pytest.approx(mean)
-    assert (report["views"], report["metric"], report["rerank"]) == (["000", "090", "180"], "euc", None)
-    assert report["counts"]["probes"] == {"NM": 9, "BG": 9, "CL": 9}
-    assert np.array(report["cells"]["NM"]["Rank-1"]).shape == (3, 3)
+    metrics = report.metrics
+    assert (metrics["views"], metrics["metric"], metrics["rerank"]) == (["000", "090", "180"], "euc", None)
+    assert metrics["counts"]["probes"] == {"NM": 9, "BG": 9, "CL": 9}
+    assert np.array(metrics["cells"]["NM"]["Rank-1"]).shape == (3, 3)
+    assert metrics["scores"] is scores
 
 
 def test_table_reads_as_in_papers(tmp_path):
     labels = [(f"{s:03d}", c, v) for s in range(2) for c in CASIA for v in ("000", "090")]
     points = [[[float(s)]] for s, _, _ in labels]
-    write_report(records_of(labels, points), "casiab", tmp_path)
-    assert (tmp_path / "table.txt").read_text() == (
+    report = score(embedding_set_of(labels, points), "casiab")
+    report.write(tmp_path)
+    assert (tmp_path / "table.txt").read_text() == report.table
+    assert str(report) == repr(report) == report.table.rstrip("\n")
+    assert report.table == (
         "CASIA-B, gallery of one view, identical view left out\n"
         "              NM      BG      CL    mean\n"
         "Rank-1    100.00  100.00  100.00  100.00\n"
@@ -79,49 +85,51 @@ def test_table_reads_as_in_papers(tmp_path):
 
 def test_gait3d_table_has_its_columns(tmp_path):
     labels = [(f"{s:04d}", f"camid{i}_videoid0", "seq0") for s in range(4) for i in range(3)]
-    records = records_of(labels)
-    report = write_report(records, "gait3d", tmp_path, partition=records.keys()[::3], metric="cos")
-    heading = report["table"].splitlines()[1].split()
+    embedding_set = embedding_set_of(labels)
+    report = score(embedding_set, "gait3d", probe_set=embedding_set.keys()[::3], metric="cos")
+    report.write(tmp_path)
+    heading = report.table.splitlines()[1].split()
     assert heading == ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cmc.png", "metrics.json", "table.txt"]
 
 
 def test_single_view_is_null_in_json_and_na_in_the_table(tmp_path):
-    report = write_report(casia(views=["cam0"]), "casiab", tmp_path, silhouettes=frames)
+    report = score(casia(views=["cam0"]), "casiab")
+    report.write(tmp_path, silhouettes=frames)
     saved = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=no_constants)
     assert saved["scores"]["NM"]["Rank-1"] is None
     assert saved["cells"]["NM"]["Rank-1"][0][0] is not None
-    assert np.isnan(report["scores"]["mean"]["Rank-1"])
-    assert "Rank-1       n/a     n/a     n/a     n/a" in report["table"]
+    assert np.isnan(report.scores["mean"]["Rank-1"])
+    assert "Rank-1       n/a     n/a     n/a     n/a" in report.table
     assert not (tmp_path / "retrieval.png").exists()
 
 
 def test_sheet_is_skipped_without_silhouettes(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="absl")
-    write_report(casia(), "casiab_cross_view", tmp_path)
+    score(casia(), "casiab_cross_view").write(tmp_path)
     assert "no retrieval sheet: the silhouettes were not given" in caplog.text
     assert not (tmp_path / "retrieval.png").exists()
 
 
 def test_sheet_asks_for_the_same_sequences_every_time_and_never_the_probes_view(tmp_path):
-    records = casia(subjects=8)
+    embedding_set = casia(subjects=8)
     asked: list[list[int]] = []
     for name in ("a", "b"):
         asked.append([])
-        write_report(
-            records, "casiab", tmp_path / name, silhouettes=lambda i: asked[-1].append(i) or frames(i)
-        )
+        report = score(embedding_set, "casiab")
+        report.write(tmp_path / name, silhouettes=lambda i: asked[-1].append(i) or frames(i))
         assert all(isinstance(i, int) for i in asked[-1])
     assert asked[0] == asked[1]
     for start in range(0, len(asked[0]), 6):
         probe, *nearest = asked[0][start : start + 6]
-        assert records.views[probe] not in records.views[nearest]
-        assert set(records.conditions[nearest]) <= {"nm-01", "nm-02"}
+        assert embedding_set.views[probe] not in embedding_set.views[nearest]
+        assert set(embedding_set.conditions[nearest]) <= {"nm-01", "nm-02"}
     assert (tmp_path / "a" / "retrieval.png").read_bytes() == (tmp_path / "b" / "retrieval.png").read_bytes()
 
 
 def test_submission_lists_the_nearest_subjects(tmp_path):
-    report = write_report(grew(), "grew_submission", tmp_path)
+    report = score(grew(), "grew_submission")
+    report.write(tmp_path)
     lines = (tmp_path / "submission.csv").read_bytes().decode().split("\n")
     assert lines[0] == "videoId," + ",".join(f"rank{i}" for i in range(1, 21))
     # p0 at 1.2 between subjects 1 and 2, two sequences each.
@@ -131,63 +139,77 @@ def test_submission_lists_the_nearest_subjects(tmp_path):
     with zipfile.ZipFile(tmp_path / "submission.zip") as archive:
         assert archive.namelist() == ["submission.csv"]
         assert archive.read("submission.csv") == (tmp_path / "submission.csv").read_bytes()
-    assert report["counts"]["gallery"] == 20
-    assert "scores" not in report
+    assert (tmp_path / "table.txt").read_text() == report.table
+    assert json.loads((tmp_path / "metrics.json").read_text()) == report.metrics
+    assert report.metrics["counts"]["gallery"] == 20
+    assert "scores" not in report.metrics
+    assert report.scores == {}
 
 
 def test_submission_equals_the_reference(shared_parity, tmp_path):
     with np.load(shared_parity / "evaluation.npz") as truth:
         keys = ("embeddings", "subjects", "conditions", "views")
-        records = EmbeddingSet(*(truth[f"grew/{key}"] for key in keys))
+        embedding_set = EmbeddingSet(*(truth[f"grew/{key}"] for key in keys))
         expected = str(truth["grew/submission_csv"])
-    write_report(records, "grew_submission", tmp_path)
+    score(embedding_set, "grew_submission").write(tmp_path)
     assert (tmp_path / "submission.csv").read_bytes() == expected.encode()
 
 
-def test_submission_needs_a_gallery_and_numbers(tmp_path):
+def test_submission_needs_a_gallery_and_numbers():
     with pytest.raises(DataError, match="18 gallery sequences cannot fill 20 ranks"):
-        write_report(grew(gallery=9), "grew_submission", tmp_path)
-    records = grew()
-    names = np.where(records.subjects == "00003", "3b", records.subjects)
+        score(grew(gallery=9), "grew_submission")
+    embedding_set = grew()
+    names = np.where(embedding_set.subjects == "00003", "3b", embedding_set.subjects)
     with pytest.raises(DataError, match="gallery subject '3b' is no number"):
-        write_report(
-            EmbeddingSet(records.embeddings, names, records.conditions, records.views),
-            "grew_submission",
-            tmp_path,
-        )
-    assert not any(tmp_path.iterdir())
+        score(dataclasses.replace(embedding_set, subjects=names), "grew_submission")
 
 
-def test_rerank_is_applied_and_written_down(tmp_path):
+def test_rerank_is_applied_and_written_down():
     rng = np.random.default_rng(1)
     labels = [(f"{s:02d}", c, f"v{s}") for s in range(30) for c in ("01", "02")]
     base = rng.standard_normal((30, 1, 4)).repeat(2, axis=0)
-    records = records_of(labels, base + 0.6 * rng.standard_normal(base.shape))
-    plain = write_report(records, "grew_local", tmp_path)
-    reranked = write_report(records, "grew_local", tmp_path, rerank=Rerank(4, 2, 0.3))
-    assert reranked["rerank"] == {"k1": 4, "k2": 2, "lam": 0.3}
-    assert reranked["scores"] != plain["scores"]
+    embedding_set = embedding_set_of(labels, base + 0.6 * rng.standard_normal(base.shape))
+    plain = score(embedding_set, "grew_local")
+    reranked = score(embedding_set, "grew_local", rerank=Rerank(4, 2, 0.3))
+    assert reranked.metrics["rerank"] == {"k1": 4, "k2": 2, "lam": 0.3}
+    assert reranked.scores != plain.scores
 
 
 def test_files_of_an_earlier_report_do_not_stay(tmp_path):
-    write_report(grew(), "grew_submission", tmp_path)
-    write_report(casia(), "casiab", tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "table.txt", "cmc.png", "heatmap.png"}
-    with pytest.raises(DataError):
-        write_report(grew(), "casiab", tmp_path)
-    assert not any(tmp_path.iterdir())
+    score(grew(), "grew_submission").write(tmp_path)
+    (tmp_path / "notes.txt").write_text("the user's own")
+    score(casia(), "casiab").write(tmp_path)
+    written = {"metrics.json", "table.txt", "cmc.png", "heatmap.png"}
+    assert {path.name for path in tmp_path.iterdir()} == written | {"notes.txt"}
+
+
+def test_a_sequence_that_cannot_be_shown_leaves_no_numbers_behind(tmp_path):
+    def damaged(i: int) -> np.ndarray:
+        raise DataError(f"sequence {i}: damaged")
+
+    report = score(casia(), "casiab")
+    report.write(tmp_path)
+    with pytest.raises(DataError, match="damaged"):
+        report.write(tmp_path, silhouettes=damaged)
+    assert {path.name for path in tmp_path.iterdir()} == {"cmc.png", "heatmap.png"}
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="out/metrics.json: cannot be removed: Not a directory"):
+        score(grew(), "grew_submission").write(tmp_path / "out")
 
 
 def test_a_protocol_of_other_figures_has_its_pictures(tmp_path):
     protocol = dataclasses.replace(get_protocol("casiab"), figures=("Rank-5", "mAP"))
-    report = write_report(casia(), protocol, tmp_path)
-    assert report["scores"]["NM"].keys() == {"Rank-5", "mAP"}
+    report = score(casia(), protocol)
+    report.write(tmp_path)
+    assert report.scores["NM"].keys() == {"Rank-5", "mAP"}
     assert (tmp_path / "heatmap.png").is_file()
 
 
-def test_mistake_writes_nothing(tmp_path):
-    with pytest.raises(ConfigError, match="metric: 'l1'"):
-        write_report(casia(), "casiab", tmp_path, metric="l1")
-    with pytest.raises(ConfigError, match="protocol: 'casia'"):
-        write_report(casia(), "casia", tmp_path)
-    assert not any(tmp_path.iterdir())
+def test_unknown_names_are_told_with_the_known_ones():
+    with pytest.raises(ConfigError, match="metric: 'l1' is unknown: choose one of euc, cos"):
+        score(casia(), "casiab", metric="l1")
+    with pytest.raises(ConfigError, match="protocol: 'casia' is unknown: choose one of casiab, .*oumvlp"):
+        score(casia(), "casia")

@@ -1,33 +1,33 @@
 import json
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mcl_jax.command_line import exit_code
+from mcl_jax.evaluation.command import parse_args, run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "score_embeddings.py"
 
 
-@pytest.fixture(scope="module")
-def main():
-    script = runpy.run_path(str(SCRIPT))
-    return lambda arguments: exit_code(lambda: script["run"](script["parse_args"](arguments)))
+def main(arguments: list[str]) -> int:
+    return exit_code(lambda: run(parse_args(arguments)))
 
 
 @pytest.fixture
 def embeddings(tmp_path) -> Path:
     labels = [(f"{s:04d}", f"camid{i}_videoid0", "seq0") for s in range(4) for i in range(3)]
     x = np.random.default_rng(0).standard_normal((len(labels), 2, 3), np.float32)
-    records = EmbeddingSet(x, *(np.array(column) for column in zip(*labels, strict=True)))
-    records.save(tmp_path / "e.npz")
-    (tmp_path / "partition.json").write_text(json.dumps({"PROBE_SET": records.keys()[::3]}))
+    embedding_set = EmbeddingSet(x, *(np.array(column) for column in zip(*labels, strict=True)))
+    embedding_set.save(tmp_path / "e.npz")
+    (tmp_path / "partition.json").write_text(json.dumps({"PROBE_SET": embedding_set.keys()[::3]}))
     return tmp_path / "e.npz"
 
 
-def test_prints_the_table_and_writes_the_report(main, embeddings, tmp_path, capsys):
+def test_prints_the_table_and_writes_the_report(embeddings, tmp_path, capsys):
     arguments = ["--embeddings", str(embeddings), "--protocol", "gait3d", "--out", str(tmp_path / "out")]
     arguments += ["--partition", str(tmp_path / "partition.json"), "--metric", "cos"]
     assert main(arguments) == 0
@@ -55,9 +55,28 @@ def test_prints_the_table_and_writes_the_report(main, embeddings, tmp_path, caps
         (["--protocol", "casiab", "--embeddings", "none.npz"], "none.npz: no such file"),
     ],
 )
-def test_mistake_is_one_line_and_exit_code_1(main, embeddings, tmp_path, capsys, extra, message):
+def test_mistake_is_one_line_and_exit_code_1(embeddings, tmp_path, capsys, extra, message):
     assert main(["--embeddings", str(embeddings), "--out", str(tmp_path / "out"), *extra]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert message in told
     assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_embeddings_that_do_not_fit_leave_no_earlier_report(embeddings, tmp_path):
+    arguments = ["--embeddings", str(embeddings), "--partition", str(tmp_path / "partition.json")]
+    arguments += ["--out", str(tmp_path / "out")]
+    assert main([*arguments, "--protocol", "gait3d"]) == 0
+    assert main([*arguments, "--protocol", "casiab"]) == 1
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_script_ends_with_the_exit_code_of_the_mistake(tmp_path):
+    arguments = ["--embeddings", str(tmp_path / "none.npz"), "--protocol", "casiab", "--out", str(tmp_path)]
+    ended = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (
+        ended.stderr
+        == f"error: {tmp_path}/none.npz: no such file: write it with EmbeddingSet.save or give another path\n"
+    )

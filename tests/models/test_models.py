@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import MODELS
+from mcl_jax.models.model import create_model
 from mcl_jax.sharding import data_mesh, put_rows
-from mcl_jax.train_state import create_model
 
 VARIANTS = {
     "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),

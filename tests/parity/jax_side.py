@@ -9,10 +9,13 @@ import numpy as np
 import optax
 
 from mcl_jax.convert.importer import import_state_dict
-from mcl_jax.convert.mapping import entries, get_leaf
-from mcl_jax.optim import make_optimizer, multi_step
-from mcl_jax.train_state import create_model, create_state
-from mcl_jax.train_step import LossSettings, make_train_step
+from mcl_jax.convert.mapping import entries
+from mcl_jax.losses.total import complete_losses
+from mcl_jax.models.model import create_model
+from mcl_jax.optim import OPTIMIZERS, multi_step
+from mcl_jax.train_state import create_state
+from mcl_jax.train_step import make_train_step
+from mcl_jax.trees import get_leaf
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class JaxModel:
         wide = jnp.promote_types(dtype, jnp.float32)  # float32 beside a bfloat16 backbone
         self.params, self.stats = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, wide),
-            jax.eval_shape(lambda: self.model.initial_arrays(0)),
+            self.model.shapes(),
         )
         self.forward = jax.jit(self._forward, static_argnames=("per_row", "train"))
 
@@ -90,17 +93,15 @@ class JaxTrainer:
 
     def __init__(self, model, recipe, optimizers):
         self.model = model
-        settings = LossSettings(
-            metric="triplet" if recipe.gamma is None else "mcl",
-            margin=recipe.margin,
-            gamma=recipe.gamma or 0.0,
-            metric_weight=recipe.weight,
-            ce_weight=recipe.ce_weight or 0.0,
-            ce_scale=16.0,
-            label_smoothing=0.1,
-        )
+        self.metric = "triplet" if recipe.gamma is None else "mcl"
+        losses = {
+            self.metric: {"weight": recipe.weight, "margin": recipe.margin},
+            "cross_entropy": {"weight": recipe.ce_weight or 0.0},
+        }
+        if recipe.gamma is not None:
+            losses[self.metric]["gamma"] = recipe.gamma
         self.optimizer = _recording([_make(optimizer) for optimizer in optimizers])
-        self.step_function = jax.jit(make_train_step(model.model, self.optimizer, settings))
+        self.step_function = jax.jit(make_train_step(model.model, self.optimizer, complete_losses(losses)))
         self.start(0)
 
     def start(self, number):
@@ -116,7 +117,8 @@ class JaxTrainer:
         padded.reshape(-1)[: len(labels)] = labels
         batch = {"frames": rows.frames, "segment_ids": rows.segment_ids, "labels": padded}
         self.state, metrics = self.step_function(self.state, batch)
-        return [float(metrics.get(key, 0.0)) for key in ("loss", "metric_loss", "ce_loss")]
+        keys = ("loss", f"{self.metric}/loss", "cross_entropy/loss")
+        return [float(metrics.get(key, 0.0)) for key in keys]
 
     def use_weights(self):
         """Gives the model the weights of the last update."""
@@ -132,8 +134,8 @@ class JaxTrainer:
 
 
 def _make(optimizer):
-    schedule = multi_step(optimizer.lr, optimizer.milestones, 0.1)
-    return make_optimizer(optimizer.name, schedule, momentum=0.9, weight_decay=optimizer.weight_decay)
+    schedule = multi_step(optimizer.lr, milestones=optimizer.milestones)
+    return OPTIMIZERS[optimizer.name](schedule, weight_decay=optimizer.weight_decay)
 
 
 def _recording(optimizers):

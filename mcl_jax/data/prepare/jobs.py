@@ -1,26 +1,25 @@
-"""Restartable work: jobs over several processes, each of which writes one file, and a manifest of them."""
+"""Restartable work: jobs in several processes, each of which writes one file, and a log of them."""
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 from tqdm import tqdm
 
-from mcl_jax.data.prepare.sequences import Issue
-from mcl_jax.data.records import Record
+from mcl_jax.data.prepare.issues import Issue
+from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
+from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 
-MANIFEST = "prepared.jsonl"
-"""Says what the folder is made from, whether it is complete, and then, line by line, what is in each file."""
+W = TypeVar("W")
 
 _FORMAT = 1
 
@@ -29,18 +28,20 @@ _MANY_JOBS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Job(Generic[W]):
     """What one output file is made of.
 
     Attributes:
         name: path of the file inside the output folder.
-        records: the sequences that go into it.
-        stamp: changes when one of them does.
+        work: what to do, for the task to understand; picklable.
+        stamp: changes when what the file is made of does.
+        sequences: how many sequences it is about.
     """
 
     name: str
-    records: tuple[Record, ...]
+    work: W
     stamp: str
+    sequences: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +52,15 @@ class Outcome:
         name: the job's.
         stamp: the job's.
         size: bytes of the file; 0 if nothing was left to write.
-        sequences: subject, condition, view and number of frames of each sequence in it.
+        sequences: what is in the file.
         issues: what was left out.
     """
 
     name: str
     stamp: str
     size: int
-    sequences: tuple[tuple[str, str, str, int], ...]
-    issues: tuple[Issue, ...]
+    sequences: tuple[StoredSequence, ...]
+    issues: tuple[Issue, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -67,51 +68,44 @@ class Outcome:
         return self.size > 0 or not any(issue.damaged for issue in self.issues)
 
 
-def make_job(name: str, records: Sequence[Record]) -> Job:
-    """Returns the job that writes these records, stamped with their present state on disk.
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What became of all jobs.
 
-    Raises:
-        DataError: if one has gone meanwhile.
+    Attributes:
+        outcomes: in the order of the jobs. Neither they nor the files depend on the number of workers.
+        new: how many sequences the jobs were about that this run did.
     """
-    digest = hashlib.sha256()
-    for record in records:
-        try:
-            status = Path(record.location).stat()
-        except OSError as error:
-            raise DataError(
-                f"{record.location}: {error.strerror}; has the source changed meanwhile?"
-            ) from None
-        # A folder's time changes with the names in it; its size is the file system's affair.
-        digest.update(f"{record.key}\0{status.st_mtime_ns}\n".encode())
-    return Job(name, tuple(records), digest.hexdigest()[:16])
+
+    outcomes: list[Outcome]
+    new: int
 
 
 def run_jobs(
-    task: Callable[[Job], Outcome],
-    jobs: Sequence[Job],
+    task: Callable[[Job[W]], Outcome],
+    jobs: Sequence[Job[W]],
     folder: Path,
     origin: dict[str, Any],
     *,
     workers: int,
     progress: bool,
-) -> list[Outcome]:
+) -> Finished:
     """Does the jobs that an earlier run has not done, or whose file was cut off since.
 
     Args:
         task: does a job, its file included; picklable.
         jobs: what to do, in order.
-        folder: where the files and the manifest go.
+        folder: where the files and the log go.
         origin: what the folder is made from; a folder made from something else is refused.
         workers: processes; 0 works in this one.
         progress: show a progress bar on stderr.
 
-    Returns:
-        The outcomes, in the order of the jobs. They, and all files, do not depend on `workers`.
-
     Raises:
-        DataError: if the folder holds something else, or cannot be written.
+        DataError: if the folder holds something else, or cannot be written, or a worker was killed.
     """
-    known = read_manifest(folder, origin)
+    if workers < 0:
+        raise DataError(f"--workers: {workers}; give 0 or more")
+    known = read_log(folder, origin)
     names = {job.name for job in jobs}
     for name in sorted(known.keys() - names):
         path = folder / name
@@ -123,33 +117,23 @@ def run_jobs(
     done = {job.name: known[job.name] for job in jobs if _is_done(job, known.get(job.name), folder)}
     pending = [job for job in jobs if job.name not in done]
     if pending:
-        _write_manifest(folder, origin, done.values(), complete=False)
-    total = sum(len(job.records) for job in jobs)
-    finished = sum(len(job.records) for job in jobs if job.name in done)
+        _write_log(folder, origin, done.values(), complete=False)
+    total = sum(job.sequences for job in jobs)
+    finished = sum(job.sequences for job in jobs if job.name in done)
     with tqdm(total=total, initial=finished, unit="seq", disable=not progress or not pending) as bar:
         for job, outcome in zip(pending, _run(task, pending, workers), strict=True):
             done[job.name] = outcome
             if outcome.complete:
                 _append(folder, outcome)
-            bar.update(len(job.records))
+            bar.update(job.sequences)
     outcomes = [done[job.name] for job in jobs]
     if pending or is_unfinished(folder):
         kept = [outcome for outcome in outcomes if outcome.complete]
-        _write_manifest(folder, origin, kept, complete=len(kept) == len(outcomes))
-    return outcomes
+        _write_log(folder, origin, kept, complete=len(kept) == len(outcomes))
+    return Finished(outcomes, total - finished)
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether a preparation of this folder was begun and is not complete."""
-    try:
-        with (folder / MANIFEST).open(encoding="utf-8") as file:
-            header = _parse(file.readline())
-    except (OSError, UnicodeDecodeError):
-        return False
-    return header is not None and not header.get("complete")
-
-
-def _is_done(job: Job, outcome: Outcome | None, folder: Path) -> bool:
+def _is_done(job: Job[Any], outcome: Outcome | None, folder: Path) -> bool:
     if outcome is None or outcome.stamp != job.stamp:
         return False
     try:
@@ -158,7 +142,7 @@ def _is_done(job: Job, outcome: Outcome | None, folder: Path) -> bool:
         return outcome.size == 0
 
 
-def _run(task: Callable[[Job], Outcome], jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int) -> Iterator[Outcome]:
     if workers == 0 or len(jobs) <= 1:
         yield from map(task, jobs)
         return
@@ -182,26 +166,26 @@ def _start_worker() -> None:
     cv2.setNumThreads(0)  # the processes are the parallelism
 
 
-def read_manifest(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
+def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
     """Returns what an earlier run has done in a folder, by the jobs' names in their order; {} if it is new.
 
     Raises:
         DataError: if the folder holds something else, or was made from something else.
     """
-    path = folder / MANIFEST
+    path = folder / JOB_LOG
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"--out: {str(folder)!r} is no folder; give another")
+        raise DataError(f"--out: {str(folder)!r} is not a folder; give another")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         if folder.exists() and any(folder.iterdir()):
             raise DataError(
-                f"--out: {str(folder)!r} is not empty and has no {MANIFEST}; give a new folder"
+                f"--out: {str(folder)!r} is not empty and has no {JOB_LOG}; give a new folder"
             ) from None
         return {}
     except (OSError, UnicodeDecodeError):
         raise DataError(f"{path}: cannot be read; delete the folder, or give a new one") from None
-    header = _parse(lines[0]) if lines else None
+    header = parse_line(lines[0]) if lines else None
     if header is None or {k: v for k, v in header.items() if k != "complete"} != _header(origin):
         raise DataError(
             f"--out: {str(folder)!r} was prepared from something else, or by another version; "
@@ -209,27 +193,35 @@ def read_manifest(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
         )
     outcomes: dict[str, Outcome] = {}
     for line in lines[1:]:
-        entry = _parse(line)
-        if entry is not None:  # the last line of a killed run may be cut off
-            entry["sequences"] = tuple(tuple(s) for s in entry["sequences"])
-            entry["issues"] = tuple(Issue(*issue) for issue in entry["issues"])
-            outcomes[entry["name"]] = Outcome(**entry)
+        outcome = _parse_outcome(line)
+        if outcome is not None:  # the last line of a killed run may be cut off
+            outcomes[outcome.name] = outcome
     return outcomes
 
 
-def _write_manifest(
-    folder: Path, origin: dict[str, Any], outcomes: Iterable[Outcome], *, complete: bool
-) -> None:
+def _parse_outcome(line: str) -> Outcome | None:
+    entry = parse_line(line)
+    try:
+        name, stamp, size = entry["name"], entry["stamp"], entry["size"]  # type: ignore[index] # None: TypeError
+        sequences = tuple(StoredSequence(*sequence) for sequence in entry["sequences"])  # type: ignore[index]
+        issues = tuple(Issue(*issue) for issue in entry["issues"])  # type: ignore[index]
+    except (KeyError, TypeError):
+        return None
+    sound = isinstance(name, str) and type(size) is int and all(type(s.frames) is int for s in sequences)
+    return Outcome(name, stamp, size, sequences, issues) if sound else None
+
+
+def _write_log(folder: Path, origin: dict[str, Any], outcomes: Iterable[Outcome], *, complete: bool) -> None:
     header = _line({**_header(origin), "complete": complete})
-    write_atomically(folder / MANIFEST, header + b"".join(map(_outcome_line, outcomes)))
+    write_atomically(folder / JOB_LOG, header + b"".join(map(_outcome_line, outcomes)))
 
 
 def _append(folder: Path, outcome: Outcome) -> None:
     try:
-        with (folder / MANIFEST).open("ab") as file:
+        with (folder / JOB_LOG).open("ab") as file:
             file.write(_outcome_line(outcome))
     except OSError as error:
-        raise DataError(f"{folder / MANIFEST}: cannot be written: {error.strerror}") from None
+        raise DataError(f"{folder / JOB_LOG}: cannot be written: {error.strerror}") from None
 
 
 def _header(origin: dict[str, Any]) -> dict[str, Any]:
@@ -243,11 +235,3 @@ def _outcome_line(outcome: Outcome) -> bytes:
 
 def _line(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, separators=(",", ":")) + "\n").encode()
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None

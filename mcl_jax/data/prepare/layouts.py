@@ -1,7 +1,8 @@
-"""How each dataset's download is laid out: folders to records, before any pixel is read."""
+"""How downloads are laid out: from folders to references to sequences, before any pixel is read."""
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.data.prepare import silhouette
-from mcl_jax.data.records import Record, entries, scan_tree, subfolders
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.tree import entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
 
 GREW_PROBE = ("probe", "03")
@@ -24,16 +26,16 @@ _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".rar", ".7z")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One kind of download.
+    """One kind of download; picklable, so its functions are those of a module.
 
     Attributes:
-        scan: from the folder to the records of its sequences; their location is a folder of PNGs.
+        scan: from the folder to references to its sequences; their location is a folder of PNGs.
         expected: what `scan` looks for, to be shown.
         to_silhouette: from a raw frame [h, w] to a silhouette [64, 64].
-        ignored: endings of PNG files that are no frames.
+        ignored: endings of PNG files that are not frames.
     """
 
-    scan: Callable[[Path], Iterator[Record]]
+    scan: Callable[[Path], Iterator[SequenceRef]]
     expected: str
     to_silhouette: Callable[[np.ndarray], np.ndarray] = silhouette.normalize
     ignored: tuple[str, ...] = ()
@@ -47,23 +49,24 @@ class Layout:
         return name.lower().endswith(".png") and name[0] != "." and not name.endswith(self.ignored)
 
 
-def _scan_three_levels(src: Path) -> Iterator[Record]:
+def _scan_three_levels(src: Path) -> Iterator[SequenceRef]:
     for subject in subfolders(src):
         for condition in subfolders(subject.path):
             for view in subfolders(condition.path):
-                yield Record(subject.name, condition.name, view.name, view.path)
+                yield SequenceRef(subject.name, condition.name, view.name, view.path)
 
 
-def _scan_subjects(src: Path) -> Iterator[Record]:
+def _scan_subjects(src: Path) -> Iterator[SequenceRef]:
     for name in _PARTS:
         if (src / name).is_dir():
             raise DataError(
-                f"--src: {str(src / name)!r} is no subject; give the folder of the subjects, or prepare grew"
+                f"--src: {str(src / name)!r} is not a subject; give the folder of the subjects, "
+                "or prepare grew"
             )
     yield from _scan_three_levels(src)
 
 
-def _scan_grew(src: Path) -> Iterator[Record]:
+def _scan_grew(src: Path) -> Iterator[SequenceRef]:
     """Rearranges GREW into subject/condition/view, as every protocol of it names its sequences."""
     parts = {name: src / name for name in ("train", "test/gallery", "test/probe")}
     missing = [name for name, folder in parts.items() if not folder.is_dir()]
@@ -75,7 +78,7 @@ def _scan_grew(src: Path) -> Iterator[Record]:
     if "train" in parts:
         for subject in subfolders(parts["train"]):
             for video in subfolders(subject.path):
-                yield Record(f"{subject.name}train", "00", video.name, video.path)
+                yield SequenceRef(f"{subject.name}train", "00", video.name, video.path)
     if "test/gallery" in parts:
         for subject in subfolders(parts["test/gallery"]):
             # By name: in the order a disk lists them, scores would differ between machines.
@@ -86,62 +89,85 @@ def _scan_grew(src: Path) -> Iterator[Record]:
                     "remove what does not belong there"
                 )
             for number, video in enumerate(videos, start=1):
-                yield Record(subject.name, f"{number:02d}", video.name, video.path)
+                yield SequenceRef(subject.name, f"{number:02d}", video.name, video.path)
     if "test/probe" in parts:
         for video in subfolders(parts["test/probe"]):
-            yield Record(*GREW_PROBE, video.name, video.path)
+            yield SequenceRef(*GREW_PROBE, video.name, video.path)
 
 
-_TREE = Layout(_scan_subjects, "subject/condition/view/*.png")
-
-LAYOUTS: dict[str, Layout] = {
-    "casiab": _TREE,
-    "grew": Layout(
-        _scan_grew,
-        "train/<id>/<video>/*.png, test/gallery/<id>/<video>/*.png, test/probe/<video>/*.png",
-        to_silhouette=silhouette.keep,
-        ignored=("_gei.png",),
-    ),
-    "gait3d": _TREE,
-    "walkers": _TREE,
-    "tree": _TREE,
-}
-"""Name of a dataset → its layout."""
+_OUMVLP_FOLDER = re.compile(r"Silhouette_(\d{3})-(\d{2})")
 
 
-def list_sequences(dataset: str, src: Path) -> tuple[list[Record], bool]:
+def _scan_oumvlp(src: Path) -> Iterator[SequenceRef]:
+    for folder in subfolders(src):
+        found = _OUMVLP_FOLDER.fullmatch(folder.name)
+        if found is None:
+            logging.warning("%s: not a folder of OU-MVLP's; what is in it is left out", folder.path)
+            continue
+        view, condition = found.groups()
+        for subject in subfolders(folder.path):
+            yield SequenceRef(subject.name, condition, view, subject.path)
+
+
+SUBJECTS = Layout(_scan_subjects, "subject/condition/view/*.png")
+"""CASIA-B, Gait3D, and whatever else lies as every protocol names its sequences."""
+
+GREW = Layout(
+    _scan_grew,
+    "train/<id>/<video>/*.png, test/gallery/<id>/<video>/*.png, test/probe/<video>/*.png",
+    to_silhouette=silhouette.keep,
+    ignored=("_gei.png",),
+)
+
+OUMVLP = Layout(_scan_oumvlp, "Silhouette_<view>-<condition>/<subject>/*.png")
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """What is known of a dataset as it is downloaded.
+
+    Attributes:
+        name: the dataset's, a Python identifier.
+        layout: how its folders lie.
+        description: one sentence about it, kept with its records.
+    """
+
+    name: str
+    layout: Layout
+    description: str
+
+
+def list_sequences(layout: Layout, src: Path) -> tuple[list[SequenceRef], bool]:
     """Lists the sequences of a download, sorted.
 
     Returns:
-        The records, and whether they are pkl files, prepared before, rather than folders of PNGs.
+        The sequences, and whether they are pkl files, prepared before, rather than folders of PNGs.
 
     Raises:
-        DataError: if the name is unknown, the folder holds no such dataset, or two sequences share a name.
+        DataError: if the folder holds no such dataset, or two sequences share a name.
     """
-    if dataset not in LAYOUTS:
-        raise DataError(f"no dataset {dataset!r}; there are {', '.join(LAYOUTS)}")
     if not src.is_dir():
         raise DataError(f"--src: no folder {str(src)!r}; give the folder the dataset was unpacked into")
     archives = _packed_archives(src)
     for archive in archives:
         logging.warning("%s: not unpacked; what is in it is left out", archive)
     prepared = _holds_pkl(src)
-    records = sorted(scan_tree(src) if prepared else LAYOUTS[dataset].scan(src))
-    if not records:
-        raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(dataset, archives)}")
-    for first, second in itertools.pairwise(records):
+    sequences = sorted(scan_tree(src) if prepared else layout.scan(src))
+    if not sequences:
+        raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(layout, archives)}")
+    for first, second in itertools.pairwise(sequences):
         if first == second:
             raise DataError(
                 f"{first.key}: two sequences of this name: {first.location}, {second.location}; "
                 "rename or delete one of them"
             )
-    return records, prepared
+    return sequences, prepared
 
 
-def _remedy(dataset: str, archives: Sequence[Path]) -> str:
+def _remedy(layout: Layout, archives: Sequence[Path]) -> str:
     if archives:
         return f"unpack its archives first, e.g. {archives[0].name}"
-    return f"expected {LAYOUTS[dataset].expected}"
+    return f"expected {layout.expected}"
 
 
 def _packed_archives(src: Path) -> list[Path]:
@@ -152,8 +178,8 @@ def _packed_archives(src: Path) -> list[Path]:
 
 def _holds_pkl(src: Path) -> bool:
     """Whether the first sequence found at subject/condition/view is a pkl file."""
-    for record in _scan_three_levels(src):
-        suffixes = {Path(entry.name).suffix.lower() for entry in entries(record.location)}
+    for sequence in _scan_three_levels(src):
+        suffixes = {Path(entry.name).suffix.lower() for entry in entries(sequence.location)}
         if suffixes & {".pkl", ".png"}:
             return ".pkl" in suffixes
     return False

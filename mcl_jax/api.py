@@ -1,0 +1,188 @@
+"""What users call from Python: load a trained model, embed walks with it, train one.
+
+`import mcl_jax` is the way in; see there for the names.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mcl_jax.config import load_config, validate
+from mcl_jax.data.feed.augment import cut
+from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
+from mcl_jax.data.prepare.reading import read_walk
+from mcl_jax.data.sequences import Split
+from mcl_jax.data.stores.frames import check_frames
+from mcl_jax.embed import Embedder
+from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.models.model import Weights, create_model, model_class
+from mcl_jax.runtime import enable_compilation_cache
+from mcl_jax.training import train as train_config
+from mcl_jax.trees import count_numbers
+from mcl_jax.weights import fit, load_weights
+
+Walk = np.ndarray | str | Path
+"""One walk: silhouettes uint8 [s, 64, 64 or 44], or the path of a pkl file or of a folder of PNG frames."""
+
+_ROWS, _SLOTS = 4, 256  # of an ordinary batch, as in the config's `eval` block
+
+
+class Gait:
+    """A trained model, ready to embed walks.
+
+    Attributes:
+        name: which model, a key of `mcl_jax.models.MODELS`.
+        arguments: its sizes, as its constructor takes them.
+        parts: parts of an embedding.
+        channels: numbers of each part.
+        parameters: how many trained numbers the model has.
+        step: training steps behind them.
+        source: where they were read from.
+        precision: what the backbone computes in.
+    """
+
+    def __init__(self, weights: Weights, *, precision: str = "float32", use_emb2: bool | None = None):
+        """Builds the model that the weights say they are of; `mcl_jax.load` reads them."""
+        self._embedder, self._arrays = _build(weights, precision, use_emb2)
+        model = self._embedder.model
+        self.name, self.arguments, self.precision = model.name, dict(model.arguments), precision
+        self.step, self.source = weights.step, weights.source
+        self.parameters = count_numbers(weights.params)
+        self.parts, self.channels = self._embedder.embedding_shape(*self._arrays)
+
+    def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
+        """Returns the embeddings of walks, in their order.
+
+        Args:
+            walks: one walk or any number of them, of any mix of lengths, each an array of silhouettes uint8
+                [s, 64, 64 or 44], a pkl file of one, or a folder of PNG frames, which are prepared on the way
+                as for the published runs. The first 720 frames of a walk count, as in the reference.
+
+        Returns:
+            float32 [n, parts, channels].
+
+        Raises:
+            DataError: if a walk is empty, of another shape or type, or cannot be read.
+        """
+        alone = isinstance(walks, str | Path) or (isinstance(walks, np.ndarray) and walks.ndim == 3)
+        several: Sequence[Walk] = [walks] if alone else walks  # type: ignore[list-item, assignment]
+        if len(several) == 0:
+            return np.empty((0, self.parts, self.channels), np.float32)
+        return self._embedder.embed(*self._arrays, (_silhouettes(walk, i) for i, walk in enumerate(several)))
+
+    def embed_split(self, split: Split, *, workers: int = 0) -> EmbeddingSet:
+        """Embeds all sequences of a split of a dataset, to be scored.
+
+        Args:
+            split: from `open_dataset(…).test_split()`.
+            workers: processes that read the sequences; 0 reads in a thread of this one.
+
+        Raises:
+            DataError: if a sequence cannot be read.
+        """
+        return self._embedder.embed_split(*self._arrays, split, workers=workers)
+
+    def _facts(self) -> dict[str, str]:
+        sizes = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
+        return {
+            "model": f"{self.name}({sizes})",
+            "embedding": f"{self.parts} parts × {self.channels} channels",
+            "parameters": f"{self.parameters:,}",
+            "trained": f"{self.step:,} steps",
+            "from": self.source,
+            "precision": self.precision,
+        }
+
+    def __repr__(self) -> str:
+        return "Gait\n" + "\n".join(f"  {key:<10}  {value}" for key, value in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in self._facts().items()
+        )
+        return f"<table>{rows}</table>"
+
+
+def load(path: str | Path, *, precision: str = "float32", use_emb2: bool | None = None) -> Gait:
+    """Returns a trained model; which one, and of what sizes, the file says.
+
+    Args:
+        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or a PyTorch
+            checkpoint of OpenGait. Nothing in it is executed, and PyTorch is not needed.
+        precision: what the backbone computes in, "float32" or "bfloat16".
+        use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint, it is damaged, or of a model that we do not have.
+        ConfigError: if the precision is unknown, or the model has no BNNeck feature to choose.
+    """
+    enable_compilation_cache()
+    return Gait(load_weights(path), precision=precision, use_emb2=use_emb2)
+
+
+def train(
+    config: str | Path | ConfigDict, workdir: str | Path, *, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Trains from the newest checkpoint in workdir, or from the start, then tests.
+
+    Args:
+        config: the name of a recipe such as "grew_mcl", the path of one, or a config from `load_config`.
+        workdir: gets checkpoints/, tensorboard/ and test/.
+        overrides: keys to change, such as {"data.root": "GREW-pkl", "train.steps": 100}.
+
+    Returns:
+        The metrics of the test at the end, as in metrics.json.
+
+    Raises:
+        UserError: for anything the user can mend: config, data, checkpoints, a loss that is not finite.
+    """
+    if not isinstance(config, ConfigDict):
+        config = load_config(str(config))
+    config = ConfigDict(config).lock()
+    for key, value in (overrides or {}).items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except KeyError:
+            raise ConfigError(f"overrides: there is no config key {key!r}") from None
+        except TypeError as error:
+            raise ConfigError(f"overrides: {key}: {str(error).splitlines()[0]}") from None
+    validate(config)
+    enable_compilation_cache()
+    return train_config(config, Path(workdir))
+
+
+def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Embedder, tuple[Any, Any]]:
+    if precision not in ("float32", "bfloat16"):
+        raise ConfigError(f"precision: no {precision!r}; there are float32, bfloat16")
+    sizes = {key: value for key, value in weights.block.items() if key != "name"}
+    name = weights.block["name"]
+    if use_emb2 is not None:
+        if "use_emb2" not in model_class(name).CHOICES:
+            raise ConfigError(f"use_emb2: {name} has no other embedding to choose")
+        sizes["use_emb2"] = use_emb2
+    model = create_model(name, sizes, dtype=precision)
+    embedder = Embedder(model, rows=_ROWS, slots=_SLOTS)
+    return embedder, embedder.put(*fit(weights, model, *model.shapes()))
+
+
+def _silhouettes(walk: Walk, position: int) -> np.ndarray:
+    """Returns the frames [s, 64, 44] of a walk that count.
+
+    Raises:
+        DataError: naming the walk.
+    """
+    if isinstance(walk, str | Path):
+        frames = read_walk(Path(walk))
+    elif isinstance(walk, np.ndarray):
+        frames = check_frames(walk, f"walk {position}")
+    else:
+        raise DataError(
+            f"walk {position}: is a {type(walk).__name__}; expected silhouettes uint8 [s, 64, 64 or 44], a "
+            "pkl file or a folder of PNG frames"
+        )
+    return cut(frames[:MAX_TEST_FRAMES])

@@ -1,0 +1,104 @@
+"""A PyTorch checkpoint as the folder of a run of ours, and back."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mcl_jax.build import build_optimization
+from mcl_jax.checkpoint import FOLDER, Checkpoints
+from mcl_jax.config import model_block
+from mcl_jax.convert.importer import (
+    TorchCheckpoint,
+    export_state_dict,
+    import_weights,
+    load_checkpoint,
+)
+from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
+from mcl_jax.convert.torch_writer import write_torch_file
+from mcl_jax.errors import CheckpointError
+from mcl_jax.models.model import Weights, describe_differences, differing
+from mcl_jax.train_state import TrainState, create_state
+from mcl_jax.trees import count_numbers
+
+
+def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: bool) -> dict[str, Any]:
+    """Writes a PyTorch checkpoint as the first checkpoint of a run.
+
+    Args:
+        config: of the run; says which model is expected, and with which optimiser training goes on.
+        path: the PyTorch file.
+        out: folder of the run.
+        with_optimizer: whether to take over momentum, schedule and iteration too.
+
+    Returns:
+        What was done, to be shown.
+
+    Raises:
+        CheckpointError: the file is damaged or does not fit the config, or `out` is taken.
+    """
+    if (out / FOLDER).exists():
+        raise CheckpointError(f"{out}: already holds checkpoints; choose a new --out")
+    checkpoint = load_checkpoint(path)
+    weights = import_weights(checkpoint, str(path))
+    if differences := differing(model_block(config), weights.block):
+        listed = describe_differences(differences, "the config", "the file")
+        raise CheckpointError(f"{path}: {listed}")
+    try:
+        state = _make_state(config, checkpoint, weights, with_optimizer=with_optimizer)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    batches = weights.step + weights.uncounted_batches
+    out.mkdir(parents=True, exist_ok=True)
+    with Checkpoints(out) as checkpoints:
+        checkpoints.save(state, weights.block, uncounted_batches=batches - int(state.step))
+    sizes = {key: value for key, value in weights.block.items() if key != "name"}
+    return {
+        "model": f"{weights.block['name']} {sizes}",
+        "parameters": f"{count_numbers(weights.params):,}",
+        "classes": sizes.get("num_classes", "none"),
+        "iteration": f"{checkpoint.iteration}"
+        + ("" if with_optimizer else " (a run there starts at step 0)"),
+        "optimizer": "imported" if with_optimizer else "left out",
+        "sha256": checkpoint.digest,
+        "written": out,
+    }
+
+
+def export_run(folder: Path, out: Path) -> dict[str, Any]:
+    """Writes the newest checkpoint of a run as a PyTorch file.
+
+    Returns:
+        What was done, to be shown.
+
+    Raises:
+        CheckpointError: there is no undamaged checkpoint.
+    """
+    with Checkpoints(folder) as checkpoints:
+        weights = checkpoints.load_weights()
+    name, batches = weights.block["name"], weights.step + weights.uncounted_batches
+    state_dict = export_state_dict(weights.params, weights.batch_stats, model=name, steps=batches)
+    write_torch_file(out, {"model": state_dict, "iteration": weights.step})
+    return {"model": name, "tensors": len(state_dict), "iteration": weights.step, "written": out}
+
+
+def _make_state(
+    config: ConfigDict, checkpoint: TorchCheckpoint, weights: Weights, *, with_optimizer: bool
+) -> TrainState:
+    settings, optimization = config.optimizer, build_optimization(config)
+    state = create_state(weights.params, weights.batch_stats, optimization.optimizer)
+    if not with_optimizer:
+        return state
+    opt_state = import_optimizer(checkpoint, state.opt_state, weights.params, model=weights.block["name"])
+    expected = {
+        "lr": float(optimization.schedule(schedule_position(checkpoint))),
+        "momentum": settings.get("momentum", 0.0),
+        "weight_decay": settings.weight_decay,
+    }
+    for line in compare_recipe(checkpoint, expected):
+        print(f"note: {line}; training goes on with the config's", file=sys.stderr)
+    step = jnp.asarray(checkpoint.iteration, state.step.dtype)
+    return dataclasses.replace(state, step=step, opt_state=opt_state)

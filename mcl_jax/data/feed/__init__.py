@@ -1,0 +1,1 @@
+"""From sequences on disk to batches of frames."""

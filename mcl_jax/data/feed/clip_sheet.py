@@ -1,0 +1,34 @@
+"""A picture of a training batch as the model gets it: sampled, augmented, packed."""
+
+import cv2
+import numpy as np
+
+from mcl_jax.data.feed.packing import TrainBatch
+
+_LINE = 128  # grey level between clips
+
+
+def clip_sheet(batch: TrainBatch, *, clips: int = 24, frames: int = 16) -> np.ndarray:
+    """Draws the first clips of a batch, one below the other, with their first frames side by side.
+
+    Args:
+        batch: from a `TrainLoader`.
+        clips: how many to draw at most.
+        frames: how many of each to draw at most.
+
+    Returns:
+        uint8 [height, width]; black where a clip has fewer frames.
+    """
+    _, _, height, width = batch["frames"].shape
+    rows = []
+    for row, segment in np.argwhere(batch["labels"] >= 0)[:clips]:
+        clip = batch["frames"][row][batch["segment_ids"][row] == segment][:frames]
+        line = np.zeros((height, frames, width), np.uint8)
+        line[:, : len(clip)] = clip.transpose(1, 0, 2)
+        rows += [line.reshape(height, -1), np.full((1, frames * width), _LINE, np.uint8)]
+    return np.concatenate(rows)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Returns a grey image [height, width] as the content of a PNG file."""
+    return cv2.imencode(".png", image)[1].tobytes()

@@ -1,0 +1,172 @@
+"""From sequences to batches: every batch is a pure function of (seed, step).
+
+Nothing here depends on the number of workers, hosts or devices, but for empty rows added at the end of a
+batch so that devices share it evenly.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from absl import logging
+
+from mcl_jax.data.feed import augment, packing, sampling
+from mcl_jax.data.feed.ring import Arrays, Empty
+from mcl_jax.data.sequences import SequenceRef, Source, Split
+from mcl_jax.errors import DataError
+
+CUT_SHAPE = (64, 44)
+
+# Which draw of a step a generator is for; sequences count from here.
+_BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class HostShare:
+    """Which part of every batch this host loads.
+
+    Attributes:
+        host: index of this host.
+        hosts: how many there are.
+        devices: how many devices share the rows of a batch, over all hosts.
+    """
+
+    host: int = 0
+    hosts: int = 1
+    devices: int = 1
+
+    def rows(self, rows: int) -> range:
+        """Returns this host's rows of a batch, after rounding up to a multiple of the devices."""
+        padded = -(-rows // self.devices) * self.devices
+        return range(padded * self.host // self.hosts, padded * (self.host + 1) // self.hosts)
+
+
+def train_row_shape_of(batch: tuple[int, int], frames: sampling.FrameSampling) -> packing.RowShape:
+    """Returns the shape of the rows that P×K batches of such clips are packed into."""
+    sequences = batch[0] * batch[1]
+    if frames.variable_length:
+        return packing.train_row_shape(sequences, frames.min_frames, frames.max_frames)
+    length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
+    return packing.train_row_shape(sequences, length, length)
+
+
+class TrainLoader:
+    """Makes the training batch of a step; picklable, so that worker processes can have one each."""
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch: tuple[int, int],
+        frames: sampling.FrameSampling,
+        augmentation: Sequence[tuple[str, float]],
+        seed: int,
+        share: HostShare,
+        skip_unreadable: bool = False,
+    ):
+        """Takes all that the batches depend on.
+
+        With `skip_unreadable`, the slots of a sequence that cannot be read stay empty.
+
+        Raises:
+            ConfigError: if the settings cannot work with this split.
+        """
+        self._sequences = split.sequences
+        self._source = split.source
+        self._subjects = sampling.SubjectSampler(split, batch)
+        self._frames = frames
+        self._augment = augment.Augmentation(augmentation)
+        self._seed = seed
+        self._share = share
+        self._skip_unreadable = skip_unreadable
+        self.shape = train_row_shape_of(batch, frames)
+
+    def __call__(self, step: int, empty: Empty = np.empty) -> packing.TrainBatch:
+        """Returns this host's rows of the batch of a step, in arrays that `empty` made.
+
+        Raises:
+            DataError: if a sequence cannot be read.
+        """
+        rng = self._generator(step, _BATCH_DRAW)
+        chosen, labels = self._subjects.draw(rng)
+        lengths, placement = self._draw_placement(rng, len(chosen))
+
+        rows = self._share.rows(self.shape.rows)
+        batch: packing.TrainBatch = {
+            "frames": empty((len(rows), self.shape.slots, *CUT_SHAPE), np.uint8),
+            "segment_ids": empty((len(rows), self.shape.slots), np.int32),
+            "labels": empty((len(rows), self.shape.segments), np.int32),
+        }
+        batch["segment_ids"].fill(packing.EMPTY)
+        batch["labels"].fill(packing.EMPTY)
+        skipped: DataError | None = None
+        for i in np.flatnonzero((placement.row >= rows.start) & (placement.row < rows.stop)):
+            row, segment = placement.row[i] - rows.start, placement.segment[i]
+            slots = slice(placement.start[i], placement.start[i] + lengths[i])
+            clip_rng = self._generator(step, _FIRST_SEQUENCE_DRAW + int(i))
+            try:
+                clip = self._clip(self._sequences[chosen[i]], int(lengths[i]), clip_rng)
+            except DataError as error:
+                if not self._skip_unreadable:
+                    raise
+                logging.warning("skipped: %s", error)
+                skipped = error
+                continue
+            batch["frames"][row, slots] = clip
+            batch["segment_ids"][row, slots] = segment
+            batch["labels"][row, segment] = labels[i]
+        if skipped is not None and (batch["segment_ids"] == packing.EMPTY).all():
+            raise DataError(f"data.on_error: no sequence of a whole batch can be read; the last: {skipped}")
+        batch["frames"][batch["segment_ids"] == packing.EMPTY] = 0
+        return batch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of this host's share of a batch."""
+        rows, slots = len(self._share.rows(self.shape.rows)), self.shape.slots
+        return rows * (slots * (math.prod(CUT_SHAPE) + 4) + self.shape.segments * 4)
+
+    def _generator(self, step: int, draw: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, int(step), draw])
+
+    def _draw_placement(self, rng: np.random.Generator, clips: int) -> tuple[np.ndarray, packing.Placement]:
+        # Draws that do not fit the budget are too rare to change the distribution; they are drawn again.
+        while True:
+            lengths = self._frames.draw_lengths(rng, clips)
+            placement = packing.place(lengths, self.shape)
+            if placement is not None:
+                return lengths, placement
+
+    def _clip(self, ref: SequenceRef, length: int, rng: np.random.Generator) -> np.ndarray:
+        sequence = self._source.read(ref)
+        indices = sampling.sample_frames(rng, len(sequence), length, self._frames)
+        return self._augment(rng, sequence[indices])
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceLoader:
+    """Reads the whole sequence at a position, cut; picklable."""
+
+    sequences: Sequence[SequenceRef]
+    source: Source
+
+    nbytes: ClassVar[int] = sampling.MAX_TEST_FRAMES * math.prod(CUT_SHAPE)
+    """Bytes of the longest result."""
+
+    def read(self, position: int) -> np.ndarray:
+        """Returns the first frames, uint8 [s, 64, 44], of a sequence.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        sequence = self.source.read(self.sequences[position])
+        return augment.cut(sequence[: sampling.MAX_TEST_FRAMES])
+
+    def __call__(self, position: int, empty: Empty = np.empty) -> Arrays:
+        """Returns the same as item "frames" of a dict, in an array that `empty` made."""
+        sequence = self.read(position)
+        frames = empty(sequence.shape, np.uint8)
+        frames[...] = sequence
+        return {"frames": frames}

@@ -1,0 +1,128 @@
+"""Results of a loader ahead of their use: made by worker processes, or by a thread."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from mcl_jax.data.feed.ring import Empty, Parcel, Ring
+from mcl_jax.data.workers import live_with_parent
+from mcl_jax.errors import UserError
+
+_RESULTS_AHEAD = 2  # of each worker, besides the one it makes
+
+_LARGE_BLOCK = 24 << 20
+
+
+class Loader(Protocol):
+    """Makes the result of a position; picklable, so that worker processes can have one each."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the largest result."""
+
+    def __call__(self, position: int, empty: Empty = np.empty, /) -> Any:
+        """Returns a dict of arrays, all made by empty(shape, dtype)."""
+
+
+@contextlib.contextmanager
+def prefetched(loader: Loader, positions: range, workers: int) -> Iterator[Iterator[Any]]:
+    """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
+
+    Yields:
+        An iterator over the results, in order. It ends with its first error.
+
+    Raises:
+        UserError: what the loader raised, in a worker or not; or if shared memory is too small.
+    """
+    keep_freed_memory()
+    results = _from_workers(loader, positions, workers) if workers else _from_thread(loader, positions)
+    with contextlib.closing(results):
+        yield results
+
+
+def _from_thread(loader: Loader, positions: range) -> Generator[Any, None, None]:
+    dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_RESULTS_AHEAD)
+    iterator = iter(dataset.to_iter_dataset(options))
+    with contextlib.closing(iterator):
+        for value in iterator:
+            yield _result(value)
+
+
+def _from_workers(loader: Loader, positions: range, workers: int) -> Generator[Any, None, None]:
+    if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
+        flags.FLAGS.mark_as_parsed()
+    ring = Ring(workers * (_RESULTS_AHEAD + 1), loader.nbytes)
+    try:
+        dataset = grain.MapDataset.range(len(positions)).map(_Guarded(_Sender(loader, positions, ring)))
+        # A worker is one thread: a second would only contend for the interpreter.
+        options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_RESULTS_AHEAD)
+        iterator = iter(dataset.to_iter_dataset(options).mp_prefetch(processes, _start_worker))
+        try:
+            for value in iterator:
+                yield ring.take(_result(value))
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise UserError(
+                "data.workers: a worker process was ended from outside, most often for want of memory; lower "
+                "data.workers, and start again"
+            ) from None
+        finally:
+            ring.close()
+            iterator.close()
+    finally:
+        ring.free()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sender:
+    """Runs in a worker: makes the n-th result in the memory of the ring."""
+
+    loader: Loader
+    positions: range
+    ring: Ring
+
+    def __call__(self, number: int) -> Parcel:
+        return self.ring.put(number, functools.partial(self.loader, self.positions[number]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Guarded:
+    """Turns a user's error into a value: Grain would wrap it in a worker's traceback."""
+
+    make: Callable[[int], Any]
+
+    def __call__(self, position: int) -> Any:
+        try:
+            return self.make(position)
+        except UserError as error:
+            return error
+
+
+def _result(value: Any) -> Any:
+    if isinstance(value, UserError):
+        raise value
+    return value
+
+
+def _start_worker(*_: int) -> None:
+    live_with_parent()
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Has glibc reuse freed memory instead of giving it back to the kernel.
+
+    It keeps about as much as the largest block that was ever freed. Sequences of half a megabyte would be
+    given back and asked for again one by one, for which the kernel zeroes every page: half the time it takes
+    to feed them.
+    """
+    np.empty(_LARGE_BLOCK, np.uint8)

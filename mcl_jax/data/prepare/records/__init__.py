@@ -1,0 +1,1 @@
+"""Writing a folder of ArrayRecord files with TFDS; TensorFlow is not needed."""

@@ -1,0 +1,152 @@
+"""ArrayRecord shards: which sequences go into which, and writing them in parallel."""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from mcl_jax.data.prepare.issues import Issue
+from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
+from mcl_jax.data.prepare.layouts import Download, list_sequences
+from mcl_jax.data.prepare.options import Options
+from mcl_jax.data.prepare.reader import Reader, job_for
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.job_log import is_unfinished
+from mcl_jax.data.stores.manifest import RECORDS_FORMAT, StoredSequence
+from mcl_jax.data.stores.tfds_feature import Silhouettes
+from mcl_jax.errors import DataError
+
+SEQUENCES_PER_SHARD = 512
+
+# One record a group, so that a sequence is read without its neighbours. Silhouettes are packed already: zstd
+# would halve the files once more, and take four times as long to read as all the rest of a record.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be written.
+
+    Attributes:
+        download: what it is made of.
+        prepared: whether that is a pkl tree already.
+        jobs: one for each shard.
+        stamp: changes with the download.
+    """
+
+    download: Download
+    prepared: bool
+    jobs: tuple[Job[tuple[SequenceRef, ...]], ...]
+    stamp: str
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What shards of an earlier run must be made from to be kept."""
+        return {
+            "dataset": self.download.name,
+            "kind": "records",
+            "records": RECORDS_FORMAT,
+            "prepared": self.prepared,
+        }
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Returns the features of a sequence; the width of its frames is 64 or 44."""
+    return tfds.features.FeaturesDict(
+        {
+            "silhouettes": Silhouettes(),
+            "subject": tfds.features.Text(),
+            "condition": tfds.features.Text(),
+            "view": tfds.features.Text(),
+        }
+    )
+
+
+def plan(download: Download, src: Path) -> Plan:
+    """Deals the sequences of a download to shards, in order.
+
+    Raises:
+        DataError: if the folder holds no such dataset.
+    """
+    sequences, prepared = list_sequences(download.layout, src)
+    if prepared and is_unfinished(src):
+        raise DataError(f"--src: the preparation of {str(src)!r} is not complete; finish it first")
+    starts = range(0, len(sequences), SEQUENCES_PER_SHARD)
+    jobs = tuple(
+        job_for(f"{number:05d}.array_record", sequences[start : start + SEQUENCES_PER_SHARD])
+        for number, start in enumerate(starts)
+    )
+    stamp = hashlib.sha256("\n".join(job.stamp for job in jobs).encode()).hexdigest()[:16]
+    return Plan(download, prepared, jobs, stamp)
+
+
+def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
+    """Writes the shards that an earlier run has not written completely.
+
+    Raises:
+        DataError: if the folder cannot be used. Damage in the source is in the outcomes.
+    """
+    names = {job.name for job in plan.jobs}
+    for surplus in folder.glob("*.array_record"):  # of sequences that the user has deleted since
+        if surplus.name not in names:
+            surplus.unlink()
+    task = _WriteShard(Reader(plan.download.layout, plan.prepared, options.skip_damaged), folder)
+    done = run_jobs(task, plan.jobs, folder, plan.origin, workers=options.workers, progress=options.progress)
+    return done.outcomes
+
+
+@dataclasses.dataclass(frozen=True)
+class _WriteShard:
+    """Writes a shard, unless a sequence of it is damaged or all are empty."""
+
+    reader: Reader
+    folder: Path
+
+    def __call__(self, job: Job[tuple[SequenceRef, ...]]) -> Outcome:
+        path = self.folder / job.name
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            sequences, issues = self._write(job, temporary)
+            if sequences and not any(issue.damaged for issue in issues):
+                temporary.replace(path)
+                size = path.stat().st_size
+                return Outcome(job.name, job.stamp, size, tuple(sequences), tuple(issues))
+            temporary.unlink()
+            path.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's
+            reason = error.strerror if isinstance(error, OSError) else str(error).split(";")[0]
+            raise DataError(f"{path}: cannot be written: {reason}") from None
+        return Outcome(job.name, job.stamp, 0, (), tuple(issues))
+
+    def _write(
+        self, job: Job[tuple[SequenceRef, ...]], path: Path
+    ) -> tuple[list[StoredSequence], list[Issue]]:
+        stored, issues = [], []
+        writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        for sequence in job.work:
+            frames, found = self.reader.read(sequence)
+            issues += found
+            if frames is not None:
+                names = sequence.subject, sequence.condition, sequence.view
+                writer.write(_serialize(frames, *names))
+                stored.append(StoredSequence(*names, len(frames)))
+        writer.close()
+        return stored, issues
+
+
+def _serialize(frames: np.ndarray, subject: str, condition: str, view: str) -> bytes:
+    layout, serializer = _serializer()
+    example = {"silhouettes": frames, "subject": subject, "condition": condition, "view": view}
+    message = serializer.get_tf_example(layout.encode_example(example))
+    return message.SerializeToString(deterministic=True)  # its fields come in an order of chance otherwise
+
+
+@functools.cache
+def _serializer() -> tuple[tfds.features.FeaturesDict, tfds.core.ExampleSerializer]:
+    layout = features()
+    return layout, tfds.core.ExampleSerializer(layout.get_serialized_info())

@@ -1,0 +1,151 @@
+"""References to sequences, without their pixels, and their split into training and test."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from absl import logging
+
+from mcl_jax.errors import DataError
+
+_MOST_LISTED = 100
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class SequenceRef:
+    """Names a silhouette sequence and says where it lies, without its pixels.
+
+    References sort by (subject, condition, view), the order that every list of them is in.
+
+    Attributes:
+        subject: name of the person, e.g. "001".
+        condition: what they wore or when, e.g. "nm-01".
+        view: the camera's angle or name, e.g. "090".
+        location: where its store finds the pixels: the path of a pkl file or of a folder of PNGs, or the
+            number of a record.
+    """
+
+    subject: str
+    condition: str
+    view: str
+    location: str = dataclasses.field(compare=False)
+
+    @property
+    def key(self) -> str:
+        """The name shown to people, subject/condition/view."""
+        return f"{self.subject}/{self.condition}/{self.view}"
+
+
+class Frames(Protocol):
+    """Silhouettes, uint8 [s, 64, 64 or 44], that give an array when they are indexed."""
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        """Returns some of them as an array."""
+
+
+class Source(Protocol):
+    """Reads the pixels of sequences; picklable, so that worker processes can have one each."""
+
+    def read(self, sequence: SequenceRef, /) -> Frames:
+        """Returns the silhouettes of a sequence.
+
+        Raises:
+            DataError: if they cannot be read or are not such an array.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Which subjects train and which test; `probe_set` names probes as subject-condition-view (Gait3D)."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    probe_set: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The sequences of one phase.
+
+    Attributes:
+        sequences: sorted.
+        subjects: sorted; a subject's rank here is its class.
+        source: reads their pixels.
+    """
+
+    sequences: tuple[SequenceRef, ...]
+    subjects: tuple[str, ...]
+    source: Source
+
+
+def read_partition(path: Path) -> Partition:
+    """Reads a partition JSON with TRAIN_SET, TEST_SET and optionally PROBE_SET.
+
+    Raises:
+        DataError: if the file is missing or malformed, or a subject is in both sets.
+    """
+    content = _read_json(path)
+    train, test = _names(path, content, "TRAIN_SET"), _names(path, content, "TEST_SET")
+    both = sorted(set(train) & set(test))
+    if both:
+        raise DataError(f"{path}: {len(both)} subjects are in TRAIN_SET and TEST_SET, e.g. {both[0]!r}")
+    return Partition(train, test, _names(path, content, "PROBE_SET") if "PROBE_SET" in content else None)
+
+
+def read_probe_set(path: Path) -> tuple[str, ...]:
+    """Reads the PROBE_SET of a partition JSON, all that scoring needs of it.
+
+    Raises:
+        DataError: if the file is missing or malformed.
+    """
+    return _names(path, _read_json(path), "PROBE_SET")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: the partition cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a partition; expected an object with TRAIN_SET and TEST_SET")
+    return content
+
+
+def _names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = content.get(key)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: {key} must be a list of names")
+    return tuple(names)
+
+
+def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str, source: Source) -> Split:
+    """Returns the sequences of the given subjects; a warning names the subjects that have none.
+
+    Raises:
+        DataError: if no subject has a sequence, or two sequences share a name.
+    """
+    wanted = set(subjects)
+    chosen = tuple(sorted(s for s in sequences if s.subject in wanted))
+    for first, second in itertools.pairwise(chosen):
+        if first == second:
+            raise DataError(f"{first.key}: two sequences of this name: {first.location}, {second.location}")
+    found = {s.subject for s in chosen}
+    missing = sorted(wanted - found)
+    if not found:
+        raise DataError(
+            f"none of the {len(wanted)} {phase} subjects of the partition has a sequence in data.root; "
+            f"expected folders like {missing[0] if missing else '(the partition is empty)'!r}"
+        )
+    if missing:
+        shown = ", ".join(missing[:_MOST_LISTED]) + (", …" if len(missing) > _MOST_LISTED else "")
+        logging.warning("%d of %d %s subjects have no sequence: %s", len(missing), len(wanted), phase, shown)
+    return Split(chosen, tuple(sorted(found)), source)

@@ -1,0 +1,79 @@
+"""A folder of records: ArrayRecord files that hold a packed sequence in each record."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.frames import check_frames
+from mcl_jax.data.stores.manifest import RECORDS_SPLIT, check_files, read_manifest
+from mcl_jax.data.stores.packed import PackedFrames
+from mcl_jax.errors import DataError
+
+
+class RecordsSource:
+    """Reads the sequences of a folder of records; each process opens the files when it first reads."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._records: Sequence[bytes] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_records": None}
+
+    def read(self, sequence: SequenceRef) -> PackedFrames:
+        """Returns the silhouettes of a sequence, uint8 [s, 64, 64 or 44].
+
+        Raises:
+            DataError: if it is missing or damaged.
+        """
+        name = f"{self._root}: record {sequence.location} ({sequence.key})"
+        try:
+            if self._records is None:
+                self._records = _open_folder(self._root)
+            frames, held = _decode(self._records[int(sequence.location)])
+        except Exception as error:  # a damaged file raises nearly anything
+            raise DataError(
+                f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
+            ) from None
+        if held != sequence:
+            raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
+        return check_frames(frames, name)
+
+
+def _open_folder(root: Path) -> Sequence[bytes]:
+    # Imported late: it takes a while, and a pkl tree needs none of it.
+    import tensorflow_datasets as tfds
+
+    from mcl_jax.data.stores import tfds_feature  # noqa: F401 - TFDS finds it by its name in features.json
+
+    builder = tfds.builder_from_directory(str(root))
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    return builder.as_data_source(RECORDS_SPLIT, deserialize_method=raw)
+
+
+def _decode(example: bytes) -> tuple[PackedFrames, SequenceRef]:
+    """Returns frames that are still packed, and whose they are; TFDS would unpack them all."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    features = tf_example_pb2.Example.FromString(example).features.feature
+    subject, condition, view = (
+        features[name].bytes_list.value[0].decode() for name in ("subject", "condition", "view")
+    )
+    frames = PackedFrames(features["silhouettes"].bytes_list.value[0])
+    return frames, SequenceRef(subject, condition, view, "")
+
+
+def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
+    """Lists the sequences of a folder of records, sorted, and returns the source that reads them.
+
+    Raises:
+        DataError: if the folder is missing, of another version, or was cut off.
+    """
+    manifest = read_manifest(root)
+    check_files(root, manifest)
+    sequences = [
+        SequenceRef(subject, condition, view, str(number))
+        for number, (subject, condition, view, _) in enumerate(manifest.sequences)
+    ]
+    return sequences, RecordsSource(root)

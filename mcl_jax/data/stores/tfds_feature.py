@@ -1,0 +1,40 @@
+"""How TFDS stores silhouettes: packed, to the same bytes for whoever reads them."""
+
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mcl_jax.data.stores.frames import HEIGHT
+from mcl_jax.data.stores.packed import PackedFrames, pack
+
+
+class Silhouettes(tfds.features.FeatureConnector):
+    """The silhouettes of a sequence, uint8 [s, 64, 64 or 44], as one value of bytes."""
+
+    ALIASES: ClassVar[list[str]] = ["mcl_jax.data.builders.silhouettes.Silhouettes"]
+    """Its name in the features.json of folders that were written before it lay here."""
+
+    def get_tensor_info(self) -> tfds.features.TensorInfo:
+        """Returns the shape and type of what is read."""
+        return tfds.features.TensorInfo(shape=(None, HEIGHT, None), dtype=np.uint8)
+
+    def get_serialized_info(self) -> tfds.features.TensorInfo:
+        """Returns the shape and type of what is stored."""
+        return tfds.features.TensorInfo(shape=(), dtype=np.object_)
+
+    def encode_example(self, example_data: np.ndarray) -> bytes:
+        """Returns what is stored for some frames."""
+        return pack(example_data)
+
+    def decode_example_np(self, example_data: Any) -> np.ndarray:
+        """Returns the frames of what is stored."""
+        return PackedFrames(cast(bytes, example_data))[:]
+
+    def decode_example(self, tfexample_data: Any) -> Any:
+        """Refuses, since unpacking needs NumPy: TFDS would hand out the packed bytes to TensorFlow.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("read silhouettes with as_data_source(), not with as_dataset()")

@@ -1,0 +1,110 @@
+"""What a config means, before anything is trained: sizes, work and memory of its model and step."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mcl_jax.build import build_dataset, build_optimization, build_train_model
+from mcl_jax.config import frame_sampling, model_block
+from mcl_jax.data.datasets import DATASETS
+from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shape_of
+from mcl_jax.data.feed.packing import RowShape
+from mcl_jax.errors import ConfigError
+from mcl_jax.models.model import Model
+from mcl_jax.runtime import compiler_options
+from mcl_jax.train_state import create_state
+from mcl_jax.train_step import make_train_step
+from mcl_jax.trees import count_numbers
+
+_FRAMES = 30  # of the sequence whose embedding is counted
+
+
+def describe(config: ConfigDict) -> str:
+    """Returns the resolved config and what follows from it, as text.
+
+    The memory is that of the step compiled for one device of this machine, and takes as long to find out as
+    the first step of a training.
+
+    Args:
+        config: a valid config.
+
+    Raises:
+        UserError: if the number of classes cannot be told, or the data cannot be opened.
+    """
+    model = build_train_model(config, model_block(config), _training_subjects(config))
+    shape = train_row_shape_of(config.train.batch, frame_sampling(config))
+    params, _ = model.shapes()
+    facts = {
+        "parameters": f"{count_numbers(params):,}",
+        "classes": model.arguments.get("num_classes", "no classifier"),
+        "FLOPs a frame": f"{_flops_of_a_frame(model):.3g} to embed a sequence of {_FRAMES}",
+        "batch": f"{math.prod(config.train.batch)} sequences in {shape.rows} rows of {shape.slots} frames of "
+        f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}",
+        "memory of a step": _memory_of_a_step(config, model, shape),
+    }
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    return "\n".join([*_keys(config), "", *lines])
+
+
+def _keys(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Returns a line for every key, as the command line would set it."""
+    lines = []
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            lines += _keys(value, f"{prefix}{key}.")
+        else:
+            lines.append(f"--config.{prefix}{key}={value}")
+    return lines
+
+
+def _training_subjects(config: ConfigDict) -> int:
+    """Returns how many subjects there are to train on: those found, or by the dataset's own rule."""
+    if "num_classes" not in config.model or config.model.num_classes:
+        return config.model.get("num_classes", 0)
+    if config.data.root:
+        return len(build_dataset(config).train_split().subjects)
+    rule = DATASETS[config.data.dataset].partition
+    if rule is None:
+        raise ConfigError(
+            f"model.num_classes: is 0, and {config.data.dataset} has no rule for its split; set it, or "
+            "data.root and data.partition"
+        )
+    return len(rule.train)
+
+
+def _flops_of_a_frame(model: Model) -> float:
+    frames = jax.ShapeDtypeStruct((1, _FRAMES, *CUT_SHAPE), jnp.uint8)
+    ids = jax.ShapeDtypeStruct((1, _FRAMES), jnp.int32)
+
+    def embed(params: Any, batch_stats: Any, frames: jax.Array, ids: jax.Array) -> jax.Array:
+        return model.merge(params, batch_stats)(frames, ids, num_segments=1, train=False).embeddings
+
+    cost = jax.jit(embed).lower(*model.shapes(), frames, ids).cost_analysis()
+    return cost["flops"] / _FRAMES if cost else math.nan
+
+
+def _memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape) -> str:
+    optimizer = build_optimization(config).optimizer
+    state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimizer))
+    batch = {
+        "frames": jax.ShapeDtypeStruct((shape.rows, shape.slots, *CUT_SHAPE), jnp.uint8),
+        "segment_ids": jax.ShapeDtypeStruct((shape.rows, shape.slots), jnp.int32),
+        "labels": jax.ShapeDtypeStruct((shape.rows, shape.segments), jnp.int32),
+    }
+    step = jax.jit(
+        make_train_step(model, optimizer, config.loss.to_dict()),
+        donate_argnums=0,
+        compiler_options=compiler_options(),
+    )
+    analysis = step.lower(state, batch).compile().memory_analysis()
+    if analysis is None:
+        return "not told by this backend"
+    gib = 2**30
+    return (
+        f"{analysis.temp_size_in_bytes / gib:.2f} GiB of activations, "
+        f"{analysis.argument_size_in_bytes / gib:.2f} GiB of state and batch, on one {jax.default_backend()}"
+    )

@@ -1,0 +1,167 @@
+"""Embeddings of whole sequences by a trained model: packed into rows, on all devices of this host."""
+
+import functools
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
+from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.ring import Arrays
+from mcl_jax.data.sequences import Split
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.models.model import Model
+from mcl_jax.runtime import compiler_options
+from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
+from mcl_jax.trees import ArrayTree
+
+_BATCHES_IN_FLIGHT = 2
+
+
+class Embedder:
+    """Embeds whole sequences with a model, packed into rows, on all devices of this host.
+
+    Hosts share the sequences of a split and need no communication until the embeddings are gathered.
+    """
+
+    def __init__(self, model: Model, *, rows: int, slots: int):
+        """Takes the shape of a test batch, whose rows are rounded up to a multiple of the devices."""
+        self.model = model
+        # Each host on its own: their numbers of batches differ.
+        self._mesh = data_mesh(jax.local_devices())
+        self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size)
+
+        whole, split = replicated(self._mesh), split_rows(self._mesh)
+
+        @functools.partial(
+            jax.jit,
+            static_argnums=4,
+            in_shardings=(whole, whole, split, split),
+            out_shardings=split,
+            compiler_options=compiler_options(),
+        )
+        def embed(
+            params: ArrayTree,
+            batch_stats: ArrayTree,
+            frames: jax.Array,
+            segment_ids: jax.Array,
+            num_segments: int,
+        ) -> jax.Array:
+            module = model.merge(params, batch_stats)
+            output = module(frames, segment_ids, num_segments=num_segments, train=False)
+            return output.embeddings.astype(jnp.float32)
+
+        self._embed = embed
+
+    def embed_split(
+        self, params: ArrayTree, batch_stats: ArrayTree, split: Split, *, workers: int
+    ) -> EmbeddingSet:
+        """Embeds every sequence of a split; hosts share the work, and each returns all embeddings.
+
+        Args:
+            params: parameters of the model.
+            batch_stats: its running statistics.
+            split: which sequences.
+            workers: processes that read; 0 reads in a thread of this one.
+
+        Raises:
+            DataError: if a sequence cannot be read.
+        """
+        sequences = split.sequences
+        host, hosts = jax.process_index(), jax.process_count()
+        if len(sequences) < hosts:  # some would have none, and not know the shape of what they share
+            host, hosts = 0, 1
+        mine = range(host, len(sequences), hosts)
+        with prefetched(SequenceLoader(sequences, split.source), mine, workers) as loaded:
+            frames = (sequence["frames"] for sequence in _with_bar(loaded, len(mine)))
+            embedded = self.embed(params, batch_stats, frames)
+        return _embedding_set(_gather(embedded, len(sequences), hosts), split)
+
+    def embedding_shape(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[int, int]:
+        """Returns parts and channels of an embedding."""
+        frames = jax.ShapeDtypeStruct((1, 1, *CUT_SHAPE), jnp.uint8)
+        ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+
+        def output(*arrays: Any) -> jax.Array:
+            module = self.model.merge(*arrays[:2])
+            return module(*arrays[2:], num_segments=1, train=False).embeddings
+
+        _, parts, channels = jax.eval_shape(output, params, batch_stats, frames, ids).shape
+        return parts, channels
+
+    def embed(self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterable[np.ndarray]) -> np.ndarray:
+        """Returns the embeddings [n, p, c] float32 of sequences uint8 [s, 64, 44], in their order.
+
+        Args:
+            params: parameters of the model, on the host or on devices.
+            batch_stats: its running statistics.
+            sequences: at least one.
+        """
+        params, batch_stats = self.put(params, batch_stats)
+        embedded = self._embed_all(params, batch_stats, iter(sequences))
+        return np.stack([embedded[i] for i in range(len(embedded))])
+
+    def put(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[ArrayTree, ArrayTree]:
+        """Returns the arrays on every device of this host, where they are left if they lie there."""
+        whole = replicated(self._mesh)
+        leaves = jax.tree.leaves((params, batch_stats))
+        if all(isinstance(x, jax.Array) and x.sharding == whole for x in leaves):
+            return params, batch_stats
+        return jax.device_put(jax.device_get((params, batch_stats)), whole)
+
+    def _embed_all(
+        self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterator[np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        embedded: dict[int, np.ndarray] = {}
+        in_flight: deque[tuple[SequenceBatch, jax.Array]] = deque()
+
+        def collect() -> None:
+            batch, output = in_flight.popleft()
+            positions = batch["positions"].reshape(-1)
+            embeddings = np.asarray(output)
+            embedded.update({int(p): embeddings[i] for i, p in enumerate(positions) if p >= 0})
+
+        for batch in self._packer.pack(sequences):
+            on_device = put_rows({k: batch[k] for k in ("frames", "segment_ids")}, self._mesh)
+            num_segments = batch["positions"].shape[1]
+            frames, segment_ids = on_device["frames"], on_device["segment_ids"]
+            output = self._embed(params, batch_stats, frames, segment_ids, num_segments)
+            in_flight.append((batch, output))
+            if len(in_flight) > _BATCHES_IN_FLIGHT:
+                collect()
+        while in_flight:
+            collect()
+        return embedded
+
+
+def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:
+    shown = jax.process_index() == 0 and sys.stderr.isatty()
+    yield from tqdm(sequences, total=count, unit="seq", desc="embed", dynamic_ncols=True, disable=not shown)
+
+
+def _gather(mine: np.ndarray, count: int, hosts: int) -> np.ndarray:
+    """Returns all hosts' embeddings in order; host h has embedded sequences h, h + hosts, …"""
+    if hosts == 1:
+        return mine
+    padded = np.zeros((-(-count // hosts), *mine.shape[1:]), mine.dtype)
+    padded[: len(mine)] = mine
+    everyones = multihost_utils.process_allgather(padded)  # [hosts, ⌈count / hosts⌉, p, c]
+    return np.swapaxes(everyones, 0, 1).reshape(-1, *mine.shape[1:])[:count]
+
+
+def _embedding_set(embeddings: np.ndarray, split: Split) -> EmbeddingSet:
+    """Puts the names of the sequences beside their embeddings [n, p, c]."""
+    return EmbeddingSet(
+        embeddings=embeddings,
+        subjects=np.array([s.subject for s in split.sequences]),
+        conditions=np.array([s.condition for s in split.sequences]),
+        views=np.array([s.view for s in split.sequences]),
+    )

@@ -1,0 +1,58 @@
+"""The command that scores saved embeddings, apart from how a mistake ends."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from absl import logging
+
+from mcl_jax.data.sequences import read_probe_set
+from mcl_jax.errors import DataError
+from mcl_jax.evaluation.distances import Metric
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.protocols import PROTOCOLS
+from mcl_jax.evaluation.report import clear_report, score
+from mcl_jax.evaluation.rerank import Rerank
+
+
+def parse_args(argv: Sequence[str] | None = None, *, description: str | None = None) -> argparse.Namespace:
+    """Reads the command line; None = that of the process. Exits where a flag is missing or unknown."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--embeddings", required=True, help=".npz with embeddings, subjects, conditions, views"
+    )
+    parser.add_argument("--protocol", required=True, choices=PROTOCOLS)
+    parser.add_argument("--metric", default="euc", choices=get_args(Metric), help="default: euc")
+    parser.add_argument("--partition", help="partition JSON with PROBE_SET; gait3d needs it")
+    parser.add_argument(
+        "--rerank",
+        nargs="?",
+        const="20,6,0.3",
+        metavar="K1,K2,LAMBDA",
+        help="re-rank by k-reciprocal neighbours; without values: %(const)s",
+    )
+    parser.add_argument("--out", required=True, help="folder for metrics.json, table.txt and pictures")
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Scores the embeddings, writes the report and prints its table.
+
+    Raises:
+        UserError: if a file cannot be used, or the embeddings do not fit the protocol. In that last case an
+            earlier report in the folder is gone too: its figures are not those of these embeddings.
+    """
+    logging.set_verbosity(logging.INFO)
+    embeddings = EmbeddingSet.load(args.embeddings)
+    probe_set = None if args.partition is None else read_probe_set(Path(args.partition))
+    rerank = None if args.rerank is None else Rerank.parse(args.rerank)
+    clear_report(args.out)
+    try:
+        report = score(embeddings, args.protocol, metric=args.metric, probe_set=probe_set, rerank=rerank)
+    except DataError as error:
+        raise DataError(f"{args.embeddings}: {error}") from None
+    report.write(args.out)
+    print(report)

@@ -1,0 +1,111 @@
+"""The retrieval sheet: some probes beside their nearest gallery sequences, as silhouettes."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mcl_jax.evaluation import scoring
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.protocols import Protocol
+from mcl_jax.evaluation.scoring import DistanceFn, Roles
+
+# (index of a sequence) → its frames, uint8 [s, h, w]
+SilhouetteFn = Callable[[int], np.ndarray]
+# (index of a probe, indices of its nearest gallery sequences, their distances)
+SheetRow = tuple[int, np.ndarray, np.ndarray]
+RIGHT, WRONG, NEUTRAL = "#1a9850", "#d73027", "#4575b4"  # told apart by the colour-blind; marks say it too
+CANDIDATES = 256  # probes among which right and wrong ones are looked for
+OF_EACH = 3
+NEAREST = 5
+
+
+def sheet_rows(
+    protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
+) -> list[SheetRow]:
+    """Some probes whose nearest sequence is wrong, then some whose nearest is right.
+
+    Args:
+        protocol: says what a probe must not see.
+        embedding_set: the labels.
+        roles: probes and gallery; the whole gallery that a probe may see is ranked.
+        distances: called once.
+
+    Returns:
+        One row per chosen probe, evenly spaced among the probes, so equal embeddings give equal rows; empty
+        where no probe may see a gallery sequence of its subject.
+    """
+    probes = _spread(roles.all_probes(), CANDIDATES)
+    unseen = scoring.hidden(protocol, embedding_set, probes, roles.gallery)
+    match = (embedding_set.subjects[probes][:, None] == embedding_set.subjects[roles.gallery]) & ~unseen
+    answerable = match.any(axis=1)
+    probes, unseen, match = probes[answerable], unseen[answerable], match[answerable]
+    if not probes.size:
+        return []
+    block = np.where(unseen, np.inf, distances(probes, roles.gallery))
+    order = np.argsort(block, axis=1, kind="stable")[:, :NEAREST]
+    right = np.take_along_axis(match, order[:, :1], axis=1)[:, 0]
+    wrong = _spread(np.flatnonzero(~right), OF_EACH)
+    chosen = [*wrong, *_spread(np.flatnonzero(right), 2 * OF_EACH - len(wrong))]
+    rows = []
+    for i in chosen:
+        near = order[i][np.isfinite(block[i, order[i]])]
+        rows.append((int(probes[i]), roles.gallery[near], block[i, near]))
+    return rows
+
+
+def draw_sheet(
+    protocol: Protocol,
+    embedding_set: EmbeddingSet,
+    rows: list[SheetRow],
+    silhouettes: SilhouetteFn,
+) -> Figure:
+    """Probes in the first column, beside each its nearest gallery sequences, framed green or red.
+
+    Args:
+        protocol: gives the title.
+        embedding_set: the labels.
+        rows: from `sheet_rows`.
+        silhouettes: gives the frames of a sequence.
+    """
+    columns = 1 + NEAREST
+    figure = Figure(figsize=(1.75 * columns, 2.1 * len(rows) + 0.4), layout="constrained")
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (probe, nearest, distances) in zip(panels, rows, strict=True):
+        _show(line[0], silhouettes(probe), f"probe\n{_label(embedding_set, probe)}", NEUTRAL)
+        for axes, i, distance in zip(line[1:], nearest.tolist(), distances.tolist(), strict=False):
+            right = embedding_set.subjects[i] == embedding_set.subjects[probe]
+            text = f"{'✓' if right else '✗'} {distance:.3f}\n{_label(embedding_set, i)}"
+            _show(axes, silhouettes(i), text, RIGHT if right else WRONG)
+        for axes in line[1 + len(nearest) :]:
+            axes.axis("off")
+    rule = {
+        "nothing": "",
+        "identical_view": ", without the probe's view",
+        "own_view": ", without its own view",
+    }
+    figure.suptitle(
+        f"{protocol.name}: nearest of the whole gallery{rule[protocol.leave_out]}, with distances"
+    )
+    return figure
+
+
+def _spread(values: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the values, evenly spaced, so that the choice is the same every time."""
+    if len(values) <= most:
+        return values
+    return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
+
+
+def _show(axes: Axes, frames: np.ndarray, text: str, colour: str) -> None:
+    axes.imshow(frames[len(frames) // 2], cmap="gray", vmin=0, vmax=255)
+    axes.set_title(text, fontsize=8, color=colour)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(edgecolor=colour, linewidth=3)
+
+
+def _label(embedding_set: EmbeddingSet, i: int) -> str:
+    return f"{embedding_set.subjects[i]} {embedding_set.conditions[i]} {embedding_set.views[i]}"

@@ -1,0 +1,48 @@
+"""Nested dicts of arrays, and how their leaves are named."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ArrayTree = Mapping[Any, Any]
+"""Nested dicts of arrays, as `nnx.to_pure_dict` makes them; a list of modules is a dict with integer keys."""
+
+TreePath = tuple[str | int, ...]
+"""Keys from the root to a leaf."""
+
+
+def get_leaf(tree: ArrayTree, path: TreePath) -> Any:
+    """Returns the leaf of a nested mapping at a path."""
+    leaf: Any = tree
+    for key in path:
+        leaf = leaf[key]
+    return leaf
+
+
+def leaves_by_name(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of any tree by the names of their keys, joined by slashes.
+
+    The names are the same before saving and in the nested dicts that Orbax makes of dataclasses and tuples.
+    """
+    return {
+        "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def replace_leaves(tree: ArrayTree, arrays: Mapping[TreePath, np.ndarray]) -> ArrayTree:
+    """Returns a tree with other arrays at some of its paths, as JAX arrays of the types that were there."""
+
+    def replace(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        array = arrays.get(tuple(key.key for key in path))
+        return leaf if array is None else jnp.asarray(array, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(replace, tree)
+
+
+def count_numbers(tree: ArrayTree) -> int:
+    """Returns how many numbers the arrays of a tree hold together."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,302 @@
+"""Records: the same sequences and batches as from the tree, complete folders only, and restarts."""
+
+import json
+import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from mcl_jax.data.datasets import download_of
+from mcl_jax.data.feed.loaders import HostShare, TrainLoader
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.prepare.preparation import prepare_dataset
+from mcl_jax.data.prepare.records import shards
+from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
+from mcl_jax.data.sequences import SequenceRef, select
+from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores.job_log import JOB_LOG
+from mcl_jax.data.stores.manifest import RECORDS_FORMAT, RECORDS_MANIFEST
+from mcl_jax.data.stores.tree import PklSource, scan_tree
+from mcl_jax.errors import DataError
+
+TREE = download_of("tree")
+
+
+def write_sequence(root, key, array):
+    path = root / key / "sequence.pkl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(array))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Six sequences of three subjects, of 64 or 44 columns."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "tree"
+    for number in range(6):
+        width = 44 if number == 5 else 64
+        frames = (rng.random((3 + number, 64, width)) > 0.5).astype(np.uint8) * 255
+        write_sequence(root, f"{number // 2:03d}/nm-01/{number:03d}", frames)
+    return root
+
+
+@pytest.fixture
+def records(tree, tmp_path):
+    prepare_dataset(TREE, tree, tmp_path / "records", file_format="records")
+    return tmp_path / "records"
+
+
+def files(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_records_hold_the_tree(tree, records):
+    found, source = open_records(records)
+    assert found == scan_tree(tree)
+    source = pickle.loads(pickle.dumps(source))
+    for stored, original in zip(found, scan_tree(tree), strict=True):
+        np.testing.assert_array_equal(source.read(stored)[:], PklSource().read(original))
+    assert "tensorflow" not in sys.modules
+    assert not list(records.parent.glob(".records*"))
+
+
+def test_tfds_reads_them(tree, records):
+    sequences = tfds.builder_from_directory(str(records)).as_data_source("sequences")
+    assert len(sequences) == 6
+    assert (sequences[4]["subject"], sequences[4]["view"]) == (b"002", b"004")
+    np.testing.assert_array_equal(sequences[4]["silhouettes"], PklSource().read(scan_tree(tree)[4]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_the_tree(tree, records, workers):
+    batches = []
+    for listed, source in ((scan_tree(tree), PklSource()), open_records(records)):
+        loader = TrainLoader(
+            select(listed, ["000", "001", "002"], "training", source),
+            batch=(2, 2),
+            frames=FrameSampling("unfixed_unordered", min_frames=2, max_frames=5),
+            augmentation=[("perspective", 0.5), ("cut", 1.0), ("rotate", 0.5)],
+            seed=1,
+            share=HostShare(),
+        )
+        with prefetched(loader, range(4), workers) as iterator:
+            batches.append([{key: value.copy() for key, value in batch.items()} for batch in iterator])
+    assert len(batches[0]) == 4
+    for first, second in zip(*batches, strict=True):
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_png_and_pkl_give_the_same_records(real_silhouettes, tmp_path):
+    for kind in ("png", "pkl"):
+        prepare_dataset(TREE, real_silhouettes / kind, tmp_path / kind, file_format="records")
+    (png, pkl) = (files(tmp_path / kind) for kind in ("png", "pkl"))
+    assert {name for name in png if png[name] != pkl[name]} == {
+        Path(RECORDS_MANIFEST),  # both have stamps of the source
+        Path(JOB_LOG),
+    }
+
+
+def test_records_can_be_made_again_from_the_tree_of_the_same_frames(real_silhouettes, tmp_path):
+    for kind in ("png", "pkl"):
+        prepare_dataset(TREE, real_silhouettes / kind, tmp_path / kind, file_format="records")
+        prepare_dataset(TREE, real_silhouettes / kind, tmp_path / "both", file_format="records")
+    assert files(tmp_path / "both") == files(tmp_path / "pkl")
+
+
+def test_files_do_not_depend_on_workers(tree, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    for workers in (0, 2):
+        prepare_dataset(TREE, tree, tmp_path / str(workers), file_format="records", workers=workers)
+    assert files(tmp_path / "0") == files(tmp_path / "2")
+    listed, source = open_records(tmp_path / "2")
+    assert len(list((tmp_path / "2").glob("*array_record*"))) == 3
+    whole, source_of_whole = open_records(records)
+    for sequence, same in zip(listed, whole, strict=True):
+        np.testing.assert_array_equal(source.read(sequence)[:], source_of_whole.read(same)[:])
+
+
+def test_second_run_redoes_nothing_and_repairs(tree, records):
+    (shard,) = records.glob("*array_record*")
+    before = files(records)
+    os.utime(shard, (1, 1))
+    prepare_dataset(TREE, tree, records, file_format="records")
+    assert shard.stat().st_mtime == 1
+    shard.write_bytes(shard.read_bytes()[:-100])
+    prepare_dataset(TREE, tree, records, file_format="records")
+    assert files(records) == before
+
+
+def test_only_what_was_cut_off_or_changed_is_done_again(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    out = tmp_path / "out"
+    prepare_dataset(TREE, tree, out, file_format="records")
+    before = files(out)
+    first, second, third = sorted(out.glob("*array_record*"))
+    for shard in (first, second, third):
+        os.utime(shard, (1, 1))
+    second.write_bytes(second.read_bytes()[:-100])
+    prepare_dataset(TREE, tree, out, file_format="records")
+    assert files(out) == before
+    assert [int(shard.stat().st_mtime) == 1 for shard in (first, second, third)] == [True, False, True]
+    write_sequence(tree, "002/nm-01/005", np.zeros((2, 64, 64), np.uint8))
+    os.utime(second, (1, 1))
+    prepare_dataset(TREE, tree, out, file_format="records")
+    assert [int(shard.stat().st_mtime) == 1 for shard in (first, second, third)] == [True, True, False]
+    listed, source = open_records(out)
+    assert len(source.read(listed[5])) == 2
+
+
+def test_interrupted_run_keeps_its_shards(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    damaged = tree / "001" / "nm-01" / "002" / "sequence.pkl"
+    sound = damaged.read_bytes()
+    damaged.write_bytes(sound[:1000])
+    with pytest.raises(DataError, match=r"sequence\.pkl: truncated or damaged") as error:
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+    kept = tmp_path / ".out.partial" / "shards" / "00000.array_record"
+    os.utime(kept, (1, 1))
+    damaged.write_bytes(sound)
+    prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+    times = [p.stat().st_mtime for p in sorted((tmp_path / "out").glob("*array_record*"))]
+    assert times[0] == 1
+    assert min(times[1:]) > 1
+    assert len(open_records(tmp_path / "out")[0]) == 6
+
+
+def test_shards_of_another_version_are_not_gone_on_with(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    damaged = tree / "001" / "nm-01" / "002" / "sequence.pkl"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    monkeypatch.setattr(shards, "RECORDS_FORMAT", 1)
+    with pytest.raises(DataError, match="truncated"):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+    monkeypatch.setattr(shards, "RECORDS_FORMAT", RECORDS_FORMAT)
+    with pytest.raises(DataError, match=r"\.out\.partial/shards.*another version; .*delete this one"):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+
+
+def test_damaged_sequence_can_be_skipped(tree, tmp_path):
+    write_sequence(tree, "003/nm-01/000", np.zeros((3, 64, 64), np.float32))
+    with pytest.raises(DataError, match="float32"):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+    summary = prepare_dataset(TREE, tree, tmp_path / "out", file_format="records", skip_damaged=True)
+    assert (summary.sequences, summary.skipped_sequences) == (6, 1)
+    assert "003,nm-01,000,," in (tmp_path / "out" / "skipped.csv").read_text()
+
+
+def test_incomplete_folders_are_refused(tree, records, tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        open_records(tmp_path / "missing")
+    with pytest.raises(DataError, match=r"no records\.json.*data\.format"):
+        open_records(tree)
+    (shard,) = records.glob("*array_record*")
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=rf"{shard.name}: cut off"):
+        open_records(records)
+    shard.unlink()
+    with pytest.raises(DataError, match=rf"{shard.name}: missing"):
+        open_records(records)
+    path = records / RECORDS_MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+    with pytest.raises(DataError, match="format 0"):
+        open_records(records)
+    path.write_text(json.dumps({"format": RECORDS_FORMAT}))
+    with pytest.raises(DataError, match="damaged"):
+        open_records(records)
+    path.write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        open_records(records)
+
+
+def test_flipped_bytes_are_noticed(records):
+    listed, source = open_records(records)
+    (shard,) = records.glob("*array_record*")
+    content = bytearray(shard.read_bytes())
+    content[200] ^= 255
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=r"record 0 \(000/nm-01/000\): cannot be read"):
+        source.read(listed[0])
+
+
+def test_out_folder_of_something_else_is_left_alone(tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(DataError, match="not empty"):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+
+
+def test_records_of_something_else_are_not_replaced(tree, records):
+    before = files(records)
+    with pytest.raises(DataError, match="holds records of tree"):
+        prepare_dataset(download_of("casiab"), tree, records, file_format="records")
+    (tree / "001").rename(tree.parent / "gone")
+    with pytest.raises(DataError, match=r"holds records of 001/nm-01/002, which --src has not"):
+        prepare_dataset(TREE, tree, records, file_format="records")
+    assert files(records) == before
+
+
+def test_an_unfinished_tree_is_no_source(tree, tmp_path):
+    (tree / "prepared.jsonl").write_text('{"format":1,"dataset":"tree","kind":"pkl","complete":false}\n')
+    with pytest.raises(DataError, match="--src: the preparation of .* is not complete"):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+
+
+def test_damaged_sequences_can_be_deleted(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 5)
+    (tree / "002" / "nm-01" / "004" / "sequence.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match="truncated"):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+    shutil.rmtree(tree / "002" / "nm-01" / "004")
+    assert prepare_dataset(TREE, tree, tmp_path / "out", file_format="records").sequences == 5
+
+
+def test_a_disk_that_is_full_is_one_line(tree, tmp_path, monkeypatch):
+    class FullDisk:
+        def __init__(self, path, options):
+            Path(path).touch()
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device; writing x")
+
+    monkeypatch.setattr(shards.array_record_module, "ArrayRecordWriter", FullDisk)
+    with pytest.raises(
+        DataError, match=r"00000\.array_record: cannot be written: .*No space left on device$"
+    ):
+        prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+
+
+def test_shards_under_each_others_names_are_noticed(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
+    prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
+    first, second, _ = sorted((tmp_path / "out").glob("*array_record*"))
+    assert first.stat().st_size == second.stat().st_size  # they are padded
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    listed, source = open_records(tmp_path / "out")
+    with pytest.raises(DataError, match=r"record 0 \(000/nm-01/000\): holds 001/nm-01/002"):
+        source.read(listed[0])
+
+
+def test_the_builder_works_without_the_script(tmp_path):
+    folder = tmp_path / "GREW" / "test" / "probe" / "v1"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "1.png"), np.full((64, 64), 7, np.uint8))
+    builder = SilhouetteBuilder(download_of("grew"), data_dir=str(tmp_path / "tfds"))
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=str(tmp_path / "GREW"))
+    )
+    listed, source = open_records(Path(builder.data_dir))
+    assert listed == [SequenceRef("probe", "03", "v1", "0")]
+    assert (source.read(listed[0])[:] == 7).all()

@@ -1,0 +1,179 @@
+"""Batches are a pure function of (seed, step): whatever the workers, the hosts, the start."""
+
+import dataclasses
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcl_jax.data.feed.loaders import HostShare, SequenceLoader, TrainLoader
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.sequences import Split, select
+from mcl_jax.data.stores.tree import PklSource, scan_tree
+from mcl_jax.errors import DataError, UserError
+
+FIXED = FrameSampling("fixed_unordered", frames=4)
+VARIABLE = FrameSampling("unfixed_unordered", min_frames=2, max_frames=6)
+AUGMENT = (("perspective", 0.5), ("cut", 1.0), ("flip", 0.5), ("rotate", 0.5), ("erase", 0.5))
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory) -> Split:
+    root = tmp_path_factory.mktemp("tree")
+    rng = np.random.default_rng(0)
+    for subject in range(5):
+        for view in range(4):
+            folder = root / f"{subject:03d}" / "nm-01" / f"{view:03d}"
+            folder.mkdir(parents=True)
+            # The subject is the grey level, so that labels can be checked in a batch.
+            frames = np.full((rng.integers(3, 9), 64, 64), 40 + 40 * subject, np.uint8)
+            (folder / "a.pkl").write_bytes(pickle.dumps(frames))
+    return select(scan_tree(root), [f"{s:03d}" for s in range(5)], "training", PklSource())
+
+
+def loader(split: Split, frames: FrameSampling = FIXED, **changes) -> TrainLoader:
+    settings = {"batch": (3, 4), "augmentation": AUGMENT, "seed": 7, "share": HostShare()} | changes
+    return TrainLoader(split, frames=frames, **settings)
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for key in a:
+        assert np.array_equal(a[key], b[key]), key
+
+
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+def test_batches_do_not_depend_on_workers_or_start(split, frames):
+    load = loader(split, frames)
+    expected = [load(step) for step in range(6)]
+    for workers, start in ((0, 0), (1, 0), (2, 3)):
+        with prefetched(load, range(start, 6), workers) as batches:
+            for step, batch in enumerate(batches, start):
+                assert_equal(batch, expected[step])
+        assert step == 5
+
+
+def test_seeds_and_steps_differ(split):
+    a, b = loader(split), loader(split, seed=8)
+    assert not np.array_equal(a(0)["frames"], a(1)["frames"])
+    assert not np.array_equal(a(0)["frames"], b(0)["frames"])
+
+
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+def test_labels_stand_beside_their_frames(split, frames):
+    batch = loader(split, frames, augmentation=(("cut", 1.0),))(0)
+    labels = batch["labels"]
+    assert (np.sort(np.bincount(labels[labels >= 0]))[-3:] == 4).all()
+    for row, segment in np.argwhere(labels >= 0):
+        grey = batch["frames"][row][batch["segment_ids"][row] == segment]
+        assert (grey == 40 + 40 * labels[row, segment]).all()
+        assert len(grey) == 4 if frames is FIXED else 2 <= len(grey) <= 6
+    assert not batch["frames"][batch["segment_ids"] < 0].any()
+
+
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+def test_hosts_load_their_rows_of_the_same_batch(split, frames):
+    whole = loader(split, frames)(2)
+    shares = [loader(split, frames, share=HostShare(h, 2, devices=8))(2) for h in range(2)]
+    joined = {key: np.concatenate([s[key] for s in shares]) for key in whole}
+    rows = len(whole["labels"])
+    assert len(joined["labels"]) == -(-rows // 8) * 8
+    assert_equal({k: v[:rows] for k, v in joined.items()}, whole)
+    assert (joined["labels"][rows:] == -1).all()
+    assert (joined["segment_ids"][rows:] == -1).all()
+
+
+def test_whole_sequences_are_cut_and_limited(split, tmp_path):
+    frames = np.arange(800, dtype=np.uint16).astype(np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
+    path = tmp_path / "long.pkl"
+    path.write_bytes(pickle.dumps(frames))
+    ref = type(split.sequences[0])("long", "nm-01", "000", str(path))
+    loaded = SequenceLoader([ref], PklSource())(0)["frames"]
+    assert loaded.shape == (720, 64, 44)
+    assert np.array_equal(loaded[:, 0, 0], frames[:720, 0, 0])
+
+
+def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
+    broken = [type(s)(s.subject, s.condition, s.view, "missing.pkl") for s in split.sequences[:12]]
+    damaged = Split((*broken, *split.sequences[12:]), split.subjects, split.source)
+    whole = loader(split)(0)
+    batch = loader(damaged, skip_unreadable=True)(0)
+    empty = np.isin(whole["labels"], [0, 1, 2])  # the subjects of the broken sequences
+    assert empty.any()
+    assert (batch["labels"][empty] == -1).all()
+    assert (batch["segment_ids"][empty[:, 0]] == -1).all()
+    assert not batch["frames"][empty[:, 0]].any()
+    for key in whole:
+        assert np.array_equal(batch[key][~empty[:, 0]], whole[key][~empty[:, 0]])
+    with pytest.raises(DataError, match="missing.pkl"):
+        loader(damaged)(0)
+    everything = tuple(type(s)(s.subject, s.condition, s.view, "missing.pkl") for s in split.sequences)
+    lost = Split(everything, split.subjects, split.source)
+    with pytest.raises(DataError, match=r"data\.on_error: no sequence of a whole batch .*missing\.pkl"):
+        loader(lost, skip_unreadable=True)(0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
+    ref = type(split.sequences[0])("x", "nm-01", "000", "missing.pkl")
+    with (
+        prefetched(SequenceLoader([ref], PklSource()), range(1), workers) as sequences,
+        pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory; .*"),
+    ):
+        next(sequences)
+
+
+@dataclasses.dataclass(frozen=True)
+class KilledLoader:
+    """A worker that the system kills."""
+
+    nbytes = 1
+
+    def __call__(self, position, empty=np.empty):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line():
+    with (
+        prefetched(KilledLoader(), range(2), 1) as results,
+        pytest.raises(UserError, match=r"^data\.workers: a worker process was ended from outside"),
+    ):
+        next(results)
+
+
+FEED_FOREVER = """
+import sys, time
+from pathlib import Path
+from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.stores.tree import PklSource, scan_tree
+
+if __name__ == "__main__":
+    refs = scan_tree(Path(sys.argv[1]))
+    with prefetched(SequenceLoader(refs, PklSource()), range(len(refs)), 1) as sequences:
+        next(sequences)
+        print("under way", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_process_that_was_killed(split, tmp_path):
+    script = tmp_path / "feed.py"
+    script.write_text(FEED_FOREVER)
+    root = Path(split.sequences[0].location).parents[3]
+    with subprocess.Popen([sys.executable, script, root], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "under way\n"
+        process.kill()
+        # The workers hold the other end of this pipe as well.
+        process.communicate(timeout=20)
+
+
+def test_sources_survive_a_round_trip_to_a_worker(split):
+    load = pickle.loads(pickle.dumps(loader(split)))
+    assert_equal(load(0), loader(split)(0))

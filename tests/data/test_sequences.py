@@ -1,0 +1,97 @@
+"""Listing a tree, reading a partition, and splitting."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mcl_jax.data.datasets import DATASETS, open_dataset
+from mcl_jax.data.sequences import SequenceRef, read_partition, select
+from mcl_jax.data.stores.tree import PklSource, scan_tree
+from mcl_jax.errors import DataError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_tree_is_listed_sorted_and_the_first_file_counts(tmp_path):
+    touch(tmp_path, "002/nm-01/090/b.pkl", "002/nm-01/090/a.pkl", "001/nm-02/000/000.pkl", "notes.txt")
+    sequences = scan_tree(tmp_path)
+    assert [s.key for s in sequences] == ["001/nm-02/000", "002/nm-01/090"]
+    assert Path(sequences[1].location).name == "a.pkl"
+
+
+def test_unusable_trees_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"no folder '.*missing'"):
+        scan_tree(tmp_path / "missing")
+    with pytest.raises(DataError, match="no sequence under"):
+        scan_tree(tmp_path)
+    touch(tmp_path, "001/nm-01/000/readme.txt")
+    with pytest.raises(DataError, match=r"001/nm-01/000: no \.pkl file"):
+        scan_tree(tmp_path)
+
+
+def test_partition_is_read(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"TRAIN_SET": ["1"], "TEST_SET": ["2"], "PROBE_SET": ["2-a-b"]}))
+    partition = read_partition(path)
+    assert (partition.train, partition.test, partition.probe_set) == (("1",), ("2",), ("2-a-b",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "not a partition; expected an object"),
+        ('{"TRAIN_SET": ["1"]}', "TEST_SET must be a list"),
+        ('{"TRAIN_SET": [1], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
+        (
+            '{"TRAIN_SET": ["1", "2"], "TEST_SET": ["2"]}',
+            "1 subjects are in TRAIN_SET and TEST_SET, e.g. '2'",
+        ),
+    ],
+)
+def test_malformed_partitions_are_named(tmp_path, content, message):
+    path = tmp_path / "p.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_partition(path)
+
+
+def test_missing_partition_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"p\.json: the partition cannot be read: No such file"):
+        read_partition(tmp_path / "p.json")
+
+
+def test_class_is_the_rank_among_subjects_found():
+    sequences = [SequenceRef(s, "nm-01", "000", s) for s in ("003", "001", "009")]
+    split = select(sequences, ["009", "001", "002"], "training", PklSource())
+    assert split.subjects == ("001", "009")
+    assert [s.subject for s in split.sequences] == ["001", "009"]
+
+
+def test_a_split_without_subjects_or_with_twins_is_refused():
+    sequences = [SequenceRef("001", "nm-01", "000", "a"), SequenceRef("001", "nm-01", "000", "b")]
+    with pytest.raises(DataError, match="none of the 1 test subjects .* folders like '002'"):
+        select(sequences, ["002"], "test", PklSource())
+    with pytest.raises(DataError, match="001/nm-01/000: two sequences of this name: a, b"):
+        select(sequences, ["001"], "test", PklSource())
+
+
+def test_rules_of_the_datasets():
+    casiab, grew = DATASETS["casiab"].partition, DATASETS["grew"].partition
+    assert (len(casiab.train), casiab.train[-1], len(casiab.test), casiab.test[0]) == (74, "074", 50, "075")
+    assert (len(grew.train), grew.train[0], len(grew.test)) == (20_000, "00001train", 6_001)
+    assert "probe" in grew.test
+
+
+def test_opening_needs_a_root_and_a_partition(tmp_path):
+    with pytest.raises(DataError, match="data.root is empty"):
+        open_dataset("casiab", "")
+    touch(tmp_path, "001/nm-01/000/000.pkl")
+    with pytest.raises(DataError, match="gait3d has no rule for its split"):
+        open_dataset("gait3d", str(tmp_path))
+    assert open_dataset("casiab", str(tmp_path), file_format="tree").train_split().subjects == ("001",)

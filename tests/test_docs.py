@@ -1,0 +1,65 @@
+"""The examples of the README and of docs/ are run, in order, in a folder that has what they name."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mcl_jax.data.datasets import DATASETS
+from mcl_jax.losses import LOSSES
+from mcl_jax.models import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def examples(page: str) -> list[str]:
+    """Returns the Python examples of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run_examples(page: str, names: dict | None = None) -> dict:
+    names = names or {}
+    found = examples(page)
+    assert found, page
+    for number, source in enumerate(found, start=1):
+        exec(compile(source, f"{page}, example {number}", "exec"), names)
+    return names
+
+
+def test_the_examples_of_the_readme_run(toy_run, people, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "casiab_mcl").symlink_to(toy_run)
+    (tmp_path / "CASIA-B-pkl").mkdir()
+    for source in people.iterdir():  # the last three people stand for the test subjects 075 to 124
+        if source.is_dir():
+            (tmp_path / "CASIA-B-pkl" / f"{int(source.name) + 71:03d}").symlink_to(source)
+    (tmp_path / "walks").mkdir()
+    for i, subject in enumerate(("004", "005")):
+        (tmp_path / "walks" / "ab"[i]).symlink_to(people / subject / "nm-01" / "090")
+    names = run_examples("README.md")
+    assert names["x"].shape == (2, names["gait"].parts, names["gait"].channels)
+    assert names["d"].shape == (1, 1)
+    assert set(names["report"].scores) == {"NM", "BG", "CL", "mean"}
+    assert (tmp_path / "report" / "metrics.json").is_file()
+
+
+@pytest.fixture
+def tables_as_they_were():
+    """For examples that add entries."""
+    before = [(table, dict(table)) for table in (MODELS, LOSSES, DATASETS)]
+    yield
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+
+
+def test_a_model_a_loss_and_a_dataset_from_outside(people, tmp_path, monkeypatch, tables_as_they_were):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corridor").symlink_to(people)
+    names = run_examples("docs/extending.md")
+    assert set(names["metrics"]["scores"]) == {"NM", "BG", "CL", "mean"}
+    assert (tmp_path / "runs" / "outline" / "test" / "retrieval.png").is_file()
+    gait = names["gait"]
+    assert (gait.name, gait.arguments) == ("outline", {"strips": 4, "embed_dim": 4})
+    assert (gait.parts, gait.channels, gait.parameters, gait.step) == (4, 4, 4 * 44 * 4, 3)
