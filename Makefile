@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint fuzz clean
 
 setup: $(VENV)/installed
 
@@ -34,6 +34,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Ten minutes of mutated files for the readers of pickles, checkpoints and embeddings; docs/security.md.
+fuzz: $(VENV)/installed
+	$(PIP) install -e '.[fuzz]'
+	for reader in pkl pt npz; do $(BIN)/python scripts/fuzz_readers.py --reader $$reader --seconds 200 || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo

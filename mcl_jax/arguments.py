@@ -3,6 +3,8 @@
 A model, loss, optimiser or schedule is named in a config, and the keys beside its name are its own
 arguments. Its signature says which there are, and its annotations what they may be:
 `Annotated[int, AtLeast(1)]`, `Annotated[Sequence[int], Sizes(4)]`, `Literal["2d", "3d"]`, or a plain type.
+
+By hand, because pydantic answers with a page where one line is wanted that names the key.
 """
 
 import inspect

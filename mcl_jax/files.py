@@ -1,9 +1,36 @@
-"""Writing files that are complete or absent, whenever the process dies."""
+"""Reading files of bounded size, and writing files that are complete or absent, whenever the process dies."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from mcl_jax.errors import UserError
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """Returns the content of a file that may come from anybody.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is no file but a device, say; `strerror` says what.
+    """
+    # A pipe that nobody writes to would hold an ordinary open up for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        if status.st_size > limit:
+            raise OSError(
+                errno.EFBIG, f"it has {status.st_size} bytes, and {limit} is the most such a file has"
+            )
+        return file.readall()
 
 
 def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: bool = True) -> None:

@@ -5,9 +5,11 @@ object, and `NAME/data/KEY`, the bytes of each storage. The older format is read
 is installed. Tensors become NumPy arrays, bfloat16 by `ml_dtypes`.
 """
 
+import itertools
 import math
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ STORAGE_DTYPES: dict[str, np.dtype] = {
 
 _MAX_AXES = 64  # NumPy's own limit
 _LONGEST_MESSAGE = 250
+_MOST_VALUES, _DEEPEST = 200_000, 50  # of a file in the older format
 _ZIP_MAGIC = b"PK\x03\x04"
 # A pickle of protocol 2 whose first value is the long integer 0x1950a86a20f9469cfc6c.
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -173,15 +176,17 @@ def _read_legacy(path: Path) -> Any:
     except Exception as error:
         detail = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"PyTorch cannot load it ({detail})") from error
-    return _to_numpy(content)
+    return _to_numpy(content, itertools.count())
 
 
-def _to_numpy(value: Any) -> Any:
+def _to_numpy(value: Any, visited: Iterator[int], depth: int = 0) -> Any:
     """Replaces the tensors of nested containers by arrays."""
+    if next(visited) > _MOST_VALUES or depth > _DEEPEST:
+        raise CheckpointError("holds more values than any checkpoint, or nested deeper")
     if isinstance(value, dict):
-        return {key: _to_numpy(item) for key, item in value.items()}
+        return {key: _to_numpy(item, visited, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_to_numpy(item) for item in value)
+        return type(value)(_to_numpy(item, visited, depth + 1) for item in value)
     if not hasattr(value, "detach"):
         return value
     import torch

@@ -11,8 +11,10 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.errors import DataError
+from mcl_jax.files import read_bounded
 
 _MOST_LISTED = 100
+_MAX_PARTITION_BYTES = 2**24  # a million names; the largest dataset has 26,000 subjects
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -110,7 +112,7 @@ def read_probe_set(path: Path) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path, _MAX_PARTITION_BYTES).decode("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: the partition cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -1,15 +1,13 @@
 """The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mcl_jax.errors import DataError
+from mcl_jax.evaluation.npz import read_npz
 from mcl_jax.files import write_atomically
 
 LABELS = ("subjects", "conditions", "views")
@@ -80,7 +78,7 @@ class EmbeddingSet:
         Raises:
             DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.
         """
-        arrays = _read_npz(Path(path))
+        arrays = read_npz(Path(path), KEYS)
         missing = [key for key in KEYS if key not in arrays]
         if missing:
             raise DataError(
@@ -106,25 +104,3 @@ class EmbeddingSet:
             if key in seen:
                 raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
             seen.add(key)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; those that are not among `KEYS` are not read, but empty."""
-    remedy = "write it with EmbeddingSet.save"
-    arrays: dict[str, Any]
-    try:
-        # zipfile first: np.load takes a lone .npy or a pickle too, with other types and errors.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] if name in KEYS else np.empty(0) for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file: {remedy} or give another path") from None
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise DataError(f"{path}: damaged ({error}): {remedy} again") from None
-        raise DataError(f"{path}: holds pickled objects, which are never loaded: {remedy}") from None
-    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error}): {remedy}") from None
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # np.load hands out entries of other formats as bytes
-            raise DataError(f"{path}: {name} is not an array: {remedy}")
-    return arrays

@@ -279,3 +279,14 @@ def test_a_damaged_old_file_is_refused(tmp_path):
     path = tmp_path / "old.pt"
     path.write_bytes(buffer.getvalue()[:-50])
     assert "PyTorch cannot load it" in refusal(path)
+
+
+def test_an_old_file_of_nested_or_shared_values_is_refused(saved):
+    shared = nested = ()
+    for _ in range(40):
+        shared = (shared, shared)  # 2^40 values in a few bytes
+    for _ in range(60):
+        nested = (nested,)
+    for value in (shared, nested):
+        message = refusal(saved(value, _use_new_zipfile_serialization=False))
+        assert message == "holds more values than any checkpoint, or nested deeper"

@@ -74,6 +74,15 @@ def test_tfds_reads_them(tree, records):
     np.testing.assert_array_equal(sequences[4]["silhouettes"], PklSource().read(scan_tree(tree)[4]))
 
 
+def test_what_tfds_keeps_beside_them_is_not_read(tree, records, monkeypatch, tmp_path):
+    """TFDS imports the module that features.json names."""
+    (tmp_path / "hostile_module.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (records / "features.json").write_text('{"pythonClassName": "hostile_module.Features"}')
+    listed, source = open_records(records)
+    np.testing.assert_array_equal(source.read(listed[4])[:], PklSource().read(scan_tree(tree)[4]))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_those_of_the_tree(tree, records, workers):
     batches = []

@@ -58,3 +58,24 @@ def test_grey_images_take_no_more_than_their_pixels():
 def test_anything_else_is_refused(content):
     with pytest.raises(ValueError, match=r"."):
         PackedFrames(content)
+
+
+def test_a_place_outside_its_frame_is_refused():
+    frames = np.zeros((2, 4, 4), np.uint8)
+    frames[:, 1, 1] = 7
+    content = bytearray(pack(frames))
+    places = content.index(np.array([5, 5], "<u2").tobytes())
+    content[places] = 16  # the first pixel of the second frame
+    with pytest.raises(ValueError, match="not packed frames"):
+        PackedFrames(bytes(content))
+
+
+@pytest.mark.parametrize("header", [(65535, 65535, 0), (65535, 65535, 65535), (0, 0, 65534), (64, 64, 65534)])
+def test_a_header_cannot_claim_more_than_the_content(header):
+    content = np.array(header, "<u2").tobytes() + bytes(65534 * 3 * 2)
+    try:
+        frames = PackedFrames(content)
+    except ValueError:
+        return
+    # No frames of that size, or as many of no pixels as there are bytes: check_frames refuses both.
+    assert frames.shape[0] == 0 or 0 in frames.shape

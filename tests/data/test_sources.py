@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores import array_pickle
+from mcl_jax.data.stores.silhouette_pickle import read_silhouettes
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 
@@ -114,3 +116,76 @@ def test_damaged_bytes_are_read_or_refused_but_never_crash(tmp_path_factory, dat
     except DataError as error:
         message = str(error)
     assert "damaged.pkl" in message
+
+
+def long_way(content: bytes) -> np.ndarray:
+    """Reads an array by the machine, without the short way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(array_pickle, "read_silhouettes", lambda _: None)
+        return array_pickle.read_array(content)
+
+
+# With frames that end before the pixels, frames around them, and, in protocol 3, none.
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("frames", [FRAMES[:1], FRAMES, np.zeros((300, 64, 44), np.uint8)], ids=len)
+def test_the_short_way_is_taken_and_agrees(frames, protocol):
+    content = pickle.dumps(frames, protocol)
+    assert np.array_equal(read_silhouettes(content), frames)
+    assert np.array_equal(long_way(content), frames)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_the_short_way_is_taken_for_older_numpy(protocol):
+    content = pickle.dumps(FRAMES[:1], protocol).replace(b"numpy._core", b"numpy.core")
+    if protocol > 3:  # the name has a letter less, and so has the frame around it
+        name = content.index(b"numpy.core")
+        size = int.from_bytes(content[3:11], "little") - 1
+        content = content[:3] + size.to_bytes(8, "little") + content[11:]
+        content = content[: name - 1] + bytes([content[name - 1] - 1]) + content[name:]
+    assert np.array_equal(read_silhouettes(content), FRAMES[:1])
+    assert np.array_equal(long_way(content), FRAMES[:1])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_short_way_reads_no_damaged_file_otherwise(data):
+    content = bytearray(pickle.dumps(FRAMES[:1, :4, :4], data.draw(st.integers(3, 5))))
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] = data.draw(st.integers(0, 255))
+    short = read_silhouettes(bytes(content))
+    if short is not None:
+        assert np.array_equal(short, long_way(bytes(content)))
+
+
+def test_a_frame_or_buffer_longer_than_the_file_is_refused(tmp_path):
+    # Both were found by scripts/fuzz_readers.py.
+    content = pickle.dumps(FRAMES, 5)
+    path = tmp_path / "a.pkl"
+    for place in (3, content.index(b"\x96") + 1):
+        path.write_bytes(content[: place + 7] + b"\xff" + content[place + 8 :])
+        with pytest.raises(DataError, match="truncated or damaged"):
+            read(path)
+
+
+def test_protocols_of_python_2_are_read(tmp_path):
+    for protocol in (0, 1):
+        assert np.array_equal(read(write(tmp_path / "a.pkl", FRAMES, protocol)), FRAMES)
+
+
+def test_other_byte_orders_are_read():
+    array = np.arange(6, dtype=">f4").reshape(2, 3)
+    loaded = array_pickle.read_array(pickle.dumps(array, 4))
+    assert loaded.dtype == array.dtype
+    assert np.array_equal(loaded, array)
+
+
+def test_a_file_of_too_many_bytes_or_no_file_is_refused_unread(tmp_path):
+    with (tmp_path / "a.pkl").open("wb") as file:
+        file.truncate(10 * 2**30)
+    with pytest.raises(DataError, match=r"a\.pkl: cannot be read: it has 10737418240 bytes"):
+        read(tmp_path / "a.pkl")
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(DataError, match=r"pipe\.pkl: cannot be read: it is no regular file"):
+        read(tmp_path / "pipe.pkl")
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        read(tmp_path)

@@ -1,4 +1,7 @@
-"""Restartable work: jobs in several processes, each of which writes one file, and a log of them."""
+"""Restartable work: jobs in several processes, each of which writes one file, and a log of them.
+
+By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a database of their own for it.
+"""
 
 import concurrent.futures
 import dataclasses

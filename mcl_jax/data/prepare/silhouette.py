@@ -1,17 +1,29 @@
 """One raw PNG frame to one silhouette of 64×64 pixels, as the reference cuts it."""
 
 import contextlib
+import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mcl_jax.errors import DataError
+from mcl_jax.files import read_bounded
 
 SIZE = 64
 
 MIN_PIXEL_SUM = 10_000
 """Frames whose pixels add up to this or less show nobody."""
+
+MAX_SIDE, MAX_PIXELS = 8192, 2**24
+"""Of a raw frame. Decoded, in colour and 16 bits, that is 128 MiB; a frame of 4K video is half as large."""
+
+MAX_PNG_BYTES = 2**25
+
+_MAX_DEFLATION = 1032  # times as many bytes: the most that deflate can do
+_HARMLESS = 2**26  # bytes, unpacked in a tenth of a second
 
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _MEND = "download the file again, or delete it to do without the frame"
@@ -28,10 +40,10 @@ def read_png(path: Path) -> np.ndarray:
     save masks so, and no decision about colour is needed to undo it.
 
     Raises:
-        DataError: if the file is missing, empty, damaged, in colour, transparent or of 16 bits.
+        DataError: if the file is missing, empty, too large, damaged, in colour, transparent or of 16 bits.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, MAX_PNG_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; {_MEND}") from None
     if not content:
@@ -39,6 +51,7 @@ def read_png(path: Path) -> np.ndarray:
     # OpenCV decodes any format, and prints lines of its own about a PNG that was cut off.
     if not content.startswith(_PNG_START):
         raise DataError(f"{path}: not a PNG file; {_MEND}")
+    _check_size(content, path)
     image = None
     if _PNG_END in content:
         with contextlib.suppress(cv2.error):  # of a header that promises too much
@@ -48,6 +61,46 @@ def read_png(path: Path) -> np.ndarray:
     if image.dtype != np.uint8:
         raise DataError(f"{path}: a PNG of {image.dtype} pixels; convert it to 8-bit grey")
     return image if image.ndim == 2 else _grey(image, path)
+
+
+def _check_size(content: bytes, path: Path) -> None:
+    """Refuses a frame that its header says is huge, before the decoder makes room for it."""
+    header = content[len(_PNG_START) :][:16]
+    if len(header) < 16 or header[4:8] != b"IHDR":
+        raise DataError(f"{path}: the PNG is damaged or cut off; {_MEND}")
+    width, height = struct.unpack(">II", header[8:])
+    if not width * height:
+        raise DataError(f"{path}: a PNG of {width}×{height} pixels; {_MEND}")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: a PNG of {width}×{height} pixels; a frame has at most {MAX_SIDE} a side and "
+            f"{MAX_PIXELS} in all; {_MEND}"
+        )
+    # Eight bytes are the most of a pixel, and of what its row adds, interlaced too.
+    _check_unpacked(content, 8 * (width + 2) * (height + 2), path)
+
+
+def _check_unpacked(content: bytes, limit: int, path: Path) -> None:
+    """Refuses a frame whose pixels unpack to more than `limit` bytes: the decoder would unpack them all."""
+    if len(content) * _MAX_DEFLATION <= max(limit, _HARMLESS):
+        return
+    inflater, left = zlib.decompressobj(), limit
+    with contextlib.suppress(zlib.error):  # of what is damaged, which the decoder will find
+        for packed in _pixel_chunks(content):
+            while packed and not inflater.eof:
+                left -= len(inflater.decompress(packed, 2**20))
+                packed = inflater.unconsumed_tail
+                if left < 0:
+                    raise DataError(f"{path}: a PNG that unpacks to more bytes than its pixels take; {_MEND}")
+
+
+def _pixel_chunks(content: bytes) -> Iterator[bytes]:
+    place = len(_PNG_START)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind == b"IDAT":
+            yield content[place + 8 : place + 8 + length]
+        place += 12 + length
 
 
 def _grey(image: np.ndarray, path: Path) -> np.ndarray:

@@ -1,107 +1,120 @@
 """Reads a pickled NumPy array without executing anything that is in the file."""
 
 import math
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from mcl_jax import safe_pickle
+from mcl_jax.data.stores.silhouette_pickle import read_silhouettes
+from mcl_jax.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
+
+MAX_PICKLE_BYTES = 2**28
+"""A file of more bytes is refused: it would be 65,536 frames of 64×64, or 44 minutes at 25 a second."""
+
+# How NumPy spells the types of real numbers in a pickle: "u1", "f4", …
+_CODES = {np.dtype(code).str[1:] for code in "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]}
 
 
 class NotAnArrayError(Exception):
     """The pickle is damaged, or more than a NumPy array."""
 
 
-class _PickledArray:
-    """An inert stand-in for a pickled array: it only keeps what NumPy would have been called with."""
+def read_array(data: bytes) -> np.ndarray:
+    """Returns the array of real numbers that a pickle holds.
 
-    def __init__(self) -> None:
-        self.array: np.ndarray | None = None
+    Args:
+        data: a pickle of protocol 0 to 5, by any NumPy. Silhouettes are not copied out of it.
 
-    def __setstate__(self, state: Any) -> None:
-        try:
-            _, shape, dtype, fortran, content = state
-        except (TypeError, ValueError):
-            raise NotAnArrayError("not a pickled NumPy array") from None
-        self.array = _build_array(content, dtype, shape, "F" if fortran else "C")
-
-
-class _PickledDtype:
-    """An inert stand-in for a pickled dtype: the type code, and the byte order NumPy sets afterwards."""
-
-    def __init__(self, code: Any, *_: Any):
-        if not isinstance(code, str) or len(code) > 8:
-            raise NotAnArrayError("not a pickled NumPy array of numbers")
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
-        if order in ("<", ">"):
-            self.code = order + self.code.lstrip("<>|=")
+    Raises:
+        NotAnArrayError: it is damaged, or holds anything else.
+    """
+    silhouettes = read_silhouettes(data)
+    if silhouettes is not None:
+        return silhouettes
+    try:
+        value = safe_pickle.load(data, Vocabulary(_names(len(data)), _set_state))
+    except DamagedPickleError as error:
+        raise NotAnArrayError(f"truncated or damaged pickle ({error})") from None
+    except RefusedPickleError as error:
+        raise NotAnArrayError(
+            f"holds {error}, which is not part of a NumPy array; refused, nothing was executed"
+        ) from None
+    if not isinstance(value, np.ndarray):
+        raise NotAnArrayError(f"holds a {type(value).__name__}, not a NumPy array")
+    return value
 
 
-def _build_array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    if isinstance(dtype, _PickledDtype):
-        try:
-            resolved = np.dtype(dtype.code)
-        except TypeError:
-            raise NotAnArrayError("not a pickled NumPy array of numbers") from None
-        plain = resolved.kind in "biuf" and isinstance(content, bytes | bytearray)
-        sized = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-        if plain and sized and len(content) == math.prod(shape) * resolved.itemsize:
+class _Array:
+    """Stands for an array whose state has not come yet."""
+
+
+class _Dtype:
+    """Stands for a dtype: its code, and the byte order that its state sets afterwards."""
+
+    def __init__(self, code: str):
+        self.code, self.order = code, "|"
+
+
+def _names(size: int) -> dict[str, Callable[..., Any] | None]:
+    """Returns what stands for the names in an array's pickle of `size` bytes."""
+    left = size
+
+    def latin1_bytes(text: Any, encoding: Any) -> bytes:
+        """How pickle spells bytes up to protocol 2; a text in the memo could be encoded again and again."""
+        nonlocal left
+        if type(text) is not str or encoding != "latin1":
+            raise TypeError("not bytes")
+        left -= len(text)
+        if left < 0:
+            raise ValueError("the bytes of one text, more than once")
+        return text.encode("latin1")
+
+    names: dict[str, Callable[..., Any] | None] = {
+        "numpy.ndarray": None,
+        "numpy.dtype": _dtype,
+        "_codecs.encode": latin1_bytes,
+    }
+    for package in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+        names[f"{package}.multiarray._reconstruct"] = _reconstruct
+        names[f"{package}.numeric._frombuffer"] = _from_buffer
+    return names
+
+
+def _reconstruct(kind: Any, *_: Any) -> _Array:
+    if kind != Name("numpy.ndarray"):
+        raise NotAnArrayError("not a pickled NumPy array")
+    return _Array()
+
+
+def _dtype(code: Any, *_: Any) -> _Dtype:
+    if type(code) is not str:
+        raise NotAnArrayError("not a pickled NumPy array of numbers")
+    return _Dtype(code)
+
+
+def _set_state(target: Any, state: Any) -> Any:
+    """Does what the state of an array or of a dtype means."""
+    if type(state) is not tuple or len(state) < 2:
+        raise NotAnArrayError("not a pickled NumPy array")
+    if type(target) is _Array:
+        _, shape, dtype, fortran, content = state
+        return _build(content, dtype, shape, "F" if fortran else "C")
+    if type(target) is _Dtype and state[1] in ("<", ">"):
+        target.order = state[1]
+    return target
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    return _build(content, dtype, shape, order)
+
+
+def _build(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    plain = type(dtype) is _Dtype and dtype.code in _CODES and type(content) in (bytes, bytearray)
+    sized = type(shape) is tuple and all(type(n) is int and n >= 0 for n in shape)
+    if plain and sized:
+        resolved = np.dtype(dtype.order + dtype.code)
+        if len(content) == math.prod(shape) * resolved.itemsize:
             return np.frombuffer(content, resolved).reshape(shape, order="F" if order == "F" else "C")
     raise NotAnArrayError("not a pickled NumPy array of numbers, or its size and content disagree")
-
-
-def _reconstruct(*_: Any) -> _PickledArray:
-    return _PickledArray()
-
-
-def _from_buffer(*args: Any) -> np.ndarray:
-    if len(args) != 4:
-        raise NotAnArrayError("not a pickled NumPy array")
-    content, dtype, shape, order = args
-    return _build_array(content, dtype, shape, order)
-
-
-def _latin1_bytes(*args: Any) -> bytes:
-    # How pickle protocol 2 writes bytes.
-    if len(args) == 2 and isinstance(args[0], str) and args[1] == "latin1":
-        return args[0].encode("latin1")
-    raise NotAnArrayError("not a pickled NumPy array")
-
-
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _latin1_bytes,
-}
-for _package in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-    _STAND_INS[f"{_package}.multiarray", "_reconstruct"] = _reconstruct
-    _STAND_INS[f"{_package}.numeric", "_frombuffer"] = _from_buffer
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Resolves the few names an array's pickle holds to stand-ins of ours, and refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in for a global of the pickle."""
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise NotAnArrayError(
-                f"holds {module}.{name}, which is not part of a NumPy array; refused, nothing was executed"
-            ) from None
-
-    def load_array(self) -> np.ndarray:
-        """Returns the array of the file, or raises NotAnArrayError."""
-        try:
-            loaded = self.load()
-        except NotAnArrayError:
-            raise
-        except Exception as error:  # a damaged pickle raises nearly anything
-            raise NotAnArrayError(f"truncated or damaged pickle ({type(error).__name__})") from None
-        array = loaded.array if isinstance(loaded, _PickledArray) else loaded
-        if not isinstance(array, np.ndarray):
-            raise NotAnArrayError(f"holds a {type(loaded).__name__}, not a NumPy array")
-        return array

@@ -6,7 +6,7 @@ from typing import Any
 
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
-from mcl_jax.data.stores.manifest import RECORDS_SPLIT, check_files, read_manifest
+from mcl_jax.data.stores.manifest import check_files, read_manifest
 from mcl_jax.data.stores.packed import PackedFrames
 from mcl_jax.errors import DataError
 
@@ -42,14 +42,10 @@ class RecordsSource:
 
 
 def _open_folder(root: Path) -> Sequence[bytes]:
-    # Imported late: it takes a while, and a pkl tree needs none of it.
-    import tensorflow_datasets as tfds
+    # Not by TFDS, which would import whatever module the folder's features.json names.
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    from mcl_jax.data.stores import tfds_feature  # noqa: F401 - TFDS finds it by its name in features.json
-
-    builder = tfds.builder_from_directory(str(root))
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    return builder.as_data_source(RECORDS_SPLIT, deserialize_method=raw)
+    return ArrayRecordDataSource([str(root / name) for name in read_manifest(root).files])
 
 
 def _decode(example: bytes) -> tuple[PackedFrames, SequenceRef]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from mcl_jax.data.sequences import SequenceRef
-from mcl_jax.data.stores.array_pickle import ArrayUnpickler, NotAnArrayError
+from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
 from mcl_jax.data.stores.frames import MEND, check_frames
 from mcl_jax.errors import DataError
+from mcl_jax.files import read_bounded
 
 
 def scan_tree(root: Path) -> list[SequenceRef]:
@@ -90,8 +91,7 @@ class PklSource:
             DataError: if the file is missing, damaged, or holds anything but such an array.
         """
         try:
-            with Path(sequence.location).open("rb") as file:
-                array = ArrayUnpickler(file).load_array()
+            array = read_array(read_bounded(sequence.location, MAX_PICKLE_BYTES))
         except OSError as error:
             raise DataError(f"{sequence.location}: cannot be read: {error.strerror}; {MEND}") from None
         except NotAnArrayError as error:

@@ -1,0 +1,82 @@
+"""Reads .npz files whose sizes are checked before anything is reserved for them.
+
+`numpy.load` takes every size from the file: an array that claims 10 TB is an attempt to reserve them, and a
+few megabytes can unpack to thousands of times as much.
+"""
+
+import math
+import zipfile
+from collections.abc import Collection
+from io import BufferedIOBase
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from mcl_jax.errors import DataError
+
+MAX_GROWTH, MIN_ALLOWANCE = 16, 2**26
+"""Arrays may unpack to 16 times the bytes of the file and another 64 MiB."""
+
+_REMEDY = "write it with EmbeddingSet.save"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class _BadEntryError(Exception):
+    """An entry cannot be an array of plain values; the message is part of a line."""
+
+
+def read_npz(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Returns the arrays of an .npz file that have one of these names, and empty arrays for other names.
+
+    Raises:
+        DataError: it is missing, damaged, holds objects, or claims more than it can have.
+    """
+    try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            wanted = {name: info for name, info in entries.items() if name in keys}
+            total, limit = sum(info.file_size for info in wanted.values()), MAX_GROWTH * size + MIN_ALLOWANCE
+            if total > limit:
+                raise DataError(
+                    f"{path}: claims to unpack to {total} bytes, {limit} are the most for its size: {_REMEDY}"
+                )
+            # The other methods unpack without a bound, or reserve what the file says.
+            if {info.compress_type for info in wanted.values()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise DataError(f"{path}: compressed in a way that NumPy does not write: {_REMEDY}")
+            arrays = {name: np.empty(0) for name in entries}
+            for name, info in wanted.items():
+                with archive.open(info) as entry:
+                    arrays[name] = _read_array(entry, name, info.file_size)
+            return arrays
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file: {_REMEDY} or give another path") from None
+    except _BadEntryError as error:
+        raise DataError(f"{path}: {error}: {_REMEDY}") from None
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib and lzma raise nearly anything on a damaged file
+        detail = " ".join(str(error).split())[:100] or type(error).__name__
+        raise DataError(f"{path}: not a readable .npz file ({detail}): {_REMEDY}") from None
+
+
+def _read_array(entry: BufferedIOBase | IO[bytes], name: str, size: int) -> np.ndarray:
+    try:
+        shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(entry)](entry)
+    except Exception as error:  # NumPy's parser of headers raises nearly anything
+        raise _BadEntryError(f"{name} is not an array") from error
+    if dtype.hasobject:
+        raise _BadEntryError(f"{name} holds pickled objects, which are never loaded")
+    claimed, present = math.prod(shape) * dtype.itemsize, size - entry.tell()
+    if any(n < 0 for n in shape) or not dtype.itemsize or claimed != present:
+        raise _BadEntryError(
+            f"{name} is damaged: its shape {shape!s:.50} claims {claimed!s:.20} bytes, there are {present}"
+        )
+    if not claimed:
+        return np.empty(shape, dtype)
+    # zipfile compares the CRC once the entry has been read to its end.
+    content = entry.read()
+    if len(content) != present:
+        raise _BadEntryError(f"{name} is damaged: {len(content)} of {present} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
