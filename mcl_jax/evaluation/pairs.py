@@ -28,6 +28,7 @@ class PairCounts:
     def __init__(self, subjects: int):
         self.total = 0
         self._at = np.zeros((_INFINITY >> _FINE) + 1, np.int64)  # pages without a count take no memory
+        self._first, self._last = len(self._at), -1  # keys, so that nobody reads all of the pages
         self._columns = np.full((_INFINITY >> _COARSE) + 1, -1, np.int32)  # coarse key → column, −1: none yet
         self._used = 0
         self._by_subject = np.zeros((subjects, 256), np.int32)
@@ -43,6 +44,8 @@ class PairCounts:
         keys = _keys_above(distances[counted], _FINE)
         if keys.size:
             self.total += len(keys)
+            self._first = min(self._first, int(keys.min()))
+            self._last = max(self._last, int(keys.max()))
             np.add.at(self._at, keys, 1)
             self._add_by_subject(codes, counted.sum(axis=1), _halved(keys, _COARSE - _FINE))
 
@@ -68,7 +71,7 @@ class PairCounts:
 
     def keys(self) -> np.ndarray:
         """Keys of the fine grid at which pairs lie, ascending."""
-        return np.flatnonzero(self._at)
+        return self._first + np.flatnonzero(self._at[self._first : self._last + 1])
 
     def up_to(self, keys: np.ndarray) -> np.ndarray:
         """Number of pairs at or below each key of the fine grid."""
