@@ -14,6 +14,7 @@ References:
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ def _not_available(curve: Curve, impostor: int, rate: float) -> str:
     if not impostor:
         return "there are no impostor pairs"
     if 1 / impostor > rate:
-        return f"{impostor} impostor pairs are fewer than the {1 / rate:.0f} that one false accept needs"
+        return f"{impostor} impostor pairs are fewer than the {ceil(1 / rate)} that one false accept needs"
     if curve.far[0] > rate:
         share = f"{curve.far[0]:.2g} of the impostor pairs"
         return f"{share} have the lowest distance of all, {curve.thresholds[0]:g}"

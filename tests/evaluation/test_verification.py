@@ -62,6 +62,10 @@ def test_hand_computed_rates_and_thresholds():
     assert list(result.left_out) == [1e-2, 1e-3, 1e-4]
     assert result.threshold(0.17) == 2.5
     assert result.threshold(0.25) == 3
+    with pytest.raises(
+        ConfigError, match="no threshold for 0.07: 12 impostor pairs are fewer than the 15 that"
+    ):
+        result.threshold(0.07)
 
 
 def test_a_rate_that_is_met_exactly_is_not_exceeded():
