@@ -56,7 +56,7 @@ def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None,
     print(f"{title}: {len(keys)} walks of {people} people; chance is {100 / people:.0f} %")
     rows = {"gait energy image": score(energy_images(frames), keys, "euc")}
     if model is not None:
-        rows[model.name] = score(model.embed(frames), keys, metric)
+        rows[f"{model.name} {model.step}"] = score(model.embed(frames), keys, metric)
     pairs = list(next(iter(rows.values())).rank1)
     header = [f"{probe}→{gallery}" for probe, gallery in pairs]
     focus = ("d1", "d4") if {("d4", "d1"), ("d1", "d4")} <= set(pairs) else ()
