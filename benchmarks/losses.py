@@ -81,7 +81,7 @@ def main() -> None:
     case = Case(*sizes)
     (loss, gradient), (expected, expected_gradient) = case.ours(), case.of_torch()
     require_equal(np.array(loss), np.array(expected))
-    # A term within rounding of zero may count on one side alone, so single entries differ by more than rounding.
+    # A term within rounding of zero may count on one side alone: single entries may differ by more than that.
     error = np.linalg.norm(gradient - expected_gradient) / np.linalg.norm(expected_gradient)
     if error > 1e-2:
         raise SystemExit(f"the gradients differ by {error:.1e}")
