@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -20,7 +21,6 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-import mcl_jax
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.files import read_bounded, write_atomically
 
@@ -38,7 +38,6 @@ _FREE = (
     "data.partition",
     "data.on_error",
     "data.workers",
-    "data.timeout",
     "train.steps",
     "train.log_every",
     "train.save_every",
@@ -231,7 +230,7 @@ def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "accepted_changes": accepted,
         "versions": {"python": platform.python_version()}
-        | {"mcl_jax": mcl_jax.__version__, "jax": jax.__version__, "flax": flax.__version__},
+        | {"mcl_jax": _own_version(), "jax": jax.__version__, "flax": flax.__version__},
         "revision": _revision(),
         "devices": [jax.device_count(), jax.devices()[0].device_kind],
         "hosts": jax.process_count(),
@@ -282,6 +281,14 @@ def _is_free(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 def _shown(value: Any) -> str:
     return "absent" if value is None else str(value)
+
+
+def _own_version() -> str | None:
+    """Returns the version that is installed; None for a checkout that is not."""
+    try:
+        return importlib.metadata.version("mcl_jax")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _revision() -> str | None:

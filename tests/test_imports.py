@@ -31,7 +31,6 @@ ALLOWED: dict[str, set[str]] = {
         "sharding",
         "train_state",
         "train_step",
-        "trees",
     },
     "progress": set(),
     "optim": {"arguments"},
