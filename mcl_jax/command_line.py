@@ -56,7 +56,7 @@ def _with_recipe_paths(argv: Sequence[str]) -> list[str]:
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code: 1, and one line, after a mistake; see `leaving` for others."""
+    """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
     try:
         work()
     except UserError as error:

@@ -165,7 +165,3 @@ def _reason(number: int) -> tuple[str, int]:
     name = signal.Signals(number).name
     return f"leaving on {name}", 128 + number
 
-
-def leave_quietly_while_importing() -> None:
-    """Ends the process without a traceback on Ctrl-C, until `Leaving` or Python's handler takes over."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
