@@ -145,6 +145,7 @@ FREE_OF: dict[str, set[str]] = {
     "mcl_jax.evaluation.metrics": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.protocols": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.scoring": {"jax", "flax", "torch", "tensorflow"},
+    "mcl_jax.evaluation.verification": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.data.datasets": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.data.feed.loaders": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.data.feed.clip_sheet": {"jax", "flax", "torch", "tensorflow"},

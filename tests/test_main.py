@@ -98,6 +98,8 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "table.txt",
         "cmc.png",
         "heatmap.png",
+        "roc.png",
+        "det.png",
         "retrieval.png",
     }
 

@@ -1,4 +1,4 @@
-"""Pictures of a scored protocol: cumulative match characteristic and heat maps of views."""
+"""Pictures of a scored protocol: cumulative match characteristic, heat maps of views, error rates."""
 
 from io import BytesIO
 
@@ -11,10 +11,12 @@ from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.scoring import GroupScores
 from mcl_jax.evaluation.tables import percent
+from mcl_jax.evaluation.verification import Verification
 
 
-def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores]) -> Figure:
-    """Cumulative match characteristic of every group."""
+def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int) -> Figure:
+    """Cumulative match characteristic of every group, up to the size of the gallery."""
+    length = min(scoring.CMC_LENGTH, gallery)
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for (name, group), marker in zip(groups.items(), "osD^v*", strict=False):
@@ -25,10 +27,11 @@ def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores]) -> Figure:
             if len(groups) > 1
             else f"{group.cmc[0]:.1f} % at rank 1"
         )
-        axes.plot(np.arange(1, len(group.cmc) + 1), group.cmc, marker=marker, markersize=4, label=label)
+        axes.plot(np.arange(1, length + 1), group.cmc[:length], marker=marker, markersize=4, label=label)
     axes.set(title=protocol.title, xlabel="rank k", ylabel="probes matched within rank k (%)")
-    axes.set_xticks([1, *range(5, scoring.CMC_LENGTH + 1, 5)])
-    axes.set_ylim(top=101)
+    axes.set_xticks([1, *range(5, length + 1, 5)] if length >= 5 else range(1, length + 1))
+    axes.set_xlim(0.5, length + 0.5)
+    axes.set_ylim(0, 102)
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(loc="lower right")
@@ -59,6 +62,80 @@ def draw_heatmaps(protocol: Protocol, groups: dict[str, GroupScores], views: lis
     figure.colorbar(image, ax=list(panels), shrink=0.9, label=f"{name_of_figure} (%)")
     figure.suptitle(f"{protocol.title} (grey)")
     return figure
+
+
+def draw_roc(protocol: Protocol, verification: Verification) -> Figure:
+    """True-accept rate against false-accept rate, with the intervals at the rates that have a threshold."""
+    figure, axes = _rates_figure(protocol, verification, "true-accept rate, genuine pairs accepted (%)")
+    curve = verification.curve
+    for name, tar in _lines(verification).items():
+        axes.plot(curve.far, 100 * tar, drawstyle="steps-post", label=name)
+    for point in verification.points:
+        if not np.isnan([point.tar.low, point.tar.high]).any():
+            axes.vlines(point.rate, point.tar.low, point.tar.high, colors="black")
+        axes.plot(point.rate, point.tar.value, "ko", markersize=4)
+        axes.annotate(
+            percent(point.tar.value),
+            (point.rate, point.tar.value),
+            (6, -12),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set_ylim(0, 102)
+    _legend_below(figure, axes)
+    return figure
+
+
+def draw_det(protocol: Protocol, verification: Verification) -> Figure:
+    """Detection error trade-off: false-reject rate against false-accept rate, both on logarithmic axes."""
+    figure, axes = _rates_figure(protocol, verification, "false-reject rate, genuine pairs refused (%)")
+    curve, genuine = verification.curve, sum(verification.genuine.values())
+    lowest = 50 / max(genuine, 1)  # in %: below the rate of one pair, where a rate of 0 is drawn
+    for name, tar in _lines(verification).items():
+        axes.plot(curve.far, np.maximum(100 * (1 - tar), lowest), drawstyle="steps-post", label=name)
+    eer = verification.eer
+    if not np.isnan(eer.value):
+        rates = np.geomspace(axes.get_xlim()[0], 1)
+        axes.plot(rates, 100 * rates, color="gray", linewidth=0.8, linestyle=":", label="equal errors")
+    axes.set_yscale("log")
+    axes.set_ylim(min(lowest, 50), 110)
+    axes.yaxis.set_major_formatter("{x:g}")
+    _legend_below(figure, axes)
+    return figure
+
+
+def _rates_figure(protocol: Protocol, verification: Verification, label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(protocol.title)
+    axes.set(xlabel="false-accept rate, share of impostor pairs accepted", ylabel=label)
+    axes.set_xscale("log")
+    # From the rate of a single pair on: a rate of 0 has no place on a logarithmic axis.
+    axes.set_xlim(min(1 / max(verification.impostor, 1), 0.1), 1)
+    axes.grid(alpha=0.3)
+    if not _lines(verification):
+        kind = "genuine" if verification.impostor else "impostor"
+        axes.text(0.5, 0.5, f"n/a: there are no {kind} pairs", transform=axes.transAxes, ha="center")
+    return figure, axes
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """Outside the axes: curves of good and of poor models leave no corner free."""
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+
+
+def _lines(verification: Verification) -> dict[str, np.ndarray]:
+    """Legend → true-accept rates of the curve: of all genuine pairs, and of each of several groups."""
+    curve, eer = verification.curve, verification.eer
+    if np.isnan(eer.value):
+        return {}
+    known = not np.isnan([eer.low, eer.high]).any()
+    interval = f" ({percent(eer.low)}–{percent(eer.high)})" if known else ""
+    lines = {f"all: equal error rate {percent(eer.value)} %{interval}": curve.tar}
+    if len(curve.groups) > 1:
+        lines |= {name: tar for name, tar in curve.groups.items() if not np.isnan(tar[-1])}
+    return lines
 
 
 def png(figure: Figure) -> memoryview:

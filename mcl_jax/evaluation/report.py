@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mcl_jax.errors import UserError
+from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.plots import draw_cmc, draw_heatmaps, png
+from mcl_jax.evaluation.pairs import Pairs
+from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
 from mcl_jax.evaluation.protocols import Protocol, get_protocol
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
 from mcl_jax.evaluation.retrieval import SilhouetteFn, draw_sheet, sheet_rows
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
 from mcl_jax.evaluation.submission import submission_csv, submission_summary, submission_zip
 from mcl_jax.evaluation.tables import format_table
+from mcl_jax.evaluation.verification import Verification, verify
 from mcl_jax.files import write_atomically
 
 REPORT_FILES = (
@@ -27,6 +29,8 @@ REPORT_FILES = (
     "table.txt",
     "cmc.png",
     "heatmap.png",
+    "roc.png",
+    "det.png",
     "retrieval.png",
     "submission.csv",
     "submission.zip",
@@ -44,8 +48,9 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; "scores", "views", "cells", "cmc", "unmatched" and "skipped" where the figures are
-            known here. docs/evaluation.md describes them.
+            and "table"; "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where
+            the figures are known here. docs/evaluation.md describes them.
+        verification: error rates and thresholds of pairs; None where only the benchmark scores.
     """
 
     protocol: Protocol
@@ -54,6 +59,7 @@ class Report:
     groups: dict[str, GroupScores]
     submission: str
     metrics: dict[str, Any]
+    verification: Verification | None
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -71,15 +77,32 @@ class Report:
         table: str = self.metrics["table"]
         return table
 
+    def threshold(self, far: float) -> float:
+        """The largest distance at which two sequences may be taken for one subject's at a false-accept rate.
+
+        Distances are those of `metric` before any re-ranking.
+
+        Args:
+            far: the share of pairs of two subjects that may be accepted, for example 1e-3.
+
+        Raises:
+            ConfigError: if it is not between 0 and 1, there are too few pairs, or only the benchmark scores.
+        """
+        if self.verification is None:
+            raise ConfigError(
+                f"protocol {self.protocol.name}: no threshold: only the benchmark knows subjects"
+            )
+        return self.verification.threshold(far)
+
     def __repr__(self) -> str:
         return self.table.rstrip("\n")
 
     def write(self, folder: str | Path, silhouettes: SilhouetteFn | None = None) -> None:
         """Writes metrics.json, table.txt and pictures, or the submission instead of pictures.
 
-        Pictures are cmc.png, heatmap.png (only where views are compared in pairs) and retrieval.png (only
-        with silhouettes). Files of an earlier report are removed first; then each file is written whole or
-        not at all, metrics.json last.
+        Pictures are cmc.png, heatmap.png (only where views are compared in pairs), roc.png, det.png and
+        retrieval.png (only with silhouettes). Files of an earlier report are removed first; then each file is
+        written whole or not at all, metrics.json last.
 
         Args:
             folder: made if it does not exist.
@@ -102,9 +125,13 @@ class Report:
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
         views = self.metrics["views"]
-        write_atomically(folder / "cmc.png", png(draw_cmc(self.protocol, self.groups)))
+        longest = scoring.longest_gallery(self.protocol, self.embedding_set, self.roles)
+        write_atomically(folder / "cmc.png", png(draw_cmc(self.protocol, self.groups, longest)))
         if self.protocol.blocks == "view_pair" and len(views) > 1:
             write_atomically(folder / "heatmap.png", png(draw_heatmaps(self.protocol, self.groups, views)))
+        if self.verification is not None:
+            write_atomically(folder / "roc.png", png(draw_roc(self.protocol, self.verification)))
+            write_atomically(folder / "det.png", png(draw_det(self.protocol, self.verification)))
         if silhouettes is None:
             logging.info("no retrieval sheet: the silhouettes were not given")
             return
@@ -148,9 +175,8 @@ def score(
     if isinstance(protocol, str):
         protocol = get_protocol(protocol)
     roles = scoring.assign_roles(protocol, embeddings, probe_set)
-    distances = _distances_between(embeddings, metric)
-    if rerank is not None:
-        distances = _reranked(distances, rerank)
+    plain = _distances_between(embeddings, metric)
+    distances = plain if rerank is None else _reranked(plain, rerank)
     metrics: dict[str, Any] = {
         "protocol": protocol.name,
         "metric": metric,
@@ -160,12 +186,21 @@ def score(
     if protocol.submit:
         csv = submission_csv(protocol, embeddings, roles, distances)
         metrics["table"] = submission_summary(protocol, roles)
-        return Report(protocol, embeddings, roles, {}, csv, metrics)
-    groups = scoring.score_groups(protocol, embeddings, roles, distances)
+        return Report(protocol, embeddings, roles, {}, csv, metrics, None)
+    pairs = Pairs(embeddings.subjects, roles.probes)
+
+    def count(group: str, probes: np.ndarray, gallery: np.ndarray, block: np.ndarray) -> None:
+        if rerank is not None:  # re-ranked distances depend on the block, so no threshold on them would last
+            block = np.where(np.isposinf(block), np.inf, plain(probes, gallery))
+        pairs.add(group, probes, gallery, block)
+
+    groups = scoring.score_groups(protocol, embeddings, roles, distances, count)
+    verification = verify(protocol, roles, groups, pairs)
     views = scoring.view_list(embeddings, roles)
     metrics |= _figures(groups, views)
+    metrics["verification"] = verification.as_json()
     metrics["table"] = format_table(protocol, groups, views)
-    return Report(protocol, embeddings, roles, groups, "", metrics)
+    return Report(protocol, embeddings, roles, groups, "", metrics, verification)
 
 
 def clear_report(folder: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from absl import logging
@@ -13,6 +14,8 @@ from mcl_jax.evaluation.protocols import PROBE_SET, THE_REST, Protocol
 
 # (probe indices [n], gallery indices [m]) → distances [n, m]
 DistanceFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (group, probe indices [n], gallery indices [m], distances [n, m] with +inf for hidden pairs)
+BlockFn = Callable[[str, np.ndarray, np.ndarray, np.ndarray], None]
 CMC_LENGTH = 20
 
 
@@ -47,6 +50,9 @@ class GroupScores:
         probes: number of probes.
         unmatched: rankings without a single match that counted as misses.
         skipped: rankings without a single match that were left out.
+        hits: int32 [subjects, probe views, gallery views], rankings of a subject's probes with a match first;
+            subjects in sorted order, views as in `cells`.
+        tries: the same of all rankings.
     """
 
     scores: dict[str, float]
@@ -55,6 +61,8 @@ class GroupScores:
     probes: int
     unmatched: int
     skipped: int
+    hits: np.ndarray
+    tries: np.ndarray
 
 
 def assign_roles(
@@ -117,8 +125,19 @@ def view_list(embedding_set: EmbeddingSet, roles: Roles) -> list[str]:
     return sorted(set(embedding_set.views[np.concatenate([roles.all_probes(), roles.gallery])].tolist()))
 
 
+def longest_gallery(protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles) -> int:
+    """The most gallery sequences that a probe is ranked against in one block."""
+    if protocol.blocks != "view_pair":
+        return len(roles.gallery)
+    return int(np.unique(embedding_set.views[roles.gallery], return_counts=True)[1].max())
+
+
 def score_groups(
-    protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
+    protocol: Protocol,
+    embedding_set: EmbeddingSet,
+    roles: Roles,
+    distances: DistanceFn,
+    watch: BlockFn | None = None,
 ) -> dict[str, GroupScores]:
     """Scores every group of probes, and logs what a reader of the figures must know.
 
@@ -127,6 +146,7 @@ def score_groups(
         embedding_set: the labels.
         roles: from `assign_roles`.
         distances: called once per block.
+        watch: called with each block that enters the mean, also where it has nothing to rank.
 
     Returns:
         Group → its figures.
@@ -135,7 +155,16 @@ def score_groups(
     _, codes = np.unique(embedding_set.subjects, return_inverse=True)  # integers compare faster than strings
     results = {}
     for group, probes in roles.probes.items():
-        results[group] = _score_group(protocol, embedding_set, codes, probes, roles.gallery, views, distances)
+        results[group] = _score_group(
+            protocol,
+            embedding_set,
+            codes,
+            probes,
+            roles.gallery,
+            views,
+            distances,
+            None if watch is None else partial(watch, group),
+        )
         for warning in _warnings(protocol, results[group], views):
             logging.warning("%s: %s%s", protocol.name, group, warning)
     return results
@@ -167,28 +196,37 @@ def _score_group(
     gallery: np.ndarray,
     views: list[str],
     distances: DistanceFn,
+    watch: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None,
 ) -> GroupScores:
     rows = 1 if protocol.blocks == "all" else len(views)
     columns = len(views) if protocol.blocks == "view_pair" else 1
     cells = {figure: np.full((rows, columns), np.nan) for figure in protocol.figures}
     cmc = np.full((rows, columns, CMC_LENGTH), np.nan)
     counted = _counted(protocol, cmc)
+    hits, tries = np.zeros((2, codes.max() + 1, rows, columns), np.int32)
     unmatched = skipped = 0
 
     def overall(blocks: np.ndarray) -> np.ndarray:
         return metrics.nan_mean(mean_over_gallery_views(protocol, blocks), axis=0)
 
     for cell, block_probes, block_gallery in _blocks(protocol, embedding_set, probes, gallery, views):
-        ranks, ap, inp = _rank_block(protocol, embedding_set, codes, block_probes, block_gallery, distances)
+        block, match = _block(protocol, embedding_set, codes, block_probes, block_gallery, distances)
+        if watch is not None and counted[cell]:
+            watch(block_probes, block_gallery, block)
+        ranks, ap, inp = _rank_block(protocol, block, match)
+        del block, match  # before the next block is made
         missed = ranks == metrics.NO_MATCH
         if protocol.unmatched == "skip":
             skipped += int(missed.sum())
             ranks, ap, inp = ranks[~missed], ap[~missed], inp[~missed]
+            block_probes = block_probes[~missed]
         if missed.all():  # no right answer exists: no figure, rather than 0 %
             continue
         if protocol.unmatched != "skip" and counted[cell]:
             unmatched += int(missed.sum())
         cmc[cell] = metrics.cmc(ranks, CMC_LENGTH)
+        np.add.at(hits, (codes[block_probes], *cell), ranks == 1)
+        np.add.at(tries, (codes[block_probes], *cell), 1)
         for figure in protocol.figures:
             cells[figure][cell] = _figure(figure, ranks, ap, inp, protocol.decimals)
     return GroupScores(
@@ -198,6 +236,8 @@ def _score_group(
         probes=len(probes),
         unmatched=unmatched,
         skipped=skipped,
+        hits=hits,
+        tries=tries,
     )
 
 
@@ -218,20 +258,27 @@ def _blocks(
                 yield (i, j), block_probes, block_gallery
 
 
-def _rank_block(
+def _block(
     protocol: Protocol,
     embedding_set: EmbeddingSet,
     codes: np.ndarray,
     probes: np.ndarray,
     gallery: np.ndarray,
     distances: DistanceFn,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rank of the first match, AP, INP) of each probe of a block."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(distances, same subject) [n, m] of a block; a pair that is hidden has distance +inf and no match."""
     block = distances(probes, gallery)
     match = codes[probes][:, None] == codes[gallery]
     if protocol.leave_out == "own_view":
         unseen = hidden(protocol, embedding_set, probes, gallery)
         block, match = np.where(unseen, np.inf, block), match & ~unseen
+    return block, match
+
+
+def _rank_block(
+    protocol: Protocol, block: np.ndarray, match: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rank of the first match, AP, INP) of each probe of a block."""
     ranks = metrics.first_match_ranks(block, match)
     if {"mAP", "mINP"}.isdisjoint(protocol.figures):
         return ranks, np.empty(len(ranks)), np.empty(len(ranks))

@@ -1,5 +1,7 @@
 """Distances between all pairs of a batch, and the sums over its triplets."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,8 +9,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 Metrics = dict[str, Array]
 
-_POSITIVES_AT_ONCE = 8
-_Sums = tuple[Array, Array, Array]
+_Sums = tuple[Array, Array, Array, Array]
+
+# Distances looked at together: enough to keep a GPU busy, few enough for a CPU's cache.
+_DISTANCES_AT_ONCE = 1 << 20
 
 
 def pairwise_distance(embeddings: Float[Array, "n p c"]) -> Float[Array, "p n n"]:
@@ -53,7 +57,12 @@ def triplet_hinge(
         valid = jnp.ones(labels.shape, bool)
     pairs = valid[:, None] & valid[None, :]
     same = labels[:, None] == labels[None, :]
-    total, number, hardest = _sum_hinges(distances**exponent, same & pairs, ~same & pairs, margin)
+    to = distances**exponent
+    total, number = _sum_hinges(to, same & pairs, ~same & pairs, margin)
+    farthest = jnp.where(same & pairs, to, -jnp.inf).max(axis=2)
+    nearest = jnp.where(~same & pairs, to, jnp.inf).min(axis=2)
+    # The largest term of an anchor is that of its farthest positive and nearest negative.
+    hardest = jax.nn.relu(farthest - nearest + margin).max(axis=1)
 
     loss = total / jnp.maximum(number, 1)
     mean_dist = (distances * pairs).sum(axis=(1, 2)) / jnp.maximum(pairs.sum(), 1)
@@ -61,37 +70,72 @@ def triplet_hinge(
     return loss.mean(), jax.tree.map(lax.stop_gradient, metrics)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _sum_hinges(
     distances: Float[Array, "p n n"],
     positive: Bool[Array, "n n"],
     negative: Bool[Array, "n n"],
     margin: float,
-) -> tuple[Float[Array, " p"], Float[Array, " p"], Float[Array, " p"]]:
-    """Returns sum, number and maximum of the terms of each part, a few positives at a time.
+) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
+    """Returns the sum of the terms of each part, and how many are not zero.
 
-    All terms at once would be [p, n, n, n]: gigabytes for the batches and parts of the published runs. They
-    are made again for the gradient.
+    Goes through the positives of all anchors together, first, second, …, and stops after those of the largest
+    class: n² · (largest class) terms, never stored. The gradient is a matter of counting, done on the way.
     """
-    parts, n, _ = distances.shape
-    padding = -n % _POSITIVES_AT_ONCE
-    chunked = (parts, n, -1, _POSITIVES_AT_ONCE)
-    to_positive = jnp.pad(distances, ((0, 0), (0, 0), (0, padding))).reshape(chunked)
-    is_positive = jnp.pad(positive, ((0, 0), (0, padding))).reshape(chunked[1:])
+    total, number, _ = _sum_and_count(distances, positive, negative, margin)
+    return total, number
 
-    @jax.checkpoint
-    def add(sums: _Sums, chunk: tuple[Float[Array, "p n k"], Bool[Array, "n k"]]) -> tuple[_Sums, None]:
-        total, number, hardest = sums
-        terms = jax.nn.relu(chunk[0][:, :, :, None] - distances[:, :, None, :] + margin)
-        terms = jnp.where(chunk[1][:, :, None] & negative[:, None, :], terms, 0)
-        number += (terms > 0).sum(axis=(1, 2, 3)).astype(number.dtype)
-        return (
-            total + terms.sum(axis=(1, 2, 3)),
-            number,
-            jnp.maximum(hardest, terms.max(axis=(1, 2, 3))),
-        ), None
 
-    zero = jnp.zeros(parts, distances.dtype)
-    sums, _ = lax.scan(
-        add, (zero, zero, zero), (jnp.moveaxis(to_positive, 2, 0), jnp.moveaxis(is_positive, 1, 0))
-    )
-    return sums
+def _sum_hinges_forward(
+    distances: Array, positive: Array, negative: Array, margin: float
+) -> tuple[tuple[Array, Array], Array]:
+    total, number, gradient = _sum_and_count(distances, positive, negative, margin)
+    return (total, number), gradient
+
+
+def _sum_hinges_backward(
+    margin: float, gradient: Array, cotangents: tuple[Array, Array]
+) -> tuple[Array, None, None]:
+    return cotangents[0][:, None, None] * gradient, None, None
+
+
+_sum_hinges.defvjp(_sum_hinges_forward, _sum_hinges_backward)
+
+
+def _sum_and_count(
+    distances: Float[Array, "p n n"],
+    positive: Bool[Array, "n n"],
+    negative: Bool[Array, "n n"],
+    margin: float,
+) -> tuple[Float[Array, " p"], Float[Array, " p"], Float[Array, "p n n"]]:
+    """Returns sum and number of the terms that are not zero, and the sum's gradient.
+
+    The derivative by the distance to a positive is the number of its terms that are not zero; by the
+    distance to a negative, minus that number.
+    """
+    n = distances.shape[1]
+    anchors = jnp.arange(n)
+    columns = jnp.argsort(~positive, axis=1, stable=True)  # the positives of each anchor come first
+    number_of_positives = positive.sum(axis=1)
+
+    def one_part(distance: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
+        to_negative = jnp.where(negative, distance, jnp.inf)
+
+        def add(sums: _Sums) -> _Sums:
+            i, total, number, gradient = sums
+            column = columns[:, i]
+            to_positive = jnp.where(i < number_of_positives, distance[anchors, column], -jnp.inf)
+            terms = jax.nn.relu(to_positive[:, None] - to_negative + margin)
+            active = (terms > 0).astype(distance.dtype)
+            of_anchor = active.sum(axis=1)
+            gradient = (gradient - active).at[anchors, column].add(of_anchor, unique_indices=True)
+            return i + 1, total + terms.sum(axis=1), number + of_anchor, gradient
+
+        zero = jnp.zeros(n, distance.dtype)
+        start = jnp.zeros((), jnp.int32), zero, zero, jnp.zeros_like(distance)
+        _, total, number, gradient = lax.while_loop(
+            lambda sums: sums[0] < number_of_positives.max(), add, start
+        )
+        return total.sum(), number.sum(), gradient
+
+    return lax.map(one_part, distances, batch_size=max(1, _DISTANCES_AT_ONCE // n**2))

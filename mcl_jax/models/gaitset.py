@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mcl_jax.arguments import PositiveInt, Sizes
 from mcl_jax.models.layers import (
+    Conv,
     SeparateFCs,
-    conv2d,
     horizontal_pyramid_pool,
     segments_present,
     temporal_max,
@@ -26,6 +26,21 @@ LEAKY_SLOPE = 0.01
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Leaky ReLU with PyTorch's derivative at 0, the slope (`jax.nn.leaky_relu` has 1 there)."""
     return jnp.where(x > 0, x, LEAKY_SLOPE * x)
+
+
+def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Takes the maximum of each 2×2 square; the first of equal ones gets the gradient, as in PyTorch.
+
+    Written without `reduce_window`, which is slow on the CPU, above all in its gradient.
+    """
+
+    def first_maximum(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.where(a >= b, a, b)
+
+    n, height, width, channels = x.shape
+    squares = x.reshape(n, height // 2, 2, width // 2, 2, channels)
+    rows = first_maximum(squares[:, :, :, :, 0], squares[:, :, :, :, 1])
+    return first_maximum(rows[:, :, 0], rows[:, :, 1])
 
 
 class ConvPair(nnx.Module):
@@ -43,13 +58,13 @@ class ConvPair(nnx.Module):
     ):
         self.pool = pool
         kernel = (first_kernel, first_kernel)
-        self.conv1 = conv2d(features_in, features_out, kernel, dtype=dtype, rngs=rngs)
-        self.conv2 = conv2d(features_out, features_out, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(features_in, features_out, kernel, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(features_out, features_out, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
         """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
         x = leaky_relu(self.conv2(leaky_relu(self.conv1(x))))
-        return nnx.max_pool(x, (2, 2), strides=(2, 2)) if self.pool else x
+        return max_pool_2x2(x) if self.pool else x
 
 
 class GaitSet(GaitModule):

@@ -1,7 +1,7 @@
 """Layers that the gait models share. Channels last; frames of all rows flattened to [rows·slots, h, w, c].
 
-Convolutions have no bias. With `dtype=float32` every product is computed in true float32
-(`Precision.HIGHEST`, so no TF32 on NVIDIA GPUs); the fast mode is `dtype=bfloat16`. Parameters, batch
+With `dtype=float32` every product is computed in true float32 (`Precision.HIGHEST`, so no TF32 on NVIDIA
+GPUs); the fast mode is `dtype=bfloat16`. Parameters, batch
 statistics and everything behind temporal pooling stay in `param_dtype` (float32) in either mode.
 """
 
@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from mcl_jax.models.convolution import convolve, convolve_in_test
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 from mcl_jax.models.module import GaitOutput
 
@@ -37,28 +38,31 @@ def to_unit_range(
     return images.astype(dtype)
 
 
-def conv2d(
-    features_in: int,
-    features_out: int,
-    kernel: tuple[int, int] = (3, 3),
-    *,
-    stride: int = 1,
-    dtype: DTypeLike,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """Returns a bias-free convolution padded by half its kernel on both sides, as PyTorch pads."""
-    return nnx.Conv(
-        features_in,
-        features_out,
-        kernel_size=kernel,
-        strides=(stride, stride),
-        padding=[(k // 2, k // 2) for k in kernel],
-        use_bias=False,
-        dtype=dtype,
-        precision=lax.Precision.HIGHEST if dtype == jnp.float32 else None,
-        kernel_init=conv_init,
-        rngs=rngs,
-    )
+class Conv(nnx.Module):
+    """A bias-free convolution of images, padded by half its kernel on both sides, as PyTorch pads."""
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        stride: int = 1,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.stride = stride
+        self.dtype = dtype
+        self.kernel = nnx.Param(conv_init(rngs.params(), (*kernel, features_in, features_out), jnp.float32))
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+        """Maps x."""
+        return convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride)
+
+    def in_test(self, x: Float[Array, "n h w c"], factor: Float[Array, " d"]) -> Float[Array, "n h2 w2 d"]:
+        """Maps x and multiplies each output channel by its factor; not meant to be differentiated."""
+        kernel = self.kernel[...] * factor
+        return convolve_in_test(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 class BatchNorm(nnx.Module):
@@ -90,10 +94,15 @@ class BatchNorm(nnx.Module):
         if train:
             wide = x.astype(self.mean[...].dtype)
             mean, var = self._record_statistics(wide, mask)
-        else:
-            mean, var = self.mean[...], self.var[...]
-        factor = self.scale[...] * lax.rsqrt(var + BATCH_NORM_EPSILON)
-        return ((x - mean) * factor + self.bias[...]).astype(x.dtype)
+            factor = self.scale[...] * lax.rsqrt(var + BATCH_NORM_EPSILON)
+            return ((x - mean) * factor + self.bias[...]).astype(x.dtype)
+        factor, shift = self.in_test()
+        return (x * factor + shift).astype(x.dtype)
+
+    def in_test(self) -> tuple[Float[Array, " f"], Float[Array, " f"]]:
+        """Returns what BN is when testing: a factor and a shift."""
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON)
+        return factor, self.bias[...] - self.mean[...] * factor
 
     def _record_statistics(
         self, x: Float[Array, "n ..."], mask: Bool[Array, " n"] | None
@@ -126,14 +135,18 @@ class ConvBN(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.conv = conv2d(features_in, features_out, kernel, stride=stride, dtype=dtype, rngs=rngs)
+        self.conv = Conv(features_in, features_out, kernel, stride=stride, dtype=dtype, rngs=rngs)
         self.norm = BatchNorm(features_out, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"]
     ) -> Float[Array, "n h2 w2 c2"]:
         """Returns BN(conv(x)); mask [n] is False at empty slots."""
-        return self.norm(self.conv(x), train=train, mask=mask)
+        if train:
+            return self.norm(self.conv(x), train=True, mask=mask)
+        # With the factor in the kernel, what is left fuses into whatever follows.
+        factor, shift = self.norm.in_test()
+        return (self.conv.in_test(x, factor) + shift).astype(x.dtype)
 
 
 class BasicBlock(nnx.Module):

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import layers
-from mcl_jax.models.gaitset import leaky_relu
+from mcl_jax.models.gaitset import leaky_relu, max_pool_2x2
 from mcl_jax.models.initializers import part_matrix_init
 
 
@@ -98,3 +98,20 @@ def test_part_matrix_bound():
     bound = (6 / ((512 + 16) * 256)) ** 0.5
     assert jnp.abs(matrix).max() == pytest.approx(bound, rel=1e-3)
     assert matrix.std() == pytest.approx(bound / 3**0.5, rel=1e-2)
+
+
+def test_max_pool_gives_the_gradient_to_the_first_of_equals():
+    x = jnp.array([[1.0, 3.0, 5.0, 5.0], [3.0, 2.0, 5.0, 5.0]]).reshape(1, 2, 4, 1)
+    assert max_pool_2x2(x).ravel().tolist() == [3.0, 5.0]
+    gradient = jax.grad(lambda x: max_pool_2x2(x).sum())(x)
+    assert gradient[0, :, :, 0].tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
+
+
+def test_batch_norm_in_test_is_folded_into_the_convolution():
+    block = layers.ConvBN(2, 3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    block.norm.mean[...], block.norm.var[...] = jnp.arange(3.0), jnp.array([0.5, 1.0, 2.0])
+    block.norm.bias[...] = jnp.array([1.0, -1.0, 0.0])
+    x = jax.random.normal(jax.random.key(0), (4, 6, 5, 2))
+    mask = jnp.ones(4, bool)
+    expected = block.norm(block.conv(x), train=False, mask=mask)
+    assert np.asarray(block(x, train=False, mask=mask)) == pytest.approx(np.asarray(expected), abs=1e-5)

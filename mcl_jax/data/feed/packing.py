@@ -8,7 +8,7 @@ By hand, because Grain packs sequences of tokens, without gaps, and not the fixe
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypedDict
 
 import numpy as np
@@ -18,7 +18,10 @@ EMPTY = -1
 
 _SEQUENCES_PER_ROW = 8
 _SLOT_MULTIPLE = 8
-_TEST_SLOTS_PER_SEQUENCE = 16
+_TEST_SLOTS_PER_SEQUENCE = 20
+_SMALLEST_ROW = 32
+# Empty slots that one of the last batches may have: this share of its own, or that of all slots before it.
+_EMPTY_OF_BATCH, _EMPTY_OF_ALL = 1 / 8, 1 / 50
 
 
 class TrainBatch(TypedDict):
@@ -106,66 +109,123 @@ def place(lengths: np.ndarray, shape: RowShape) -> Placement | None:
 
 
 class SequencePacker:
-    """Packs whole sequences into batches of few static shapes.
+    """Packs whole sequences into batches of few static shapes, with few empty slots.
 
-    A sequence goes into the first row with room for it. One that is longer than a row gets a row of its own,
-    of twice, four times, … the slots, in batches of half, a quarter, … the rows.
+    A batch has one row on each device, with sequences of any length end to end. Two batches of them are read
+    ahead, for some that fit. The last ones go into shorter rows of a ladder of sizes, 3/4, 1/2, 3/8, … of the
+    ordinary one, in as few batches as do not waste slots. A sequence longer than an ordinary row gets one of
+    3/2, 2, 3, … times that size, and others fill it up.
     """
 
     def __init__(self, rows: int, slots: int, row_multiple: int = 1):
-        """Takes the shape of ordinary batches; numbers of rows are rounded up to a multiple."""
-        self._rows, self._slots, self._multiple = rows, slots, row_multiple
+        """Takes the size of an ordinary batch, rows · slots, and the number of devices that share it."""
+        self._rows = row_multiple
+        self._slots = -(-rows // row_multiple) * slots
 
-    def shape_for(self, frames: int) -> RowShape:
-        """Returns the row shape that holds a sequence of that many frames."""
-        doublings = max(0, math.ceil(math.log2(frames / self._slots)))
-        rows = -(-max(self._rows >> doublings, 1) // self._multiple) * self._multiple
-        segments = 1 if doublings else max(1, self._slots // _TEST_SLOTS_PER_SEQUENCE)
-        return RowShape(rows, self._slots << doublings, segments)
+    def sizes(self, longest: int) -> list[int]:
+        """Returns the slots that a row may have to hold `longest` frames, rising.
+
+        The last is the ordinary size, or the only one above it that is needed.
+        """
+        sizes = [self._slots]
+        while sizes[0] // 2 >= _SMALLEST_ROW:
+            sizes = [sizes[0] // 2, sizes[0] * 3 // 4, *sizes]
+        while sizes[-1] < longest:
+            larger = [sizes[-1] * 3 // 2, sizes[-1] * 2]
+            sizes = larger[:1] if larger[0] >= longest else larger[1:]
+        return [size for size in sizes if size >= longest]
 
     def pack(self, sequences: Iterable[np.ndarray]) -> Iterator[SequenceBatch]:
         """Yields batches that together hold every sequence [s, h, w] exactly once."""
-        open_batches: dict[RowShape, _OpenBatch] = {}
+        waiting: dict[int, np.ndarray] = {}  # by position
+        slots_before = 0
         for position, frames in enumerate(sequences):
-            shape = self.shape_for(len(frames))
-            batch = open_batches.get(shape)
-            if batch is None or not batch.add(position, frames):
-                if batch is not None:
-                    yield batch.close()
-                batch = open_batches[shape] = _OpenBatch(shape, frames.shape[1:])
-                batch.add(position, frames)
-        for batch in open_batches.values():
-            yield batch.close()
+            waiting[position] = frames
+            while sum(_lengths(waiting).values()) > 2 * self._rows * self._slots:
+                size = self.sizes(max(_lengths(waiting).values()))[-1]
+                yield _batch(waiting, self._choose(waiting, size), size)
+                slots_before += self._rows * size
+        while waiting:
+            size = self._last_size(waiting, slots_before)
+            yield _batch(waiting, self._choose(waiting, size), size)
+            slots_before += self._rows * size
+
+    def _choose(self, waiting: Mapping[int, np.ndarray], size: int) -> list[list[int]]:
+        """Returns the positions of the sequences that fill each row of a batch best."""
+        left = _lengths(waiting)
+        rows = []
+        for _ in range(self._rows):
+            rows.append(_fullest(left, size))
+            left = {position: n for position, n in left.items() if position not in rows[-1]}
+        return rows
+
+    def _last_size(self, waiting: Mapping[int, np.ndarray], slots_before: int) -> int:
+        """Returns the size for the next of the last batches.
+
+        That is the ordinary one if it can be afforded, being compiled already; or the smallest that holds all
+        that is left; or, if that would be wasteful, the largest that is well filled.
+        """
+        lengths = _lengths(waiting)
+        sizes = self.sizes(max(lengths.values()))
+
+        def used(size: int) -> int:
+            return sum(lengths[position] - GAP for row in self._choose(waiting, size) for position in row)
+
+        everything = sum(lengths.values()) - GAP * len(lengths)
+        if slots_before and self._rows * sizes[-1] - used(sizes[-1]) <= _EMPTY_OF_ALL * slots_before:
+            return sizes[-1]
+        holding_all = [size for size in sizes if used(size) == everything][:1]
+        for size in holding_all + sizes[::-1]:
+            if used(size) >= (1 - _EMPTY_OF_BATCH) * self._rows * size:
+                return size
+        return (holding_all or sizes[-1:])[0]
 
 
-class _OpenBatch:
-    """A test batch being filled."""
+def _lengths(sequences: Mapping[int, np.ndarray]) -> dict[int, int]:
+    """Returns the slots that each sequence takes, with the empty one behind it."""
+    return {position: len(frames) + GAP for position, frames in sequences.items()}
 
-    def __init__(self, shape: RowShape, frame_shape: Sequence[int]):
-        self._batch: SequenceBatch = {
-            "frames": np.zeros((shape.rows, shape.slots, *frame_shape), np.uint8),
-            "segment_ids": np.full((shape.rows, shape.slots), EMPTY, np.int32),
-            "positions": np.full((shape.rows, shape.segments), EMPTY, np.int64),
-        }
-        self._free_slot = np.zeros(shape.rows, np.int64)
-        self._free_segment = np.zeros(shape.rows, np.int64)
-        self._shape = shape
 
-    def add(self, position: int, frames: np.ndarray) -> bool:
-        """Puts a sequence into the first row that has room; returns whether there is one."""
-        room = self._free_slot + len(frames) <= self._shape.slots
-        (rows,) = np.nonzero(room & (self._free_segment < self._shape.segments))
-        if len(rows) == 0:
-            return False
-        row = rows[0]
-        start, segment = self._free_slot[row], self._free_segment[row]
-        self._batch["frames"][row, start : start + len(frames)] = frames
-        self._batch["segment_ids"][row, start : start + len(frames)] = segment
-        self._batch["positions"][row, segment] = position
-        self._free_slot[row] += len(frames) + GAP
-        self._free_segment[row] += 1
-        return True
+def _segments(size: int) -> int:
+    """Returns how many sequences a row holds at most."""
+    return max(1, size // _TEST_SLOTS_PER_SEQUENCE)
 
-    def close(self) -> SequenceBatch:
-        """Returns the batch."""
-        return self._batch
+
+def _fullest(lengths: Mapping[int, int], size: int) -> list[int]:
+    """Returns the positions of the longest sequence and of those that fill the row best beside it."""
+    by_length = sorted(lengths, key=lambda position: -lengths[position])
+    if not by_length:
+        return []
+    first, rest = by_length[0], by_length[1:]
+    room = size + GAP - lengths[first]
+    # Bit s of reachable[i] says whether some of the first i sequences take exactly s slots.
+    within = (1 << room + 1) - 1
+    reachable = [1]
+    for position in rest:
+        reachable.append((reachable[-1] | reachable[-1] << lengths[position]) & within)
+    total = reachable[-1].bit_length() - 1
+    chosen = [first]
+    for position, before in zip(reversed(rest), reversed(reachable[:-1]), strict=True):
+        if not before >> total & 1:
+            chosen.append(position)
+            total -= lengths[position]
+    return chosen[: _segments(size)]
+
+
+def _batch(waiting: dict[int, np.ndarray], rows: list[list[int]], size: int) -> SequenceBatch:
+    """Returns the batch of the chosen sequences, which wait no longer."""
+    frame_shape = next(iter(waiting.values())).shape[1:]
+    batch: SequenceBatch = {
+        "frames": np.zeros((len(rows), size, *frame_shape), np.uint8),
+        "segment_ids": np.full((len(rows), size), EMPTY, np.int32),
+        "positions": np.full((len(rows), _segments(size)), EMPTY, np.int64),
+    }
+    for row, positions in enumerate(rows):
+        start = 0
+        for segment, position in enumerate(positions):
+            frames = waiting.pop(position)
+            here = slice(start, start + len(frames))
+            batch["frames"][row, here], batch["segment_ids"][row, here] = frames, segment
+            batch["positions"][row, segment] = position
+            start = here.stop + GAP
+    return batch

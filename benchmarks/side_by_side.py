@@ -1,0 +1,133 @@
+"""What the comparisons with PyTorch share: models with equal weights, walks, and taking turns."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from mcl_jax.convert.importer import import_state_dict
+from mcl_jax.models.model import Model, create_model
+from mcl_jax.trees import ArrayTree
+from mcl_jax.walkers import VIEWS, render_sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import torch_reference
+
+CLASSES = 74
+BACKBONE = {"channels": (64, 128, 256, 512), "num_classes": CLASSES}
+SIZES = {
+    "gaitset": {"channels": (32, 64, 128), "embed_dim": 256},
+    "gaitbase": {**BACKBONE, "embed_dim": 256},
+    "deepgaitv2": {**BACKBONE, "mode": "p3d", "layers": (1, 4, 4, 1)},
+}
+"""The published models."""
+
+_TORCH = {
+    "gaitset": torch_reference.GaitSet,
+    "gaitbase": torch_reference.GaitBase,
+    "deepgaitv2": torch_reference.DeepGaitV2,
+}
+_TOLERANCE = 1e-5
+
+
+def both_models(name: str) -> tuple[Model, ArrayTree, ArrayTree, torch.nn.Module]:
+    """Our model, its arrays, and PyTorch's with the same random weights and batch statistics."""
+    torch.manual_seed(0)
+    theirs = _TORCH[name](**SIZES[name])
+    for key, tensor in theirs.state_dict().items():
+        if key.endswith("running_mean"):
+            tensor.normal_(0, 0.1)
+        elif key.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+    ours = create_model(name, SIZES[name], dtype="float32")
+    state_dict = {key: tensor.numpy().copy() for key, tensor in theirs.state_dict().items()}
+    imported = import_state_dict(state_dict, *ours.shapes(), model=name)
+    # PyTorch's faster layout on the CPUs this was tried on.
+    return ours, imported.params, imported.batch_stats, theirs.to(memory_format=torch.channels_last)
+
+
+def walks(lengths: np.ndarray) -> list[np.ndarray]:
+    """Silhouettes [s, 64, 44] of synthetic people, as a model is given them."""
+    return [
+        np.ascontiguousarray(
+            render_sequence(0, i, "nm-01", VIEWS[i % len(VIEWS)], frames=int(n))[:, :, 10:54]
+        )
+        for i, n in enumerate(lengths)
+    ]
+
+
+def walk_lengths(count: int, total: int | None = None) -> np.ndarray:
+    """Numbers of frames from 20 to 120 drawn evenly; with the total given, one draw that has it."""
+    for seed in range(100_000):
+        lengths = np.random.default_rng(seed).integers(20, 121, count)
+        if total is None or lengths.sum() == total:
+            return lengths
+    raise ValueError(f"no draw of {count} walks has {total} frames")
+
+
+def require_equal(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference as a share of the largest value; stops where it is no rounding."""
+    error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    if not error < _TOLERANCE:
+        raise SystemExit(f"the outputs differ by {error:.1e}")
+    return error
+
+
+def take_turns(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Medians of (seconds, seconds of CPU over all cores) of both, each warm, one after the other."""
+    sides = {ours: [], theirs: []}
+    for side in sides:
+        side()
+    for _ in range(rounds):
+        for side, taken in sides.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            side()
+            taken.append((time.perf_counter() - wall, time.process_time() - cpu))
+    mine, other = (
+        tuple(statistics.median(column) for column in zip(*taken, strict=True)) for taken in sides.values()
+    )
+    return mine, other
+
+
+def matmul_peak() -> float:
+    """FLOP a second of the faster of both libraries at a large float32 product."""
+    n = 2048
+    x = np.random.default_rng(0).standard_normal((n, n), np.float32)
+    on_device, tensor = jnp.asarray(x), torch.from_numpy(x)
+    product = jax.jit(lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST))
+    sides = take_turns(lambda: product(on_device).block_until_ready(), lambda: tensor @ tensor, rounds=9)
+    return 2 * n**3 / min(wall for wall, _ in sides)
+
+
+def flops(function: Callable[..., object], *arguments: object) -> float:
+    """Floating point operations of a function as XLA counts them before it chooses how."""
+    analysis = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).cost_analysis()
+    return float(analysis["flops"])
+
+
+HEADER = f"{'':<26}{'PyTorch s':>10}{'ours s':>8}{'ratio':>7}{'by CPU s':>9}{'of peak':>9}{'error':>9}"
+
+
+def row(
+    label: str,
+    mine: tuple[float, float],
+    other: tuple[float, float],
+    *,
+    error: float,
+    work: float | None = None,
+    peak: float = 1.0,
+) -> str:
+    """One line under HEADER; `work` in FLOP, as the plain convolutions would do it."""
+    share = "" if work is None else f"{work / mine[0] / peak:.0%}"
+    return (
+        f"{label:<26}{other[0]:>10.2f}{mine[0]:>8.2f}{other[0] / mine[0]:>7.2f}{other[1] / mine[1]:>9.2f}"
+        f"{share:>9}{error:>9.0e}"
+    )
