@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,7 +33,15 @@ GuardedStep = Callable[[TrainState, jax.Array, dict[str, jax.Array]], tuple[Trai
 
 
 class NonFiniteError(UserError):
-    """Updates were not finite, more of them in a row than the config allows."""
+    """Updates were not finite, more of them in a row than the config allows.
+
+    Attributes:
+        state_is_lost: whether loss or gradient were not finite already, so that the state before gives none.
+    """
+
+    def __init__(self, message: str, *, state_is_lost: bool):
+        super().__init__(message)
+        self.state_is_lost = state_is_lost
 
 
 def allowed_in_a_row(config: ConfigDict) -> int:
@@ -121,13 +130,15 @@ class InFlight:
         left_out = int(metrics["left_out"])
         if not left_out:
             return
-        found = (
-            f"the loss is {float(metrics['loss']):.4g} and the norm of its gradient "
-            f"{float(metrics['gradient_norm']):.4g} at step {step}"
-        )
+        loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
+        found = f"the loss is {loss:.4g} and the norm of its gradient {norm:.4g} at step {step}"
+        if math.isfinite(loss) and math.isfinite(norm):
+            found += ", but the update is not finite"
         if left_out > self._allowed:
             in_a_row = f", {left_out} in a row" if self._allowed else ""
-            raise NonFiniteError(found + in_a_row)
+            raise NonFiniteError(
+                found + in_a_row, state_is_lost=not (math.isfinite(loss) and math.isfinite(norm))
+            )
         logging.warning("%s: the update is left out (%d in a row)", found, left_out)
 
 
@@ -158,19 +169,26 @@ def stop(
         checkpoints.save(state, block)
     return NonFiniteError(
         f"{error}; the state before it and the names of its sequences are in {folder}/; the same command "
-        f"would come to the same end: {_advice(config)}, with --accept_changes"
+        f"would come to the same end: {_advice(error, config)}",
+        state_is_lost=error.state_is_lost,
     )
 
 
-def _advice(config: ConfigDict) -> str:
+def _advice(error: NonFiniteError, config: ConfigDict) -> str:
     remedies = [f"lower optimizer.lr ({config.optimizer.lr:g} now)"]
     if config.train.precision != "float32":
         remedies.append("set train.precision to float32")
     if not config.optimizer.clip_norm:
         remedies.append("set optimizer.clip_norm, to 10 for instance")
+    advice = ", or ".join(remedies) + ", with --accept_changes"
     if config.train.on_nonfinite == "stop":
-        remedies.append("set train.on_nonfinite to skip")
-    return ", or ".join(remedies)
+        advice += "; or set train.on_nonfinite to skip"
+    if error.state_is_lost:
+        advice += (
+            "; if that does not help, its parameters were too large already: remove the newest checkpoints, "
+            "to go on from an older one, or use another --workdir"
+        )
+    return advice
 
 
 def start_counter() -> np.ndarray:

@@ -113,7 +113,7 @@ class Leaving:
 
     def farewell(self) -> LeavingError:
         """Returns the error to end with: what is saved, and how to go on."""
-        reason, code = self._asked or ("no reason", 1)
+        reason, code = self._asked or ("leaving, as another host was asked to", TIME_IS_UP)
         return LeavingError(f"{reason}: {self._what_is_saved()}", code)
 
     def _what_is_saved(self) -> str:
@@ -164,4 +164,3 @@ class Leaving:
 def _reason(number: int) -> tuple[str, int]:
     name = signal.Signals(number).name
     return f"leaving on {name}", 128 + number
-

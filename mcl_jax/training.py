@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
 from mcl_jax.guards import (
+    GuardedStep,
     InFlight,
     NonFiniteError,
     allowed_in_a_row,
@@ -113,9 +114,6 @@ def train(
     model = build_train_model(config, start.block, data.subjects)
     embedder = build_embedder(config, model.block)
     optimization, mesh = build_optimization(config), data_mesh()
-    allowed = allowed_in_a_row(config)
-    update = guarded(make_train_step(model, optimization.optimizer, config.loss.to_dict()), allowed)
-    train_step = compile_guarded(update, mesh, compiler_options())
 
     with held(workdir) as lock, Checkpoints(workdir, keep=config.train.keep) as checkpoints:
         leaving.before_ending_at_once(lock.release)
@@ -123,56 +121,112 @@ def train(
         if (newest := checkpoints.wait()) is not None:
             accepted = require_no_changes(config, workdir, newest, accept=accept_changes)
         state = _first_state(config, model, optimization, start.weights, checkpoints, mesh)
-        first, steps = int(state.step), config.train.steps
-        if first > steps:
-            logging.warning("train.steps is %d, and step %d is done: nothing to train", steps, first)
         write_config(config, workdir / "config_train.json")
-        record_stretch(config, workdir, first, accepted)
+        record_stretch(config, workdir, int(state.step), accepted)
         leaving.saved(checkpoints.wait())
-        in_flight, left_out = InFlight(allowed), jax.device_put(start_counter(), replicated(mesh))
+        run = _Run(config, workdir, data, model, embedder, optimization, mesh, checkpoints, leaving, state)
+        run.go_on()
+        params, batch_stats = run.state.params, run.state.batch_stats
+        return evaluate(config, workdir / TEST_FOLDER, data.dataset, embedder, params, batch_stats)
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run on its way from its first step to its last; `state` is the newest."""
+
+    config: ConfigDict
+    workdir: Path
+    data: Data
+    model: Model
+    embedder: Embedder
+    optimization: Optimization
+    mesh: Mesh
+    checkpoints: Checkpoints
+    leaving: Leaving
+    state: TrainState
+
+    def go_on(self) -> None:
+        """Trains up to the last step, which is on disk when this returns.
+
+        Raises:
+            NonFiniteError: an update was not finite; what makes it again is saved.
+            LeavingError: the run was asked to end; what it did is saved.
+        """
+        config, first, last = self.config, int(self.state.step), self.config.train.steps
+        if first > last:
+            logging.warning("train.steps is %d, and step %d is done: nothing to train", last, first)
+        in_flight = InFlight(allowed_in_a_row(config))
         with (
-            prefetched(data.loader, range(first, steps), config.data.workers) as batches,
+            prefetched(self.data.loader, range(first, last), config.data.workers) as batches,
             Progress(
-                workdir,
+                self.workdir,
                 start=first,
-                steps=steps,
+                steps=last,
                 log_every=config.train.log_every,
                 sequences_per_step=math.prod(config.train.batch),
-                schedule=optimization.schedule,
+                schedule=self.optimization.schedule,
             ) as progress,
         ):
             try:
-                for step in range(first + 1, steps + 1):
-                    with leaving.waiting(alone=jax.process_count() == 1):
-                        batch = next(batches)
-                    leave = np.full(jax.local_device_count(), leaving.asked)
-                    rows = put_rows(batch | {"leave": leave}, mesh)
-                    state, left_out, metrics = train_step(state, left_out, rows)
-                    leaving.steps_in_hand()
-                    in_flight.add(step, metrics)
-                    test = config.train.test_every and step % config.train.test_every == 0 and step < steps
-                    save = step % config.train.save_every == 0 or step == steps or test
-                    if save:
-                        in_flight.settle()
-                        checkpoints.save(state, model.block)
-                    progress.update(step, metrics)
-                    if in_flight.leave and step < steps:
-                        raise leaving.farewell()
-                    if test:
-                        leaving.saved(checkpoints.wait())
-                        folder = workdir / f"{TEST_FOLDER}-{step}"
-                        progress.scores(step, _test_meanwhile(config, folder, data.dataset, embedder, state))
-            except LeavingError:
-                in_flight.settle()
-                checkpoints.save(state, model.block)
-                leaving.saved(checkpoints.wait())
-                raise leaving.farewell() from None
+                self._take_steps(range(first + 1, last + 1), batches, in_flight, progress)
             except NonFiniteError as error:
-                raise stop(error, config, workdir, state, model.block, data.loader.names) from None
-        leaving.saved(checkpoints.wait())
-        return evaluate(
-            config, workdir / TEST_FOLDER, data.dataset, embedder, state.params, state.batch_stats
-        )
+                names = self.data.loader.names
+                raise stop(error, config, self.workdir, self.state, self.model.block, names) from None
+        self.leaving.saved(self.checkpoints.wait())
+
+    def _take_steps(
+        self, steps: range, batches: Iterator[dict[str, np.ndarray]], in_flight: InFlight, progress: Progress
+    ) -> None:
+        config, leaving = self.config, self.leaving
+        train_step, left_out = self._compile()
+        for step in steps:
+            try:
+                with leaving.waiting(alone=jax.process_count() == 1):
+                    batch = next(batches)
+            except LeavingError:
+                self._save(in_flight)
+                leaving.saved(self.checkpoints.wait())
+                raise leaving.farewell() from None
+            leave = np.full(jax.local_device_count(), leaving.asked)
+            rows = put_rows(batch | {"leave": leave}, self.mesh)
+            self.state, left_out, metrics = train_step(self.state, left_out, rows)
+            leaving.steps_in_hand()
+            in_flight.add(step, metrics)
+            is_last = step == steps[-1]
+            test = config.train.test_every and step % config.train.test_every == 0 and not is_last
+            leave_now = in_flight.leave and not is_last
+            if step % config.train.save_every == 0 or is_last or test or leave_now:
+                self._save(in_flight)
+            progress.update(step, metrics)
+            if test or leave_now:
+                leaving.saved(self.checkpoints.wait())
+            if leave_now:
+                raise leaving.farewell()
+            if test:
+                progress.scores(step, self._scores(step))
+
+    def _compile(self) -> tuple[GuardedStep, jax.Array]:
+        """Returns the update, to be compiled by its first call, and its counter before that."""
+        train_step = make_train_step(self.model, self.optimization.optimizer, self.config.loss.to_dict())
+        update = guarded(train_step, allowed_in_a_row(self.config))
+        counter = jax.device_put(start_counter(), replicated(self.mesh))
+        return compile_guarded(update, self.mesh, compiler_options()), counter
+
+    def _save(self, in_flight: InFlight) -> None:
+        """Starts saving the newest state, once it is known to be finite."""
+        in_flight.settle()
+        self.checkpoints.save(self.state, self.model.block)
+
+    def _scores(self, step: int) -> dict[str, Any]:
+        """Returns the scores of a test during training, which goes on where nothing can be scored."""
+        folder = self.workdir / f"{TEST_FOLDER}-{step}"
+        params, batch_stats = self.state.params, self.state.batch_stats
+        try:
+            report = evaluate(self.config, folder, self.data.dataset, self.embedder, params, batch_stats)
+        except NotScoredError as error:
+            logging.warning("%s", error)
+            return {}
+        return report.get("scores", {})
 
 
 def _find_start(config: ConfigDict, workdir: Path) -> Start:
@@ -216,15 +270,3 @@ def _first_state(
         params, batch_stats = jax.device_put(fit(weights, model, *arrays), replicated(mesh))
         state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
     return state
-
-
-def _test_meanwhile(
-    config: ConfigDict, folder: Path, dataset: OpenDataset, embedder: Embedder, state: TrainState
-) -> dict[str, Any]:
-    """Returns the scores of a test during training, which goes on where nothing can be scored."""
-    try:
-        report = evaluate(config, folder, dataset, embedder, state.params, state.batch_stats)
-    except NotScoredError as error:
-        logging.warning("%s", error)
-        return {}
-    return report.get("scores", {})
