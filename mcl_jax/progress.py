@@ -95,7 +95,7 @@ class Progress:
         on_host = [m for m in jax.device_get(self._pending) if not m["left_out"]]
         self._left_out += len(self._pending) - len(on_host)
         now = time.monotonic()
-        keys = self._pending[0].keys() - {"left_out", "leave"}
+        keys = [key for key in self._pending[0] if key not in ("left_out", "leave")]
         means = {key: float(np.mean([m[key] for m in on_host])) if on_host else np.nan for key in keys}
         present = sum(int(m["sequences"]) for m in on_host)
         self._skipped += self._sequences_per_step * len(on_host) - present

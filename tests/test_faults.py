@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from test_main import ROOT, command, flags, toy_config
 
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.errors import CheckpointError, ConfigError, UserError
+from mcl_jax.leaving import TIME_IS_UP, Leaving, LeavingError
 from mcl_jax.training import train
 from mcl_jax.weights import load_weights
 from mcl_jax.workdir import LOCK, Lock
@@ -125,3 +127,18 @@ def test_a_signal_saves_and_leaves_with_a_true_line(people, tmp_path, number, co
     assert f"leaving on {number.name}: saved step {step}; the same command goes on" in errors
     assert not (tmp_path / "left" / LOCK).exists()
     assert "Traceback" not in errors
+
+
+def test_the_end_of_the_time_is_an_end_with_its_own_code():
+    leaving = Leaving(max_minutes=0)
+    leaving.steps_in_hand()  # else the process would end right here
+    with leaving:
+        until = time.monotonic() + 10
+        while not leaving.asked and time.monotonic() < until:
+            time.sleep(0.01)
+        with (
+            pytest.raises(LeavingError, match="^the time is up: no step is saved") as left,
+            leaving.waiting(alone=True),
+        ):
+            pass
+    assert left.value.code == TIME_IS_UP
