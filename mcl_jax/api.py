@@ -126,14 +126,19 @@ def load(path: str | Path, *, precision: str = "float32", use_emb2: bool | None 
 
 
 def train(
-    config: str | Path | ConfigDict, workdir: str | Path, *, overrides: Mapping[str, Any] | None = None
+    config: str | Path | ConfigDict,
+    workdir: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    accept_changes: bool = False,
 ) -> dict[str, Any]:
     """Trains from the newest checkpoint in workdir, or from the start, then tests.
 
     Args:
         config: the name of a recipe such as "grew_mcl", the path of one, or a config from `load_config`.
-        workdir: gets checkpoints/, tensorboard/ and test/.
+        workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
         overrides: keys to change, such as {"data.root": "GREW-pkl", "train.steps": 100}.
+        accept_changes: whether a run may go on with a config that differs in what matters.
 
     Returns:
         The metrics of the test at the end, as in metrics.json.
@@ -153,7 +158,7 @@ def train(
             raise ConfigError(f"overrides: {key}: {str(error).splitlines()[0]}") from None
     validate(config)
     enable_compilation_cache()
-    return train_config(config, Path(workdir))
+    return train_config(config, Path(workdir), accept_changes=accept_changes)
 
 
 def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Embedder, tuple[Any, Any]]:

@@ -7,6 +7,7 @@ falls back to the newest one that passes.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,13 +23,14 @@ from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
 from mcl_jax.train_state import TrainState
-from mcl_jax.trees import leaves_by_name
+from mcl_jax.trees import all_finite, leaves_by_name
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "checkpoints-damaged"
 
 _FORMAT = 2
 _BLOCK = "model"
+_NOT_FINITE = "it holds numbers that are not finite"
 _T = TypeVar("_T")
 
 
@@ -68,11 +70,16 @@ class Checkpoints:
             state: on this machine's devices, whole on each.
             block: the `model` block that makes the model, whole.
             uncounted_batches: see `Weights`.
+
+        Raises:
+            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it.
         """
         step = int(state.step)
         if step in self._steps():
             return
         host_state = jax.device_get(state)
+        if not all_finite(host_state):
+            raise CheckpointError(f"{self._workdir / FOLDER}: step {step} is not saved: {_NOT_FINITE}")
         metadata = {
             "format": _FORMAT,
             "digests": _digests(host_state) | {_BLOCK: _digest_of_block(block)},
@@ -80,6 +87,11 @@ class Checkpoints:
             "uncounted_batches": uncounted_batches,
         }
         self._checkpointer.save_async(step, state, custom_metadata=metadata)
+
+    def wait(self) -> int | None:
+        """Waits until what is being saved is on disk, and returns the newest step there, or None."""
+        self._checkpointer.wait()
+        return next(iter(self._steps()), None)
 
     def newest_block(self) -> dict[str, Any] | None:
         """Returns the `model` block of the newest checkpoint that can be read, or None if there is none."""
@@ -107,8 +119,12 @@ class Checkpoints:
         def load(step: int, metadata: Any) -> TrainState | None:
             self._check_structure(step, metadata.metadata, template)
             state = self._checkpointer.load(step, abstract)
-            found, expected = _digests(jax.device_get(state)), metadata.custom_metadata["digests"]
-            return state if all(found[part] == expected.get(part) for part in found) else None
+            host_state = jax.device_get(state)
+            found, expected = _digests(host_state), metadata.custom_metadata["digests"]
+            if any(found[part] != expected.get(part) for part in found):
+                return None
+            _require_finite(host_state)
+            return state
 
         state, damaged = self._newest_undamaged(load)
         if state is not None:
@@ -132,6 +148,7 @@ class Checkpoints:
             parts = ("params", "batch_stats")
             if any(_digest(raw[part]) != custom["digests"].get(part) for part in parts):
                 return None
+            _require_finite([raw[part] for part in parts])
             params, batch_stats = (_integer_keys(raw[part]) for part in parts)
             uncounted = custom.get("uncounted_batches", 0)
             return Weights(_block(custom), params, batch_stats, step, str(self._workdir), uncounted)
@@ -165,7 +182,7 @@ class Checkpoints:
                 else:
                     if loaded is not None:
                         return loaded, damaged
-            logging.warning("checkpoint %d is damaged; trying the one before it", step)
+            logging.warning("checkpoint %d cannot be used; trying the one before it", step)
             damaged.append(step)
         if damaged:
             raise CheckpointError(
@@ -208,7 +225,10 @@ class Checkpoints:
         for step in steps:
             target = self._workdir / DAMAGED_FOLDER
             target.mkdir(exist_ok=True)
-            (self._workdir / FOLDER / str(step)).rename(target / str(step))
+            # A step may be damaged more than once.
+            names = (str(step) if n == 1 else f"{step}-{n}" for n in itertools.count(1))
+            free = next(target / name for name in names if not (target / name).exists())
+            (self._workdir / FOLDER / str(step)).rename(free)
         if steps:
             logging.warning("moved damaged checkpoints %s to %s", steps, self._workdir / DAMAGED_FOLDER)
             self._checkpointer.reload()
@@ -220,6 +240,12 @@ def newest_block(workdir: Path) -> dict[str, Any] | None:
         return None
     with Checkpoints(workdir) as checkpoints:
         return checkpoints.newest_block()
+
+
+def _require_finite(tree: Any) -> None:
+    """Has a checkpoint passed over that nothing could go on from."""
+    if not all_finite(tree):
+        raise ValueError(_NOT_FINITE)
 
 
 def _digests(state: TrainState) -> dict[str, str]:

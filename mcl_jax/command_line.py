@@ -9,6 +9,7 @@ from absl import app, flags
 
 from mcl_jax.config import recipe_path
 from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.leaving import LeavingError
 
 
 def parse_flags(argv: Sequence[str]) -> None:
@@ -55,12 +56,15 @@ def _with_recipe_paths(argv: Sequence[str]) -> list[str]:
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code: 1, and one line on stderr, after a mistake of the user's."""
+    """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
     try:
         work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except LeavingError as error:
+        print(error, file=sys.stderr)
+        return error.code
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130

@@ -49,6 +49,8 @@ _DEFAULTS: dict[str, Any] = {
         "save_every": 1_000,
         "keep": 3,  # newest checkpoints kept
         "test_every": 0,  # 0: test only at the end
+        "on_nonfinite": "stop",  # an update that is not finite: stop, or skip it
+        "max_skipped": 10,  # with skip: the most updates in a row that are left out before the run stops
     },
     "eval": {
         "metric": "euc",  # distance: euc or cos
@@ -143,13 +145,21 @@ def validate(config: ConfigDict) -> None:
     lookup("data.format", OPENERS, c.data.format)
     for key, known in (
         ("data.on_error", ("raise", "skip")),
+        ("train.on_nonfinite", ("stop", "skip")),
         ("train.precision", ("float32", "bfloat16")),
         ("eval.precision", ("float32", "bfloat16")),
         ("eval.metric", ("euc", "cos")),
         ("eval.protocol", ("", NO_PROTOCOL, *PROTOCOLS)),
     ):
         lookup(key, dict.fromkeys(known), _value(c, key))
-    for key in ("train.log_every", "train.save_every", "train.keep", "eval.rows", "eval.slots"):
+    for key in (
+        "train.log_every",
+        "train.save_every",
+        "train.keep",
+        "train.max_skipped",
+        "eval.rows",
+        "eval.slots",
+    ):
         if _value(c, key) < 1:
             raise ConfigError(f"{key}: is {_value(c, key)}; must be at least 1")
     for key in ("train.steps", "train.test_every", "data.workers", "seed", "optimizer.lr"):

@@ -21,6 +21,7 @@ from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
+from mcl_jax.leaving import Leaving
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.training import open_data, train
 
@@ -32,6 +33,10 @@ _SHOW_CLIPS = flags.DEFINE_string(
 )
 _DESCRIBE = flags.DEFINE_bool(
     "describe", False, "Print the whole config, with the size, work and memory of its model, and stop."
+)
+_MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "Save and leave after this time, with exit code 75.")
+_ACCEPT_CHANGES = flags.DEFINE_bool(
+    "accept_changes", False, "Go on with a run whose config was another, and record the change."
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of host 0, to train on several hosts.")
 _HOSTS = flags.DEFINE_integer("hosts", None, "How many hosts there are; with --coordinator.")
@@ -68,7 +73,11 @@ def run(argv: Sequence[str]) -> None:
         write_atomically(_SHOW_CLIPS.value, encode_png(clip_sheet(open_data(config).loader(0))))
         print(f"the first batch is drawn in {_SHOW_CLIPS.value}")
         return
-    {"train": train, "test": test}[_PHASE.value](config, _workdir())
+    if _PHASE.value == "test":
+        test(config, _workdir())
+        return
+    with Leaving(_MAX_MINUTES.value) as leaving:
+        train(config, _workdir(), accept_changes=_ACCEPT_CHANGES.value, leaving=leaving)
 
 
 if __name__ == "__main__":

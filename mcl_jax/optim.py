@@ -19,21 +19,37 @@ def multi_step(
 
 
 def sgd(
-    schedule: optax.Schedule, *, momentum: NotNegative = 0.9, weight_decay: NotNegative = 5e-4
+    schedule: optax.Schedule,
+    *,
+    momentum: NotNegative = 0.9,
+    weight_decay: NotNegative = 5e-4,
+    clip_norm: NotNegative = 0.0,
 ) -> optax.GradientTransformation:
-    """Returns PyTorch's SGD: the decay is added to the gradient of every parameter, as L2 loss."""
-    return _with_decay(optax.trace(momentum), schedule, weight_decay)
+    """Returns PyTorch's SGD: the decay is added to the gradient of every parameter, as L2 loss.
+
+    Gradients of a larger norm than `clip_norm` are scaled down to it before; 0 leaves them all.
+    """
+    return _with_decay(optax.trace(momentum), schedule, weight_decay, clip_norm)
 
 
-def adam(schedule: optax.Schedule, *, weight_decay: NotNegative = 5e-4) -> optax.GradientTransformation:
-    """Returns PyTorch's Adam: the decay is added to the gradient of every parameter, as L2 loss."""
-    return _with_decay(optax.scale_by_adam(), schedule, weight_decay)
+def adam(
+    schedule: optax.Schedule, *, weight_decay: NotNegative = 5e-4, clip_norm: NotNegative = 0.0
+) -> optax.GradientTransformation:
+    """Returns PyTorch's Adam: the decay is added to the gradient of every parameter, as L2 loss.
+
+    Gradients of a larger norm than `clip_norm` are scaled down to it before; 0 leaves them all.
+    """
+    return _with_decay(optax.scale_by_adam(), schedule, weight_decay, clip_norm)
 
 
 def _with_decay(
-    rule: optax.GradientTransformation, schedule: optax.Schedule, weight_decay: float
+    rule: optax.GradientTransformation, schedule: optax.Schedule, weight_decay: float, clip_norm: float
 ) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), rule, optax.scale_by_learning_rate(schedule))
+    # Without clipping nothing stands in front: the state of the optimiser is as in checkpoints without it.
+    clipping = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
+    return optax.chain(
+        *clipping, optax.add_decayed_weights(weight_decay), rule, optax.scale_by_learning_rate(schedule)
+    )
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"multi_step": multi_step}

@@ -32,7 +32,7 @@ class Progress:
         """Starts the clock. Hosts other than the first show nothing."""
         self._schedule = schedule
         self._log_every, self._last_step = log_every, steps
-        self._sequences_per_step, self._skipped = sequences_per_step, 0
+        self._sequences_per_step, self._skipped, self._left_out = sequences_per_step, 0, 0
         self._pending: list[Mapping[str, jax.Array]] = []
         self._since = time.monotonic()
         active = jax.process_index() == 0
@@ -91,9 +91,12 @@ class Progress:
 
     def _means(self) -> dict[str, Any]:
         # Waits for the devices; everywhere else the loop runs ahead of them.
-        on_host = jax.device_get(self._pending)
+        # Of updates that were left out, nothing counts but that they were.
+        on_host = [m for m in jax.device_get(self._pending) if not m["left_out"]]
+        self._left_out += len(self._pending) - len(on_host)
         now = time.monotonic()
-        means = {key: float(np.mean([m[key] for m in on_host])) for key in on_host[0]}
+        keys = [key for key in self._pending[0] if key not in ("left_out", "leave")]
+        means = {key: float(np.mean([m[key] for m in on_host])) if on_host else np.nan for key in keys}
         present = sum(int(m["sequences"]) for m in on_host)
         self._skipped += self._sequences_per_step * len(on_host) - present
         for unit in ("sequences", "frames"):
@@ -107,10 +110,13 @@ class Progress:
         shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | figures).items())
         if self._skipped:
             shown += f"  skipped {self._skipped}"
+        if self._left_out:
+            shown += f"  updates left out {self._left_out}"
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
         tqdm.write(f"step {step}/{self._last_step}  {shown}  {speed}", file=sys.stdout)
         sys.stdout.flush()
         for key, value in means.items():
             writer.add_scalar(f"train/{key}", value, step)
         writer.add_scalar("train/sequences_skipped", self._skipped, step)
+        writer.add_scalar("train/updates_left_out", self._left_out, step)
         writer.flush()

@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.losses.total import total_loss
 from mcl_jax.models.model import Model
-from mcl_jax.sharding import replicated, split_rows
 from mcl_jax.train_state import TrainState
 from mcl_jax.trees import ArrayTree
 
@@ -44,23 +42,10 @@ def make_train_step(
 
         gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["sequences"] = (labels >= 0).sum()
         metrics["frames"] = (batch["segment_ids"] >= 0).sum()
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), jax.tree.map(jnp.asarray, metrics)
 
     return train_step
-
-
-def compile_train_step(
-    train_step: StepFunction, mesh: Mesh, compiler_options: dict[str, str]
-) -> StepFunction:
-    """Jits the update: state donated and on every device, rows of the batch split over the mesh."""
-    whole, rows = replicated(mesh), split_rows(mesh)
-    return jax.jit(
-        train_step,
-        donate_argnums=0,
-        in_shardings=(whole, rows),
-        out_shardings=(whole, whole),
-        compiler_options=compiler_options,
-    )

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -27,18 +27,28 @@ from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.feed.loaders import TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.embed import Embedder
-from mcl_jax.errors import UserError
+from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
+from mcl_jax.guards import (
+    GuardedStep,
+    InFlight,
+    NonFiniteError,
+    allowed_in_a_row,
+    compile_guarded,
+    guarded,
+    start_counter,
+    stop,
+)
+from mcl_jax.leaving import Leaving, LeavingError
 from mcl_jax.models.model import Model, Weights
 from mcl_jax.progress import Progress
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.train_state import TrainState, create_state
-from mcl_jax.train_step import compile_train_step, make_train_step
+from mcl_jax.train_step import make_train_step
+from mcl_jax.trees import all_finite
 from mcl_jax.weights import fit, load_weights
-
-# Batches handed to the devices before the loop waits for the oldest.
-_STEPS_IN_FLIGHT = 2
+from mcl_jax.workdir import held, record_stretch, require_no_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,59 +90,143 @@ def open_data(config: ConfigDict) -> Data:
     return Data(dataset, build_train_loader(config, split), len(split.subjects))
 
 
-def train(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def train(
+    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, leaving: Leaving | None = None
+) -> dict[str, Any]:
     """Trains from the newest checkpoint in workdir, or from the start, then tests.
 
     Args:
         config: a valid config, see `mcl_jax.config.validate`.
-        workdir: gets checkpoints/, tensorboard/ and test/.
+        workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
+        accept_changes: whether a run may go on with a config that differs in what matters.
+        leaving: says when to end before the last step; None for never.
 
     Returns:
         The metrics of the test at the end.
 
     Raises:
         UserError: for anything the user can mend: config, data, checkpoints, a loss that is not finite.
+        LeavingError: it was asked to end; what it did is saved.
     """
+    leaving = leaving or Leaving()
     data = open_data(config)
     start = _find_start(config, workdir)
     model = build_train_model(config, start.block, data.subjects)
     embedder = build_embedder(config, model.block)
     optimization, mesh = build_optimization(config), data_mesh()
-    update = make_train_step(model, optimization.optimizer, config.loss.to_dict())
-    train_step = compile_train_step(update, mesh, compiler_options())
 
-    write_config(config, workdir / "config_train.json")
-    with Checkpoints(workdir, keep=config.train.keep) as checkpoints:
+    with held(workdir) as lock, Checkpoints(workdir, keep=config.train.keep) as checkpoints:
+        leaving.before_ending_at_once(lock.release)
+        accepted: list[str] = []
+        if (newest := checkpoints.wait()) is not None:
+            accepted = require_no_changes(config, workdir, newest, accept=accept_changes)
         state = _first_state(config, model, optimization, start.weights, checkpoints, mesh)
-        first, steps = int(state.step), config.train.steps
-        in_flight: deque[Any] = deque()
+        write_config(config, workdir / "config_train.json")
+        record_stretch(config, workdir, int(state.step), accepted)
+        leaving.saved(checkpoints.wait())
+        run = _Run(config, workdir, data, model, embedder, optimization, mesh, checkpoints, leaving, state)
+        run.go_on()
+        params, batch_stats = run.state.params, run.state.batch_stats
+        return evaluate(config, workdir / TEST_FOLDER, data.dataset, embedder, params, batch_stats)
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run on its way from its first step to its last; `state` is the newest."""
+
+    config: ConfigDict
+    workdir: Path
+    data: Data
+    model: Model
+    embedder: Embedder
+    optimization: Optimization
+    mesh: Mesh
+    checkpoints: Checkpoints
+    leaving: Leaving
+    state: TrainState
+
+    def go_on(self) -> None:
+        """Trains up to the last step, which is on disk when this returns.
+
+        Raises:
+            NonFiniteError: an update was not finite; what makes it again is saved.
+            LeavingError: the run was asked to end; what it did is saved.
+        """
+        config, first, last = self.config, int(self.state.step), self.config.train.steps
+        if first > last:
+            logging.warning("train.steps is %d, and step %d is done: nothing to train", last, first)
+        in_flight = InFlight(allowed_in_a_row(config))
         with (
-            prefetched(data.loader, range(first, steps), config.data.workers) as batches,
+            prefetched(self.data.loader, range(first, last), config.data.workers) as batches,
             Progress(
-                workdir,
+                self.workdir,
                 start=first,
-                steps=steps,
+                steps=last,
                 log_every=config.train.log_every,
                 sequences_per_step=math.prod(config.train.batch),
-                schedule=optimization.schedule,
+                schedule=self.optimization.schedule,
             ) as progress,
         ):
-            for step in range(first + 1, steps + 1):
-                state, metrics = train_step(state, put_rows(next(batches), mesh))
-                in_flight.append(metrics)
-                if len(in_flight) > _STEPS_IN_FLIGHT:
-                    jax.block_until_ready(in_flight.popleft())
+            try:
+                self._take_steps(range(first + 1, last + 1), batches, in_flight, progress)
+            except NonFiniteError as error:
+                names = self.data.loader.names
+                raise stop(error, config, self.workdir, self.state, self.model.block, names) from None
+        self.leaving.saved(self.checkpoints.wait())
 
-                reported = progress.update(step, metrics)
-                save = step % config.train.save_every == 0 or step == steps
-                if reported or save:
-                    _require_finite(float(metrics["loss"]), step)
-                if save:
-                    checkpoints.save(state, model.block)
-                if config.train.test_every and step % config.train.test_every == 0 and step < steps:
-                    folder = workdir / f"{TEST_FOLDER}-{step}"
-                    progress.scores(step, _test_meanwhile(config, folder, data.dataset, embedder, state))
-    return evaluate(config, workdir / TEST_FOLDER, data.dataset, embedder, state.params, state.batch_stats)
+    def _take_steps(
+        self, steps: range, batches: Iterator[dict[str, np.ndarray]], in_flight: InFlight, progress: Progress
+    ) -> None:
+        config, leaving = self.config, self.leaving
+        train_step, left_out = self._compile()
+        for step in steps:
+            try:
+                with leaving.waiting(alone=jax.process_count() == 1):
+                    batch = next(batches)
+            except LeavingError:
+                self._save(in_flight)
+                leaving.saved(self.checkpoints.wait())
+                raise leaving.farewell() from None
+            leave = np.full(jax.local_device_count(), leaving.asked)
+            rows = put_rows(batch | {"leave": leave}, self.mesh)
+            self.state, left_out, metrics = train_step(self.state, left_out, rows)
+            leaving.steps_in_hand()
+            in_flight.add(step, metrics)
+            is_last = step == steps[-1]
+            test = config.train.test_every and step % config.train.test_every == 0 and not is_last
+            leave_now = in_flight.leave and not is_last
+            if step % config.train.save_every == 0 or is_last or test or leave_now:
+                self._save(in_flight)
+            progress.update(step, metrics)
+            if test or leave_now:
+                leaving.saved(self.checkpoints.wait())
+            if leave_now:
+                raise leaving.farewell()
+            if test:
+                progress.scores(step, self._scores(step))
+
+    def _compile(self) -> tuple[GuardedStep, jax.Array]:
+        """Returns the update, to be compiled by its first call, and its counter before that."""
+        train_step = make_train_step(self.model, self.optimization.optimizer, self.config.loss.to_dict())
+        update = guarded(train_step, allowed_in_a_row(self.config))
+        counter = jax.device_put(start_counter(), replicated(self.mesh))
+        return compile_guarded(update, self.mesh, compiler_options()), counter
+
+    def _save(self, in_flight: InFlight) -> None:
+        """Starts saving the newest state, once it is known to be finite."""
+        in_flight.settle()
+        self.checkpoints.save(self.state, self.model.block)
+
+    def _scores(self, step: int) -> dict[str, Any]:
+        """Returns the scores of a test during training, which goes on where nothing can be scored."""
+        folder = self.workdir / f"{TEST_FOLDER}-{step}"
+        params, batch_stats = self.state.params, self.state.batch_stats
+        try:
+            report = evaluate(self.config, folder, self.data.dataset, self.embedder, params, batch_stats)
+        except NotScoredError as error:
+            logging.warning("%s", error)
+            return {}
+        return report.get("scores", {})
 
 
 def _find_start(config: ConfigDict, workdir: Path) -> Start:
@@ -171,27 +265,8 @@ def _first_state(
         logging.info("resuming after step %d", int(restored.step))
         return restored
     if weights is not None:
+        if not all_finite((weights.params, weights.batch_stats)):
+            raise CheckpointError(f"{weights.source}: holds numbers that are not finite; use another")
         params, batch_stats = jax.device_put(fit(weights, model, *arrays), replicated(mesh))
         state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
     return state
-
-
-def _test_meanwhile(
-    config: ConfigDict, folder: Path, dataset: OpenDataset, embedder: Embedder, state: TrainState
-) -> dict[str, Any]:
-    """Returns the scores of a test during training, which goes on where nothing can be scored."""
-    try:
-        report = evaluate(config, folder, dataset, embedder, state.params, state.batch_stats)
-    except NotScoredError as error:
-        logging.warning("%s", error)
-        return {}
-    return report.get("scores", {})
-
-
-def _require_finite(loss: float, step: int) -> None:
-    """Stops a run that has diverged, before that is saved."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} at step {step}; lower optimizer.lr, or set train.precision to float32, and "
-            "start again from the last checkpoint"
-        )

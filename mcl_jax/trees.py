@@ -46,3 +46,9 @@ def replace_leaves(tree: ArrayTree, arrays: Mapping[TreePath, np.ndarray]) -> Ar
 def count_numbers(tree: ArrayTree) -> int:
     """Returns how many numbers the arrays of a tree hold together."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def all_finite(tree: Any) -> bool:
+    """Returns whether all numbers of a tree of arrays on the host are finite."""
+    arrays = map(np.asarray, jax.tree.leaves(tree))
+    return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")

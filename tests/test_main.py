@@ -22,7 +22,7 @@ from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.data.sequences import Split
 from mcl_jax.data.stores.tree import PklSource, scan_tree
-from mcl_jax.errors import ConfigError, DataError, UserError
+from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.training import train
@@ -89,6 +89,7 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "test",
         "test-2",
         "config_train.json",
+        "stretches.jsonl",
     }
     written = {p.name for p in (tmp_path / "test").iterdir()}
     assert written == {
@@ -212,13 +213,6 @@ def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_pa
     assert second["head"]["necks"].pop("kernel").shape == (16, 3, 5)
     for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         assert np.array_equal(x, y)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
-    config = toy_config(people)
-    config.optimizer.lr, config.train.steps = 1e30, 5
-    with pytest.raises(UserError, match="the loss is (nan|inf) at step .*; lower optimizer.lr"):
-        train(config, tmp_path)
 
 
 @pytest.mark.parametrize(

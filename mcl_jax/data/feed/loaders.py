@@ -122,6 +122,11 @@ class TrainLoader:
         batch["frames"][batch["segment_ids"] == packing.EMPTY] = 0
         return batch
 
+    def names(self, step: int) -> list[str]:
+        """Returns the names of the sequences of a step's batch, over all hosts, in the order of the draw."""
+        chosen, _ = self._subjects.draw(self._generator(step, _BATCH_DRAW))
+        return [self._sequences[i].key for i in chosen]
+
     @property
     def nbytes(self) -> int:
         """Bytes of this host's share of a batch."""

@@ -1,0 +1,144 @@
+"""Faults of a run: numbers that are not finite, signals, two runs in one place, another config."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+from test_main import ROOT, command, flags, toy_config
+
+from mcl_jax.checkpoint import Checkpoints
+from mcl_jax.errors import CheckpointError, ConfigError, UserError
+from mcl_jax.leaving import TIME_IS_UP, Leaving, LeavingError
+from mcl_jax.training import train
+from mcl_jax.weights import load_weights
+from mcl_jax.workdir import LOCK, Lock
+
+
+def all_saved(workdir) -> list[int]:
+    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+@pytest.mark.parametrize("lr", [1e30, 3e38])
+def test_an_update_that_is_not_finite_stops_the_run_and_is_never_saved(people, tmp_path, lr):
+    config = toy_config(people)
+    config.optimizer.lr, config.train.steps, config.train.save_every = lr, 5, 1
+    with pytest.raises(
+        UserError, match=r"at step \d+.*; the state before it .* lower optimizer.lr"
+    ) as stopped:
+        train(config, tmp_path)
+    report = json.loads((tmp_path / "nonfinite" / "report.json").read_text())
+    assert re.search(rf"at step {report['step']}\b", str(stopped.value))
+    lost = lr == 1e30  # the first update is finite then, but no loss or gradient follows from it
+    assert ("but the update is not finite" in str(stopped.value)) != lost
+    assert ("remove the newest checkpoints" in str(stopped.value)) == lost
+    assert len(report["sequences"]) == 4
+    before = load_weights(tmp_path / "nonfinite")
+    assert before.step == report["step"] - 1
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(before.params))
+    if (tmp_path / "checkpoints").is_dir() and all_saved(tmp_path):
+        assert load_weights(tmp_path).step == before.step
+
+    # With a rate that works, the run goes on from where it was, or from before a state that was lost already.
+    if lost:
+        shutil.rmtree(tmp_path / "checkpoints" / str(before.step))
+    config.optimizer.lr = 0.01
+    train(config, tmp_path, accept_changes=True)
+    assert load_weights(tmp_path).step == 5
+
+
+def test_skipping_leaves_updates_out_up_to_a_limit(people, tmp_path):
+    config = toy_config(people)
+    config.optimizer.lr, config.train.steps = 3e38, 6
+    config.train.on_nonfinite, config.train.max_skipped = "skip", 2
+    with pytest.raises(UserError, match="3 in a row") as stopped:
+        train(config, tmp_path)
+    assert "on_nonfinite" not in str(stopped.value)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    from test_checkpoint import MODEL, make_state
+
+    state = jax.tree.map(
+        lambda x: x + np.asarray(np.nan, x.dtype) if x.dtype == np.float32 else x, make_state(3)
+    )
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="not finite"):
+        checkpoints.save(state, MODEL)
+
+
+def test_another_config_is_listed_and_overwrites_nothing(people, tmp_path):
+    config = toy_config(people)
+    config.train.steps = 1
+    train(config, tmp_path)
+    before = (tmp_path / "config_train.json").read_bytes()
+    config.optimizer.lr, config.seed, config.train.log_every, config.train.steps = 0.2, 1, 2, 2
+    with pytest.raises(ConfigError, match=r"optimizer.lr was 0.1 and is 0.2; seed was 0 and is 1; give"):
+        train(config, tmp_path)
+    assert (tmp_path / "config_train.json").read_bytes() == before
+    train(config, tmp_path, accept_changes=True)
+    stretches = [json.loads(line) for line in (tmp_path / "stretches.jsonl").read_text().splitlines()]
+    assert [s["from_step"] for s in stretches] == [0, 1]
+    assert len(stretches[1]["accepted_changes"]) == 2
+
+
+def test_a_workdir_has_one_run_and_a_dead_one_is_followed(tmp_path):
+    first = Lock(tmp_path)
+    first.take()
+    with pytest.raises(UserError, match=f"another run .*, process {os.getpid()} on .* since 20"):
+        Lock(tmp_path).take()
+    first.release()
+    assert not (tmp_path / LOCK).exists()
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    holder = {"host": os.uname().nodename, "pid": ended.pid, "born": "1", "token": "a"}
+    (tmp_path / LOCK).write_text(json.dumps(holder))
+    second = Lock(tmp_path)
+    second.take()
+    second.release()
+    # On another host only the heartbeat tells.
+    (tmp_path / LOCK).write_text(json.dumps(holder | {"host": "elsewhere"}))
+    with pytest.raises(UserError, match="on elsewhere"):
+        Lock(tmp_path).take()
+    os.utime(tmp_path / LOCK, (0, 0))
+    Lock(tmp_path).take()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_with_a_true_line(people, tmp_path, number, code):
+    settings = [*flags(people), "--config.train.steps=300"]
+    line, environment = command(f"--workdir={tmp_path / 'left'}", *settings)
+    with subprocess.Popen(
+        line, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for printed in process.stdout:
+            if printed.startswith("step 9/"):
+                process.send_signal(number)
+                break
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    step = load_weights(tmp_path / "left").step
+    assert step >= 9
+    assert f"leaving on {number.name}: saved step {step}; the same command goes on" in errors
+    assert not (tmp_path / "left" / LOCK).exists()
+    assert "Traceback" not in errors
+
+
+def test_the_end_of_the_time_is_an_end_with_its_own_code():
+    leaving = Leaving(max_minutes=0)
+    leaving.steps_in_hand()  # else the process would end right here
+    with leaving:
+        until = time.monotonic() + 10
+        while not leaving.asked and time.monotonic() < until:
+            time.sleep(0.01)
+        with (
+            pytest.raises(LeavingError, match="^the time is up: no step is saved") as left,
+            leaving.waiting(alone=True),
+        ):
+            pass
+    assert left.value.code == TIME_IS_UP
