@@ -20,7 +20,7 @@ from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Weights, create_model, model_class
+from mcl_jax.models.model import Weights, model_class, model_of
 from mcl_jax.runtime import enable_compilation_cache
 from mcl_jax.training import train as train_config
 from mcl_jax.trees import count_numbers
@@ -164,13 +164,12 @@ def train(
 def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Embedder, tuple[Any, Any]]:
     if precision not in ("float32", "bfloat16"):
         raise ConfigError(f"precision: no {precision!r}; there are float32, bfloat16")
-    sizes = {key: value for key, value in weights.block.items() if key != "name"}
-    name = weights.block["name"]
+    block, name = dict(weights.block), weights.block["name"]
     if use_emb2 is not None:
         if "use_emb2" not in model_class(name).CHOICES:
             raise ConfigError(f"use_emb2: {name} has no other embedding to choose")
-        sizes["use_emb2"] = use_emb2
-    model = create_model(name, sizes, dtype=precision)
+        block["use_emb2"] = use_emb2
+    model = model_of(block, dtype=precision)
     embedder = Embedder(model, rows=_ROWS, slots=_SLOTS)
     return embedder, embedder.put(*fit(weights, model, *model.shapes()))
 

@@ -18,10 +18,10 @@ from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.model import (
     Model,
     complete_block,
-    create_model,
     describe_differences,
     differing,
     model_class,
+    model_of,
 )
 from mcl_jax.optim import OPTIMIZERS, SCHEDULES
 
@@ -72,13 +72,13 @@ def build_train_model(config: ConfigDict, block: Mapping[str, Any], subjects: in
     Raises:
         ConfigError: if there are more subjects than classes.
     """
-    arguments = {key: value for key, value in block.items() if key != "name"}
-    if "num_classes" in arguments:
+    block = dict(block)
+    if "num_classes" in block:
         classes = config.model.num_classes or subjects
         if classes < subjects:
             raise ConfigError(f"model.num_classes: is {classes}, but there are {subjects} training subjects")
-        arguments["num_classes"] = classes
-    return create_model(block["name"], arguments, dtype=config.train.precision)
+        block["num_classes"] = classes
+    return model_of(block, dtype=config.train.precision)
 
 
 def build_optimization(config: ConfigDict) -> Optimization:
@@ -90,8 +90,7 @@ def build_optimization(config: ConfigDict) -> Optimization:
 
 def build_embedder(config: ConfigDict, block: Mapping[str, Any]) -> Embedder:
     """Returns the embedder of a model, with the precision and batch shape of the config's `eval` block."""
-    arguments = {key: value for key, value in block.items() if key != "name"}
-    model = create_model(block["name"], arguments, dtype=config.eval.precision)
+    model = model_of(block, dtype=config.eval.precision)
     return Embedder(model, rows=config.eval.rows, slots=config.eval.slots)
 
 

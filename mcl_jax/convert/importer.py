@@ -15,7 +15,7 @@ from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, entries
 from mcl_jax.convert.sizes import StateDict, read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
-from mcl_jax.models.model import Weights, create_model
+from mcl_jax.models.model import Weights, model_of
 from mcl_jax.trees import ArrayTree, TreePath, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
@@ -99,8 +99,7 @@ def import_weights(checkpoint: TorchCheckpoint, source: str) -> Weights:
     """
     try:
         block = read_block(checkpoint.state_dict)
-        sizes = {key: value for key, value in block.items() if key != "name"}
-        shapes = create_model(block["name"], sizes, dtype="float32").shapes()
+        shapes = model_of(block, dtype="float32").shapes()
         imported = import_state_dict(checkpoint.state_dict, *shapes, model=block["name"])
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{source}: {error}") from None

@@ -99,6 +99,15 @@ def create_model(name: str, arguments: Mapping[str, Any], *, dtype: str) -> Mode
     return Model(name, sizes, dtype, nnx.graphdef(module))
 
 
+def model_of(block: Mapping[str, Any], *, dtype: str) -> Model:
+    """Returns the structure of the model that a `model` block names.
+
+    Raises:
+        ConfigError: as `create_model`.
+    """
+    return create_model(block["name"], _arguments(block), dtype=dtype)
+
+
 def complete_block(block: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a `model` block with all arguments of its model, the absent ones with their defaults.
 
