@@ -3,12 +3,9 @@
 By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a database of their own for it.
 """
 
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,9 +13,9 @@ import cv2
 from tqdm import tqdm
 
 from mcl_jax.data.prepare.issues import Issue
+from mcl_jax.data.prepare.processes import WorkerKilledError, map_in_processes
 from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
-from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 
@@ -149,23 +146,17 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
     if workers == 0 or len(jobs) <= 1:
         yield from map(task, jobs)
         return
-    # Fresh processes inherit nothing that could be in an odd state.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), _start_worker
-    )
+    chunk = 8 if len(jobs) > _MANY_JOBS else 1
     try:
-        yield from pool.map(task, jobs, chunksize=8 if len(jobs) > _MANY_JOBS else 1)
-    except BrokenProcessPool:
+        yield from map_in_processes(task, jobs, workers=workers, chunk=chunk, initialize=_start_worker)
+    except WorkerKilledError:
         raise DataError(
             "a worker process was killed, perhaps for lack of memory; "
             "run the same command again to go on, with fewer --workers"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    live_with_parent()
     cv2.setNumThreads(0)  # the processes are the parallelism
 
 
