@@ -25,6 +25,7 @@ class Person:
         height, area: rows and pixels that they usually fill.
         colour: how they look, as `Blob.colour`.
         seen: in how many frames.
+        whole: in how many of these no edge of the picture cut them.
         missed: for how many frames they have not been seen on their own.
     """
 
@@ -34,6 +35,7 @@ class Person:
     area: float
     colour: np.ndarray
     seen: int = 0
+    whole: int = 0
     missed: int = 0
     places: collections.deque[tuple[int, float, float]] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=_MEMORY)
@@ -45,6 +47,11 @@ class Person:
         person = cls(number, blob.box, blob.box.height, float(blob.area), blob.colour)
         person.see(frame, blob)
         return person
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether this is a person for sure, and not a limb that comes in first."""
+        return self.whole >= _SETTLED
 
     def foretell(self, frame: int) -> Box:
         """Where they should be, at constant velocity."""
@@ -62,11 +69,12 @@ class Person:
         self.missed = 0
         self.box = blob.box
         self.places.append((frame, blob.box.middle, blob.box.foot))
-        if blob.cut and self.seen > 1:
+        if blob.cut:
             self.height = max(self.height, blob.box.height)  # somebody who comes in
             self.area = max(self.area, blob.area)
             return
-        weight = max(_RENEWAL, 1 / self.seen)
+        self.whole += 1
+        weight = max(_RENEWAL, 1 / self.whole)
         self.height += weight * (blob.box.height - self.height)
         self.area += weight * (blob.area - self.area)
         self.colour = self.colour + weight * (blob.colour - self.colour)

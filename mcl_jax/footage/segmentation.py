@@ -17,6 +17,7 @@ CHAPTER = 3000
 LIVE_HISTORY = 1500
 """Frames after which a camera's scene is half forgotten."""
 
+_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _FOREGROUND = 255  # the subtractors mark shadows with 127
 
 
@@ -62,7 +63,8 @@ def _shrunk(source: Source, options: FootageOptions) -> Iterator[np.ndarray]:
 
 
 Subtractor = Callable[[np.ndarray, float], np.ndarray]
-"""Takes a picture and how fast to learn from it; returns its mask."""
+"""Takes a picture and how fast to learn from it, −1 for a rate that makes early and late frames count alike;
+returns its raw mask."""
 
 
 def _subtractor(kind: str, history: int) -> Subtractor:
@@ -77,7 +79,7 @@ def _subtractor(kind: str, history: int) -> Subtractor:
 
     def subtract(picture: np.ndarray, rate: float) -> np.ndarray:
         found = model.apply(cv2.GaussianBlur(picture, (5, 5), 0), learningRate=rate)
-        return _clean(cv2.compare(found, _FOREGROUND, cv2.CMP_EQ))
+        return cv2.compare(found, _FOREGROUND, cv2.CMP_EQ)
 
     return subtract
 
@@ -90,12 +92,12 @@ def _subtract(
     while True:
         learnt = 0
         for picture in itertools.islice(ahead, CHAPTER):
-            subtract(picture, -1)  # at a rate that makes early and late frames count alike
+            subtract(picture, -1)
             learnt += 1
         if not learnt:
             return
         for picture in itertools.islice(behind, learnt):
-            yield picture, subtract(picture, 1 / CHAPTER)
+            yield picture, _clean(subtract(picture, 1 / CHAPTER))
 
 
 def _subtract_live(
@@ -106,13 +108,14 @@ def _subtract_live(
             subtract(picture, -1)
             yield picture, np.zeros(picture.shape[:2], np.uint8)
         else:
-            yield picture, subtract(picture, 1 / LIVE_HISTORY)
+            yield picture, _clean(subtract(picture, 1 / LIVE_HISTORY))
 
 
 def _clean(mask: np.ndarray) -> np.ndarray:
     """Drops specks and fills small holes."""
     mask = cv2.medianBlur(mask, 5)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC)  # ropes, wires
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _DISC)
     # What is open between the legs is no hole; what is enclosed and small is a segmenter's mistake.
     outlines, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if levels is not None:

@@ -28,6 +28,7 @@ _COVERED = 0.5  # share of a person that a piece must cover to hide them
 _GROUP_LIMIT = 4  # people whose ways through a merger are compared
 _MARGIN = 2.0  # in units of `Person.unlikeness`, between the best way and the next
 _PERSON_SHARE = 0.7  # of a person's height that a piece must have to be a person
+_PIECE_SHARE = 0.8  # of the usual area, below which what is left of somebody is a piece of them
 _SIZE_CHANGE = 0.2, 0.4  # of height and area, from which on a piece is not the whole person, or more
 
 State = Literal["sound", "cut", "broken"]
@@ -86,7 +87,7 @@ class Tracker:
         found, free = _assign([p for p in self._people if not _has(matches, p)], free, frame)
         matches += found
         free = self._part(matches, free, endings)
-        self._merge(frame, matches)
+        self._merge(frame, matches, endings)
         matches += self._begin(frame, free)
         sightings = self._update(frame, matches, endings)
         return sightings, endings
@@ -134,30 +135,38 @@ class Tracker:
         for person, blob in list(matches):
             least = _PERSON_SHARE * person.height
             others = [b for b in free if _lies_in(b.box, person.box) and b.box.height >= least]
-            if others and not blob.cut and blob.box.height >= least and person.missed == 0:
+            shrunk = blob.area < _PIECE_SHARE * person.area  # else somebody comes out from behind them
+            if others and shrunk and not blob.cut and person.missed == 0:
                 matches.remove((person, blob))
                 self._people.remove(person)
                 endings.append(Ending(person.number, "several people walk as one piece"))
                 free.append(blob)
         return free
 
-    def _merge(self, frame: int, matches: list[Match]) -> None:
+    def _merge(self, frame: int, matches: list[Match], endings: list[Ending]) -> None:
         """Makes a group of those who have become one piece."""
-        alone = [person for person in self._people if not _has(matches, person)]
-        for person in alone:
+        for person in [person for person in self._people if not _has(matches, person)]:
             box = person.foretell(frame)
-            area = box.width * box.height
-            hiding = [match for match in matches if match[1].box.shared(box) >= _COVERED * area]
-            groups = [group for group in self._groups if group.box.shared(box) >= _COVERED * area]
-            if groups:
-                self._people.remove(person)
+            least = _COVERED * box.width * box.height
+            groups = [group for group in self._groups if group.box.shared(box) >= least]
+            hiding = [match for match in matches if match[1].box.shared(box) >= least]
+            if not groups and not hiding:
+                continue
+            self._people.remove(person)
+            if not person.is_settled:
+                endings.append(Ending(person.number))  # a limb that came in before the body
+            elif groups:
                 groups[0].members.append(person)
-            elif hiding:
+            else:
                 other, blob = max(hiding, key=lambda match: match[1].box.shared(box))
                 matches.remove((other, blob))
-                self._people.remove(person)
                 self._people.remove(other)
-                self._groups.append(_Group([other, person], blob.box))
+                if other.is_settled:
+                    self._groups.append(_Group([other, person], blob.box))
+                else:
+                    endings.append(Ending(other.number))
+                    self._people.append(person)
+                    matches.append((person, blob))
 
     def _begin(self, frame: int, free: list[Blob]) -> list[Match]:
         matches = [(Person.of(next(self._numbers), frame, blob), blob) for blob in free]
