@@ -1,7 +1,7 @@
 """From pictures to masks of what is in front of the background."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ LIVE_HISTORY = 1500
 """Frames after which a camera's scene is half forgotten."""
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+_SCENE_AGE = 25  # frames for which a picture of the empty scene is good enough to find edges
 _FOREGROUND = 255  # the subtractors mark shadows with 127
 
 
@@ -42,8 +43,8 @@ def segment(source: Source, options: FootageOptions) -> Iterator[tuple[np.ndarra
         network = Network(options.network, options.person_class)
         return ((p, _clean(network.mask(p))) for p in _shrunk(source, options))
     if source.is_camera:
-        return _subtract_live(source, options, _subtractor(kind, LIVE_HISTORY))
-    return _subtract(source, options, _subtractor(kind, CHAPTER))
+        return _subtract_live(source, options, _Subtractor(kind, LIVE_HISTORY))
+    return _subtract(source, options, _Subtractor(kind, CHAPTER))
 
 
 def _ready_masks(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -62,53 +63,75 @@ def _shrunk(source: Source, options: FootageOptions) -> Iterator[np.ndarray]:
         yield picture
 
 
-Subtractor = Callable[[np.ndarray, float], np.ndarray]
-"""Takes a picture and how fast to learn from it, −1 for a rate that makes early and late frames count alike;
-returns its raw mask."""
+class _Subtractor:
+    """OpenCV's background subtraction, with the edges where half of the contrast is reached."""
+
+    def __init__(self, kind: str, history: int) -> None:
+        if kind == "mog2":
+            self._model: cv2.BackgroundSubtractorMOG2 | cv2.BackgroundSubtractorKNN = (
+                cv2.createBackgroundSubtractorMOG2(history=history, varThreshold=16, detectShadows=True)
+            )
+        else:
+            cv2.setRNGSeed(0)  # KNN draws which samples to forget
+            self._model = cv2.createBackgroundSubtractorKNN(history=history, dist2Threshold=400, detectShadows=True)
+        # The share of its light that a shadow leaves at least: with less, dark clothes count as shadows.
+        self._model.setShadowThreshold(0.55)
+        self._rate = 1 / history
+        self._scene: np.ndarray | None = None
+        self._age = 0
+
+    def learn(self, picture: np.ndarray) -> None:
+        """Takes in a picture of the scene, early and late ones alike."""
+        self._model.apply(_soft(picture), learningRate=-1)
+        self._scene = None
+
+    def mask(self, picture: np.ndarray) -> np.ndarray:
+        """Returns what is in front of the scene, and goes on learning, but slowly."""
+        soft = _soft(picture)
+        found = cv2.compare(self._model.apply(soft, learningRate=self._rate), _FOREGROUND, cv2.CMP_EQ)
+        if self._scene is None or self._age == _SCENE_AGE:
+            self._scene, self._age = self._model.getBackgroundImage(), 0
+        self._age += 1
+        return _sharpen(_clean(found), cv2.absdiff(soft, self._scene).max(axis=2))
 
 
-def _subtractor(kind: str, history: int) -> Subtractor:
-    if kind == "mog2":
-        model = cv2.createBackgroundSubtractorMOG2(history=history, varThreshold=16, detectShadows=True)
-        # The share of its light that a shadow leaves: less, and dark clothes count as shadows.
-        model.setShadowThreshold(0.55)
-    else:
-        cv2.setRNGSeed(0)  # KNN draws which samples to forget
-        model = cv2.createBackgroundSubtractorKNN(history=history, dist2Threshold=400, detectShadows=True)
-        model.setShadowThreshold(0.55)
+def _soft(picture: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(picture, (5, 5), 0)
 
-    def subtract(picture: np.ndarray, rate: float) -> np.ndarray:
-        found = model.apply(cv2.GaussianBlur(picture, (5, 5), 0), learningRate=rate)
-        return cv2.compare(found, _FOREGROUND, cv2.CMP_EQ)
 
-    return subtract
+def _sharpen(mask: np.ndarray, difference: np.ndarray) -> np.ndarray:
+    """Takes the halo off: at the rim of a mask, a pixel with less than half of the contrast beside it is outside."""
+    near = cv2.dilate(cv2.bitwise_and(difference, mask), _DISC)
+    weak = cv2.compare(difference, near // 2, cv2.CMP_LT)
+    rim = cv2.subtract(mask, cv2.erode(mask, _DISC))
+    return cv2.subtract(mask, cv2.bitwise_and(rim, weak))
 
 
 def _subtract(
-    source: Source, options: FootageOptions, subtract: Subtractor
+    source: Source, options: FootageOptions, model: _Subtractor
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Reads the file twice, the first time a chapter ahead, so that memory does not grow with its length."""
     ahead, behind = _shrunk(source, options), _shrunk(source, options)
     while True:
         learnt = 0
         for picture in itertools.islice(ahead, CHAPTER):
-            subtract(picture, -1)
+            model.learn(picture)
             learnt += 1
         if not learnt:
             return
         for picture in itertools.islice(behind, learnt):
-            yield picture, _clean(subtract(picture, 1 / CHAPTER))
+            yield picture, model.mask(picture)
 
 
 def _subtract_live(
-    source: Source, options: FootageOptions, subtract: Subtractor
+    source: Source, options: FootageOptions, model: _Subtractor
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for number, picture in enumerate(_shrunk(source, options)):
         if number < options.warm_up:
-            subtract(picture, -1)
+            model.learn(picture)
             yield picture, np.zeros(picture.shape[:2], np.uint8)
         else:
-            yield picture, _clean(subtract(picture, 1 / LIVE_HISTORY))
+            yield picture, model.mask(picture)
 
 
 def _clean(mask: np.ndarray) -> np.ndarray:

@@ -185,7 +185,7 @@ class _Crossing:
 
 def _draw_clothes(rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
     """A colour, BGR, for each kind of layer; darker or more coloured than the place."""
-    top, trousers = rng.uniform(10, 200, 3), rng.uniform(10, 110, 3)
+    top, trousers = rng.uniform(10, 200, 3), rng.uniform(10, 80, 3)
     top[rng.integers(3)] = rng.uniform(0, 40)
     skin = np.array([90.0, 120.0, 180.0]) * rng.uniform(0.5, 1.1)
     colours = {
