@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,13 @@ class Footage:
         tracks: the walks that are good enough, at least one, in order of their ends.
         rejected: those that are not, with the reason.
         frames: how many there were.
+        warning: what is odd about the file; None for nothing.
     """
 
     tracks: tuple[Track, ...]
     rejected: tuple[Rejection, ...]
     frames: int
+    warning: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def extract(source: str | Path | int, options: FootageOptions | None = None) -> 
     rejected = tuple(walk for walk in walks if isinstance(walk, Rejection))
     if not tracks:
         raise DataError(f"{source}: {nobody(rejected, frames)}")
-    return Footage(tracks, rejected, frames)
+    return Footage(tracks, rejected, frames, early_end(source, options, frames))
 
 
 def stream(
@@ -111,7 +113,7 @@ def find_walks(
     window: int | None = None,
     watch: Callable[[Scene], None] | None = None,
 ) -> Iterator[Track | Rejection]:
-    """Yields every walk when it ends, whether it is of use or not; memory grows with the people in sight alone.
+    """Yields every walk when it ends, of use or not; memory grows with the people in sight alone.
 
     Args:
         source: as of `extract`.
@@ -120,22 +122,35 @@ def find_walks(
         watch: is called with every frame.
 
     Raises:
-        DataError: the source cannot be read.
+        DataError: the source cannot be read, or a camera is gone; the walks so far have been yielded then.
     """
     tracker, book = Tracker(), WalkBook(options, window)
     frames = segment(open_source(source, options.max_frames), options)
     with contextlib.closing(frames):
-        for number, (picture, mask) in enumerate(frames):
-            sightings, endings = tracker.step(number, find_blobs(picture, mask, options.min_height))
-            yield from book.add(number, sightings)
-            if watch:
-                people = tuple((book.name(sighting.number), sighting) for sighting in sightings)
-                watch(Scene(number, picture, people))
-            yield from book.end(endings)
+        try:
+            for number, (picture, mask) in enumerate(frames):
+                sightings, endings = tracker.step(number, find_blobs(picture, mask, options.min_height))
+                yield from book.add(number, sightings)
+                if watch:
+                    people = tuple((book.name(sighting.number), sighting) for sighting in sightings)
+                    watch(Scene(number, picture, people))
+                yield from book.end(endings)
+        except DataError:
+            yield from book.end(tracker.finish())  # what came before a camera went is not lost
+            raise
     yield from book.end(tracker.finish())
 
 
-def nobody(rejected: tuple[Rejection, ...], frames: int) -> str:
+def early_end(source: str | Path | int, options: FootageOptions, frames: int) -> str | None:
+    """Says that a video has fewer frames than its head promises, if it has."""
+    promised = open_source(source, None).clock()[1]
+    wanted = promised if options.max_frames is None else min(promised, options.max_frames)
+    if frames >= 0.95 * wanted - 1:
+        return None
+    return f"{source}: ends after {frames} of {promised} frames; it may be cut off"
+
+
+def nobody(rejected: Sequence[Rejection], frames: int) -> str:
     """Says that there is no walk of use, and why."""
     if not rejected:
         return f"nobody moves in its {frames} frames, or nobody is high enough"

@@ -89,7 +89,7 @@ class Person:
         return float(centred @ middles) / spread, float(centred @ feet) / spread
 
     def unlikeness(self, frame: int, blob: Blob) -> float:
-        """How far a piece is from their size, depth and colour: 0 for the same, 1 for a doubt, 3 for another."""
+        """How far a piece is from their size, depth and colour: 0 the same, 1 a doubt, 3 another."""
         size = np.log(blob.box.height / self.height) / _SIZE_UNIT
         depth = (blob.box.foot - self.foretell(frame).foot) / (_DEPTH_UNIT * self.height)
         colour = np.linalg.norm(blob.colour - self.colour) / _COLOUR_UNIT

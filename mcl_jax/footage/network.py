@@ -31,26 +31,23 @@ class Network:
 
     def __init__(self, path: Path, person_class: int | None) -> None:
         self.path, self.person_class = path, person_class
-        readers = {
-            ".onnx": (onnx_input, cv2.dnn.readNetFromONNX),
-            ".tflite": (tflite_input, cv2.dnn.readNetFromTFLite),
-        }
-        if path.suffix.lower() not in readers:
+        kind = path.suffix.lower()
+        if kind not in (".onnx", ".tflite"):
             raise DataError(f"{path}: a network ends in .onnx or .tflite")
-        read_input, read = readers[path.suffix.lower()]
         try:
             content = read_bounded(path, MAX_BYTES)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         try:
-            shape = read_input(content)
+            shape = onnx_input(content) if kind == ".onnx" else tflite_input(content)
+            read = cv2.dnn.readNetFromONNX if kind == ".onnx" else cv2.dnn.readNetFromTFLite
             self.net = read(np.frombuffer(content, np.uint8))
         except (cv2.error, struct.error, ValueError, IndexError):
             raise DataError(f"{path}: is damaged, or no network that OpenCV reads") from None
         self.columns, self.rows = self._picture_size(shape)
 
     def _picture_size(self, shape: list[int]) -> tuple[int, int]:
-        """Columns and rows of its input; OpenCV itself takes any size, and computes nonsense from a wrong one."""
+        """Columns and rows of its input; OpenCV takes any, and computes nonsense of a wrong one."""
         if len(shape) == 4 and shape[1] == 3:
             rows, columns = shape[2:]
         elif len(shape) == 4 and shape[3] == 3:

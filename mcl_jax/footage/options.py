@@ -19,7 +19,7 @@ class FootageOptions:
         max_rows: pictures with more rows are shrunk to so many; ready masks are not.
         min_height: rows of the smallest person of use.
         min_frames: silhouettes of the shortest walk of use.
-        max_border_cut: the most of a walk's frames, as a share, in which the picture's edge may cut the person.
+        max_border_cut: the most of a walk's frames in which the picture's edge may cut the person, a share.
         max_broken: the same for frames in which the person is lost, hidden, or one piece with somebody else.
         warm_up: frames of a camera from which the empty scene is learnt, before anybody is followed.
         max_frames: how many frames to read; all if None.

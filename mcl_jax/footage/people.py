@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 _SMALLEST_SHARE = 0.03  # of the largest piece of a person; smaller ones are specks
-_REACH = 0.25  # how far above each other pieces of one person lie, in heights of the smallest person
+_SMALLEST_AREA = 0.01  # of a piece, as a share of the square of the smallest person's height
+_GAP = 0.2  # between pieces of one person that lie above each other, as a share of what they are together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Box:
     def middle(self) -> float:
         """The column in the middle."""
         return self.left + 0.5 * self.width
+
+    def around(self, other: "Box") -> "Box":
+        """The smallest box around both."""
+        left, top = min(self.left, other.left), min(self.top, other.top)
+        return Box(left, top, max(self.right, other.right) - left, max(self.foot, other.foot) - top)
 
     def shared(self, other: "Box") -> float:
         """Area that both cover."""
@@ -79,37 +85,46 @@ def find_blobs(picture: np.ndarray, mask: np.ndarray, min_height: int) -> list[B
     Returns:
         The pieces, from left to right.
     """
-    reach = np.ones((1 + 2 * round(0.5 * _REACH * min_height), 3), np.uint8)
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(mask, reach))
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    large = [i for i in range(1, len(areas)) if areas[i] >= _SMALLEST_AREA * min_height**2]
     blobs = []
-    for label in range(1, len(statistics)):
-        left, top, width, height = statistics[label, :4]
-        region = np.s_[top : top + height, left : left + width]
-        piece = np.where(labels[region] == label, mask[region], 0).astype(np.uint8)
-        blob = _blob(picture, _without_specks(piece), left, top)
-        if blob is not None and blob.box.height >= (0.5 if blob.cut else 1.0) * min_height:
+    for parts in _piles([(i, Box(*map(float, statistics[i, :4]))) for i in large]):
+        kept = [i for i in parts if areas[i] >= _SMALLEST_SHARE * areas[parts].max()]
+        blob = _blob(picture, labels, statistics, kept)
+        if blob.box.height >= (0.5 if blob.cut else 1.0) * min_height:
             blobs.append(blob)
     return sorted(blobs, key=lambda blob: (blob.box.left, blob.box.top))
 
 
-def _without_specks(mask: np.ndarray) -> np.ndarray:
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask)
-    areas = statistics[:, cv2.CC_STAT_AREA]
-    wanted = areas >= _SMALLEST_SHARE * areas[1:].max(initial=0)
-    wanted[0] = False
-    return np.where(wanted[labels], 255, 0).astype(np.uint8)
+def _piles(pieces: list[tuple[int, Box]]) -> list[list[int]]:
+    """Puts together what lies closely above each other: a belt as bright as the wall cuts nobody in two."""
+    piles: list[tuple[list[int], Box]] = []
+    for label, box in sorted(pieces, key=lambda piece: piece[1].top):
+        parts = [label]
+        for pile in [pile for pile in piles if _is_above(pile[1], box)]:
+            piles.remove(pile)
+            parts, box = pile[0] + parts, pile[1].around(box)
+        piles.append((parts, box))
+    return [parts for parts, _ in piles]
 
 
-def _blob(picture: np.ndarray, mask: np.ndarray, left: int, top: int) -> Blob | None:
-    x, y, width, height = cv2.boundingRect(mask)
-    if not width:
-        return None
-    mask = np.ascontiguousarray(mask[y : y + height, x : x + width])
-    left, top = left + x, top + y
-    rows, columns = picture.shape[:2]
-    cut = left <= 1 or top <= 1 or left + width >= columns - 1 or top + height >= rows - 1
-    pixels = np.ascontiguousarray(picture[top : top + height, left : left + width])
-    return Blob(Box(left, top, width, height), mask, _colour(pixels, mask), cut)
+def _is_above(upper: Box, lower: Box) -> bool:
+    columns = min(upper.right, lower.right) - max(upper.left, lower.left)
+    gap = lower.top - upper.foot
+    together = max(upper.foot, lower.foot) - min(upper.top, lower.top)
+    return columns >= 0.5 * min(upper.width, lower.width) and gap <= _GAP * together
+
+
+def _blob(picture: np.ndarray, labels: np.ndarray, statistics: np.ndarray, parts: list[int]) -> Blob:
+    left, top = statistics[parts, :2].min(axis=0)
+    right, foot = (statistics[parts, :2] + statistics[parts, 2:4]).max(axis=0)
+    rows, columns = labels.shape
+    cut = left <= 1 or top <= 1 or right >= columns - 1 or foot >= rows - 1
+    mask = np.where(np.isin(labels[top:foot, left:right], parts), 255, 0).astype(np.uint8)
+    pixels = np.ascontiguousarray(picture[top:foot, left:right])
+    box = Box(float(left), float(top), float(right - left), float(foot - top))
+    return Blob(box, mask, _colour(pixels, mask), bool(cut))
 
 
 def _colour(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -117,4 +132,6 @@ def _colour(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     half = max(1, len(mask) // 2)
     halves = ((lab[:half], mask[:half]), (lab[half:], mask[half:]))
     # A half without a pixel has no colour to differ in: a piece one row high.
-    return np.concatenate([cv2.mean(part, inside)[:3] if inside.size else (0.0,) * 3 for part, inside in halves])
+    return np.concatenate(
+        [cv2.mean(part, inside)[:3] if inside.size else (0.0,) * 3 for part, inside in halves]
+    )

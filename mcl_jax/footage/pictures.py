@@ -1,16 +1,12 @@
 """Pictures of what was found: a video with everybody's outline, and a sheet of the walks."""
 
 import colorsys
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
 
 from mcl_jax.data.prepare.silhouette import SIZE
-from mcl_jax.errors import UserError
 from mcl_jax.files import write_atomically
 from mcl_jax.footage.extraction import Scene
 from mcl_jax.footage.walks import Rejection, Track
@@ -32,8 +28,8 @@ def colour_of(name: str) -> tuple[int, int, int]:
 def draw_scene(scene: Scene) -> np.ndarray:
     """Returns the picture, uint8 [h, w, 3], with outlines and names.
 
-    Who is whole has a thick outline, who is cut by the edge a thin one, who is hidden or one piece with others
-    a box where they should be; what may be noise is grey.
+    Who is whole has a thick outline, who is cut by the edge a thin one, and who is hidden or one piece with
+    others a box where they should be; what may be noise is grey.
     """
     picture = scene.picture.copy()
     for name, sighting in scene.people:
@@ -50,66 +46,6 @@ def draw_scene(scene: Scene) -> np.ndarray:
             _write(picture, name.rpartition("-")[2], (left, max(14, top - 4)), colour)
     _write(picture, str(scene.frame), (4, picture.shape[0] - 6), _WHITE)
     return picture
-
-
-class OverlayVideo:
-    """Writes scenes into a video (MPEG-4 in .mp4); the file is there when all of it is.
-
-    Args:
-        path: of the file, which ends in .mp4.
-        rate: frames a second.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self._path, self._rate = path, rate
-        self._temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        self._writer: cv2.VideoWriter | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        if kind is None:
-            self._temporary.replace(self._path)
-        self._temporary.unlink(missing_ok=True)
-
-    def add(self, scene: Scene) -> None:
-        """Appends a frame."""
-        picture = draw_scene(scene)
-        if self._writer is None:
-            self._writer = open_writer(self._temporary, picture.shape[1::-1], self._rate)
-        self._writer.write(picture)
-
-
-def open_writer(path: Path, size: Sequence[int], rate: float) -> cv2.VideoWriter:
-    """Returns a writer of a new video.
-
-    Args:
-        path: of the file, which ends in .mp4.
-        size: columns and rows.
-        rate: frames a second.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    fourcc = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined] # its stubs lack it
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, rate, (size[0], size[1]))
-    if not writer.isOpened():
-        raise UserError(f"{path}: OpenCV cannot write MPEG-4 here")
-    return writer
 
 
 class ContactSheet:

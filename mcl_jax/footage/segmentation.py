@@ -1,7 +1,7 @@
 """From pictures to masks of what is in front of the background."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ _SCENE_AGE = 25  # frames for which a picture of the empty scene is good enough 
 _FOREGROUND = 255  # the subtractors mark shadows with 127
 
 
-def segment(source: Source, options: FootageOptions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def segment(source: Source, options: FootageOptions) -> Generator[tuple[np.ndarray, np.ndarray]]:
     """Yields every frame with its mask, in order; those of a camera's warm-up without anybody.
 
     Returns:
@@ -47,14 +47,14 @@ def segment(source: Source, options: FootageOptions) -> Iterator[tuple[np.ndarra
     return _subtract(source, options, _Subtractor(kind, CHAPTER))
 
 
-def _ready_masks(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _ready_masks(source: Source) -> Generator[tuple[np.ndarray, np.ndarray]]:
     for picture in source.pictures():
         grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
         mask = cv2.threshold(grey, 127, 255, cv2.THRESH_BINARY)[1]
         yield cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), mask
 
 
-def _shrunk(source: Source, options: FootageOptions) -> Iterator[np.ndarray]:
+def _shrunk(source: Source, options: FootageOptions) -> Generator[np.ndarray]:
     for picture in source.pictures():
         rows, columns = picture.shape[:2]
         if rows > options.max_rows:
@@ -73,7 +73,9 @@ class _Subtractor:
             )
         else:
             cv2.setRNGSeed(0)  # KNN draws which samples to forget
-            self._model = cv2.createBackgroundSubtractorKNN(history=history, dist2Threshold=400, detectShadows=True)
+            self._model = cv2.createBackgroundSubtractorKNN(
+                history=history, dist2Threshold=400, detectShadows=True
+            )
         # The share of its light that a shadow leaves at least: with less, dark clothes count as shadows.
         self._model.setShadowThreshold(0.55)
         self._rate = 1 / history
@@ -88,11 +90,11 @@ class _Subtractor:
     def mask(self, picture: np.ndarray) -> np.ndarray:
         """Returns what is in front of the scene, and goes on learning, but slowly."""
         soft = _soft(picture)
-        found = cv2.compare(self._model.apply(soft, learningRate=self._rate), _FOREGROUND, cv2.CMP_EQ)
+        found = self._model.apply(soft, learningRate=self._rate)
         if self._scene is None or self._age == _SCENE_AGE:
             self._scene, self._age = self._model.getBackgroundImage(), 0
         self._age += 1
-        return _sharpen(_clean(found), cv2.absdiff(soft, self._scene).max(axis=2))
+        return _sharpen(_clean(np.where(found == _FOREGROUND, 255, 0).astype(np.uint8)), cv2.absdiff(soft, self._scene).max(axis=2))
 
 
 def _soft(picture: np.ndarray) -> np.ndarray:
@@ -100,7 +102,7 @@ def _soft(picture: np.ndarray) -> np.ndarray:
 
 
 def _sharpen(mask: np.ndarray, difference: np.ndarray) -> np.ndarray:
-    """Takes the halo off: at the rim of a mask, a pixel with less than half of the contrast beside it is outside."""
+    """Takes the halo off: at the rim, a pixel with less than half of the contrast beside it is outside."""
     near = cv2.dilate(cv2.bitwise_and(difference, mask), _DISC)
     weak = cv2.compare(difference, near // 2, cv2.CMP_LT)
     rim = cv2.subtract(mask, cv2.erode(mask, _DISC))
@@ -109,7 +111,7 @@ def _sharpen(mask: np.ndarray, difference: np.ndarray) -> np.ndarray:
 
 def _subtract(
     source: Source, options: FootageOptions, model: _Subtractor
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
     """Reads the file twice, the first time a chapter ahead, so that memory does not grow with its length."""
     ahead, behind = _shrunk(source, options), _shrunk(source, options)
     while True:
@@ -125,7 +127,7 @@ def _subtract(
 
 def _subtract_live(
     source: Source, options: FootageOptions, model: _Subtractor
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
     for number, picture in enumerate(_shrunk(source, options)):
         if number < options.warm_up:
             model.learn(picture)

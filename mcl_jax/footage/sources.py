@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 from mcl_jax.data.prepare.silhouette import MAX_PIXELS, MAX_SIDE, read_png
 from mcl_jax.errors import DataError
 
-# FFmpeg prints lines of its own about files that it cannot read; ours say more. Read when OpenCV first needs it.
+# FFmpeg prints lines of its own about files that it cannot read; ours say more. OpenCV looks at this once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
@@ -40,12 +40,25 @@ class Source:
         """Whether it is a folder, of masks."""
         return isinstance(self.place, Path) and self.place.is_dir()
 
-    def pictures(self) -> Iterator[np.ndarray]:
+    def clock(self) -> tuple[float, int]:
+        """Returns the frames a second, and how many frames the file says it has; 25 and 0 where nothing says.
+
+        Raises:
+            DataError: it cannot be opened.
+        """
+        if self.is_camera or self.is_folder:
+            return 25.0, 0
+        capture = _open(self.place, self.name)
+        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+        return rate if 1 <= rate <= 240 else 25.0, max(0, int(count))
+
+    def pictures(self) -> Generator[np.ndarray]:
         """Yields the frames in order: uint8 [h, w, 3], BGR; of a folder [h, w].
 
         Raises:
-            DataError: it cannot be opened, is empty, a picture is damaged or of another size than the first, or
-                a camera is gone.
+            DataError: it cannot be opened, is empty, a picture is damaged or of another size than the first,
+                or a camera is gone.
         """
         if isinstance(self.place, Path) and self.place.is_dir():
             pictures = _read_masks(self.place)
@@ -66,7 +79,7 @@ class Source:
         if shape is None:
             raise DataError(f"{self.name}: has no pictures")
 
-    def _capture(self) -> Iterator[np.ndarray]:
+    def _capture(self) -> Generator[np.ndarray]:
         capture = _open(self.place, self.name)
         number = 0
         try:
@@ -101,9 +114,11 @@ def open_source(source: str | Path | int, limit: int | None) -> Source:
     Raises:
         DataError: there is no such file.
     """
-    if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
-        return Source(f"camera {source}", int(source), limit)
+    if isinstance(source, int):
+        return Source(f"camera {source}", source, limit)
     path = Path(source)
+    if str(source).isdecimal() and not path.exists():
+        return Source(f"camera {source}", int(str(source)), limit)
     if not path.exists():
         raise DataError(f"{path}: no such video or folder; a camera is given by its index, as 0")
     if not path.is_dir() and not path.is_file():
@@ -137,10 +152,13 @@ def _quiet() -> Iterator[None]:
         logging.setLogLevel(level)
 
 
-def _read_masks(folder: Path) -> Iterator[np.ndarray]:
+def _read_masks(folder: Path) -> Generator[np.ndarray]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
     if not paths:
-        raise DataError(f"{folder}: has no PNG files; masks lie in it one a frame, in order of their names")
+        raise DataError(
+            f"{folder}: has no PNG files; the masks of one video lie in one folder, a frame each; a tree of "
+            "folders is prepared by scripts/prepare_data.py tree"
+        )
     yield from map(read_png, paths)
 
 

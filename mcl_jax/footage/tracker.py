@@ -1,9 +1,10 @@
 """Who is who from frame to frame.
 
-Pieces of the mask are assigned to people by their overlap with where each should be at constant velocity. Where
-people become one piece, none of them is cut out of it: each is a group's member until the pieces part again, and
-goes on only if size, depth and colour say clearly which piece is whose, and the direction of the walk does not
-say otherwise. Else all of them end there, and new people begin: identities are never swapped in silence.
+Pieces of the mask are assigned to people by their overlap with where each should be at constant velocity.
+Where people become one piece, none of them is cut out of it: each is a group's member until the pieces part
+again, and goes on only if size, depth and colour say clearly which piece is whose, and the direction of the
+walk does not say otherwise. Else all of them end there, and new people begin: identities are never swapped in
+silence.
 
 References:
     Bewley et al., "Simple Online and Realtime Tracking", 2016, for assignment by overlap.
@@ -106,7 +107,9 @@ class Tracker:
             least = _PERSON_SHARE * min(person.height for person in group.members)
             pieces = [b for b in blobs if _lies_in(b.box, group.box) and (b.cut or b.box.height >= least)]
             # Somebody else may walk close by.
-            pieces = [b for b in pieces if not any(p.foretell(frame).overlap(b.box) > 0.5 for p in self._people)]
+            pieces = [
+                b for b in pieces if not any(p.foretell(frame).overlap(b.box) > 0.5 for p in self._people)
+            ]
             blobs = [blob for blob in blobs if not any(blob is piece for piece in pieces)]
             if len(pieces) == 1:
                 group.box = pieces[0].box
@@ -215,13 +218,17 @@ def _state(person: Person, blob: Blob) -> State:
     if blob.cut:
         return "cut"
     by_height, by_area = _SIZE_CHANGE
-    fits = abs(blob.box.height / person.height - 1) <= by_height and abs(blob.area / person.area - 1) <= by_area
+    fits = (
+        abs(blob.box.height / person.height - 1) <= by_height and abs(blob.area / person.area - 1) <= by_area
+    )
     return "sound" if fits or person.seen < 3 else "broken"
 
 
 def _is_one(group: _Group, piece: Blob, frame: int) -> bool:
     """Whether only one of a group can be left, the others having left the picture behind it."""
-    apart = [abs(a.foretell(frame).middle - b.foretell(frame).middle) for a, b in itertools.pairwise(group.members)]
+    apart = [
+        abs(a.foretell(frame).middle - b.foretell(frame).middle) for a, b in itertools.pairwise(group.members)
+    ]
     return min(apart) > 2 * piece.box.width
 
 

@@ -13,7 +13,7 @@ from mcl_jax.footage.tracker import Ending, Sighting
 
 _FLICKER = 5  # frames: what is seen for a shorter time is the segmenter's noise, and gets no name
 _WIDEST = 1.1  # of a walker's width over height, in the middle of a walk
-_LIVELIEST_STANDING = 4.0  # mean change of a silhouette's pixels from frame to frame
+_LIVELIEST_STANDING = 4.0  # percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ class WalkBook:
     def name(self, number: int) -> str | None:
         """Returns the name of a person, None as long as it may be noise."""
         record = self._records.get(number)
-        return record and record.name
+        return record.name if record else None
 
     def add(self, frame: int, sightings: list[Sighting]) -> Iterator[Track | Rejection]:
         """Takes in a frame; yields the windows that are full."""
@@ -147,7 +147,9 @@ class WalkBook:
         )
 
     def _fault(self, record: _Record, quality: Quality) -> str | None:
-        least = self._options.min_frames if self._window is None else min(self._options.min_frames, self._window)
+        least = (
+            self._options.min_frames if self._window is None else min(self._options.min_frames, self._window)
+        )
         if quality.border_cut > self._options.max_border_cut:
             return f"cut by the edge of the picture in {quality.border_cut:.0%} of the frames"
         if quality.broken > self._options.max_broken:
@@ -174,7 +176,7 @@ def _silhouette(blob: Blob) -> np.ndarray | None:
 
 
 def _liveliness(silhouettes: list[np.ndarray]) -> float:
-    """Mean absolute change of a pixel within the person over three frames, as a share of 255 per frame, in %."""
+    """How much of a silhouette changes over three frames, in percent of what it covers."""
     stack = np.stack(silhouettes).astype(np.float32)
     if len(stack) < 4:
         return 100.0

@@ -1,8 +1,8 @@
 """Walkers filmed by a camera that stands still: a real video file, for what takes silhouettes from footage.
 
-Unlike `scene`, which imitates the masks of such a camera, this makes the pictures themselves: a coloured wall and
-floor with texture, people of several colours with shadows at their feet, noise that is new in each frame, and the
-losses of a video codec.
+Unlike `scene`, which imitates the masks of such a camera, this makes the pictures themselves: a coloured wall
+and floor with texture, people of several colours with shadows at their feet, noise that is new in each frame,
+and the losses of a video codec.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mcl_jax.errors import DataError, UserError
+from mcl_jax.errors import DataError
+from mcl_jax.footage.video import VideoFile
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND
 from mcl_jax.walkers.render import CANVAS, PERSON, SUBPIXEL_BITS, Camera, outlines
 from mcl_jax.walkers.scene import LAYERS
@@ -48,9 +49,13 @@ class Passer:
 
     def __post_init__(self) -> None:
         if self.subject < 0 or self.condition not in CONDITIONS:
-            raise DataError(f"subject {self.subject}, condition {self.condition!r}: at least 0, one of CONDITIONS")
+            raise DataError(
+                f"subject {self.subject}, condition {self.condition!r}: at least 0, one of CONDITIONS"
+            )
         if not 0.1 <= self.height <= 0.9 or not 0 <= self.delay <= 600:
-            raise DataError(f"height {self.height} must be from 0.1 to 0.9, delay {self.delay} from 0 to 600 s")
+            raise DataError(
+                f"height {self.height} must be from 0.1 to 0.9, delay {self.delay} from 0 to 600 s"
+            )
 
 
 def film(
@@ -76,30 +81,10 @@ def film(
     Raises:
         UserError: an argument cannot be used, or the file cannot be written.
     """
-    path = Path(path)
-    codecs = {".mp4": "mp4v", ".avi": "MJPG"}
-    if path.suffix not in codecs:
-        raise DataError(f"{path}: a video's name ends in .mp4 or .avi")
-    frames = filmed_frames(passers, seed=seed, size=size, style=style)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        fourcc = cv2.VideoWriter_fourcc(*codecs[path.suffix])  # type: ignore[attr-defined] # its stubs lack it
-        writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, fourcc, FRAMES_PER_SECOND, size)
-        try:
-            for picture, _ in frames:
-                writer.write(picture)
-                count += 1
-        finally:
-            writer.release()
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    with VideoFile(Path(path), FRAMES_PER_SECOND) as video:
+        for picture, _ in filmed_frames(passers, seed=seed, size=size, style=style):
+            video.add(picture)
+    return video.frames
 
 
 def filmed_frames(
@@ -112,14 +97,16 @@ def filmed_frames(
     """Yields the frames of `film`, before the codec, with the truth about them.
 
     Returns:
-        Pictures uint8 [h, w, 3], BGR, and masks bool [people, h, w]: what is seen of each passer, in their order.
+        Pictures uint8 [h, w, 3], BGR, and masks bool [people, h, w]: what is seen of each passer.
 
     Raises:
         DataError: an argument cannot be used.
     """
     columns, rows = size
     if not passers or min(size) < 64 or columns % 2 or rows % 2:
-        raise DataError(f"{len(passers)} passers in {columns}×{rows}: at least one, even sides of at least 64")
+        raise DataError(
+            f"{len(passers)} passers in {columns}×{rows}: at least one, even sides of at least 64"
+        )
     place = _draw_place(generator(seed, "place"), rows, columns)
     crossings = [_Crossing(seed, passer, size, style or WalkerStyle()) for passer in passers]
     nearest_last = sorted(range(len(passers)), key=lambda i: passers[i].height)
@@ -132,9 +119,8 @@ def filmed_frames(
             mask = crossings[i].paint(picture, frame)
             masks &= ~mask
             masks[i] = mask
-        picture = cv2.GaussianBlur(picture, (3, 3), 0.6)
         top, left = grain.integers(40, size=2)
-        picture += noise[top : top + rows, left : left + columns]
+        picture = cv2.GaussianBlur(picture, (3, 3), 0.6) + noise[top : top + rows, left : left + columns]
         yield np.clip(np.round(picture), 0, 255).astype(np.uint8), masks
 
 

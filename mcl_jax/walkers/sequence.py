@@ -73,6 +73,7 @@ class Walk:
 
 
 def draw_walk(seed: int, subject: int, condition: str, frames: int, style: WalkerStyle) -> Walk:
+    """Draw a walk of a person; `render_sequence` has the arguments."""
     own, day = generator(seed, "subject", subject), generator(seed, "walk", subject, condition)
     body, gait = Body.draw(own, day, style), Gait.draw(own, day, style)
     if style.wardrobe:
