@@ -94,7 +94,10 @@ class _Subtractor:
         if self._scene is None or self._age == _SCENE_AGE:
             self._scene, self._age = self._model.getBackgroundImage(), 0
         self._age += 1
-        return _sharpen(_clean(np.where(found == _FOREGROUND, 255, 0).astype(np.uint8)), cv2.absdiff(soft, self._scene).max(axis=2))
+        return _sharpen(
+            _clean(np.where(found == _FOREGROUND, 255, 0).astype(np.uint8)),
+            cv2.absdiff(soft, self._scene).max(axis=2),
+        )
 
 
 def _soft(picture: np.ndarray) -> np.ndarray:
