@@ -9,7 +9,7 @@ from mcl_jax.footage.people import Blob, Box
 
 _MEMORY = 15  # sightings from which the velocity is taken
 _SETTLED = 5  # sightings after which it is trusted
-_RENEWAL = 0.15  # weight of the newest sighting in looks and size
+_RENEWAL, _SLOW_RENEWAL = 0.15, 0.03  # weight of the newest sighting in looks and size
 
 # Differences that count as one: in log height, in rows per height, in CIELAB units.
 _SIZE_UNIT, _DEPTH_UNIT, _COLOUR_UNIT = 0.06, 0.05, 12.0
@@ -63,8 +63,14 @@ class Person:
         middle, foot = middle + right * (frame - last), foot + down * (frame - last)
         return Box(middle - 0.5 * self.box.width, foot - self.height, self.box.width, self.height)
 
-    def see(self, frame: int, blob: Blob) -> None:
-        """Takes in where they are and how they look; of a person whom the edge cuts, only where."""
+    def see(self, frame: int, blob: Blob, *, as_usual: bool = True) -> None:
+        """Takes in where they are and how they look; of a person whom the edge cuts, only where.
+
+        Args:
+            frame: when.
+            blob: the piece that they are.
+            as_usual: whether its size is theirs; else it changes what is usual but slowly.
+        """
         self.seen += 1
         self.missed = 0
         self.box = blob.box
@@ -74,7 +80,7 @@ class Person:
             self.area = max(self.area, blob.area)
             return
         self.whole += 1
-        weight = max(_RENEWAL, 1 / self.whole)
+        weight = max(_RENEWAL, 1 / self.whole) if as_usual else _SLOW_RENEWAL
         self.height += weight * (blob.box.height - self.height)
         self.area += weight * (blob.area - self.area)
         self.colour = self.colour + weight * (blob.colour - self.colour)
@@ -92,8 +98,12 @@ class Person:
         """How far a piece is from their size, depth and colour: 0 the same, 1 a doubt, 3 another."""
         size = np.log(blob.box.height / self.height) / _SIZE_UNIT
         depth = (blob.box.foot - self.foretell(frame).foot) / (_DEPTH_UNIT * self.height)
-        colour = np.linalg.norm(blob.colour - self.colour) / _COLOUR_UNIT
+        colour = self.difference(blob) / _COLOUR_UNIT
         return float(min(abs(size), 4) + min(abs(depth), 4) + min(colour, 4))
+
+    def difference(self, blob: Blob) -> float:
+        """How far the colours of a piece are from theirs, CIELAB units."""
+        return float(np.linalg.norm(blob.colour - self.colour))
 
     def distance(self, frame: int, blob: Blob) -> float:
         """How far a piece is from where they should be, in heights."""

@@ -7,6 +7,7 @@ import numpy as np
 
 _SMALLEST_SHARE = 0.03  # of the largest piece of a person; smaller ones are specks
 _SMALLEST_AREA = 0.01  # of a piece, as a share of the square of the smallest person's height
+_UPRIGHT = 0.22, 0.75  # width over height of a person; two of them above each other are slimmer
 _GAP = 0.2  # between pieces of one person that lie above each other, as a share of what they are together
 
 
@@ -113,7 +114,12 @@ def _is_above(upper: Box, lower: Box) -> bool:
     columns = min(upper.right, lower.right) - max(upper.left, lower.left)
     gap = lower.top - upper.foot
     together = max(upper.foot, lower.foot) - min(upper.top, lower.top)
-    return columns >= 0.5 * min(upper.width, lower.width) and gap <= _GAP * together
+    slim, wide = _UPRIGHT
+    return (
+        columns >= 0.5 * min(upper.width, lower.width)
+        and gap <= _GAP * together
+        and slim * together <= upper.around(lower).width <= wide * together
+    )
 
 
 def _blob(picture: np.ndarray, labels: np.ndarray, statistics: np.ndarray, parts: list[int]) -> Blob:

@@ -30,7 +30,9 @@ _GROUP_LIMIT = 4  # people whose ways through a merger are compared
 _MARGIN = 2.0  # in units of `Person.unlikeness`, between the best way and the next
 _PERSON_SHARE = 0.7  # of a person's height that a piece must have to be a person
 _PIECE_SHARE = 0.8  # of the usual area, below which what is left of somebody is a piece of them
-_SIZE_CHANGE = 0.2, 0.4  # of height and area, from which on a piece is not the whole person, or more
+_OTHER_CLOTHES = 45.0  # CIELAB units
+_WIDEST = 1.1  # of a walker's width over height
+_SIZE_CHANGE = 0.2, 0.3  # of height and area, from which on a piece is not the whole person, or more
 
 State = Literal["sound", "cut", "broken"]
 Match = tuple[Person, Blob]
@@ -179,9 +181,10 @@ class Tracker:
     def _update(self, frame: int, matches: list[Match], endings: list[Ending]) -> list[Sighting]:
         sightings = []
         for person, blob in matches:
-            sightings.append(Sighting(person.number, _state(person, blob), blob.box, blob))
-            if person.seen > 1 or person.places[-1][0] != frame:
-                person.see(frame, blob)
+            state = _state(person, blob)
+            sightings.append(Sighting(person.number, state, blob.box, blob))
+            if person.places[-1][0] != frame:  # else they have just begun
+                person.see(frame, blob, as_usual=state != "broken")
         for person in [person for person in self._people if not _has(matches, person)]:
             person.missed += 1
             if person.missed > MAX_MISSED:
@@ -206,8 +209,11 @@ def _lies_in(inner: Box, outer: Box) -> bool:
 def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[Match], list[Blob]]:
     """Returns the assignment of the largest overlaps, and the pieces that are left."""
     boxes = [person.foretell(frame) for person in people]
-    overlap = np.array([[box.overlap(blob.box) for blob in blobs] for box in boxes])
-    overlap = overlap.reshape(len(people), len(blobs))
+    overlap = np.zeros((len(people), len(blobs)))
+    for row, (person, box) in enumerate(zip(people, boxes, strict=True)):
+        for column, blob in enumerate(blobs):
+            if not person.is_settled or blob.cut or person.difference(blob) < _OTHER_CLOTHES:
+                overlap[row, column] = box.overlap(blob.box)
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _LEAST_OVERLAP]
     taken = {column for _, column in pairs}
@@ -217,6 +223,8 @@ def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[M
 def _state(person: Person, blob: Blob) -> State:
     if blob.cut:
         return "cut"
+    if blob.box.width > _WIDEST * blob.box.height:
+        return "broken"
     by_height, by_area = _SIZE_CHANGE
     fits = (
         abs(blob.box.height / person.height - 1) <= by_height and abs(blob.area / person.area - 1) <= by_area
