@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "data.feed": {"data.sequences", "data.workers", "errors"},
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
-    "walkers": {"data.prepare", "data.stores", "errors", "files"},
+    "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},
     "evaluation": {"errors", "files"},
     "config": {
         "arguments",
@@ -58,6 +58,8 @@ ALLOWED: dict[str, set[str]] = {
         "models",
         "optim",
     },
+    "footage": {"data.prepare", "errors", "files"},
+    "gallery": {"errors", "evaluation", "files"},
     "train_state": {"trees"},
     "train_step": {"losses", "models", "train_state", "trees"},
     "checkpoint": {"arguments", "errors", "models", "train_state", "trees"},

@@ -12,10 +12,15 @@ from types import ModuleType
 COMMANDS = (
     "train",
     "test",
+    "silhouettes",
     "prepare",
     "score",
     "convert",
     "config",
+    "enroll",
+    "identify",
+    "compare",
+    "gallery",
     "walkers",
     "demo",
 )
