@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mcl_jax.config import load_config
+from mcl_jax.convert.opengait_yaml import SUFFIXES, translate
 from mcl_jax.errors import ConfigError
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
@@ -48,6 +49,18 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     return _parse(flags.FlagValues(), recipe, ["mcl-jax", *keys])
 
 
+def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
+    """Returns the config of a recipe or of an OpenGait YAML, and what there is to say about its translation.
+
+    Raises:
+        ConfigError: if there is none, or it cannot be translated.
+    """
+    if Path(recipe).suffix in SUFFIXES:
+        translation = translate(recipe)
+        return translation.config, translation.notes
+    return load_config(recipe), ()
+
+
 def config_name(recipe: str) -> str:
     """Returns the name of a recipe: that of its file."""
     return Path(recipe).stem
@@ -71,7 +84,9 @@ def help_of_keys() -> str:
 
 
 def _parse(values: flags.FlagValues, recipe: str, argv: Sequence[str]) -> ConfigDict:
-    config = load_config(recipe)
+    config, notes = load_any_config(recipe)
+    for note in notes:
+        logging.info("%s: %s", recipe, note)
     arguments = list(argv)
     try:
         config_flags.DEFINE_config_dict(
