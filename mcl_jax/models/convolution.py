@@ -17,6 +17,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from mcl_jax.models.plain import is_plain
+
 # The 1-D transforms Bᵀ of four inputs x, G of three weights w, Aᵀ to two outputs Aᵀ[(G w) ⊙ (Bᵀ x)].
 _OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -115,6 +117,8 @@ def convolve_in_time(
     On the CPU the neighbouring slots become channels of a 2-D convolution, which takes a third to a half of
     the time there and three times the memory of x.
     """
+    if is_plain():
+        return _convolve_3d(x, kernel, stride)
     return lax.platform_dependent(
         x,
         kernel,
@@ -148,7 +152,7 @@ def convolve_in_test(
 ) -> Float[Array, "n h2 w2 d"]:
     """Returns the same, to float32 rounding, by Winograd's way where that is faster."""
     direct = partial(convolve, stride=stride)
-    if not _suits_winograd(x, kernel, stride):
+    if is_plain() or not _suits_winograd(x, kernel, stride):
         return direct(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_winograd, default=direct)
 
