@@ -137,7 +137,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # These may import everything, and only each other import them.
-TOP = {"api", "main"}
+TOP = {"api", "commands", "exporting", "main"}
 
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {

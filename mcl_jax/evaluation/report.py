@@ -141,6 +141,10 @@ class Report:
             write_atomically(folder / "heatmap.png", png(draw_heatmaps(self.protocol, self.groups, views)))
         # By the distances before re-ranking, which exist for a few probes without those among all sequences.
         distances = _distances_between(self.embedding_set, self.metrics["metric"])
+        if silhouettes is None:
+            logging.info("no retrieval sheet: the silhouettes were not given")
+        else:
+            self._write_sheet(folder, distances, silhouettes)
         page = report_page(
             self.protocol,
             self.embedding_set,
@@ -153,8 +157,6 @@ class Report:
             silhouettes,
         )
         write_atomically(folder / "report.html", page)
-        if silhouettes is not None:
-            self._write_sheet(folder, distances, silhouettes)
 
     def _write_sheet(self, folder: Path, distances: DistanceFn, silhouettes: SilhouetteFn) -> None:
         rows = sheet_rows(self.protocol, self.embedding_set, self.roles, distances)

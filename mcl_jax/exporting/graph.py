@@ -116,15 +116,29 @@ def _one(graph: Graph, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         inner = equation.params.get(key)
         if isinstance(inner, ClosedJaxpr):
             return _run(graph, inner.jaxpr, inner.consts, inputs)
-    if name in ("broadcast_in_dim", "reshape") and not isinstance(inputs[0], str) and np.ndim(inputs[0]) == 0:
-        return [inputs[0]]
-    if not any(isinstance(value, str) for value in inputs):
+    shape = equation.outvars[0].aval.shape
+    if name == "broadcast_in_dim" and not isinstance(inputs[0], str) and np.ndim(inputs[0]) == 0:
+        return [inputs[0] if _is_free(shape) else np.broadcast_to(inputs[0], shape)]
+    spread = [
+        not isinstance(value, str) and np.ndim(value) < len(atom.aval.shape)
+        for value, atom in zip(inputs, equation.invars, strict=True)
+    ]
+    if any(spread) and name == "reshape":
+        return inputs
+    known = not any(isinstance(value, str) for value in inputs)
+    if (name not in OPERATIONS and not known) or (any(spread) and name not in ELEMENTWISE):
+        raise ConfigError(
+            f"export: the operation {name} of this model cannot be written as ONNX: use stablehlo"
+        )
+    if known:
         results = equation.primitive.bind(*inputs, **equation.params)
         several = equation.primitive.multiple_results
         return [np.asarray(result) for result in (results if several else [results])]
-    if name not in OPERATIONS:
-        raise ConfigError(f"export: the operation {name} of this model cannot be written as ONNX: use stablehlo")
     return [OPERATIONS[name](graph, equation, *inputs)]
+
+
+def _is_free(shape: Sequence[Any]) -> bool:
+    return not all(isinstance(size, int) for size in shape)
 
 
 def _simple(kind: str) -> Callable[..., Value]:
@@ -159,7 +173,7 @@ def _broadcast(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     x = graph.add("Reshape", x, _shape(spread))
     if list(shape) == spread:
         return x
-    grown = [1 if isinstance(size, int) is False or size == old else size for size, old in zip(shape, spread)]
+    grown = [size if isinstance(size, int) else 1 for size in shape]  # 1 keeps what is there
     return graph.add("Expand", x, np.array(grown, np.int64))
 
 
@@ -181,6 +195,18 @@ def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     ends = [limits[i] if isinstance(limits[i], int) else np.iinfo(np.int64).max for i in cut]
     columns = ([starts[i] for i in cut], ends, cut, [strides[i] for i in cut])
     return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+
+
+def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
+    """One box at a known place, as an index with a free dimension beside it is traced."""
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    axes = numbers.start_index_map
+    if isinstance(start, str) or np.shape(start) != (len(axes),) or numbers.operand_batching_dims:
+        raise ConfigError("export: an index of this model cannot be written as ONNX: use stablehlo")
+    ends = [int(first) + sizes[axis] for first, axis in zip(start, axes, strict=True)]
+    columns = (start, ends, axes)
+    box = graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+    return graph.add("Reshape", box, _shape(equation.outvars[0].aval.shape))
 
 
 def _select(graph: Graph, equation: JaxprEqn, which: Value, no: Value, yes: Value) -> Value:
@@ -246,6 +272,7 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "div": _simple("Div"),
     "dot_general": _product,
     "eq": _simple("Equal"),
+    "gather": _gather,
     "ge": _simple("GreaterOrEqual"),
     "gt": _simple("Greater"),
     "integer_pow": _power,
@@ -263,3 +290,7 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "sub": _simple("Sub"),
     "transpose": _transpose,
 }
+
+ELEMENTWISE = {"add", "and", "convert_element_type", "copy", "div", "eq", "ge", "gt", "integer_pow", "lt", "max"}
+ELEMENTWISE |= {"mul", "rsqrt", "select_n", "square", "sub"}
+"""Those that take a single number for an array filled with it."""

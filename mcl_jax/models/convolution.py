@@ -37,7 +37,8 @@ def convolve(
     In float32 every product is computed in true float32 (no TF32 on NVIDIA GPUs).
     """
     if kernel.shape[:2] == (1, 1):
-        return jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0], precision=_precision(x))
+        x = lax.slice(x, (0,) * 4, x.shape, (1, stride, stride, 1))
+        return jnp.matmul(x, kernel[0, 0], precision=_precision(x))
     if kernel.shape[:2] == (3, 3) and stride == 2 and x.shape[1] % 2 == x.shape[2] % 2 == 0:
         return _convolve_by_two(x, kernel)
     return _convolve(x, kernel, stride)

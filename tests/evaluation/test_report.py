@@ -122,7 +122,7 @@ def test_sheet_asks_for_the_same_sequences_every_time_and_never_the_probes_view(
         report.write(tmp_path / name, silhouettes=lambda i: asked[-1].append(i) or frames(i))
         assert all(isinstance(i, int) for i in asked[-1])
     assert asked[0] == asked[1]
-    for start in range(0, len(asked[0]), 6):
+    for start in range(0, 6 * 6, 6):  # six rows; what is asked after them is for the page
         probe, *nearest = asked[0][start : start + 6]
         assert embedding_set.views[probe] not in embedding_set.views[nearest]
         assert set(embedding_set.conditions[nearest]) <= {"nm-01", "nm-02"}

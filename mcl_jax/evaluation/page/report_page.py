@@ -138,8 +138,10 @@ def _heatmaps(
     if protocol.blocks != "view_pair" or len(views) < 2:
         return {}
     cells = {name: group.cells[protocol.figures[0]] for name, group in groups.items()}
-    counted = np.eye(len(views)) == 0 if protocol.leave_out == "identical_view" else np.ones((len(views),) * 2)
-    known = np.concatenate([values[(counted > 0) & ~np.isnan(values)] for values in cells.values()])
+    counted = np.ones((len(views), len(views)), bool)
+    if protocol.leave_out == "identical_view":
+        np.fill_diagonal(counted, False)
+    known = np.concatenate([values[counted & ~np.isnan(values)] for values in cells.values()])
     low = min(float(known.min()), 99.0) if known.size else 0.0
 
     def cell(value: float, counts: bool) -> dict[str, str]:
@@ -149,11 +151,12 @@ def _heatmaps(
             return {"text": f"{value:.1f}", "style": "background:#eee;color:#555"}
         share = max(value - low, 0) / (100 - low)
         colour = ",".join(str(round(a + share * (b - a))) for a, b in zip(_PALE, _DARK, strict=True))
-        return {"text": f"{value:.1f}", "style": f"background:rgb({colour});color:{'#fff' if share > 0.55 else '#000'}"}
+        ink = "#fff" if share > 0.7 else "#000"  # either has a contrast of 4.5 there
+        return {"text": f"{value:.1f}", "style": f"background:rgb({colour});color:{ink}"}
 
     return {
         name: [
-            [cell(value, bool(counts)) for value, counts in zip(row, line, strict=True)]
+            [cell(value, counts) for value, counts in zip(row, line, strict=True)]
             for row, line in zip(values.tolist(), counted.tolist(), strict=True)
         ]
         for name, values in cells.items()
