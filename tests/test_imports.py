@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "train_state",
         "train_step",
     },
-    "progress": set(),
+    "progress": {"evaluation"},
     "optim": {"arguments"},
     "runtime": set(),
     "sharding": set(),

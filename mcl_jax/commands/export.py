@@ -29,4 +29,6 @@ def run(arguments: argparse.Namespace) -> None:
     """
     gait = mcl_jax.load(arguments.model)
     export(gait, arguments.out, format=arguments.format)
-    print(f"{arguments.out}: {arguments.format}, frames uint8 [any, 64, 64] → [{gait.parts}, {gait.channels}]")
+    print(
+        f"{arguments.out}: {arguments.format}, frames uint8 [any, 64, 64] → [{gait.parts}, {gait.channels}]"
+    )

@@ -19,7 +19,7 @@ _TOLERANCE = 1e-5  # of the largest number of an embedding
 _MOST_ONNX = 2**31 - 1  # bytes: the most that a protocol buffer holds
 
 
-def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:  # noqa: A002
+def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     """Writes a model as a function from frames uint8 [s, 64, 64] to an embedding float32 [parts, channels].
 
     The number of frames s is free; the preparation is inside, and so are the weights, in float32. Before it is

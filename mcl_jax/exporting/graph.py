@@ -102,7 +102,7 @@ def _run(graph: Graph, jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[
     known |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Value:
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else known[atom]
+        return np.asarray(atom.val, _aval(atom).dtype) if isinstance(atom, Literal) else known[atom]
 
     for equation in jaxpr.eqns:
         outputs = _one(graph, equation, [read(atom) for atom in equation.invars])
@@ -116,11 +116,11 @@ def _one(graph: Graph, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         inner = equation.params.get(key)
         if isinstance(inner, ClosedJaxpr):
             return _run(graph, inner.jaxpr, inner.consts, inputs)
-    shape = equation.outvars[0].aval.shape
+    shape = _aval(equation.outvars[0]).shape
     if name == "broadcast_in_dim" and not isinstance(inputs[0], str) and np.ndim(inputs[0]) == 0:
         return [inputs[0] if _is_free(shape) else np.broadcast_to(inputs[0], shape)]
     spread = [
-        not isinstance(value, str) and np.ndim(value) < len(atom.aval.shape)
+        not isinstance(value, str) and np.ndim(value) < len(_aval(atom).shape)
         for value, atom in zip(inputs, equation.invars, strict=True)
     ]
     if any(spread) and name == "reshape":
@@ -135,6 +135,10 @@ def _one(graph: Graph, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         several = equation.primitive.multiple_results
         return [np.asarray(result) for result in (results if several else [results])]
     return [OPERATIONS[name](graph, equation, *inputs)]
+
+
+def _aval(atom: Any) -> Any:
+    return atom.aval
 
 
 def _is_free(shape: Sequence[Any]) -> bool:
@@ -161,12 +165,12 @@ def _shape(shape: Sequence[Any]) -> np.ndarray:
 
 
 def _reshape(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Reshape", x, _shape(equation.outvars[0].aval.shape))
+    return graph.add("Reshape", x, _shape(_aval(equation.outvars[0]).shape))
 
 
 def _broadcast(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     shape, dimensions = equation.params["shape"], equation.params["broadcast_dimensions"]
-    operand = equation.invars[0].aval.shape
+    operand = _aval(equation.invars[0]).shape
     spread = [1] * len(shape)
     for dimension, size in zip(dimensions, operand, strict=True):
         spread[dimension] = size
@@ -188,9 +192,11 @@ def _concatenate(graph: Graph, equation: JaxprEqn, *parts: Value) -> Value:
 def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
     strides = equation.params["strides"] or (1,) * len(starts)
-    sizes = equation.invars[0].aval.shape
+    sizes = _aval(equation.invars[0]).shape
     cut = [
-        i for i, limit in enumerate(limits) if (starts[i], strides[i]) != (0, 1) or str(limit) != str(sizes[i])
+        i
+        for i, limit in enumerate(limits)
+        if (starts[i], strides[i]) != (0, 1) or str(limit) != str(sizes[i])
     ]
     ends = [limits[i] if isinstance(limits[i], int) else np.iinfo(np.int64).max for i in cut]
     columns = ([starts[i] for i in cut], ends, cut, [strides[i] for i in cut])
@@ -203,10 +209,10 @@ def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
     axes = numbers.start_index_map
     if isinstance(start, str) or np.shape(start) != (len(axes),) or numbers.operand_batching_dims:
         raise ConfigError("export: an index of this model cannot be written as ONNX: use stablehlo")
-    ends = [int(first) + sizes[axis] for first, axis in zip(start, axes, strict=True)]
+    ends = [int(first) + sizes[axis] for first, axis in zip(np.atleast_1d(start), axes, strict=True)]
     columns = (start, ends, axes)
     box = graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
-    return graph.add("Reshape", box, _shape(equation.outvars[0].aval.shape))
+    return graph.add("Reshape", box, _shape(_aval(equation.outvars[0]).shape))
 
 
 def _select(graph: Graph, equation: JaxprEqn, which: Value, no: Value, yes: Value) -> Value:
@@ -216,7 +222,7 @@ def _select(graph: Graph, equation: JaxprEqn, which: Value, no: Value, yes: Valu
 
 
 def _power(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Pow", x, np.asarray(equation.params["y"], equation.invars[0].aval.dtype))
+    return graph.add("Pow", x, np.asarray(equation.params["y"], _aval(equation.invars[0]).dtype))
 
 
 def _rsqrt(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
@@ -231,8 +237,8 @@ def _product(graph: Graph, equation: JaxprEqn, x: Value, y: Value) -> Value:
     """A product of two arrays over any axes, by their letters."""
     (contracted_x, contracted_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
     letters = iter("abcdefghijklmnopqrstuvwxyz")
-    of_x = [next(letters) for _ in equation.invars[0].aval.shape]
-    of_y = [next(letters) for _ in equation.invars[1].aval.shape]
+    of_x = [next(letters) for _ in _aval(equation.invars[0]).shape]
+    of_y = [next(letters) for _ in _aval(equation.invars[1]).shape]
     for i, j in (*zip(contracted_x, contracted_y), *zip(batch_x, batch_y)):
         of_y[j] = of_x[i]
     free = [of_x[i] for i in range(len(of_x)) if i not in (*contracted_x, *batch_x)]
@@ -291,6 +297,18 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "transpose": _transpose,
 }
 
-ELEMENTWISE = {"add", "and", "convert_element_type", "copy", "div", "eq", "ge", "gt", "integer_pow", "lt", "max"}
+ELEMENTWISE = {
+    "add",
+    "and",
+    "convert_element_type",
+    "copy",
+    "div",
+    "eq",
+    "ge",
+    "gt",
+    "integer_pow",
+    "lt",
+    "max",
+}
 ELEMENTWISE |= {"mul", "rsqrt", "select_n", "square", "sub"}
 """Those that take a single number for an array filled with it."""

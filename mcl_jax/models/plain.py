@@ -1,4 +1,4 @@
-"""The plain program of a model, for export: no kernel of ours and no packing, so that any runtime has its ops.
+"""The plain program of a model, for export: no kernel of ours and no packing, so any runtime can run it.
 
 Each row is one whole sequence without empty slots, and convolutions are the compiler's own on every platform.
 """

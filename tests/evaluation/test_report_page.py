@@ -59,7 +59,7 @@ def test_the_worst_confusion_comes_first():
     assert [row.margin for row in rows] == sorted(row.margin for row in rows)
     worst = rows[:2]
     assert {embeddings.key(row.probe) for row in worst} == {"003-cl-01-000", "003-cl-01-090"}
-    # One gallery walk of each person has another view than the probe's: 001 and 002 are nearer than 003 itself.
+    # Each person has one gallery walk of another view: those of 001 and 002 are nearer than that of 003.
     assert [row.rank for row in worst] == [3, 3]
     assert [embeddings.subjects[i] for i in worst[0].nearest] == ["001", "002", "003"]
     assert worst[0].group == "CL"
@@ -151,8 +151,8 @@ def test_a_person_clicks_through_the_page(tmp_path):
         # Its silhouette is drawn: rows 10 to 59 of some columns are white, as in `walk`.
         white = (
             "(() => { const c = document.querySelector('canvas'); const d = c.getContext('2d')"
-            ".getImageData(0, 0, 44, 64).data; let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] > 0;"
-            " return n; })()"
+            ".getImageData(0, 0, 44, 64).data; let n = 0;"
+            " for (let i = 0; i < d.length; i += 4) n += d[i] > 0; return n; })()"
         )
         assert browser.run(white) == 50 * 9
 

@@ -73,7 +73,9 @@ def test_the_command_writes_a_file_that_onnxruntime_takes(toy_run, tmp_path, cap
 
 def test_an_operation_that_is_not_known_is_told():
     with pytest.raises(ConfigError, match="the operation sin of this model cannot be written as ONNX"):
-        onnx_model(lambda x: jnp.sin(x.astype(jnp.float32)).max(axis=0), any_length(), ("frames", "embedding"))
+        onnx_model(
+            lambda x: jnp.sin(x.astype(jnp.float32)).max(axis=0), any_length(), ("frames", "embedding")
+        )
 
 
 def test_a_function_that_differs_is_not_written(toy_run, tmp_path, monkeypatch):

@@ -115,9 +115,7 @@ def _interval(estimate: Mapping[str, float]) -> str:
     return f"{percent(estimate['value'])} ({percent(estimate['low'])} – {percent(estimate['high'])})"
 
 
-def _per_view(
-    protocol: Protocol, groups: dict[str, GroupScores], views: list[str]
-) -> dict[str, Any] | None:
+def _per_view(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any] | None:
     if protocol.blocks == "all":
         return None
     figure = protocol.figures[0]
