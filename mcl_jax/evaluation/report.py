@@ -103,8 +103,9 @@ class Report:
         """Writes metrics.json, table.txt, pictures and a page, or the submission instead of these two.
 
         Pictures are cmc.png, heatmap.png (only where views are compared in pairs), roc.png, det.png and
-        retrieval.png (only with silhouettes). The page, report.html, has all that in one file, to browse. Files of an earlier report are removed first; then each file is
-        written whole or not at all, metrics.json last.
+        retrieval.png (only with silhouettes). The page, report.html, has all that in one file, to browse.
+        Files of an earlier report are removed first; then each file is written whole or not at all,
+        metrics.json last.
 
         Args:
             folder: made if it does not exist.

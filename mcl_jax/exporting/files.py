@@ -22,8 +22,8 @@ _MOST_ONNX = 2**31 - 1  # bytes: the most that a protocol buffer holds
 def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     """Writes a model as a function from frames uint8 [s, 64, 64] to an embedding float32 [parts, channels].
 
-    The number of frames s is free; the preparation is inside, and so are the weights, in float32. Before it is
-    written the function is run on a walk of noise and compared with the model.
+    The number of frames s is free; the preparation is inside, and so are the weights, in float32. Before it
+    is written the function is run on a walk of noise and compared with the model.
 
     Args:
         gait: from `mcl_jax.load`.
@@ -31,8 +31,8 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
         format: "onnx", which needs the extra `mcl_jax[export]`, or "stablehlo", for `jax.export.deserialize`.
 
     Raises:
-        ConfigError: if there is no such format, its packages are missing, or the model has an operation that the
-            format has not.
+        ConfigError: if there is no such format, its packages are missing, or it lacks an operation of the
+            model.
         UserError: if the function gives other embeddings, or the file cannot be written.
     """
     if format not in FORMATS:

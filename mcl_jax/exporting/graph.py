@@ -1,7 +1,7 @@
 """A JAX program as an ONNX graph: each operation of the program becomes one or a few of ONNX.
 
-What depends on no input, such as a kernel times its batch norm's factor, is computed here, once. A number that
-fills a whole array stays a single one: ONNX broadcasts it.
+What depends on no input, such as a kernel times its batch norm's factor, is computed here, once. A number
+that fills an array of a free size stays a single one: ONNX broadcasts it.
 """
 
 from collections.abc import Callable, Sequence
@@ -239,7 +239,7 @@ def _product(graph: Graph, equation: JaxprEqn, x: Value, y: Value) -> Value:
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     of_x = [next(letters) for _ in _aval(equation.invars[0]).shape]
     of_y = [next(letters) for _ in _aval(equation.invars[1]).shape]
-    for i, j in (*zip(contracted_x, contracted_y), *zip(batch_x, batch_y)):
+    for i, j in (*zip(contracted_x, contracted_y, strict=True), *zip(batch_x, batch_y, strict=True)):
         of_y[j] = of_x[i]
     free = [of_x[i] for i in range(len(of_x)) if i not in (*contracted_x, *batch_x)]
     free += [of_y[j] for j in range(len(of_y)) if j not in (*contracted_y, *batch_y)]

@@ -1,1 +1,1 @@
-"""Pages to look at, each one self-contained HTML file: a scored test set, and the curves of a training run."""
+"""Pages to look at, each one HTML file by itself: a scored test set, and the curves of a run."""

@@ -43,8 +43,8 @@ def worst_first(
 ) -> list[ProbeRow]:
     """Ranks the whole gallery that each probe may see; probes that nothing can be found for are left out.
 
-    Of more than `MOST_PROBES`, or where they and their nearest are more than `MOST_WALKS` sequences, the worst
-    half is kept and an even choice of the others.
+    Of more than `MOST_PROBES` the worst are kept, half as many, and an even choice of the others; where they
+    and their nearest are more than `MOST_WALKS` sequences, those that fit.
 
     Args:
         protocol: says what a probe must not see.

@@ -44,7 +44,7 @@ def report_page(
         metrics: the content of metrics.json.
         pictures: PNG files by their names: cmc.png, roc.png and det.png.
         distances: before re-ranking.
-        silhouettes: gives the frames of a sequence; None leaves the moving pictures out, and the page says so.
+        silhouettes: gives the frames of a sequence; None: no moving pictures, and the page says so.
 
     Raises:
         DataError: if `silhouettes` cannot read a sequence.
