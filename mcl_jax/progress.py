@@ -81,6 +81,11 @@ class Progress:
             self._report(self._writer, step, means)
         return True
 
+    def clips(self, step: int, sheet: np.ndarray) -> None:
+        """Takes a picture, uint8 [height, width], of the clips that an update is trained on."""
+        if self._writer is not None:
+            self._writer.add_image("train/clips", sheet, step, dataformats="HW")
+
     def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Takes the scores of a test on the way, and leaves the time it took out of the speed.
 
