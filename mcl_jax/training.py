@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ from mcl_jax.config import model_block, write_config
 from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
+from mcl_jax.data.feed.packing import TrainBatch
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
@@ -189,7 +190,7 @@ class _Run:
                 leaving.saved(self.checkpoints.wait())
                 raise leaving.farewell() from None
             if step == steps[0]:
-                progress.clips(step, clip_sheet(batch))
+                progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
             leave = np.full(jax.local_device_count(), leaving.asked)
             rows = put_rows(batch | {"leave": leave}, self.mesh)
             self.state, left_out, metrics = train_step(self.state, left_out, rows)
