@@ -7,10 +7,11 @@ import functools
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -23,14 +24,16 @@ from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Weights, model_class, model_of
+from mcl_jax.models.model import Model, Weights, model_class, model_of
 from mcl_jax.runtime import enable_compilation_cache
 from mcl_jax.training import train as train_config
-from mcl_jax.trees import count_numbers, leaves_by_name
+from mcl_jax.trees import ArrayTree, count_numbers, leaves_by_name
 from mcl_jax.weights import fit, load_weights
 
 Walk = np.ndarray | str | Path
 """One walk: silhouettes uint8 [s, 64, 64 or 44], or the path of a pkl file or of a folder of PNG frames."""
+
+T = TypeVar("T")
 
 _ROWS, _SLOTS = 4, 256  # of an ordinary batch, as in the config's `eval` block
 
@@ -107,6 +110,16 @@ class Gait:
             DataError: if a sequence cannot be read.
         """
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
+
+    def program(self, make: Callable[[Model, ArrayTree, ArrayTree], T]) -> T:
+        """Returns what a function makes of the model in float32, its parameters and its batch statistics.
+
+        Args:
+            make: called with the arrays on the host.
+        """
+        model = self._embedder.model
+        arrays = jax.device_get(self._arrays)
+        return make(model_of(model.block, dtype="float32"), *arrays)
 
     def _facts(self) -> dict[str, str]:
         sizes = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
         "train_state",
         "train_step",
     },
-    "progress": set(),
+    "progress": {"evaluation"},
     "optim": {"arguments"},
     "runtime": set(),
     "sharding": set(),
@@ -143,7 +143,7 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # These may import everything, and only each other import them.
-TOP = {"api", "cli", "commands", "launch", "main"}
+TOP = {"api", "cli", "commands", "exporting", "launch", "main"}
 
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {

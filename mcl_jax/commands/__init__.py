@@ -17,6 +17,7 @@ COMMANDS = (
     "score",
     "convert",
     "config",
+    "export",
     "enroll",
     "identify",
     "compare",
