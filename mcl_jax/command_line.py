@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -58,6 +59,7 @@ def _with_recipe_paths(argv: Sequence[str]) -> list[str]:
 def exit_code(work: Callable[[], None]) -> int:
     """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see `quietly_while_importing`
         work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
