@@ -5,11 +5,12 @@ one: one flipped byte restores as wrong numbers. So every checkpoint carries SHA
 falls back to the newest one that passes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -61,7 +62,9 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.close()
+        # After an error, what else goes wrong would only hide it.
+        with contextlib.suppress(Exception) if error is not None else self._saving():
+            self._checkpointer.close()
 
     def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
         """Starts saving a state under its step; the state may be donated at once.
@@ -72,7 +75,8 @@ class Checkpoints:
             uncounted_batches: see `Weights`.
 
         Raises:
-            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it.
+            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it; or if
+                this save, or the one before, cannot be written.
         """
         step = int(state.step)
         if step in self._steps():
@@ -86,11 +90,17 @@ class Checkpoints:
             _BLOCK: plain_block(block),
             "uncounted_batches": uncounted_batches,
         }
-        self._checkpointer.save_async(step, state, custom_metadata=metadata)
+        with self._saving():
+            self._checkpointer.save_async(step, state, custom_metadata=metadata)
 
     def wait(self) -> int | None:
-        """Waits until what is being saved is on disk, and returns the newest step there, or None."""
-        self._checkpointer.wait()
+        """Waits until what is being saved is on disk, and returns the newest step there, or None.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        with self._saving():
+            self._checkpointer.wait()
         return next(iter(self._steps()), None)
 
     def newest_block(self) -> dict[str, Any] | None:
@@ -190,6 +200,19 @@ class Checkpoints:
                 "restore the folder from a copy, or remove it to start again"
             )
         return None, []
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk is another error for every file
+            reason = getattr(error, "strerror", None) or _first_line(error)
+            newest = next(iter(self._steps()), None)
+            kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
+            raise CheckpointError(
+                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {reason}; {kept}; make room, and the "
+                "same command goes on"
+            ) from None
 
     def _steps(self) -> list[int]:
         return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)

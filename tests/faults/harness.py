@@ -283,15 +283,15 @@ def wait_for(run: Run, condition: Callable[[], bool], seconds: float = HUNG_SECO
         time.sleep(POLL_SECONDS)
 
 
-def kill(bench: Bench, times: int, seed: int) -> None:
+def kill(bench: Bench, times: int, seed: int, until: float) -> None:
     """Kills runs, each started again until it finishes, and compares how they end."""
     rng, known = random.Random(seed), bench.known()
     left, chain = times, 0
-    while left > 0:
+    while left > 0 and time.monotonic() < until:
         name, workdir = f"{seed}-{chain}", bench.folder / f"killed-{os.getpid()}"
         shutil.rmtree(workdir, ignore_errors=True)
         finished = False
-        while left > 0 and not finished:
+        while left > 0 and not finished and time.monotonic() < until:
             aim, number = rng.choices(AIMS, WEIGHTS)[0], rng.choice(SIGNALS)
             run = Run(bench, workdir, cold=aim == "compilation", fresh=aim == "importing")
             wrong = strike(run, aim, number, rng, known["seconds"])
@@ -308,7 +308,7 @@ def kill(bench: Bench, times: int, seed: int) -> None:
         chain += 1
 
 
-def damage(bench: Bench, times: int, seed: int) -> None:
+def damage(bench: Bench, times: int, seed: int, until: float) -> None:
     """Damages files of the newest checkpoint of a run, each in turn, and has it go on to the end."""
     rng, known = random.Random(seed), bench.known()
     begun = bench.folder / "begun"
@@ -318,6 +318,8 @@ def damage(bench: Bench, times: int, seed: int) -> None:
         Run(bench, begun, f"--config.train.steps={stop}", "--config.eval.protocol=none").wait()
     cases = list(damages_of(begun / "checkpoints" / str(stop)))
     for n, (kind, file) in enumerate(rng.sample(cases, min(times, len(cases)))):
+        if time.monotonic() > until:
+            return
         name, workdir = f"damage-{seed}-{n}", bench.folder / f"damaged-{os.getpid()}"
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(begun, workdir)
@@ -366,7 +368,7 @@ def table(folder: Path) -> tuple[str, bool]:
     identical = {line["chain"]: line["identical"] for line in lines if "identical" in line}
     faults = defaultdict(list)
     for line in lines:
-        if "fault" in line:
+        if line.get("chain") in identical and "fault" in line:  # else this program was ended itself
             faults[line["fault"]].append(line)
     rows = ["| fault | times | then finished bit-identical | lost or wrong |", "|---|---|---|---|"]
     sound = True
@@ -390,6 +392,7 @@ def _main() -> int:
     parser.add_argument("work", choices=("kill", "damage", "table"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--test-every", type=int, default=20)
@@ -398,7 +401,8 @@ def _main() -> int:
         os.environ["JAX_PLATFORMS"] = "cpu"
         bench = Bench(given.folder.resolve(), given.steps, given.test_every)
         bench.prepare()
-        {"kill": kill, "damage": damage}[given.work](bench, given.times, given.seed)
+        until = time.monotonic() + given.minutes * 60
+        {"kill": kill, "damage": damage}[given.work](bench, given.times, given.seed, until)
     text, sound = table(given.folder)
     print(text)
     return 0 if sound else 1
