@@ -12,214 +12,26 @@ at importing start an interpreter of their own.
 """
 
 import argparse
-import dataclasses
-import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
-import numpy as np
+from runs import POLL_SECONDS, Bench, Run, fingerprint, newest
 
-from mcl_jax import main
-from mcl_jax.command_line import exit_code
-from mcl_jax.walkers import write_walkers
-from mcl_jax.weights import load_weights
-
-ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-AIMS = ("any moment", "a save", "a test", "compilation", "importing")
-# Of ten kills; importing is little of a run.
-WEIGHTS = (3, 3, 2, 1.5, 0.5)
+# What kills are aimed at, and how many of ten.
+AIMS = {"any moment": 3, "a save": 3, "a test": 2, "compilation": 1.5, "importing": 0.5}
 DAMAGES = ("a bit flipped", "truncated", "emptied", "deleted")
 HUNG_SECONDS = 90.0
-POLL_SECONDS = 0.002
-
-
-@dataclasses.dataclass
-class Bench:
-    """The folder of all runs, and how long they are."""
-
-    folder: Path
-    steps: int
-    test_every: int
-
-    def settings(self, workdir: Path, *more: str) -> list[str]:
-        root = self.folder / "walkers"
-        given = {
-            "data.root": root,
-            "data.partition": f"{root}_partition.json",
-            "data.sampling.frames": 2,
-            "data.workers": 0,
-            "model.channels": "(2,2,3,3)",
-            "model.embed_dim": 3,
-            "train.batch": "(2,2)",
-            "train.log_every": 1,
-            "train.save_every": 2,
-            "train.steps": self.steps,
-            "train.test_every": self.test_every,
-        }
-        config = [f"--config.{key}={value}" for key, value in given.items()]
-        return ["--config=walkers_mcl", f"--workdir={workdir}", *config, *more]
-
-    def prepare(self) -> None:
-        """Makes the people and the undisturbed run, if they are not there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "walkers").exists():
-            conditions = ("nm-01", "nm-05", "bg-01", "cl-01")
-            write_walkers(
-                self.folder / "walkers",
-                subjects=6,
-                test_subjects=3,
-                views=("036", "090"),
-                conditions=conditions,
-                frames=6,
-                workers=0,
-            )
-        if not (self.folder / "undisturbed.json").exists():
-            shutil.rmtree(self.folder / "undisturbed", ignore_errors=True)
-            for _ in range(2):  # the first compiles; the second says how long a run takes
-                shutil.rmtree(self.folder / "undisturbed", ignore_errors=True)
-                started = time.monotonic()
-                run = Run(self, self.folder / "undisturbed")
-                if run.wait() != 0:
-                    raise SystemExit(f"the undisturbed run failed:\n{run.errors()}")
-            seconds = time.monotonic() - started
-            known = {"seconds": seconds, "fingerprint": fingerprint(self.folder / "undisturbed")}
-            (self.folder / "undisturbed.json").write_text(json.dumps(known))
-
-    def known(self) -> dict:
-        return json.loads((self.folder / "undisturbed.json").read_text())
-
-    def record(self, **what: object) -> None:
-        with (self.folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps(what) + "\n")
-
-
-class Run:
-    """A training run in a process of its own."""
-
-    def __init__(self, bench: Bench, workdir: Path, *more: str, cold: bool = False, fresh: bool = False):
-        """Starts it: `cold` without compiled programs, `fresh` in an interpreter of its own."""
-        self.workdir = workdir
-        self.before = newest(workdir)
-        self._log = bench.folder / f"log-{os.getpid()}"
-        self._cache = bench.folder / (f"cold-{os.getpid()}" if cold else "compiled")
-        if cold:
-            shutil.rmtree(self._cache, ignore_errors=True)
-        arguments = bench.settings(workdir, *more)
-        for path in (self.out, self.err):
-            path.write_text("")
-        self.stretches = self._size()
-        if fresh:
-            environment = os.environ | {"PYTHONPATH": str(ROOT)}
-            environment["JAX_COMPILATION_CACHE_DIR"] = str(self._cache)
-            with self.out.open("wb") as out, self.err.open("wb") as err:
-                line = [sys.executable, "-m", "mcl_jax.main", *arguments]
-                self._process = subprocess.Popen(line, env=environment, cwd=ROOT, stdout=out, stderr=err)
-        else:
-            self._process = multiprocessing.get_context("fork").Process(target=self._train, args=(arguments,))
-            self._process.start()
-
-    @property
-    def out(self) -> Path:
-        return self._log.with_suffix(".out")
-
-    @property
-    def err(self) -> Path:
-        return self._log.with_suffix(".err")
-
-    def _train(self, arguments: list[str]) -> None:
-        for path, stream in ((self.out, 1), (self.err, 2)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream)
-        jax.config.update("jax_compilation_cache_dir", str(self._cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        sys.argv = ["mcl_jax.main", *arguments]  # ml_collections looks there
-        code = exit_code(lambda: main.run(sys.argv))
-        sys.stdout.flush()
-        os._exit(code)
-
-    @property
-    def ended(self) -> bool:
-        return self._code() is not None
-
-    def _code(self) -> int | None:
-        if isinstance(self._process, subprocess.Popen):
-            return self._process.poll()
-        return self._process.exitcode
-
-    def send(self, number: signal.Signals) -> None:
-        os.kill(self._process.pid, number)
-
-    def wait(self, seconds: float = 600.0) -> int | None:
-        """Returns the exit code; None, and no process, if it hangs."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if (code := self._code()) is not None:
-                return code
-            time.sleep(POLL_SECONDS)
-        self.send(signal.SIGKILL)
-        return None
-
-    def errors(self) -> str:
-        return self.err.read_text()
-
-    def printed(self) -> int:
-        """Returns the last step that the run has told of."""
-        return max((int(step) for step in re.findall(r"^step (\d+)/", self.out.read_text(), re.M)), default=0)
-
-    def is_saving(self) -> bool:
-        return any(self.workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"))
-
-    def is_testing(self) -> bool:
-        return "testing on" in self.errors()
-
-    def is_compiling(self) -> bool:
-        return self._size() > self.stretches
-
-    def _size(self) -> int:
-        path = self.workdir / "stretches.jsonl"
-        return path.stat().st_size if path.exists() else 0
-
-
-def newest(workdir: Path) -> int:
-    """Returns the newest step that is on disk; 0 for none."""
-    return max((int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()), default=0)
-
-
-def fingerprint(workdir: Path) -> str:
-    """Returns a digest of the last parameters, statistics and test embeddings, made in another process."""
-    receive, send = multiprocessing.Pipe(duplex=False)
-
-    def digest() -> None:
-        weights = load_weights(workdir)
-        sha = hashlib.sha256(str(weights.step).encode())
-        for leaf in jax.tree.leaves((weights.params, weights.batch_stats)):
-            sha.update(np.ascontiguousarray(leaf).tobytes())
-        with np.load(workdir / "test" / "embeddings.npz") as embeddings:
-            sha.update(embeddings["embeddings"].tobytes())
-        send.send(sha.hexdigest())
-
-    process = multiprocessing.get_context("fork").Process(target=digest)
-    process.start()
-    send.close()
-    try:
-        return receive.recv()
-    except EOFError:
-        return "unreadable"
-    finally:
-        process.join()
 
 
 def strike(run: Run, aim: str, number: signal.Signals, rng: random.Random, seconds: float) -> str:
@@ -283,7 +95,7 @@ def wait_for(run: Run, condition: Callable[[], bool], seconds: float = HUNG_SECO
         time.sleep(POLL_SECONDS)
 
 
-def kill(bench: Bench, times: int, seed: int, until: float) -> None:
+def kill(bench: Bench, times: int, seed: int, until: float, aims: Sequence[str]) -> None:
     """Kills runs, each started again until it finishes, and compares how they end."""
     rng, known = random.Random(seed), bench.known()
     left, chain = times, 0
@@ -292,7 +104,7 @@ def kill(bench: Bench, times: int, seed: int, until: float) -> None:
         shutil.rmtree(workdir, ignore_errors=True)
         finished = False
         while left > 0 and not finished and time.monotonic() < until:
-            aim, number = rng.choices(AIMS, WEIGHTS)[0], rng.choice(SIGNALS)
+            aim, number = rng.choices(aims, [AIMS[aim] for aim in aims])[0], rng.choice(SIGNALS)
             run = Run(bench, workdir, cold=aim == "compilation", fresh=aim == "importing")
             wrong = strike(run, aim, number, rng, known["seconds"])
             finished = run.wait() == 0
@@ -396,13 +208,17 @@ def _main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--test-every", type=int, default=20)
+    parser.add_argument("--aims", nargs="+", choices=AIMS, default=list(AIMS))
     given = parser.parse_args()
     if given.work != "table":
         os.environ["JAX_PLATFORMS"] = "cpu"
         bench = Bench(given.folder.resolve(), given.steps, given.test_every)
         bench.prepare()
         until = time.monotonic() + given.minutes * 60
-        {"kill": kill, "damage": damage}[given.work](bench, given.times, given.seed, until)
+        if given.work == "kill":
+            kill(bench, given.times, given.seed, until, given.aims)
+        else:
+            damage(bench, given.times, given.seed, until)
     text, sound = table(given.folder)
     print(text)
     return 0 if sound else 1
