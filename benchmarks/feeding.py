@@ -28,9 +28,8 @@ import numpy as np
 
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
-from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.prefetch import keep_freed_memory, prefetched
 from mcl_jax.data.feed.sampling import FrameSampling
-from mcl_jax.data.feed.team import keep_freed_memory
 from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.sequences import SequenceRef, select
 from mcl_jax.data.stores.array_record import open_records

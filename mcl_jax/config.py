@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from mcl_jax.arguments import check_arguments, lookup, with_defaults
 from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
-from mcl_jax.data.feed.prefetch import TIMEOUT_SECONDS
 from mcl_jax.data.feed.sampling import FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocols import PROTOCOLS
@@ -39,7 +38,6 @@ _DEFAULTS: dict[str, Any] = {
         "partition": "",  # JSON naming the subjects; "" for the dataset's own rule
         "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process
-        "timeout": TIMEOUT_SECONDS,  # seconds without a batch: its worker is replaced; 0 waits for ever
         "augment": (("cut", 1.0),),  # (transform, probability) in the order to apply them
         "sampling": dataclasses.asdict(FrameSampling("fixed_unordered")),
     },
@@ -171,7 +169,6 @@ def validate(config: ConfigDict) -> None:
         "train.test_every",
         "train.keep_every",
         "data.workers",
-        "data.timeout",
         "seed",
         "optimizer.lr",
     ):

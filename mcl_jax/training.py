@@ -27,7 +27,7 @@ from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.feed.loaders import TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.embed import Embedder
-from mcl_jax.errors import CheckpointError, UserError
+from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
 from mcl_jax.guards import (
     GuardedStep,
@@ -159,9 +159,8 @@ class _Run:
         if first > last:
             logging.warning("train.steps is %d, and step %d is done: nothing to train", last, first)
         in_flight = InFlight(allowed_in_a_row(config))
-        positions, workers, timeout = range(first, last), config.data.workers, config.data.timeout
         with (
-            prefetched(self.data.loader, positions, workers, timeout) as batches,
+            prefetched(self.data.loader, range(first, last), config.data.workers) as batches,
             Progress(
                 self.workdir,
                 start=first,
@@ -191,12 +190,6 @@ class _Run:
                 self._save(in_flight)
                 leaving.saved(self.checkpoints.wait())
                 raise leaving.farewell() from None
-            except UserError:
-                # The data failed, not the steps before; several hosts could not agree on saving them here.
-                if step > steps[0] and jax.process_count() == 1:
-                    self._save(in_flight)
-                    leaving.saved(self.checkpoints.wait())
-                raise
             leave = np.full(jax.local_device_count(), leaving.asked)
             rows = put_rows(batch | {"leave": leave}, self.mesh)
             self.state, left_out, metrics = train_step(self.state, left_out, rows)

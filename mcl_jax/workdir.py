@@ -39,7 +39,6 @@ _FREE = (
     "data.partition",
     "data.on_error",
     "data.workers",
-    "data.timeout",
     "train.steps",
     "train.log_every",
     "train.save_every",

@@ -145,18 +145,18 @@ TOP = {"api", "main"}
 
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {
-    "mcl_jax": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
+    "mcl_jax": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.evaluation.metrics": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.protocols": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.scoring": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.verification": {"jax", "flax", "torch", "tensorflow"},
-    "mcl_jax.data.datasets": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
-    "mcl_jax.data.feed.loaders": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
+    "mcl_jax.data.datasets": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
+    "mcl_jax.data.feed.loaders": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.data.feed.clip_sheet": {"jax", "flax", "torch", "tensorflow"},
-    "mcl_jax.data.feed.prefetch": {"jax", "flax", "torch", "tensorflow"},
+    "mcl_jax.data.feed.prefetch": {"flax", "torch", "tensorflow"},  # Grain imports JAX
     "mcl_jax.data.prepare.preparation": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
     "mcl_jax.data.prepare.records.folder": {"flax", "torch", "tensorflow"},
-    "mcl_jax.walkers": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
+    "mcl_jax.walkers": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
 }
 
 PATHS = {

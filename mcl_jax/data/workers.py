@@ -4,16 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing.process import BaseProcess
-
-
-def started_without_signals(process: BaseProcess) -> None:
-    """Starts a process that hears no Ctrl-C even while it imports: it inherits which signals are blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def live_with_parent() -> None:

@@ -3,11 +3,9 @@
 import dataclasses
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -179,67 +177,3 @@ def test_workers_end_with_a_process_that_was_killed(split, tmp_path):
 def test_sources_survive_a_round_trip_to_a_worker(split):
     load = pickle.loads(pickle.dumps(loader(split)))
     assert_equal(load(0), loader(split)(0))
-
-
-@dataclasses.dataclass(frozen=True)
-class StoppedLoader:
-    """A worker that stops, as if it waited for a dead disk: always, or the first time."""
-
-    marker: Path
-    always: bool
-
-    nbytes = 64
-
-    def names(self, position):
-        return [f"001-nm-01-{position:03d}"]
-
-    def __call__(self, position, empty=np.empty):
-        if position == 3 and (self.always or not self.marker.exists()):
-            self.marker.touch()
-            os.kill(os.getpid(), signal.SIGSTOP)
-        result = empty((1,), np.int64)
-        result[0] = position
-        return {"position": result}
-
-
-def test_a_worker_that_hangs_is_replaced(tmp_path, caplog):
-    loader = StoppedLoader(tmp_path / "stopped", always=False)
-    with prefetched(loader, range(1, 9), 2, timeout=4) as results:
-        assert [int(result["position"][0]) for result in results] == list(range(1, 9))
-    expected = (
-        r"^data\.timeout: no batch for 4 s, waiting for number 4 \(001-nm-01-003\) from worker 0 \(process"
-    )
-    assert any(re.search(expected, message) for message in caplog.messages)
-
-
-def test_the_second_worker_that_hangs_is_an_error(tmp_path):
-    with (
-        prefetched(StoppedLoader(tmp_path / "stopped", always=True), range(3, 5), 1, timeout=1.5) as results,
-        pytest.raises(
-            UserError, match=r"^data\.timeout: .* from worker 0 .*, nor from the one before it; see"
-        ),
-    ):
-        next(results)
-
-
-@dataclasses.dataclass(frozen=True)
-class SlowLoader:
-    """A disk that does not answer for a while."""
-
-    seconds: float
-
-    nbytes = 64
-
-    def names(self, position):
-        return ["x"] * 10
-
-    def __call__(self, position, empty=np.empty):
-        time.sleep(self.seconds)
-
-
-def test_a_thread_that_hangs_is_an_error():
-    with (
-        prefetched(SlowLoader(1), range(1), 0, timeout=0.01) as results,
-        pytest.raises(UserError, match=r"for 0\.01 s, .* x and 2 more\) from the thread of data\.workers=0"),
-    ):
-        next(results)

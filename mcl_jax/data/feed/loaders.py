@@ -175,7 +175,3 @@ class SequenceLoader:
         frames = empty(sequence.shape, np.uint8)
         frames[...] = sequence
         return {"frames": frames}
-
-    def names(self, position: int) -> list[str]:
-        """Returns the name of the sequence at a position."""
-        return [self.sequences[position].key]

@@ -1,98 +1,128 @@
 """Results of a loader ahead of their use: made by worker processes, or by a thread."""
 
 import contextlib
-import queue
-import threading
-from collections.abc import Generator, Iterator
-from typing import Any
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
 
-from mcl_jax.data.feed.ring import Ring
-from mcl_jax.data.feed.team import Loader, Team, keep_freed_memory, late
+import grain
+import numpy as np
+from absl import flags
+
+from mcl_jax.data.feed.ring import Empty, Parcel, Ring
+from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 
-TIMEOUT_SECONDS = 300.0
-
 _RESULTS_AHEAD = 2  # of each worker, besides the one it makes
-_LAST_RESULT_SECONDS = 5.0
+
+_LARGE_BLOCK = 24 << 20
+
+
+class Loader(Protocol):
+    """Makes the result of a position; picklable, so that worker processes can have one each."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the largest result."""
+
+    def __call__(self, position: int, empty: Empty = np.empty, /) -> Any:
+        """Returns a dict of arrays, all made by empty(shape, dtype)."""
 
 
 @contextlib.contextmanager
-def prefetched(
-    loader: Loader, positions: range, workers: int, timeout: float = TIMEOUT_SECONDS
-) -> Iterator[Iterator[Any]]:
+def prefetched(loader: Loader, positions: range, workers: int) -> Iterator[Iterator[Any]]:
     """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
-
-    Args:
-        loader: makes the results.
-        positions: which, in order.
-        workers: how many processes.
-        timeout: the seconds that a result is waited for, 0 for ever. A worker process is replaced then, once
-            for each result, before that is an error.
 
     Yields:
         An iterator over the results, in order. It ends with its first error.
 
     Raises:
-        UserError: what the loader raised, in a worker or not; or if shared memory is too small, or a result
-            does not come.
+        UserError: what the loader raised, in a worker or not; or if shared memory is too small.
     """
     keep_freed_memory()
-    results = (
-        _from_workers(loader, positions, workers, timeout)
-        if workers
-        else _from_thread(loader, positions, timeout)
-    )
+    results = _from_workers(loader, positions, workers) if workers else _from_thread(loader, positions)
     with contextlib.closing(results):
         yield results
 
 
-def _from_thread(loader: Loader, positions: range, timeout: float) -> Generator[Any, None, None]:
-    results: queue.Queue[Any] = queue.Queue(_RESULTS_AHEAD)
-    unwanted = threading.Event()
-
-    def work() -> None:
-        for position in positions:
-            try:
-                result = loader(position)
-            except Exception as error:
-                result = error
-            if not unwanted.is_set():
-                results.put(result)
-            if unwanted.is_set() or isinstance(result, Exception):
-                return
-
-    thread = threading.Thread(target=work, name="loader", daemon=True)
-    thread.start()
-    try:
-        for position in positions:
-            try:
-                result = results.get(timeout=timeout or None)
-            except queue.Empty:
-                raise UserError(
-                    f"{late(loader, position, timeout)} from the thread of data.workers=0; see whether their "
-                    "disk answers, or set a longer data.timeout"
-                ) from None
-            if isinstance(result, Exception):
-                raise result
-            yield result
-    finally:
-        unwanted.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                results.get_nowait()
-        thread.join(_LAST_RESULT_SECONDS)  # one that waits for a disk ends with the process
+def _from_thread(loader: Loader, positions: range) -> Generator[Any, None, None]:
+    dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_RESULTS_AHEAD)
+    iterator = iter(dataset.to_iter_dataset(options))
+    with contextlib.closing(iterator):
+        for value in iterator:
+            yield _result(value)
 
 
-def _from_workers(
-    loader: Loader, positions: range, workers: int, timeout: float
-) -> Generator[Any, None, None]:
+def _from_workers(loader: Loader, positions: range, workers: int) -> Generator[Any, None, None]:
+    if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
+        flags.FLAGS.mark_as_parsed()
     ring = Ring(workers * (_RESULTS_AHEAD + 1), loader.nbytes)
     try:
-        team = Team(loader, positions, ring, workers, timeout)
+        dataset = grain.MapDataset.range(len(positions)).map(_Guarded(_Sender(loader, positions, ring)))
+        # A worker is one thread: a second would only contend for the interpreter.
+        options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_RESULTS_AHEAD)
+        iterator = iter(dataset.to_iter_dataset(options).mp_prefetch(processes, _start_worker))
         try:
-            for number in range(len(positions)):
-                yield team.take(number)
+            for value in iterator:
+                yield ring.take(_result(value))
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise UserError(
+                "data.workers: a worker process was ended from outside, most often for want of memory; lower "
+                "data.workers, and start again"
+            ) from None
         finally:
-            team.end()
+            ring.close()
+            iterator.close()
     finally:
         ring.free()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sender:
+    """Runs in a worker: makes the n-th result in the memory of the ring."""
+
+    loader: Loader
+    positions: range
+    ring: Ring
+
+    def __call__(self, number: int) -> Parcel:
+        return self.ring.put(number, functools.partial(self.loader, self.positions[number]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Guarded:
+    """Turns a user's error into a value: Grain would wrap it in a worker's traceback."""
+
+    make: Callable[[int], Any]
+
+    def __call__(self, position: int) -> Any:
+        try:
+            return self.make(position)
+        except UserError as error:
+            return error
+
+
+def _result(value: Any) -> Any:
+    if isinstance(value, UserError):
+        raise value
+    return value
+
+
+def _start_worker(*_: int) -> None:
+    live_with_parent()
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Has glibc reuse freed memory instead of giving it back to the kernel.
+
+    It keeps about as much as the largest block that was ever freed. Sequences of half a megabyte would be
+    given back and asked for again one by one, for which the kernel zeroes every page: half the time it takes
+    to feed them.
+    """
+    np.empty(_LARGE_BLOCK, np.uint8)
