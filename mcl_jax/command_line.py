@@ -1,5 +1,6 @@
 """How a command ends: what its exit code is, and what is said of a mistake."""
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from mcl_jax.leaving import LeavingError
 def exit_code(work: Callable[[], None]) -> int:
     """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see `quietly_while_importing`
         work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,11 @@ python -m mcl_jax.main --config RECIPE [--workdir DIR] [--phase=train|test] [--c
 RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes with the package.
 """
 
+if __name__ == "__main__":
+    from mcl_jax.leaving import quietly_while_importing
+
+    quietly_while_importing()
+
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
