@@ -44,7 +44,9 @@ ALLOWED: dict[str, set[str]] = {
     "data.feed": {"data.sequences", "data.workers", "errors"},
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
-    "walkers": {"data.prepare", "data.stores", "errors", "files"},
+    "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},
+    "footage": {"data.prepare", "errors", "files"},
+    "commands.silhouettes": {"errors", "files", "footage"},
     "evaluation": {"data.sequences", "errors", "files"},
     "config": {
         "arguments",
@@ -152,6 +154,7 @@ FREE_OF: dict[str, set[str]] = {
     "mcl_jax.data.feed.prefetch": {"flax", "torch", "tensorflow"},  # Grain imports JAX
     "mcl_jax.data.prepare.preparation": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
     "mcl_jax.data.prepare.records.folder": {"flax", "torch", "tensorflow"},
+    "mcl_jax.footage": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.walkers": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
 }
 

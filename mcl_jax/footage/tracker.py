@@ -141,7 +141,7 @@ class Tracker:
             least = _PERSON_SHARE * person.height
             others = [b for b in free if _lies_in(b.box, person.box) and b.box.height >= least]
             shrunk = blob.area < _PIECE_SHARE * person.area  # else somebody comes out from behind them
-            if others and shrunk and not blob.cut and person.missed == 0:
+            if others and shrunk and person.missed == 0:
                 matches.remove((person, blob))
                 self._people.remove(person)
                 endings.append(Ending(person.number, "several people walk as one piece"))
