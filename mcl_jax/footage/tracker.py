@@ -154,7 +154,11 @@ class Tracker:
             box = person.foretell(frame)
             least = _COVERED * box.width * box.height
             groups = [group for group in self._groups if group.box.shared(box) >= least]
-            hiding = [match for match in matches if match[1].box.shared(box) >= least]
+            hiding = [
+                (other, blob)
+                for other, blob in matches
+                if blob.box.shared(box) >= least and (other.is_settled or _looks_like(person, blob))
+            ]
             if not groups and not hiding:
                 continue
             self._people.remove(person)
@@ -202,6 +206,11 @@ def _has(matches: Sequence[Match], person: Person) -> bool:
     return any(matched is person for matched, _ in matches)
 
 
+def _looks_like(person: Person, blob: Blob) -> bool:
+    """Whether the clothes may be theirs; at the edge of the picture too little may be seen of them."""
+    return not person.is_settled or blob.cut or person.difference(blob) < _OTHER_CLOTHES
+
+
 def _lies_in(inner: Box, outer: Box) -> bool:
     return inner.shared(outer) >= 0.5 * inner.width * inner.height
 
@@ -212,7 +221,7 @@ def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[M
     overlap = np.zeros((len(people), len(blobs)))
     for row, (person, box) in enumerate(zip(people, boxes, strict=True)):
         for column, blob in enumerate(blobs):
-            if not person.is_settled or blob.cut or person.difference(blob) < _OTHER_CLOTHES:
+            if _looks_like(person, blob):
                 overlap[row, column] = box.overlap(blob.box)
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _LEAST_OVERLAP]

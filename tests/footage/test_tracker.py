@@ -78,7 +78,7 @@ def test_looks_against_the_direction_end_both():
 
 def test_a_piece_that_falls_in_two_was_never_one_person():
     together = [[blob(100 + 3 * t, width=70)] for t in range(10)]
-    apart = [[blob(110 + 3 * t, width=30), blob(150 + 3 * t, width=30)] for t in range(10, 15)]
+    apart = [[blob(80 + 3 * t, width=30), blob(120 + 3 * t, width=30)] for t in range(10, 15)]
     _, endings = follow(together + apart)
     assert [(e.number, e.reason) for e in endings] == [(0, "several people walk as one piece")]
 
