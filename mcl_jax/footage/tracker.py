@@ -30,6 +30,7 @@ _GROUP_LIMIT = 4  # people whose ways through a merger are compared
 _MARGIN = 2.0  # in units of `Person.unlikeness`, between the best way and the next
 _PERSON_SHARE = 0.7  # of a person's height that a piece must have to be a person
 _PIECE_SHARE = 0.8  # of the usual area, below which what is left of somebody is a piece of them
+_SUDDEN = 1  # frames: who is out of sight for longer is not hidden by who comes by now
 _OTHER_CLOTHES = 45.0  # CIELAB units
 _WIDEST = 1.1  # of a walker's width over height
 _SIZE_CHANGE = 0.2, 0.3  # of height and area, from which on a piece is not the whole person, or more
@@ -159,7 +160,7 @@ class Tracker:
                 for other, blob in matches
                 if blob.box.shared(box) >= least and (other.is_settled or _looks_like(person, blob))
             ]
-            if not groups and not hiding:
+            if person.missed > _SUDDEN or not (groups or hiding):
                 continue
             self._people.remove(person)
             if not person.is_settled:
@@ -189,6 +190,10 @@ class Tracker:
             sightings.append(Sighting(person.number, state, blob.box, blob))
             if person.places[-1][0] != frame:  # else they have just begun
                 person.see(frame, blob, as_usual=state != "broken")
+            if person.is_settled and person.cut > MAX_MISSED:
+                # They leave; whoever is whole there afterwards may have come in behind them.
+                self._people.remove(person)
+                endings.append(Ending(person.number))
         for person in [person for person in self._people if not _has(matches, person)]:
             person.missed += 1
             if person.missed > MAX_MISSED:
