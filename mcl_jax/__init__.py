@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from mcl_jax.evaluation.distances import pairwise_distances as distances
     from mcl_jax.evaluation.embeddings import EmbeddingSet
     from mcl_jax.evaluation.report import Report, score
+    from mcl_jax.gallery import Gallery, open_gallery
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "EmbeddingSet": "evaluation.embeddings",
     "Gait": "api",
+    "Gallery": "gallery",
     "OpenDataset": "data.datasets",
     "Report": "evaluation.report",
     "UserError": "errors",
@@ -33,6 +35,7 @@ _HOMES = {
     "load": "api",
     "load_config": "config",
     "open_dataset": "data.datasets",
+    "open_gallery": "gallery",
     "recipes": "config",
     "score": "evaluation.report",
     "train": "api",
@@ -41,6 +44,7 @@ _HOMES = {
 __all__ = [
     "EmbeddingSet",
     "Gait",
+    "Gallery",
     "OpenDataset",
     "Report",
     "UserError",
@@ -48,6 +52,7 @@ __all__ = [
     "load",
     "load_config",
     "open_dataset",
+    "open_gallery",
     "recipes",
     "score",
     "train",

@@ -3,7 +3,10 @@
 `import mcl_jax` is the way in; see there for the names.
 """
 
+import functools
+import hashlib
 import html
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Weights, model_class, model_of
 from mcl_jax.runtime import enable_compilation_cache
 from mcl_jax.training import train as train_config
-from mcl_jax.trees import count_numbers
+from mcl_jax.trees import count_numbers, leaves_by_name
 from mcl_jax.weights import fit, load_weights
 
 Walk = np.ndarray | str | Path
@@ -54,6 +57,24 @@ class Gait:
         self.step, self.source = weights.step, weights.source
         self.parameters = count_numbers(weights.params)
         self.parts, self.channels = self._embedder.embedding_shape(*self._arrays)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of what decides its embeddings: model, sizes and all numbers but the classifier's."""
+        digest = hashlib.sha256(self.name.encode())
+        kept = {key: value for key, value in self.arguments.items() if key != "num_classes"}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
+        classifier = model_class(self.name).CLASSIFIER
+        params, batch_stats = self._arrays
+        left_out = "/".join(map(str, classifier or ()))
+        for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
+            for name, leaf in sorted(leaves_by_name(tree).items()):
+                if prefix == "params" and name == left_out:
+                    continue
+                array = np.ascontiguousarray(leaf)
+                digest.update(f"{prefix}/{name} {array.dtype.str} {array.shape}".encode())
+                digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
         """Returns the embeddings of walks, in their order.
