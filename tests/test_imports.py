@@ -163,6 +163,7 @@ FREE_OF: dict[str, set[str]] = {
     "mcl_jax.data.feed.prefetch": {"flax", "torch", "tensorflow"},  # Grain imports JAX
     "mcl_jax.data.prepare.preparation": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
     "mcl_jax.data.prepare.records.folder": {"flax", "torch", "tensorflow"},
+    "mcl_jax.footage": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.walkers": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
 }
 

@@ -26,6 +26,7 @@ class Person:
         colour: how they look, as `Blob.colour`.
         seen: in how many frames.
         whole: in how many of these no edge of the picture cut them.
+        cut: for how many frames the edge has cut them.
         missed: for how many frames they have not been seen on their own.
     """
 
@@ -36,6 +37,7 @@ class Person:
     colour: np.ndarray
     seen: int = 0
     whole: int = 0
+    cut: int = 0
     missed: int = 0
     places: collections.deque[tuple[int, float, float]] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=_MEMORY)
@@ -73,6 +75,7 @@ class Person:
         """
         self.seen += 1
         self.missed = 0
+        self.cut = self.cut + 1 if blob.cut else 0
         self.box = blob.box
         self.places.append((frame, blob.box.middle, blob.box.foot))
         if blob.cut:

@@ -61,12 +61,14 @@ class Blob:
         box: where it is, in whole pixels.
         mask: uint8 [box.height, box.width] of 0 and 255.
         colour: mean CIELAB of its upper and its lower half, float64 [6].
+        columns: of the picture.
         cut: whether the edge of the picture cuts it.
     """
 
     box: Box
     mask: np.ndarray
     colour: np.ndarray
+    columns: int
     cut: bool
 
     @property
@@ -130,7 +132,7 @@ def _blob(picture: np.ndarray, labels: np.ndarray, statistics: np.ndarray, parts
     mask = np.where(np.isin(labels[top:foot, left:right], parts), 255, 0).astype(np.uint8)
     pixels = np.ascontiguousarray(picture[top:foot, left:right])
     box = Box(float(left), float(top), float(right - left), float(foot - top))
-    return Blob(box, mask, _colour(pixels, mask), bool(cut))
+    return Blob(box, mask, _colour(pixels, mask), columns, bool(cut))
 
 
 def _colour(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

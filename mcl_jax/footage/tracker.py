@@ -30,6 +30,7 @@ _GROUP_LIMIT = 4  # people whose ways through a merger are compared
 _MARGIN = 2.0  # in units of `Person.unlikeness`, between the best way and the next
 _PERSON_SHARE = 0.7  # of a person's height that a piece must have to be a person
 _PIECE_SHARE = 0.8  # of the usual area, below which what is left of somebody is a piece of them
+_SUDDEN = 1  # frames: who is out of sight for longer is not hidden by who comes by now
 _OTHER_CLOTHES = 45.0  # CIELAB units
 _WIDEST = 1.1  # of a walker's width over height
 _SIZE_CHANGE = 0.2, 0.3  # of height and area, from which on a piece is not the whole person, or more
@@ -141,7 +142,7 @@ class Tracker:
             least = _PERSON_SHARE * person.height
             others = [b for b in free if _lies_in(b.box, person.box) and b.box.height >= least]
             shrunk = blob.area < _PIECE_SHARE * person.area  # else somebody comes out from behind them
-            if others and shrunk and not blob.cut and person.missed == 0:
+            if others and shrunk and person.missed == 0:
                 matches.remove((person, blob))
                 self._people.remove(person)
                 endings.append(Ending(person.number, "several people walk as one piece"))
@@ -154,8 +155,12 @@ class Tracker:
             box = person.foretell(frame)
             least = _COVERED * box.width * box.height
             groups = [group for group in self._groups if group.box.shared(box) >= least]
-            hiding = [match for match in matches if match[1].box.shared(box) >= least]
-            if not groups and not hiding:
+            hiding = [
+                (other, blob)
+                for other, blob in matches
+                if blob.box.shared(box) >= least and (other.is_settled or _looks_like(person, blob))
+            ]
+            if person.missed > _SUDDEN or not (groups or hiding):
                 continue
             self._people.remove(person)
             if not person.is_settled:
@@ -185,6 +190,10 @@ class Tracker:
             sightings.append(Sighting(person.number, state, blob.box, blob))
             if person.places[-1][0] != frame:  # else they have just begun
                 person.see(frame, blob, as_usual=state != "broken")
+            if person.is_settled and person.cut > MAX_MISSED:
+                # They leave; whoever is whole there afterwards may have come in behind them.
+                self._people.remove(person)
+                endings.append(Ending(person.number))
         for person in [person for person in self._people if not _has(matches, person)]:
             person.missed += 1
             if person.missed > MAX_MISSED:
@@ -202,6 +211,11 @@ def _has(matches: Sequence[Match], person: Person) -> bool:
     return any(matched is person for matched, _ in matches)
 
 
+def _looks_like(person: Person, blob: Blob) -> bool:
+    """Whether the clothes may be theirs; at the edge of the picture too little may be seen of them."""
+    return not person.is_settled or blob.cut or person.difference(blob) < _OTHER_CLOTHES
+
+
 def _lies_in(inner: Box, outer: Box) -> bool:
     return inner.shared(outer) >= 0.5 * inner.width * inner.height
 
@@ -212,7 +226,7 @@ def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[M
     overlap = np.zeros((len(people), len(blobs)))
     for row, (person, box) in enumerate(zip(people, boxes, strict=True)):
         for column, blob in enumerate(blobs):
-            if not person.is_settled or blob.cut or person.difference(blob) < _OTHER_CLOTHES:
+            if _looks_like(person, blob):
                 overlap[row, column] = box.overlap(blob.box)
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _LEAST_OVERLAP]

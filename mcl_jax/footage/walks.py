@@ -3,10 +3,9 @@
 import dataclasses
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
-from mcl_jax.data.prepare.silhouette import SIZE, SkippedFrameError, normalize
+from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize
 from mcl_jax.footage.options import FootageOptions
 from mcl_jax.footage.people import Blob
 from mcl_jax.footage.tracker import Ending, Sighting
@@ -165,10 +164,10 @@ class WalkBook:
 
 def _silhouette(blob: Blob) -> np.ndarray | None:
     """Returns the silhouette [64, 64] of a piece, or None if none can be made of it."""
-    height, width = blob.mask.shape
-    # Twice as wide as high, it is scaled to a whole number of columns, and the person not distorted.
-    room = max(0, 2 * height - width)
-    mask = cv2.copyMakeBorder(blob.mask, 0, 0, room // 2, room - room // 2, cv2.BORDER_CONSTANT, value=0)
+    # As wide as the picture, so that it becomes what preparation makes of a mask of the whole picture.
+    mask = np.zeros((len(blob.mask), blob.columns), np.uint8)
+    left = round(blob.box.left)
+    mask[:, left : left + blob.mask.shape[1]] = blob.mask
     try:
         return normalize(mask)
     except SkippedFrameError:
@@ -182,6 +181,3 @@ def _liveliness(silhouettes: list[np.ndarray]) -> float:
         return 100.0
     change = np.abs(stack[3:] - stack[:-3]).sum()
     return float(100 * change / max(1.0, stack[3:].sum()))
-
-
-__all__ = ["SIZE", "Quality", "Rejection", "Track", "WalkBook"]
