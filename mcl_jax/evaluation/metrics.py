@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 NO_MATCH = np.iinfo(np.int64).max  # never within rank k, for any k
 ROWS = 512
+_FEW_MATCHES = 32  # so many are counted one by one
 
 
 def first_match_ranks(
@@ -51,16 +52,47 @@ def average_precision(
         (AP [n], INP [n]); their means over probes are mAP and mINP.
     """
     ap, inp = np.zeros(len(distances)), np.zeros(len(distances))
-    position = np.arange(1, distances.shape[1] + 1)
     for rows in _chunks(len(distances)):
-        order = np.argsort(distances[rows], axis=1, kind="stable")
-        hits = np.take_along_axis(match[rows], order, axis=1)
-        count = hits.sum(axis=1)
-        last = np.max(np.where(hits, position, 1), axis=1)
-        precision = np.where(hits, np.cumsum(hits, axis=1) / position, 0)
+        d, ok = distances[rows], match[rows]
+        count = ok.sum(axis=1)
+        most = int(count.max())
+        ranks = _match_ranks_by_counting if most <= _FEW_MATCHES else _match_ranks_by_sorting
+        sorted_ranks = ranks(d, ok, most)
+        found = np.arange(1, sorted_ranks.shape[1] + 1)
+        precision = np.where(found <= count[:, None], found / sorted_ranks, 0)
         ap[rows] = precision.sum(axis=1) / np.maximum(count, 1)
-        inp[rows] = count / last
+        inp[rows] = count / np.max(np.where(found <= count[:, None], sorted_ranks, 1), axis=1, initial=1)
     return ap, inp
+
+
+def _match_ranks_by_counting(
+    d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], most: int
+) -> Int[np.ndarray, "n k"]:
+    """Ranks, from 1, of each probe's matches, rising; what is left of the row is more than m.
+
+    Counts what comes before each match, which takes a tenth of the time of sorting where matches are few.
+    """
+    columns = np.arange(d.shape[1])
+    row, column = np.nonzero(match)
+    ranks = np.full((len(d), most), d.shape[1] + 1)
+    place = np.arange(len(row)) - np.searchsorted(row, row)  # of a match among those of its probe
+    for k in range(most):
+        probes, at = row[place == k], column[place == k]
+        mine, own = d[probes], d[probes, at][:, None]
+        before = np.count_nonzero(mine < own, axis=1)
+        before += np.count_nonzero((mine == own) & (columns < at[:, None]), axis=1)
+        ranks[probes, k] = before + 1
+    return np.sort(ranks, axis=1)
+
+
+def _match_ranks_by_sorting(
+    d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], most: int
+) -> Int[np.ndarray, "n k"]:
+    """Returns the same for any number of matches."""
+    order = np.argsort(d, axis=1, kind="stable")
+    hits = np.take_along_axis(match, order, axis=1)
+    ranks = np.where(hits, np.arange(1, d.shape[1] + 1), d.shape[1] + 1)
+    return np.sort(ranks, axis=1)[:, :most]
 
 
 def nearest(distances: Float[np.ndarray, "n m"], k: int) -> Int[np.ndarray, "n k"]:

@@ -1,15 +1,17 @@
-"""2-D convolutions without bias, padded by half their kernel on both sides as PyTorch pads.
+"""Convolutions without bias, padded by half their kernel on both sides as PyTorch pads.
 
-XLA's own convolution is the right one on GPUs and TPUs, and in training. On the CPU, where it is bound by
-arithmetic, a 3×3 kernel with stride 1 goes through Winograd's F(2×2, 3×3) in a test (Lavin & Gray 2016,
-arXiv:1509.09308): 16 products for every 2×2 outputs instead of 36, exact to a few float32 roundings. Which of
-the two is decided here and nowhere else, when a program is lowered for its platform.
+XLA's own convolution is the right one on GPUs and TPUs. On the CPU, where it is bound by arithmetic, others
+are faster: in a test a 3×3 kernel with stride 1 goes through Winograd's F(2×2, 3×3) (Lavin & Gray 2016,
+arXiv:1509.09308), 16 products for every 2×2 outputs instead of 36, exact to a few float32 roundings; in
+training the gradient of a 3×3 kernel with stride 2 leaves out the products with the zeros between its rows.
+Which way is taken is decided here and nowhere else, when a program is lowered for its platform.
 """
 
 import operator
 from collections.abc import Sequence
 from functools import partial, reduce
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -20,8 +22,9 @@ _OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _TO_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
-_FEWEST_CHANNELS = 64  # below, moving the data costs more than the products
 _TILES_AT_ONCE = 1024  # of 2×2 outputs, so that what lies between the transforms stays in the cache
+# With fewer, moving the data costs more than the products; less so where each image is a chunk by itself.
+_FEWEST_CHANNELS, _FEWEST_CHANNELS_OF_LARGE_IMAGES = 128, 64
 
 
 def convolve(
@@ -31,14 +34,113 @@ def convolve(
 
     In float32 every product is computed in true float32 (no TF32 on NVIDIA GPUs).
     """
+    if kernel.shape[:2] == (1, 1):
+        return jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0], precision=_precision(x))
+    if kernel.shape[:2] == (3, 3) and stride == 2 and x.shape[1] % 2 == x.shape[2] % 2 == 0:
+        return _convolve_by_two(x, kernel)
+    return _convolve(x, kernel, stride)
+
+
+def _convolve(x: Array, kernel: Array, stride: int) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         [(size // 2, size // 2) for size in kernel.shape[:2]],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=lax.Precision.HIGHEST if x.dtype != jnp.bfloat16 else None,
+        precision=_precision(x),
     )
+
+
+def _precision(x: Array) -> lax.Precision | None:
+    return lax.Precision.HIGHEST if x.dtype != jnp.bfloat16 else None
+
+
+@jax.custom_vjp
+def _convolve_by_two(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c d"]) -> Array:
+    return _convolve(x, kernel, 2)
+
+
+def _by_two_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve_by_two(x, kernel), (x, kernel)
+
+
+def _by_two_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+
+    def of_input(x: Array, kernel: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda x: _convolve(x, kernel, 2), x)[1](gradient)[0]
+
+    def of_input_by_parity(x: Array, kernel: Array, gradient: Array) -> Array:
+        del x
+        return _gradient_by_parity(kernel, gradient)
+
+    to_x = lax.platform_dependent(x, kernel, gradient, cpu=of_input_by_parity, default=of_input)
+    (to_kernel,) = jax.vjp(lambda kernel: _convolve(x, kernel, 2), kernel)[1](gradient)
+    return to_x, to_kernel
+
+
+_convolve_by_two.defvjp(_by_two_forward, _by_two_backward)
+
+
+def _gradient_by_parity(kernel: Float[Array, "3 3 c d"], gradient: Float[Array, "n h w d"]) -> Array:
+    """Returns the gradient [n, 2h, 2w, c] of a convolution's input.
+
+    An even row 2i has been seen by output i alone, with the middle row of the kernel; an odd one, 2i + 1, by
+    outputs i and i + 1, with its last and its first row. Columns likewise.
+    """
+    seen_by = (slice(1, 2), slice(2, None, -2))  # rows of the kernel, in the order of the outputs
+    flipped = kernel.swapaxes(2, 3)
+
+    def of_parity(row: int, column: int) -> Array:
+        return lax.conv_general_dilated(
+            gradient,
+            flipped[seen_by[row], seen_by[column]],
+            (1, 1),
+            [(0, row), (0, column)],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=_precision(gradient),
+        )
+
+    rows = [jnp.stack([of_parity(row, 0), of_parity(row, 1)], axis=3) for row in (0, 1)]
+    n, height, width, _, channels = rows[0].shape
+    return jnp.stack(rows, axis=2).reshape(n, 2 * height, 2 * width, channels)
+
+
+def convolve_in_time(
+    x: Float[Array, "r s h w c"], kernel: Float[Array, "t kh kw c d"], stride: int = 1
+) -> Float[Array, "r s h2 w2 d"]:
+    """Returns the convolution over slots, with stride 1, and over space, with the given stride.
+
+    On the CPU the neighbouring slots become channels of a 2-D convolution, which takes a third to a half of
+    the time there and three times the memory of x.
+    """
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(_neighbours_as_channels, stride=stride),
+        default=partial(_convolve_3d, stride=stride),
+    )
+
+
+def _convolve_3d(x: Array, kernel: Array, stride: int) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, stride, stride),
+        [(size // 2, size // 2) for size in kernel.shape[:3]],
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        precision=_precision(x),
+    )
+
+
+def _neighbours_as_channels(x: Array, kernel: Array, stride: int) -> Array:
+    (rows, slots), (times, height, width, _, features_out) = x.shape[:2], kernel.shape
+    padded = jnp.pad(x, ((0, 0), (times // 2, times // 2), (0, 0), (0, 0), (0, 0)))
+    neighbours = jnp.concatenate([padded[:, i : i + slots] for i in range(times)], axis=-1)
+    flat = kernel.transpose(1, 2, 0, 3, 4).reshape(height, width, -1, features_out)
+    y = convolve(neighbours.reshape(rows * slots, *neighbours.shape[2:]), flat, stride)
+    return y.reshape(rows, slots, *y.shape[1:])
 
 
 def convolve_in_test(
@@ -52,8 +154,15 @@ def convolve_in_test(
 
 
 def _suits_winograd(x: Array, kernel: Array, stride: int) -> bool:
-    exact = x.dtype in (jnp.float32, jnp.float64)
-    return exact and stride == 1 and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= _FEWEST_CHANNELS
+    if x.dtype == jnp.bfloat16 or stride != 1 or kernel.shape[:2] != (3, 3):
+        return False
+    fewest = _FEWEST_CHANNELS_OF_LARGE_IMAGES if _tiles(x) >= _TILES_AT_ONCE // 2 else _FEWEST_CHANNELS
+    return min(kernel.shape[2:]) >= fewest
+
+
+def _tiles(x: Float[Array, "n h w c"]) -> int:
+    """Returns how many tiles of 2×2 outputs an image has."""
+    return -(-x.shape[1] // 2) * -(-x.shape[2] // 2)
 
 
 def _winograd(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "n h w d"]:
@@ -76,9 +185,8 @@ def _winograd(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c d"]) -> Fl
 
 def _chunks(x: Float[Array, "n h w c"]) -> Float[Array, "k m h w c"]:
     """Cuts images into chunks for the cache; zeros fill up the last one."""
-    n, height, width, _ = x.shape
-    tiles = -(-height // 2) * -(-width // 2)
-    chunks = -(-n * tiles // _TILES_AT_ONCE)
+    n = len(x)
+    chunks = -(-n * _tiles(x) // _TILES_AT_ONCE)
     size = -(-n // chunks)
     chunks = -(-n // size)
     x = jnp.pad(x, ((0, chunks * size - n), (0, 0), (0, 0), (0, 0)))

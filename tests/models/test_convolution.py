@@ -1,18 +1,19 @@
-"""Winograd's convolution against XLA's plain one."""
+"""The CPU's ways to convolve against XLA's plain one."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcl_jax.models.convolution import convolve, convolve_in_test
+from mcl_jax.models.convolution import convolve, convolve_in_test, convolve_in_time
 
 
 @pytest.mark.parametrize(
     ("images", "kernel", "stride"),
     [
-        ((3, 5, 7, 64), (3, 3, 64, 65), 1),  # odd sizes, one chunk
-        ((5, 32, 44, 64), (3, 3, 64, 64), 1),  # two chunks, the last one filled up
+        ((3, 5, 7, 128), (3, 3, 128, 129), 1),  # odd sizes, one chunk
+        ((5, 32, 44, 128), (3, 3, 128, 128), 1),  # two chunks, the last one filled up
+        ((2, 64, 32, 64), (3, 3, 64, 64), 1),  # an image a chunk
         ((2, 6, 4, 64), (3, 3, 64, 64), 2),
         ((2, 6, 4, 1), (5, 5, 1, 64), 1),
         ((2, 6, 4, 64), (1, 1, 64, 64), 2),
@@ -25,10 +26,48 @@ def test_equals_the_plain_convolution(images, kernel, stride):
         np.testing.assert_allclose(convolve_in_test(x, k, stride), convolve(x, k, stride), atol=1e-10)
 
 
+def plain(x, kernel, strides):
+    letters = "DHW"[-len(strides) :]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        [(size // 2, size // 2) for size in kernel.shape[:-2]],
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "stride"),
+    [
+        ((2, 6, 4, 3), (3, 3, 3, 5), 1),
+        ((2, 6, 4, 3), (3, 3, 3, 5), 2),
+        ((2, 2, 2, 3), (3, 3, 3, 5), 2),
+        ((2, 5, 4, 3), (3, 3, 3, 5), 2),  # odd: no pairs of rows
+        ((2, 6, 5, 3), (1, 1, 3, 5), 2),
+        ((2, 6, 4, 3), (5, 5, 3, 5), 1),
+        ((2, 4, 6, 4, 3), (3, 3, 3, 3, 5), 2),
+        ((2, 1, 5, 4, 3), (3, 3, 3, 3, 5), 1),
+    ],
+)
+def test_value_and_gradients_are_those_of_the_plain_convolution(images, kernel, stride):
+    rng = np.random.default_rng(0)
+    ours = convolve if len(images) == 4 else convolve_in_time
+    strides = (stride, stride) if len(images) == 4 else (1, stride, stride)
+    with jax.enable_x64(True):
+        x, k = jnp.asarray(rng.normal(size=images)), jnp.asarray(rng.normal(size=kernel))
+        expected, expected_vjp = jax.vjp(lambda x, k: plain(x, k, strides), x, k)
+        actual, actual_vjp = jax.vjp(lambda x, k: ours(x, k, stride), x, k)
+        np.testing.assert_allclose(actual, expected, atol=1e-10)
+        weight = jnp.asarray(rng.normal(size=expected.shape))
+        for a, b in zip(actual_vjp(weight), expected_vjp(weight), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+
+
 def test_rounding_is_that_of_float32():
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 16, 11, 64)).astype(np.float32)
-    k = (rng.normal(size=(3, 3, 64, 64)) / 24).astype(np.float32)
+    x = rng.normal(size=(2, 16, 11, 128)).astype(np.float32)
+    k = (rng.normal(size=(3, 3, 128, 128)) / 34).astype(np.float32)
     ours = np.asarray(convolve_in_test(jnp.asarray(x), jnp.asarray(k)))
     with jax.enable_x64(True):
         exact = np.asarray(convolve(jnp.asarray(x, jnp.float64), jnp.asarray(k, jnp.float64)))
@@ -37,7 +76,16 @@ def test_rounding_is_that_of_float32():
 
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 1)])
 def test_only_the_cpu_is_given_winograd(platform, convolutions):
-    x = jax.ShapeDtypeStruct((2, 8, 8, 64), jnp.float32)
-    k = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    x = jax.ShapeDtypeStruct((2, 8, 8, 128), jnp.float32)
+    k = jax.ShapeDtypeStruct((3, 3, 128, 128), jnp.float32)
     program = jax.jit(convolve_in_test).trace(x, k).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.convolution") == convolutions
+
+
+@pytest.mark.parametrize(("platform", "dilated"), [("cpu", 0), ("cuda", 1)])
+def test_only_the_cpu_is_given_the_gradient_without_zeros(platform, dilated):
+    x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
+    k = jax.ShapeDtypeStruct((3, 3, 4, 4), jnp.float32)
+    gradient = jax.jit(jax.grad(lambda x, k: jnp.square(convolve(x, k, 2)).sum()))
+    program = gradient.trace(x, k).lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("lhs_dilate = [2, 2]") == dilated
