@@ -4,7 +4,8 @@ python benchmarks/real_people.py RUN --walks walks.npz
 
 RUN is the workdir of a run or a checkpoint; without one, only the gait energy image is scored. The walks are
 an .npz file of uint8 [s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with
---synthetic, walkers of another seed and style than any in training stand in for them.
+--synthetic, walkers of another seed and style than any in training stand in for them. Standard errors, after
+the sign ±, are those of drawing other people of the kind.
 """
 
 import argparse
@@ -13,7 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import mcl_jax
-from mcl_jax.evaluation.scenes import SceneScores, score_across_scenes
+from mcl_jax.evaluation.scenes import (
+    SceneScores,
+    jackknife_error,
+    score_across_scenes,
+    scores_without_each_subject,
+)
 from mcl_jax.walkers import WalkerStyle, render_sequence
 
 HELD_OUT = WalkerStyle(identity_spread=1.0, noise=2.0, camera=2.0, wardrobe=1.0)
@@ -45,27 +51,49 @@ def energy_images(walks: list[np.ndarray]) -> np.ndarray:
     return np.stack([walk.mean(axis=0, dtype=np.float32).reshape(1, -1) / 255 for walk in walks])
 
 
-def score(embeddings: np.ndarray, keys: list[str], metric: str) -> SceneScores:
-    labels = labelled(embeddings, keys)
-    return score_across_scenes(labels, mcl_jax.distances(embeddings, embeddings, metric=metric))
+def mirrored(images: np.ndarray) -> np.ndarray:
+    """The mean of each energy image and its mirror image: which way somebody walks no longer matters."""
+    square = images.reshape(len(images), 64, 64)
+    return (0.5 * (square + square[..., ::-1])).reshape(images.shape)
+
+
+def columns_of(scores: SceneScores, focus: tuple[str, ...]) -> np.ndarray:
+    focused = [scores.mean(*focus)] if focus else []
+    return np.array([*focused, scores.mean(), scores.mean_ap, scores.eer])
 
 
 def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None, metric: str) -> None:
+    """Prints every figure with its standard error, and how far each row is from the gait energy image."""
     keys, frames = list(walks), list(walks.values())
     people = len({key.split("/")[0] for key in keys})
     print(f"{title}: {len(keys)} walks of {people} people; chance is {100 / people:.0f} %")
-    rows = {"gait energy image": score(energy_images(frames), keys, "euc")}
+    plain = energy_images(frames)
+    rows = {"gait energy image": (plain, "euc"), "… mirrored": (mirrored(plain), "euc")}
     if model is not None:
-        rows[f"{model.name} {model.step}"] = score(model.embed(frames), keys, metric)
-    pairs = list(next(iter(rows.values())).rank1)
-    header = [f"{probe}→{gallery}" for probe, gallery in pairs]
-    focus = ("d1", "d4") if {("d4", "d1"), ("d1", "d4")} <= set(pairs) else ()
-    header += ["d1,d4"] * bool(focus) + ["all", "mAP", "EER"]
-    print(" " * 18, *(f"{name:>12}" for name in header))
-    for name, scores in rows.items():
-        cells = [scores.rank1[pair] for pair in pairs] + ([scores.mean(*focus)] if focus else [])
-        cells += [scores.mean(), scores.mean_ap, scores.eer]
-        print(f"{name:<18}", *(f"{cell:12.1f}" for cell in cells))
+        rows[f"{model.name} {model.step}"] = (model.embed(frames), metric)
+    scenes = {key.split("/")[1] for key in keys}
+    focus = ("d1", "d4") if {"d1", "d4"} <= scenes else ()
+    print(" " * 18, *(f"{name:>14}" for name in ["d1,d4"] * bool(focus) + ["all", "mAP", "EER"]))
+    base = base_without = np.zeros(0)
+    for name, (embeddings, measure) in rows.items():
+        labels = labelled(embeddings, keys)
+        distances = mcl_jax.distances(embeddings, embeddings, metric=measure)
+        scores = score_across_scenes(labels, distances)
+        value = columns_of(scores, focus)
+        left_out = scores_without_each_subject(labels, distances)
+        without = np.stack([columns_of(each, focus) for each in left_out])
+        print_row(name, value, without)
+        if base.size:
+            print_row("  difference", value - base, without - base_without)
+        else:
+            base, base_without = value, without
+        cells = (f"{probe}→{gallery} {cell:.1f}" for (probe, gallery), cell in scores.rank1.items())
+        print("  rank-1", *cells, sep="  ")
+
+
+def print_row(name: str, value: np.ndarray, without: np.ndarray) -> None:
+    errors = [jackknife_error(column) for column in without.T]
+    print(f"{name:<18}", *(f"{v:7.1f} ± {e:4.1f}" for v, e in zip(value, errors, strict=True)))
 
 
 def main() -> None:

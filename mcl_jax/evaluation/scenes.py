@@ -72,6 +72,48 @@ def score_across_scenes(labels: EmbeddingSet, distances: Float[np.ndarray, "n n"
     return SceneScores(rank1, 100 * float(np.concatenate(precisions).mean()), eer)
 
 
+def scores_without_each_subject(
+    labels: EmbeddingSet, distances: Float[np.ndarray, "n n"]
+) -> list[SceneScores]:
+    """Scores all subjects but one, for each one that is left out: what `jackknife_error` is taken of.
+
+    Args:
+        labels: whose walks they are.
+        distances: between all of them.
+
+    Raises:
+        DataError: if nobody is seen in two scenes once one subject is gone.
+    """
+    scores = []
+    for subject in sorted(set(labels.subjects.tolist())):
+        rest = np.flatnonzero(labels.subjects != subject)
+        scores.append(score_across_scenes(_only(labels, rest), distances[np.ix_(rest, rest)]))
+    return scores
+
+
+def jackknife_error(values: Float[np.ndarray, " n"]) -> float:
+    """Returns the standard error of a statistic from its values without one subject at a time.
+
+    The walks of one subject hit or miss together, so that it is subjects, not walks, that count as
+    independent (Tukey 1958, "Bias and confidence in not quite large samples").
+
+    Args:
+        values: the statistic without the first subject, without the second, …
+
+    Raises:
+        DataError: if there are fewer than two.
+    """
+    if len(values) < 2:
+        raise DataError("jackknife: needs two subjects or more")
+    return float(np.sqrt((len(values) - 1) * np.var(values)))
+
+
+def _only(labels: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
+    return EmbeddingSet(
+        labels.embeddings[rows], labels.subjects[rows], labels.conditions[rows], labels.views[rows]
+    )
+
+
 def equal_error_rate(genuine: Float[np.ndarray, " n"], impostor: Float[np.ndarray, " m"]) -> float:
     """Returns the error, in %, at the threshold where as many pairs are accepted as refused wrongly.
 

@@ -3,7 +3,12 @@ import pytest
 
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.scenes import equal_error_rate, score_across_scenes
+from mcl_jax.evaluation.scenes import (
+    equal_error_rate,
+    jackknife_error,
+    score_across_scenes,
+    scores_without_each_subject,
+)
 
 
 def walks(*names: str) -> EmbeddingSet:
@@ -67,3 +72,25 @@ def test_equal_error_rate(genuine, impostor, expected):
 def test_equal_error_rate_needs_both_kinds():
     with pytest.raises(DataError, match="equal error rate"):
         equal_error_rate(np.array([1.0]), np.empty(0))
+
+
+def test_each_subject_is_left_out_as_probe_and_in_the_gallery():
+    labels = walks("ann/in/0", "bob/in/0", "cat/in/0", "ann/out/0", "bob/out/0", "cat/out/0")
+    # Outside, cat stands where ann is looked for, and bob is far from everybody else.
+    distances = line(0.0, 10.0, 3.0, 2.0, 11.0, 0.5)
+    assert score_across_scenes(labels, distances).rank1["in", "out"] == pytest.approx(100 / 3)
+    without_ann, without_bob, without_cat = scores_without_each_subject(labels, distances)
+    assert without_ann.rank1["in", "out"] == 100.0
+    assert without_bob.rank1["in", "out"] == 0.0
+    assert without_cat.rank1["in", "out"] == 100.0
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    hits = np.array([0.0, 100.0, 100.0, 50.0])
+    without = (hits.sum() - hits) / 3
+    assert jackknife_error(without) == pytest.approx(hits.std(ddof=1) / 2)
+
+
+def test_the_jackknife_needs_two_subjects():
+    with pytest.raises(DataError, match="jackknife"):
+        jackknife_error(np.array([50.0]))
