@@ -5,12 +5,10 @@ python -m mcl_jax.main --config RECIPE [--workdir DIR] [--phase=train|test] [--c
 RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes with the package.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -21,6 +19,7 @@ from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
+from mcl_jax.hosts import join, local_count, run_local
 from mcl_jax.leaving import Leaving
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.training import open_data, train
@@ -39,7 +38,12 @@ _ACCEPT_CHANGES = flags.DEFINE_bool(
     "accept_changes", False, "Go on with a run whose config was another, and record the change."
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of host 0, to train on several hosts.")
-_HOSTS = flags.DEFINE_integer("hosts", None, "How many hosts there are; with --coordinator.")
+_HOSTS = flags.DEFINE_string(
+    "hosts",
+    None,
+    "How many hosts there are, with --coordinator and --host; or auto, to ask SLURM, Open MPI or the cloud; "
+    "or local:N, to start N on this machine.",
+)
 _HOST = flags.DEFINE_integer("host", None, "Index of this host, from 0; with --coordinator.")
 
 
@@ -62,10 +66,9 @@ def run(argv: Sequence[str]) -> None:
     validate(config)
     show_own_log()
     enable_compilation_cache()
-    if _COORDINATOR.value:
-        if os.environ.get("JAX_PLATFORMS") == "cpu":
-            jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(_COORDINATOR.value, _HOSTS.value, _HOST.value)
+    if (count := local_count(_HOSTS.value)) is not None:
+        sys.exit(run_local(argv, count))
+    join(_HOSTS.value, _COORDINATOR.value, _HOST.value)
     if _DESCRIBE.value:
         print(describe(config))
         return

@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "arguments": {"errors"},
     "command_line": {"config", "errors", "leaving"},
     "leaving": set(),
+    "hosts": {"errors"},
     "workdir": {"errors", "files"},
     "guards": {
         "checkpoint",
@@ -129,6 +130,7 @@ ALLOWED: dict[str, set[str]] = {
         "data.datasets",
         "data.feed",
         "errors",
+        "guards",
         "models",
         "runtime",
         "train_state",
