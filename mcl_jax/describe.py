@@ -13,7 +13,8 @@ from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shape_of
 from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
-from mcl_jax.models.model import Model
+from mcl_jax.guards import allowed_in_a_row, guarded, start_counter
+from mcl_jax.models.model import Model, model_of
 from mcl_jax.runtime import compiler_options
 from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
@@ -25,8 +26,8 @@ _FRAMES = 30  # of the sequence whose embedding is counted
 def describe(config: ConfigDict) -> str:
     """Returns the resolved config and what follows from it, as text.
 
-    The memory is that of the step compiled for one device of this machine, and takes as long to find out as
-    the first step of a training.
+    The memory is that of the step compiled for one device of this machine, in either precision, and takes as
+    long to find out as the first steps of two trainings.
 
     Args:
         config: a valid config.
@@ -43,8 +44,11 @@ def describe(config: ConfigDict) -> str:
         "FLOPs a frame": f"{_flops_of_a_frame(model):.3g} to embed a sequence of {_FRAMES}",
         "batch": f"{math.prod(config.train.batch)} sequences in {shape.rows} rows of {shape.slots} frames of "
         f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}",
-        "memory of a step": _memory_of_a_step(config, model, shape),
     }
+    for precision in ("float32", "bfloat16"):
+        facts[f"memory in {precision}"] = _memory_of_a_step(
+            config, model_of(model.block, dtype=precision), shape
+        )
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
     return "\n".join([*_keys(config), "", *lines])
@@ -94,13 +98,15 @@ def _memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape) -> str:
         "frames": jax.ShapeDtypeStruct((shape.rows, shape.slots, *CUT_SHAPE), jnp.uint8),
         "segment_ids": jax.ShapeDtypeStruct((shape.rows, shape.slots), jnp.int32),
         "labels": jax.ShapeDtypeStruct((shape.rows, shape.segments), jnp.int32),
+        "leave": jax.ShapeDtypeStruct((1,), jnp.bool_),
     }
+    train_step = make_train_step(model, optimizer, config.loss.to_dict())
     step = jax.jit(
-        make_train_step(model, optimizer, config.loss.to_dict()),
+        guarded(train_step, allowed_in_a_row(config)),
         donate_argnums=0,
         compiler_options=compiler_options(),
     )
-    analysis = step.lower(state, batch).compile().memory_analysis()
+    analysis = step.lower(state, start_counter(), batch).compile().memory_analysis()
     if analysis is None:
         return "not told by this backend"
     gib = 2**30

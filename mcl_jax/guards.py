@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -166,6 +167,8 @@ def stop(
         shutil.rmtree(folder, ignore_errors=True)
         report = {"found": str(error), "step": step + 1, "seed": config.seed, "sequences": sequences(step)}
         write_atomically(folder / "report.json", json.dumps(report, indent=1).encode())
+    if jax.process_count() > 1:  # else a host could save into what the first is clearing away
+        multihost_utils.sync_global_devices(FOLDER)
     with Checkpoints(folder, keep=Keep(1)) as checkpoints:
         checkpoints.save(state, block)
     return NonFiniteError(

@@ -1,11 +1,9 @@
 """What a run is asked to do beside its config, and doing it: the same from `mcl_jax.main` and `mcl-jax`."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from mcl_jax.config import validate
@@ -13,6 +11,7 @@ from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.describe import describe
 from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
+from mcl_jax.hosts import join
 from mcl_jax.leaving import Leaving
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.training import open_data, train
@@ -35,13 +34,17 @@ class RunOptions:
     max_minutes: float | None = _flag(None, "Save and leave after this time, with exit code 75.")
     accept_changes: bool = _flag(False, "Go on with a run whose config was another, and record the change.")
     coordinator: str | None = _flag(None, "HOST:PORT of host 0, to train on several hosts.")
-    hosts: int | None = _flag(None, "How many hosts there are; with --coordinator.")
+    hosts: str | None = _flag(
+        None,
+        "How many hosts there are, with --coordinator and --host; or auto, to ask SLURM, Open MPI or the "
+        "cloud; or local:N, to start N on this machine.",
+    )
     host: int | None = _flag(None, "Index of this host, from 0; with --coordinator.")
 
 
 def flag_fields() -> dict[str, tuple[type, dataclasses.Field[Any]]]:
     """Returns the fields of `RunOptions` by name, each with the plain type of its value."""
-    kinds = {"workdir": str, "max_minutes": float, "hosts": int, "host": int}
+    kinds = {"workdir": str, "max_minutes": float, "host": int}
     return {
         field.name: (type(field.default) if field.default is not None else kinds.get(field.name, str), field)
         for field in dataclasses.fields(RunOptions)
@@ -63,10 +66,7 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     workdir = Path(options.workdir) if options.workdir else Path("runs") / name
     show_own_log()
     enable_compilation_cache()
-    if options.coordinator:
-        if os.environ.get("JAX_PLATFORMS") == "cpu":
-            jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(options.coordinator, options.hosts, options.host)
+    join(options.hosts, options.coordinator, options.host)
     if options.describe:
         print(describe(config))
     elif options.show_clips:

@@ -123,11 +123,16 @@ def train(
     with held(workdir) as lock, Checkpoints(workdir, keep=keep) as checkpoints:
         leaving.before_ending_at_once(lock.release)
         accepted: list[str] = []
-        if (newest := checkpoints.wait()) is not None:
+        newest, last = checkpoints.wait(), config.train.steps
+        if newest is not None and newest < last:
             accepted = require_no_changes(config, workdir, newest, accept=accept_changes)
         state = _first_state(config, model, optimization, start.weights, checkpoints, mesh)
-        write_config(config, workdir / "config_train.json")
-        record_stretch(config, workdir, int(state.step), accepted)
+        step = int(state.step)
+        if newest is not None and step < last <= newest:  # what was finished is damaged, and is made again
+            accepted = require_no_changes(config, workdir, step, accept=accept_changes)
+        if step < last:
+            write_config(config, workdir / "config_train.json")
+            record_stretch(config, workdir, step, accepted)
         leaving.saved(checkpoints.wait())
         run = _Run(config, workdir, data, model, embedder, optimization, mesh, checkpoints, leaving, state)
         run.go_on()

@@ -81,6 +81,11 @@ def test_another_config_is_listed_and_overwrites_nothing(people, tmp_path):
     with pytest.raises(ConfigError, match=r"optimizer.lr was 0.1 and is 0.2; seed was 0 and is 1; give"):
         train(config, tmp_path)
     assert (tmp_path / "config_train.json").read_bytes() == before
+    # Nothing is trained then, so nothing is mixed.
+    config.train.steps = 1
+    assert train(config, tmp_path)["scores"]
+    assert (tmp_path / "config_train.json").read_bytes() == before
+    config.train.steps = 2
     train(config, tmp_path, accept_changes=True)
     stretches = [json.loads(line) for line in (tmp_path / "stretches.jsonl").read_text().splitlines()]
     assert [s["from_step"] for s in stretches] == [0, 1]

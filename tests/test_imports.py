@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "command_line": {"errors", "leaving"},
     "config_line": {"config", "convert", "errors"},
     "leaving": set(),
+    "hosts": {"errors"},
     "workdir": {"errors", "files"},
     "keeping": {"errors", "files"},
     "guards": {
@@ -139,6 +140,7 @@ ALLOWED: dict[str, set[str]] = {
         "data.datasets",
         "data.feed",
         "errors",
+        "guards",
         "models",
         "runtime",
         "train_state",
