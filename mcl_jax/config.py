@@ -126,7 +126,7 @@ def load_config(name: str) -> ConfigDict:
     path = recipe_path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"config: {name!r} is no Python file")
+        raise ConfigError(f"config: {name!r} is no Python file; mcl-jax takes an OpenGait YAML, too")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -24,7 +24,9 @@ from mcl_jax.build import (
 from mcl_jax.checkpoint import Checkpoints, newest_block
 from mcl_jax.config import model_block, write_config
 from mcl_jax.data.datasets import OpenDataset
+from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
+from mcl_jax.data.feed.packing import TrainBatch
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
@@ -192,6 +194,8 @@ class _Run:
                 self._save(in_flight)
                 leaving.saved(self.checkpoints.wait())
                 raise leaving.farewell() from None
+            if step == steps[0]:
+                progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
             leave = np.full(jax.local_device_count(), leaving.asked)
             rows = put_rows(batch | {"leave": leave}, self.mesh)
             self.state, left_out, metrics = train_step(self.state, left_out, rows)

@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "safe_pickle": set(),
     "trees": set(),
     "arguments": {"errors"},
-    "command_line": {"config", "errors", "leaving"},
+    "command_line": {"errors", "leaving"},
+    "config_line": {"config", "convert", "errors"},
     "leaving": set(),
     "hosts": {"errors"},
     "workdir": {"errors", "files"},
@@ -33,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         "train_state",
         "train_step",
     },
-    "progress": set(),
+    "progress": {"evaluation"},
     "optim": {"arguments"},
     "runtime": set(),
     "sharding": set(),
@@ -45,8 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "data.feed": {"data.sequences", "data.workers", "errors"},
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
-    "walkers": {"data.prepare", "data.stores", "errors", "files"},
-    "evaluation": {"data.sequences", "errors", "files"},
+    "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},
+    "evaluation": {"errors", "files"},
     "config": {
         "arguments",
         "data.datasets",
@@ -58,6 +59,8 @@ ALLOWED: dict[str, set[str]] = {
         "models",
         "optim",
     },
+    "footage": {"data.prepare", "errors", "files"},
+    "gallery": {"errors", "evaluation", "files"},
     "train_state": {"trees"},
     "train_step": {"losses", "models", "train_state", "trees"},
     "checkpoint": {"arguments", "errors", "models", "train_state", "trees"},
@@ -66,7 +69,10 @@ ALLOWED: dict[str, set[str]] = {
         "build",
         "checkpoint",
         "config",
+        "data.datasets",
+        "data.feed",
         "errors",
+        "files",
         "models",
         "safe_pickle",
         "train_state",
@@ -139,11 +145,12 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # These may import everything, and only each other import them.
-TOP = {"api", "main"}
+TOP = {"api", "cli", "commands", "exporting", "launch", "main"}
 
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {
     "mcl_jax": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
+    "mcl_jax.cli": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.evaluation.metrics": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.protocols": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.scoring": {"jax", "flax", "torch", "tensorflow"},
