@@ -68,7 +68,7 @@ def run_local(argv: Sequence[str], count: int) -> int:
     SIGTERM and Ctrl-C are handed on. Once one has failed, the others get half a minute to end by themselves.
 
     Args:
-        argv: that of this process; its `--hosts` is replaced.
+        argv: the interpreter and its arguments, as `sys.orig_argv` has them; `--hosts` is replaced.
         count: how many hosts.
 
     Returns:
@@ -77,7 +77,7 @@ def run_local(argv: Sequence[str], count: int) -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
-    line = [sys.executable, "-m", "mcl_jax.main", *_without_hosts(argv[1:]), f"--coordinator={coordinator}"]
+    line = [sys.executable, *_without_hosts(argv[1:]), f"--coordinator={coordinator}"]
     processes = [
         subprocess.Popen(
             [*line, f"--hosts={count}", f"--host={host}"],

@@ -61,7 +61,7 @@ def program(tmp_path, monkeypatch):
         path.write_text(f"#!{PYTHON}\nimport os, signal, sys, time\n{textwrap.dedent(script)}")
         path.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(path))
-        return hosts.run_local(["main", "--hosts", "local:2", "--workdir=a"], 2)
+        return hosts.run_local(["python", "--hosts", "local:2", "--workdir=a"], 2)
 
     return run
 
@@ -71,9 +71,9 @@ def test_each_host_gets_its_own_flags_once(program, tmp_path):
     assert program(script) == 0
     lines = [(tmp_path / f"--host={host}").read_text().split() for host in range(2)]
     assert lines[0][:-1] == lines[1][:-1]
-    assert lines[0][2] == "--workdir=a"
-    assert lines[0][3].startswith("--coordinator=localhost:")
-    assert lines[0][4:] == ["--hosts=2", "--host=0"]
+    assert lines[0][0] == "--workdir=a"
+    assert lines[0][1].startswith("--coordinator=localhost:")
+    assert lines[0][2:] == ["--hosts=2", "--host=0"]
 
 
 def test_one_that_fails_ends_the_others(program, monkeypatch):
