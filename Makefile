@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test lint fuzz clean
+.PHONY: setup demo world test lint fuzz faults clean
 
 setup: $(VENV)/installed
 
@@ -49,5 +49,10 @@ fuzz: $(VENV)/installed
 	$(PIP) install -e '.[fuzz]'
 	for reader in pkl pt npz; do $(BIN)/python scripts/fuzz_readers.py --reader $$reader --seconds 200 || exit 1; done
 
+# Two hundred kills of real runs and every damage to a checkpoint, half an hour or more; docs/reliability.md.
+faults: $(VENV)/installed
+	$(BIN)/python tests/faults/harness.py kill faults --times 200
+	$(BIN)/python tests/faults/harness.py damage faults
+
 clean:
-	rm -rf $(VENV) demo world
+	rm -rf $(VENV) demo world faults

@@ -20,19 +20,24 @@ if TYPE_CHECKING:
     from mcl_jax.evaluation.distances import pairwise_distances as distances
     from mcl_jax.evaluation.embeddings import EmbeddingSet
     from mcl_jax.evaluation.report import Report, score
+    from mcl_jax.exporting.files import export
+    from mcl_jax.gallery import Gallery, open_gallery
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "EmbeddingSet": "evaluation.embeddings",
     "Gait": "api",
+    "Gallery": "gallery",
     "OpenDataset": "data.datasets",
     "Report": "evaluation.report",
     "UserError": "errors",
     "distances": "evaluation.distances:pairwise_distances",
+    "export": "exporting.files",
     "load": "api",
     "load_config": "config",
     "open_dataset": "data.datasets",
+    "open_gallery": "gallery",
     "recipes": "config",
     "score": "evaluation.report",
     "train": "api",
@@ -41,13 +46,16 @@ _HOMES = {
 __all__ = [
     "EmbeddingSet",
     "Gait",
+    "Gallery",
     "OpenDataset",
     "Report",
     "UserError",
     "distances",
+    "export",
     "load",
     "load_config",
     "open_dataset",
+    "open_gallery",
     "recipes",
     "score",
     "train",

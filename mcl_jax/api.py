@@ -3,11 +3,15 @@
 `import mcl_jax` is the way in; see there for the names.
 """
 
+import functools
+import hashlib
 import html
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -20,14 +24,16 @@ from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Weights, model_class, model_of
+from mcl_jax.models.model import Model, Weights, model_class, model_of
 from mcl_jax.runtime import enable_compilation_cache
 from mcl_jax.training import train as train_config
-from mcl_jax.trees import count_numbers
+from mcl_jax.trees import ArrayTree, count_numbers, leaves_by_name
 from mcl_jax.weights import fit, load_weights
 
 Walk = np.ndarray | str | Path
 """One walk: silhouettes uint8 [s, 64, 64 or 44], or the path of a pkl file or of a folder of PNG frames."""
+
+T = TypeVar("T")
 
 _ROWS, _SLOTS = 4, 256  # of an ordinary batch, as in the config's `eval` block
 
@@ -54,6 +60,24 @@ class Gait:
         self.step, self.source = weights.step, weights.source
         self.parameters = count_numbers(weights.params)
         self.parts, self.channels = self._embedder.embedding_shape(*self._arrays)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of what decides its embeddings: model, sizes and all numbers but the classifier's."""
+        digest = hashlib.sha256(self.name.encode())
+        kept = {key: value for key, value in self.arguments.items() if key != "num_classes"}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
+        classifier = model_class(self.name).CLASSIFIER
+        params, batch_stats = self._arrays
+        left_out = "/".join(map(str, classifier or ()))
+        for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
+            for name, leaf in sorted(leaves_by_name(tree).items()):
+                if prefix == "params" and name == left_out:
+                    continue
+                array = np.ascontiguousarray(leaf)
+                digest.update(f"{prefix}/{name} {array.dtype.str} {array.shape}".encode())
+                digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
         """Returns the embeddings of walks, in their order.
@@ -86,6 +110,16 @@ class Gait:
             DataError: if a sequence cannot be read.
         """
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
+
+    def program(self, make: Callable[[Model, ArrayTree, ArrayTree], T]) -> T:
+        """Returns what a function makes of the model in float32, its parameters and its batch statistics.
+
+        Args:
+            make: called with the arrays on the host.
+        """
+        model = self._embedder.model
+        arrays = jax.device_get(self._arrays)
+        return make(model_of(model.block, dtype="float32"), *arrays)
 
     def _facts(self) -> dict[str, str]:
         sizes = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())

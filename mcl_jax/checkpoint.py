@@ -5,11 +5,13 @@ one: one flipped byte restores as wrong numbers. So every checkpoint carries SHA
 falls back to the newest one that passes.
 """
 
+import contextlib
 import dataclasses
+import datetime
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,6 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
+from mcl_jax.keeping import Keep
 from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
 from mcl_jax.train_state import TrainState
 from mcl_jax.trees import all_finite, leaves_by_name
@@ -34,24 +37,34 @@ _NOT_FINITE = "it holds numbers that are not finite"
 _T = TypeVar("_T")
 
 
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A checkpoint on disk: when it was saved, its bytes, and what is wrong with it, if anything."""
+
+    step: int
+    saved: datetime.datetime
+    nbytes: int
+    problem: str
+
+
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
-    def __init__(self, workdir: Path, *, keep: int | None = None):
+    def __init__(self, workdir: Path, *, keep: Keep | None = None):
         """Opens the folder, and makes it if it is missing.
 
         Args:
             workdir: of the run.
-            keep: for the one run that trains there: the newest checkpoints to keep; what an interrupted save
-                left is cleared away. None deletes nothing: another process may be saving there right now.
+            keep: for the one run that trains there: which to keep; what an interrupted save left is cleared
+                away. None deletes nothing: another process may be saving there right now.
         """
-        policies = ocp.training.preservation_policies
         self._workdir = workdir.absolute()
+        keep_all = ocp.training.preservation_policies.PreserveAll()
         self._checkpointer = ocp.training.Checkpointer(
             self._workdir / FOLDER,
             # The training loop decides when.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=policies.PreserveAll() if keep is None else policies.LatestN(keep),
+            preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
             cleanup_tmp_directories=keep is not None,
         )
 
@@ -61,7 +74,9 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.close()
+        # After an error, what else goes wrong would only hide it.
+        with contextlib.suppress(Exception) if error is not None else self._saving():
+            self._checkpointer.close()
 
     def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
         """Starts saving a state under its step; the state may be donated at once.
@@ -72,7 +87,8 @@ class Checkpoints:
             uncounted_batches: see `Weights`.
 
         Raises:
-            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it.
+            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it; or
+                if this save, or the one before, cannot be written.
         """
         step = int(state.step)
         if step in self._steps():
@@ -86,11 +102,17 @@ class Checkpoints:
             _BLOCK: plain_block(block),
             "uncounted_batches": uncounted_batches,
         }
-        self._checkpointer.save_async(step, state, custom_metadata=metadata)
+        with self._saving():
+            self._checkpointer.save_async(step, state, custom_metadata=metadata)
 
     def wait(self) -> int | None:
-        """Waits until what is being saved is on disk, and returns the newest step there, or None."""
-        self._checkpointer.wait()
+        """Waits until what is being saved is on disk, and returns the newest step there, or None.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        with self._saving():
+            self._checkpointer.wait()
         return next(iter(self._steps()), None)
 
     def newest_block(self) -> dict[str, Any] | None:
@@ -131,19 +153,18 @@ class Checkpoints:
             self._set_aside(damaged)
         return state
 
-    def load_weights(self) -> Weights:
+    def load_weights(self, step: int | None = None) -> Weights:
         """Returns the newest undamaged parameters and statistics, whatever optimiser they were trained with.
+
+        Args:
+            step: that of the only checkpoint to be used; None for any.
 
         Raises:
             CheckpointError: if there is no undamaged checkpoint.
         """
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
         def load(step: int, metadata: Any) -> Weights | None:
-            abstract = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata.metadata
-            )
-            raw = jax.device_get(self._checkpointer.load(step, abstract))
+            raw = self._load_raw(step, metadata)
             custom = metadata.custom_metadata
             parts = ("params", "batch_stats")
             if any(_digest(raw[part]) != custom["digests"].get(part) for part in parts):
@@ -153,24 +174,58 @@ class Checkpoints:
             uncounted = custom.get("uncounted_batches", 0)
             return Weights(_block(custom), params, batch_stats, step, str(self._workdir), uncounted)
 
-        weights, _ = self._newest_undamaged(load)
+        weights, _ = self._newest_undamaged(load, None if step is None else [step])
         if weights is None:
             raise CheckpointError(
                 f"{self._workdir}: no checkpoint there; train first, or set --config.init_from to one"
             )
         return weights
 
-    def _newest_undamaged(self, load: Callable[[int, Any], _T | None]) -> tuple[_T | None, list[int]]:
+    def survey(self) -> Iterator[Stored]:
+        """Yields what is there, the oldest first; each is read whole."""
+        for step in reversed(self._steps()):
+            folder = self._workdir / FOLDER / str(step)
+            nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            saved = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
+            yield Stored(step, saved, nbytes, self._problem(step))
+
+    def _problem(self, step: int) -> str:
+        """Returns what is wrong with a checkpoint; '' if nothing is."""
+        metadata = self._metadata(step)
+        if metadata is None:
+            return "damaged: its description"
+        try:
+            raw = self._load_raw(step, metadata)
+        except Exception as error:  # what damage raises depends on where it is
+            return f"damaged: {_first_line(error)}"
+        expected = metadata.custom_metadata["digests"]
+        changed = [part for part in sorted(raw) if _digest(raw[part]) != expected.get(part)]
+        if changed:
+            return f"damaged: {', '.join(changed)}"
+        return "" if all_finite(raw) else _NOT_FINITE
+
+    def _load_raw(self, step: int, metadata: Any) -> dict[str, Any]:
+        """Returns the parts of a state on the host, in nested dicts, whatever optimiser it is of."""
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata.metadata
+        )
+        return jax.device_get(self._checkpointer.load(step, abstract))
+
+    def _newest_undamaged(
+        self, load: Callable[[int, Any], _T | None], steps: Sequence[int] | None = None
+    ) -> tuple[_T | None, list[int]]:
         """Returns what `load` makes of the newest checkpoint that it can use, and the damaged newer ones.
 
         Args:
             load: function of step and metadata; None, or any error but a user's, means damage.
+            steps: the only ones to look at, from the newest on; None for all.
 
         Raises:
             CheckpointError: if there are checkpoints, and all are damaged.
         """
         damaged: list[int] = []
-        for step in self._steps():
+        for step in self._steps() if steps is None else steps:
             metadata = self._metadata(step)
             if metadata is not None:
                 try:
@@ -190,6 +245,19 @@ class Checkpoints:
                 "restore the folder from a copy, or remove it to start again"
             )
         return None, []
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk is another error for every file
+            reason = getattr(error, "strerror", None) or _first_line(error)
+            newest = next(iter(self._steps()), None)
+            kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
+            raise CheckpointError(
+                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {reason}; {kept}; make room, and "
+                "the same command goes on"
+            ) from None
 
     def _steps(self) -> list[int]:
         return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)

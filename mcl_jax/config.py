@@ -48,6 +48,8 @@ _DEFAULTS: dict[str, Any] = {
         "log_every": 100,
         "save_every": 1_000,
         "keep": 3,  # newest checkpoints kept
+        "keep_every": 0,  # those of every so many steps are kept too; 0: none
+        "keep_best": "",  # and the best in the tests of test_every, by NM/Rank-1 for instance
         "test_every": 0,  # 0: test only at the end
         "on_nonfinite": "stop",  # an update that is not finite: stop, or skip it
         "max_skipped": 10,  # with skip: the most updates in a row that are left out before the run stops
@@ -126,7 +128,7 @@ def load_config(name: str) -> ConfigDict:
     path = recipe_path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"config: {name!r} is no Python file")
+        raise ConfigError(f"config: {name!r} is no Python file; mcl-jax takes an OpenGait YAML, too")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
@@ -162,9 +164,18 @@ def validate(config: ConfigDict) -> None:
     ):
         if _value(c, key) < 1:
             raise ConfigError(f"{key}: is {_value(c, key)}; must be at least 1")
-    for key in ("train.steps", "train.test_every", "data.workers", "seed", "optimizer.lr"):
+    for key in (
+        "train.steps",
+        "train.test_every",
+        "train.keep_every",
+        "data.workers",
+        "seed",
+        "optimizer.lr",
+    ):
         if not _value(c, key) >= 0:
             raise ConfigError(f"{key}: is {_value(c, key)}; must not be negative")
+    if c.train.keep_best and not c.train.test_every:
+        raise ConfigError("train.keep_best: needs tests on the way; set train.test_every")
     batch = c.train.batch
     if len(batch) != 2 or not all(type(n) is int and n > 0 for n in batch):
         raise ConfigError(f"train.batch: is {batch}; expected 2 positive whole numbers")

@@ -1,5 +1,6 @@
 """Testing: embeddings of the test split, then the dataset's protocol, then the report."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import DataError
+from mcl_jax.evaluation.protocols import get_protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.trees import ArrayTree
@@ -77,10 +79,14 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     clear_report(folder)
     embeddings.save(folder / "embeddings.npz")
-    protocol = config.eval.protocol or DATASETS[config.data.dataset].protocol
-    if protocol == NO_PROTOCOL:
+    known = DATASETS[config.data.dataset]
+    name = config.eval.protocol or known.protocol
+    if name == NO_PROTOCOL:
         print(f"embeddings written to {folder}/")
         return {}
+    protocol = get_protocol(name)
+    if known.title:  # else the titles would name the people that the protocol was made for
+        protocol = dataclasses.replace(protocol, data=known.title)
     try:
         report = score(
             embeddings,

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.errors import UserError
 from mcl_jax.files import write_atomically
+from mcl_jax.keeping import Keep
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.sharding import replicated, split_rows
 from mcl_jax.train_state import TrainState
@@ -165,7 +166,7 @@ def stop(
         shutil.rmtree(folder, ignore_errors=True)
         report = {"found": str(error), "step": step + 1, "seed": config.seed, "sequences": sequences(step)}
         write_atomically(folder / "report.json", json.dumps(report, indent=1).encode())
-    with Checkpoints(folder, keep=1) as checkpoints:
+    with Checkpoints(folder, keep=Keep(1)) as checkpoints:
         checkpoints.save(state, block)
     return NonFiniteError(
         f"{error}; the state before it and the names of its sequences are in {folder}/; the same command "

@@ -161,6 +161,16 @@ class Leaving:
         os._exit(self._asked[1] if self._asked else 1)
 
 
+def quietly_while_importing() -> None:
+    """Has Ctrl-C end this process with one line, until `exit_code` hears it: nothing has begun yet."""
+    signal.signal(signal.SIGINT, _end_before_the_start)
+
+
+def _end_before_the_start(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted before anything began\n")  # a print could be inside another
+    os._exit(128 + number)
+
+
 def _reason(number: int) -> tuple[str, int]:
     name = signal.Signals(number).name
     return f"leaving on {name}", 128 + number

@@ -5,48 +5,39 @@ python -m mcl_jax.main --config RECIPE [--workdir DIR] [--phase=train|test] [--c
 RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes with the package.
 """
 
-import os
+if __name__ == "__main__":
+    from mcl_jax.leaving import quietly_while_importing
+
+    quietly_while_importing()
+
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import jax
 from absl import flags
-from ml_collections import config_flags
 
-from mcl_jax.command_line import exit_code, parse_flags
-from mcl_jax.config import validate
-from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
-from mcl_jax.describe import describe
-from mcl_jax.errors import ConfigError
-from mcl_jax.evaluate import test
-from mcl_jax.files import write_atomically
-from mcl_jax.leaving import Leaving
-from mcl_jax.runtime import enable_compilation_cache, show_own_log
-from mcl_jax.training import open_data, train
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe of the run.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/NAME_OF_THE_CONFIG.")
-_PHASE = flags.DEFINE_enum("phase", "train", ["train", "test"], "Train, then test; or test only.")
-_SHOW_CLIPS = flags.DEFINE_string(
-    "show_clips", None, "Draw the first training batch into this PNG, and stop."
-)
-_DESCRIBE = flags.DEFINE_bool(
-    "describe", False, "Print the whole config, with the size, work and memory of its model, and stop."
-)
-_MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "Save and leave after this time, with exit code 75.")
-_ACCEPT_CHANGES = flags.DEFINE_bool(
-    "accept_changes", False, "Go on with a run whose config was another, and record the change."
-)
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of host 0, to train on several hosts.")
-_HOSTS = flags.DEFINE_integer("hosts", None, "How many hosts there are; with --coordinator.")
-_HOST = flags.DEFINE_integer("host", None, "Index of this host, from 0; with --coordinator.")
+from mcl_jax.command_line import exit_code
+from mcl_jax.config_line import parse_flags
+from mcl_jax.launch import RunOptions, flag_fields, launch
 
 
-def _workdir() -> Path:
-    if _WORKDIR.value:
-        return Path(_WORKDIR.value)
-    return Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+def _define_flags() -> None:
+    kinds: dict[type, Callable[..., Any]] = {
+        str: flags.DEFINE_string,
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+    }
+    for name, (kind, field) in flag_fields().items():
+        default: Any = field.default
+        meaning = field.metadata["help"]
+        if "choices" in field.metadata:
+            flags.DEFINE_enum(name, default, field.metadata["choices"], meaning)
+        else:
+            kinds[kind](name, default, meaning)
+
+
+_define_flags()
 
 
 def run(argv: Sequence[str]) -> None:
@@ -55,29 +46,9 @@ def run(argv: Sequence[str]) -> None:
     Raises:
         UserError: for anything the user can mend.
     """
-    parse_flags(argv)
-    config = _CONFIG.value
-    if config is None:
-        raise ConfigError("--config is missing: --config configs/walkers_mcl.py, for instance")
-    validate(config)
-    show_own_log()
-    enable_compilation_cache()
-    if _COORDINATOR.value:
-        if os.environ.get("JAX_PLATFORMS") == "cpu":
-            jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(_COORDINATOR.value, _HOSTS.value, _HOST.value)
-    if _DESCRIBE.value:
-        print(describe(config))
-        return
-    if _SHOW_CLIPS.value:
-        write_atomically(_SHOW_CLIPS.value, encode_png(clip_sheet(open_data(config).loader(0))))
-        print(f"the first batch is drawn in {_SHOW_CLIPS.value}")
-        return
-    if _PHASE.value == "test":
-        test(config, _workdir())
-        return
-    with Leaving(_MAX_MINUTES.value) as leaving:
-        train(config, _workdir(), accept_changes=_ACCEPT_CHANGES.value, leaving=leaving)
+    config, name = parse_flags(argv, __doc__ or "")
+    values: dict[str, Any] = {field: flags.FLAGS[field].value for field in flag_fields()}
+    launch(config, name, RunOptions(**values))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar, console lines and TensorBoard scalars."""
+"""What a run shows: a progress bar, console lines, TensorBoard scalars and a page of curves."""
 
 import sys
 import time
@@ -12,6 +12,8 @@ import numpy as np
 import optax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from mcl_jax.evaluation.page.curves import Curves
 
 _SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
@@ -37,6 +39,7 @@ class Progress:
         self._since = time.monotonic()
         active = jax.process_index() == 0
         self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start) if active else None
+        self._curves = Curves(workdir, start) if active else None
         self._bar = tqdm(
             total=steps,
             initial=start,
@@ -54,6 +57,8 @@ class Progress:
         self._bar.close()
         if self._writer is not None:
             self._writer.close()
+        if self._curves is not None:
+            self._curves.write_page()
 
     def update(self, step: int, metrics: Mapping[str, jax.Array]) -> bool:
         """Takes the metrics of an update, still on the devices, and reports every `log_every` steps.
@@ -76,6 +81,11 @@ class Progress:
             self._report(self._writer, step, means)
         return True
 
+    def clips(self, step: int, sheet: np.ndarray) -> None:
+        """Takes a picture, uint8 [height, width], of the clips that an update is trained on."""
+        if self._writer is not None:
+            self._writer.add_image("train/clips", sheet, step, dataformats="HW")
+
     def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Takes the scores of a test on the way, and leaves the time it took out of the speed.
 
@@ -87,6 +97,11 @@ class Progress:
             for group, figures in scores.items():
                 for figure, value in figures.items():
                     self._writer.add_scalar(f"test/{group}/{figure}", value, step)
+        if self._curves is not None:
+            tested = {
+                f"test/{group}/{figure}": v for group, each in scores.items() for figure, v in each.items()
+            }
+            self._curves.add(step, tested)
         self._since = time.monotonic()
 
     def _means(self) -> dict[str, Any]:
@@ -117,6 +132,8 @@ class Progress:
         sys.stdout.flush()
         for key, value in means.items():
             writer.add_scalar(f"train/{key}", value, step)
+        if self._curves is not None:
+            self._curves.add(step, {f"train/{key}": value for key, value in means.items()})
         writer.add_scalar("train/sequences_skipped", self._skipped, step)
         writer.add_scalar("train/updates_left_out", self._left_out, step)
         writer.flush()

@@ -3,6 +3,8 @@
 import functools
 import logging as std_logging
 import os
+import sys
+import traceback
 from pathlib import Path
 
 import jax
@@ -18,6 +20,9 @@ def show_own_log() -> None:
     package = str(Path(__file__).parent)
 
     def of_interest(record: std_logging.LogRecord) -> bool:
+        # Of a damaged checkpoint both give pages of traceback; mcl_jax.checkpoint says it in a line.
+        if "/orbax/" in record.pathname or record.name == "asyncio":
+            return False
         return record.levelno >= std_logging.WARNING or record.pathname.startswith(package)
 
     logging.set_verbosity(logging.INFO)
@@ -25,6 +30,15 @@ def show_own_log() -> None:
     handler = logging.get_absl_handler()
     handler.addFilter(of_interest)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+    sys.unraisablehook = _without_orbax
+
+
+def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what Orbax's threads print when they read on in a damaged checkpoint that was given up."""
+    frames = traceback.extract_tb(unraisable.exc_traceback)
+    of_orbax = any("/orbax/" in frame.filename for frame in frames)
+    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def enable_compilation_cache() -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -24,7 +24,9 @@ from mcl_jax.build import (
 from mcl_jax.checkpoint import Checkpoints, newest_block
 from mcl_jax.config import model_block, write_config
 from mcl_jax.data.datasets import OpenDataset
+from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
+from mcl_jax.data.feed.packing import TrainBatch
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
@@ -39,6 +41,7 @@ from mcl_jax.guards import (
     start_counter,
     stop,
 )
+from mcl_jax.keeping import Keep, note_scores
 from mcl_jax.leaving import Leaving, LeavingError
 from mcl_jax.models.model import Model, Weights
 from mcl_jax.progress import Progress
@@ -48,7 +51,7 @@ from mcl_jax.train_state import TrainState, create_state
 from mcl_jax.train_step import make_train_step
 from mcl_jax.trees import all_finite
 from mcl_jax.weights import fit, load_weights
-from mcl_jax.workdir import held, record_stretch, require_no_changes
+from mcl_jax.workdir import held, record_stretch, require_disk, require_no_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +112,15 @@ def train(
         LeavingError: it was asked to end; what it did is saved.
     """
     leaving = leaving or Leaving()
+    require_disk(workdir)
     data = open_data(config)
     start = _find_start(config, workdir)
     model = build_train_model(config, start.block, data.subjects)
     embedder = build_embedder(config, model.block)
     optimization, mesh = build_optimization(config), data_mesh()
 
-    with held(workdir) as lock, Checkpoints(workdir, keep=config.train.keep) as checkpoints:
+    keep = Keep(config.train.keep, config.train.keep_every)
+    with held(workdir) as lock, Checkpoints(workdir, keep=keep) as checkpoints:
         leaving.before_ending_at_once(lock.release)
         accepted: list[str] = []
         if (newest := checkpoints.wait()) is not None:
@@ -187,6 +192,8 @@ class _Run:
                 self._save(in_flight)
                 leaving.saved(self.checkpoints.wait())
                 raise leaving.farewell() from None
+            if step == steps[0]:
+                progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
             leave = np.full(jax.local_device_count(), leaving.asked)
             rows = put_rows(batch | {"leave": leave}, self.mesh)
             self.state, left_out, metrics = train_step(self.state, left_out, rows)
@@ -226,7 +233,10 @@ class _Run:
         except NotScoredError as error:
             logging.warning("%s", error)
             return {}
-        return report.get("scores", {})
+        scores = report.get("scores", {})
+        if self.config.train.keep_best:
+            note_scores(self.workdir, self.config.train.keep_best, step, scores)
+        return scores
 
 
 def _find_start(config: ConfigDict, workdir: Path) -> Start:

@@ -16,17 +16,21 @@ def load_weights(path: str | Path) -> Weights:
     """Returns the weights of a run or of a PyTorch checkpoint, with the model that the file says they are of.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or a file of OpenGait.
+        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
+            checkpoints/STEP, or a file of OpenGait.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
     """
     folder = Path(path)
+    step: int | None = None
+    if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
+        folder, step = folder.parent, int(folder.name)
     if folder.name == FOLDER and folder.is_dir():
         folder = folder.parent
     if (folder / FOLDER).is_dir():
         with Checkpoints(folder) as checkpoints:
-            weights = checkpoints.load_weights()
+            weights = checkpoints.load_weights(step)
     elif Path(path).is_file():
         weights = import_weights(load_checkpoint(path), str(path))
     else:

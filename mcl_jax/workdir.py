@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import secrets
 import socket
 import subprocess
@@ -42,11 +43,26 @@ _FREE = (
     "train.log_every",
     "train.save_every",
     "train.keep",
+    "train.keep_every",
+    "train.keep_best",
     "train.test_every",
     "train.on_nonfinite",
     "train.max_skipped",
     "eval.",
 )
+
+
+def require_disk(workdir: Path) -> None:
+    """Checks that a workdir is a folder of a disk.
+
+    Raises:
+        ConfigError: if it is an address of object storage, of which a path has lost a slash already.
+    """
+    if re.match(r"[a-z][a-z0-9]+:/", str(workdir)):
+        raise ConfigError(
+            f"--workdir: {workdir} is object storage, where a run can hold no lock; use a folder of a "
+            "disk, and copy that there afterwards"
+        )
 
 
 @contextlib.contextmanager

@@ -5,8 +5,7 @@ python scripts/score_embeddings.py --embeddings E.npz --protocol casiab --out re
 
 import sys
 
-from mcl_jax.command_line import exit_code
-from mcl_jax.evaluation.command import parse_args, run
+from mcl_jax.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: run(parse_args(description=__doc__))))
+    sys.exit(run_command("score", sys.argv[1:], prog=sys.argv[0], description=__doc__))

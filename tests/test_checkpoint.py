@@ -1,6 +1,8 @@
 """Checkpoints: what is saved comes back, damage is noticed, and nothing is lost."""
 
 import functools
+import re
+import resource
 from pathlib import Path
 
 import jax
@@ -8,11 +10,14 @@ import numpy as np
 import pytest
 
 from mcl_jax.checkpoint import Checkpoints
-from mcl_jax.errors import CheckpointError
+from mcl_jax.checkpoints import table
+from mcl_jax.errors import CheckpointError, ConfigError
+from mcl_jax.keeping import Keep, best, note_scores
 from mcl_jax.models.model import create_model
 from mcl_jax.optim import multi_step, sgd
 from mcl_jax.sharding import data_mesh, replicated
 from mcl_jax.train_state import TrainState, create_state
+from mcl_jax.weights import load_weights
 
 MODEL = {"name": "gaitbase", "channels": (2, 2, 2, 2), "num_classes": 3}
 
@@ -35,14 +40,14 @@ def assert_equal(a: TrainState, b: TrainState) -> None:
         assert np.array_equal(x, y)
 
 
-def save(workdir: Path, *steps: int, keep: int = 9) -> None:
-    with Checkpoints(workdir, keep=keep) as checkpoints:
+def save(workdir: Path, *steps: int, keep: int = 9, every: int = 0) -> None:
+    with Checkpoints(workdir, keep=Keep(keep, every)) as checkpoints:
         for step in steps:
             checkpoints.save(make_state(step), MODEL)
 
 
 def restore(workdir: Path) -> TrainState | None:
-    with Checkpoints(workdir, keep=9) as checkpoints:
+    with Checkpoints(workdir, keep=Keep(9)) as checkpoints:
         return checkpoints.restore(make_state(0))
 
 
@@ -73,6 +78,51 @@ def test_the_newest_comes_back_whole(tmp_path):
 def test_only_the_newest_are_kept(tmp_path):
     save(tmp_path, 1, 2, 3, 4, keep=2)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["3", "4"]
+
+
+def test_those_of_every_so_many_steps_and_the_best_are_kept(tmp_path):
+    note_scores(tmp_path, "NM/Rank-1", 3, {"NM": {"Rank-1": 50.0, "mAP": 1.0}, "BG": {"Rank-1": 99.0}})
+    note_scores(tmp_path, "NM/Rank-1", 5, {"NM": {"Rank-1": 50.0}})  # no better
+    save(tmp_path, *range(1, 10), keep=1, every=4)
+    kept = ["3", "4", "8", "9"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == kept
+    assert load_weights(tmp_path / "checkpoints" / "4").step == 4
+    note_scores(tmp_path, "NM/Rank-1", 8, {"NM": {"Rank-1": 50.5}})
+    assert best(tmp_path) == {"step": 8, "figure": "NM/Rank-1", "value": 50.5}
+    note_scores(tmp_path, "NM/mAP", 9, {"NM": {"mAP": 0.5}})  # another figure starts again
+    assert best(tmp_path)["step"] == 9
+    with pytest.raises(ConfigError, match=r"no figure 'NM/rank1' .*; there are NM/Rank-1"):
+        note_scores(tmp_path, "NM/rank1", 9, {"NM": {"Rank-1": 50.5}})
+    (tmp_path / "best.json").write_text("[1]")
+    assert best(tmp_path) == {}
+
+
+def test_the_list_says_what_is_sound(tmp_path):
+    save(tmp_path, 3, 5, 7)
+    flip_a_byte(tmp_path / "checkpoints" / "5")
+    (tmp_path / "checkpoints" / "7" / "_CHECKPOINT_METADATA").write_text("{")
+    note_scores(tmp_path, "NM/Rank-1", 3, {"NM": {"Rank-1": 50.0}})
+    rows = table(tmp_path).splitlines()
+    assert re.match(
+        r"       3  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +0\.\d MB  sound; best by NM/Rank-1, 50$", rows[1]
+    )
+    assert [row.split()[0] for row in rows[1:]] == ["3", "5", "7"]
+    assert all("MB  damaged: " in row for row in rows[2:])
+    with pytest.raises(CheckpointError, match="nothing: no folder checkpoints/ there"):
+        table(tmp_path / "nothing")
+
+
+def test_a_save_that_cannot_be_written_is_one_line_and_loses_nothing(tmp_path):
+    save(tmp_path, 3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Like a full disk, this fails in whichever thread and library writes.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot be saved: .*; step 3 is the newest .*make room"):
+            save(tmp_path, 5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert_equal(restore(tmp_path), make_state(3))
 
 
 def test_a_state_may_be_donated_while_it_is_saved(tmp_path):

@@ -20,19 +20,22 @@ ALLOWED: dict[str, set[str]] = {
     "safe_pickle": set(),
     "trees": set(),
     "arguments": {"errors"},
-    "command_line": {"config", "errors", "leaving"},
+    "command_line": {"errors", "leaving"},
+    "config_line": {"config", "convert", "errors"},
     "leaving": set(),
     "workdir": {"errors", "files"},
+    "keeping": {"errors", "files"},
     "guards": {
         "checkpoint",
         "errors",
         "files",
+        "keeping",
         "losses",
         "sharding",
         "train_state",
         "train_step",
     },
-    "progress": set(),
+    "progress": {"evaluation"},
     "optim": {"arguments"},
     "runtime": set(),
     "sharding": set(),
@@ -44,8 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "data.feed": {"data.sequences", "data.workers", "errors"},
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
-    "walkers": {"data.prepare", "data.stores", "errors", "files"},
-    "evaluation": {"data.sequences", "errors", "files"},
+    "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},
+    "evaluation": {"errors", "files"},
     "config": {
         "arguments",
         "data.datasets",
@@ -57,15 +60,21 @@ ALLOWED: dict[str, set[str]] = {
         "models",
         "optim",
     },
+    "footage": {"data.prepare", "errors", "files"},
+    "gallery": {"errors", "evaluation", "files"},
     "train_state": {"trees"},
     "train_step": {"losses", "models", "train_state", "trees"},
-    "checkpoint": {"arguments", "errors", "models", "train_state", "trees"},
+    "checkpoint": {"arguments", "errors", "keeping", "models", "train_state", "trees"},
+    "checkpoints": {"checkpoint", "command_line", "errors", "keeping", "runtime"},
     "convert": {
         "arguments",
         "build",
         "checkpoint",
         "config",
+        "data.datasets",
+        "data.feed",
         "errors",
+        "files",
         "models",
         "safe_pickle",
         "train_state",
@@ -112,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "evaluate",
         "guards",
+        "keeping",
         "leaving",
         "models",
         "progress",
@@ -137,11 +147,12 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 # These may import everything, and only each other import them.
-TOP = {"api", "main"}
+TOP = {"api", "cli", "commands", "exporting", "launch", "main"}
 
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {
     "mcl_jax": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
+    "mcl_jax.cli": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.evaluation.metrics": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.protocols": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.scoring": {"jax", "flax", "torch", "tensorflow"},
@@ -152,6 +163,7 @@ FREE_OF: dict[str, set[str]] = {
     "mcl_jax.data.feed.prefetch": {"flax", "torch", "tensorflow"},  # Grain imports JAX
     "mcl_jax.data.prepare.preparation": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets"},
     "mcl_jax.data.prepare.records.folder": {"flax", "torch", "tensorflow"},
+    "mcl_jax.footage": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.walkers": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
 }
 

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -116,27 +115,6 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
     assert done.returncode == 0, done.stderr
     after = EmbeddingSet.load(elsewhere / "test" / "embeddings.npz").embeddings
     assert np.array_equal(before, after)
-
-
-def test_a_killed_run_ends_like_one_never_killed(people, tmp_path):
-    settings = [*flags(people), "--config.train.steps=40", "--config.train.save_every=2"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run(f"--workdir={whole}", *settings)
-    assert done.returncode == 0, done.stderr
-
-    line, environment = command(f"--workdir={killed}", *settings)
-    with subprocess.Popen(
-        line, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        for printed in process.stdout:
-            if printed.startswith(b"step 9/"):
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-    done = run(f"--workdir={killed}", *settings)
-    assert done.returncode == 0, done.stderr
-    assert "resuming after step" in done.stderr
-    assert_same(whole, killed)
 
 
 def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):

@@ -23,12 +23,14 @@ class Dataset:
         partition: its split where that is a rule; None where it comes as a JSON file.
         layout: how its download lies; what lies as subject/condition/view needs none of its own.
         description: one sentence about it, kept with its records.
+        title: its name in titles; "" for the name of the data that its protocol was made for.
     """
 
     protocol: str
     partition: Partition | None = None
     layout: Layout = layouts.SUBJECTS
     description: str = ""
+    title: str = ""
 
 
 def _numbered(first: int, last: int, pattern: str) -> tuple[str, ...]:
@@ -61,6 +63,7 @@ DATASETS: dict[str, Dataset] = {
     "walkers": Dataset(
         protocol="casiab",
         description="Synthetic walking people, as scripts/make_walkers.py draws them.",
+        title="Synthetic people",
     ),
 }
 """Name in `data.dataset` → dataset."""

@@ -77,7 +77,7 @@ def draw_roc(protocol: Protocol, verification: Verification) -> Figure:
         axes.annotate(
             percent(point.tar.value),
             (point.rate, point.tar.value),
-            (6, -12),
+            (6, 4 if point.tar.value < 15 else -12),  # inside of the axes
             textcoords="offset points",
             fontsize=8,
         )

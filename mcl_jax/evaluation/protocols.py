@@ -20,7 +20,7 @@ class Protocol:
 
     Attributes:
         name: key in `PROTOCOLS`.
-        title: heading of the printed table.
+        data: what is scored, as titles name it; `dataclasses.replace` it where the rules are used on others.
         gallery: conditions of the gallery, or `THE_REST`.
         probes: conditions of the probes per group, or `PROBE_SET`; figures are per group.
         blocks: what is ranked together. "all": every probe against the whole gallery. "probe_view": the
@@ -36,13 +36,14 @@ class Protocol:
         unused: conditions of the dataset that are neither probes nor gallery; any others are an error.
         submit: length of the list of nearest subjects per probe in a submission file, which only the
             benchmark scores; 0 = scored here.
+        rules: the rules in a few words, for titles; empty where the name of the data says them.
 
     Raises:
         ConfigError: if the rules contradict each other.
     """
 
     name: str
-    title: str
+    data: str
     gallery: tuple[str, ...] | None
     probes: Mapping[str, tuple[str, ...] | None]
     blocks: Literal["all", "probe_view", "view_pair"] = "all"
@@ -53,6 +54,12 @@ class Protocol:
     views: tuple[str, ...] | None = None
     unused: tuple[str, ...] = ()
     submit: int = 0
+    rules: str = ""
+
+    @property
+    def title(self) -> str:
+        """Heading of the table and of the pictures."""
+        return f"{self.data}, {self.rules}" if self.rules else self.data
 
     def __post_init__(self) -> None:
         if self.leave_out == "identical_view" and self.blocks != "view_pair":
@@ -62,7 +69,8 @@ class Protocol:
 _ALL_PROTOCOLS = (
     Protocol(
         name="casiab",
-        title="CASIA-B, gallery of one view, identical view left out",
+        data="CASIA-B",
+        rules="gallery of one view, identical view left out",
         gallery=("nm-01", "nm-02", "nm-03", "nm-04"),
         probes={"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")},
         blocks="view_pair",
@@ -70,7 +78,8 @@ _ALL_PROTOCOLS = (
     ),
     Protocol(
         name="casiab_cross_view",
-        title="CASIA-B, gallery of all views, own view of the same subject left out",
+        data="CASIA-B",
+        rules="gallery of all views, own view of the same subject left out",
         gallery=("nm-02", "bg-02", "cl-02"),
         probes={"NM": ("nm-01",), "BG": ("bg-01",), "CL": ("cl-01",)},
         blocks="probe_view",
@@ -80,7 +89,7 @@ _ALL_PROTOCOLS = (
     ),
     Protocol(
         name="gait3d",
-        title="Gait3D",
+        data="Gait3D",
         gallery=THE_REST,
         probes={"all": PROBE_SET},
         figures=("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"),
@@ -89,7 +98,8 @@ _ALL_PROTOCOLS = (
     ),
     Protocol(
         name="grew_local",
-        title="GREW, test gallery only: condition 02 against 01",
+        data="GREW",
+        rules="test gallery only: condition 02 against 01",
         gallery=("01",),
         probes={"all": ("02",)},
         figures=("Rank-1", "Rank-5", "Rank-10", "Rank-20"),
@@ -97,14 +107,15 @@ _ALL_PROTOCOLS = (
     ),
     Protocol(
         name="grew_submission",
-        title="GREW submission",
+        data="GREW submission",
         gallery=("01", "02"),
         probes={"all": ("03",)},
         submit=20,
     ),
     Protocol(
         name="oumvlp",
-        title="OU-MVLP, gallery of one view, identical view left out",
+        data="OU-MVLP",
+        rules="gallery of one view, identical view left out",
         gallery=("01",),
         probes={"all": ("00",)},
         blocks="view_pair",

@@ -13,6 +13,7 @@ from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.page.report_page import report_page
 from mcl_jax.evaluation.pairs import Pairs
 from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
 from mcl_jax.evaluation.protocols import Protocol, get_protocol
@@ -32,6 +33,7 @@ REPORT_FILES = (
     "roc.png",
     "det.png",
     "retrieval.png",
+    "report.html",
     "submission.csv",
     "submission.zip",
 )
@@ -98,16 +100,18 @@ class Report:
         return self.table.rstrip("\n")
 
     def write(self, folder: str | Path, silhouettes: SilhouetteFn | None = None) -> None:
-        """Writes metrics.json, table.txt and pictures, or the submission instead of pictures.
+        """Writes metrics.json, table.txt, pictures and a page, or the submission instead of these two.
 
         Pictures are cmc.png, heatmap.png (only where views are compared in pairs), roc.png, det.png and
-        retrieval.png (only with silhouettes). Files of an earlier report are removed first; then each file is
-        written whole or not at all, metrics.json last.
+        retrieval.png (only with silhouettes). The page, report.html, has all that in one file, to browse.
+        Files of an earlier report are removed first; then each file is written whole or not at all,
+        metrics.json last.
 
         Args:
             folder: made if it does not exist.
             silhouettes: gives the frames, uint8 [s, h, w], of sequence i of the embedding set, for the sheet
-                of probes and their nearest gallery sequences; None = no sheet.
+                of probes and their nearest gallery sequences and for the page; None = no sheet, and a page
+                without moving pictures.
 
         Raises:
             UserError: if a file cannot be written or removed.
@@ -124,19 +128,38 @@ class Report:
         write_atomically(folder / "metrics.json", json.dumps(_without_nan(self.metrics), indent=1).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
-        views = self.metrics["views"]
+        views, verification = self.metrics["views"], self.verification
+        assert verification is not None  # as wherever figures are known here
         longest = scoring.longest_gallery(self.protocol, self.embedding_set, self.roles)
-        write_atomically(folder / "cmc.png", png(draw_cmc(self.protocol, self.groups, longest)))
+        pictures = {
+            "cmc.png": png(draw_cmc(self.protocol, self.groups, longest)),
+            "roc.png": png(draw_roc(self.protocol, verification)),
+            "det.png": png(draw_det(self.protocol, verification)),
+        }
+        for name, content in pictures.items():
+            write_atomically(folder / name, content)
         if self.protocol.blocks == "view_pair" and len(views) > 1:
             write_atomically(folder / "heatmap.png", png(draw_heatmaps(self.protocol, self.groups, views)))
-        if self.verification is not None:
-            write_atomically(folder / "roc.png", png(draw_roc(self.protocol, self.verification)))
-            write_atomically(folder / "det.png", png(draw_det(self.protocol, self.verification)))
-        if silhouettes is None:
-            logging.info("no retrieval sheet: the silhouettes were not given")
-            return
         # By the distances before re-ranking, which exist for a few probes without those among all sequences.
         distances = _distances_between(self.embedding_set, self.metrics["metric"])
+        if silhouettes is None:
+            logging.info("no retrieval sheet: the silhouettes were not given")
+        else:
+            self._write_sheet(folder, distances, silhouettes)
+        page = report_page(
+            self.protocol,
+            self.embedding_set,
+            self.roles,
+            self.groups,
+            verification,
+            self.metrics,
+            pictures,
+            distances,
+            silhouettes,
+        )
+        write_atomically(folder / "report.html", page)
+
+    def _write_sheet(self, folder: Path, distances: DistanceFn, silhouettes: SilhouetteFn) -> None:
         rows = sheet_rows(self.protocol, self.embedding_set, self.roles, distances)
         if not rows:
             logging.info("no retrieval sheet: no probe may see a gallery sequence of its subject")

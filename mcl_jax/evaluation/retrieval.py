@@ -17,6 +17,11 @@ SilhouetteFn = Callable[[int], np.ndarray]
 SheetRow = tuple[int, np.ndarray, np.ndarray]
 RIGHT, WRONG, NEUTRAL = "#1a9850", "#d73027", "#4575b4"  # told apart by the colour-blind; marks say it too
 CANDIDATES = 256  # probes among which right and wrong ones are looked for
+SEEN = {
+    "nothing": "the whole gallery",
+    "identical_view": "the whole gallery, without the probe's view",
+    "own_view": "the whole gallery, without its own subject's walks from its own view",
+}
 OF_EACH = 3
 NEAREST = 5
 
@@ -36,7 +41,7 @@ def sheet_rows(
         One row per chosen probe, evenly spaced among the probes, so equal embeddings give equal rows; empty
         where no probe may see a gallery sequence of its subject.
     """
-    probes = _spread(roles.all_probes(), CANDIDATES)
+    probes = spread(roles.all_probes(), CANDIDATES)
     unseen = scoring.hidden(protocol, embedding_set, probes, roles.gallery)
     match = (embedding_set.subjects[probes][:, None] == embedding_set.subjects[roles.gallery]) & ~unseen
     answerable = match.any(axis=1)
@@ -46,8 +51,8 @@ def sheet_rows(
     block = np.where(unseen, np.inf, distances(probes, roles.gallery))
     order = np.argsort(block, axis=1, kind="stable")[:, :NEAREST]
     right = np.take_along_axis(match, order[:, :1], axis=1)[:, 0]
-    wrong = _spread(np.flatnonzero(~right), OF_EACH)
-    chosen = [*wrong, *_spread(np.flatnonzero(right), 2 * OF_EACH - len(wrong))]
+    wrong = spread(np.flatnonzero(~right), OF_EACH)
+    chosen = [*wrong, *spread(np.flatnonzero(right), 2 * OF_EACH - len(wrong))]
     rows = []
     for i in chosen:
         near = order[i][np.isfinite(block[i, order[i]])]
@@ -80,18 +85,11 @@ def draw_sheet(
             _show(axes, silhouettes(i), text, RIGHT if right else WRONG)
         for axes in line[1 + len(nearest) :]:
             axes.axis("off")
-    rule = {
-        "nothing": "",
-        "identical_view": ", without the probe's view",
-        "own_view": ", without its own view",
-    }
-    figure.suptitle(
-        f"{protocol.name}: nearest of the whole gallery{rule[protocol.leave_out]}, with distances"
-    )
+    figure.suptitle(f"{protocol.data}: nearest of {SEEN[protocol.leave_out]}, with distances")
     return figure
 
 
-def _spread(values: np.ndarray, most: int) -> np.ndarray:
+def spread(values: np.ndarray, most: int) -> np.ndarray:
     """At most `most` of the values, evenly spaced, so that the choice is the same every time."""
     if len(values) <= most:
         return values

@@ -17,6 +17,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from mcl_jax.models.plain import is_plain
+
 # The 1-D transforms Bᵀ of four inputs x, G of three weights w, Aᵀ to two outputs Aᵀ[(G w) ⊙ (Bᵀ x)].
 _OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -35,7 +37,8 @@ def convolve(
     In float32 every product is computed in true float32 (no TF32 on NVIDIA GPUs).
     """
     if kernel.shape[:2] == (1, 1):
-        return jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0], precision=_precision(x))
+        x = lax.slice(x, (0,) * 4, x.shape, (1, stride, stride, 1))
+        return jnp.matmul(x, kernel[0, 0], precision=_precision(x))
     if kernel.shape[:2] == (3, 3) and stride == 2 and x.shape[1] % 2 == x.shape[2] % 2 == 0:
         return _convolve_by_two(x, kernel)
     return _convolve(x, kernel, stride)
@@ -115,6 +118,8 @@ def convolve_in_time(
     On the CPU the neighbouring slots become channels of a 2-D convolution, which takes a third to a half of
     the time there and three times the memory of x.
     """
+    if is_plain():
+        return _convolve_3d(x, kernel, stride)
     return lax.platform_dependent(
         x,
         kernel,
@@ -148,7 +153,7 @@ def convolve_in_test(
 ) -> Float[Array, "n h2 w2 d"]:
     """Returns the same, to float32 rounding, by Winograd's way where that is faster."""
     direct = partial(convolve, stride=stride)
-    if not _suits_winograd(x, kernel, stride):
+    if is_plain() or not _suits_winograd(x, kernel, stride):
         return direct(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_winograd, default=direct)
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from mcl_jax.models.convolution import convolve, convolve_in_test
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 from mcl_jax.models.module import GaitOutput
+from mcl_jax.models.plain import is_plain
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.
@@ -237,6 +238,8 @@ def temporal_max(
         [rows·num_segments, ...], zeros for absent sequences.
     """
     rows, slots = segment_ids.shape
+    if is_plain():
+        return features.reshape(rows, slots, *features.shape[1:]).max(axis=1)
     # Empty slots go to one more bucket, which is dropped.
     buckets = jnp.where(segment_ids < 0, num_segments, segment_ids)
 

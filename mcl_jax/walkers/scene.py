@@ -19,7 +19,7 @@ from mcl_jax.walkers.style import WalkerStyle
 ROWS, COLUMNS = 120, 160
 
 # What is painted over what, from the far side to the near one, and of what colour it is.
-_LAYERS = (
+LAYERS = (
     ("upper_arm_right", "top"),
     ("forearm_right", "sleeve"),
     ("hand_right", "skin"),
@@ -154,7 +154,7 @@ def film(
         polygons: outlines [s, parts, corners, 2] on the canvas of `render.outlines`.
         columns: where the person is [s].
     """
-    layers = [(names.index(name), scene.colours[colour]) for name, colour in _LAYERS if name in names]
+    layers = [(names.index(name), scene.colours[colour]) for name, colour in LAYERS if name in names]
     order, colours = [part for part, _ in layers], [colour for _, colour in layers]
     scale = scene.height / PERSON
     person = (polygons[:, order] - 0.5 * CANVAS) * scale

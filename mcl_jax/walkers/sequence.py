@@ -72,7 +72,8 @@ class Walk:
     heading: float
 
 
-def _draw_walk(seed: int, subject: int, condition: str, frames: int, style: WalkerStyle) -> Walk:
+def draw_walk(seed: int, subject: int, condition: str, frames: int, style: WalkerStyle) -> Walk:
+    """Draw a walk of a person; `render_sequence` has the arguments."""
     own, day = generator(seed, "subject", subject), generator(seed, "walk", subject, condition)
     body, gait = Body.draw(own, day, style), Gait.draw(own, day, style)
     if style.wardrobe:
@@ -132,7 +133,7 @@ def render_sequence(
     if min(seed, subject) < 0 or frames < 1:
         raise DataError(f"seed {seed} and subject {subject} must be at least 0, frames {frames} at least 1")
     style = style or WalkerStyle()
-    filmed = _draw_walk(seed, subject, condition, frames, style)
+    filmed = draw_walk(seed, subject, condition, frames, style)
     rng = generator(seed, "film", subject, condition, view)
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
     # The other walks are masked well, so that training sees what people look like.

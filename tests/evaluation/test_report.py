@@ -50,7 +50,7 @@ def test_casiab_report_has_numbers_table_and_pictures(tmp_path):
     report = score(casia(), "casiab")
     report.write(tmp_path / "out", silhouettes=frames)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"metrics.json", "table.txt", *PICTURES, "retrieval.png"}
+    assert names == {"metrics.json", "table.txt", "report.html", *PICTURES, "retrieval.png"}
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report.metrics
     for name in (*PICTURES, "retrieval.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
@@ -92,7 +92,7 @@ def test_gait3d_table_has_its_columns(tmp_path):
     heading = report.table.splitlines()[1].split()
     assert heading == ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"]
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"metrics.json", "table.txt", *PICTURES} - {"heatmap.png"}
+    assert names == {"metrics.json", "table.txt", "report.html", *PICTURES} - {"heatmap.png"}
 
 
 def test_single_view_is_null_in_json_and_na_in_the_table(tmp_path):
@@ -122,7 +122,7 @@ def test_sheet_asks_for_the_same_sequences_every_time_and_never_the_probes_view(
         report.write(tmp_path / name, silhouettes=lambda i: asked[-1].append(i) or frames(i))
         assert all(isinstance(i, int) for i in asked[-1])
     assert asked[0] == asked[1]
-    for start in range(0, len(asked[0]), 6):
+    for start in range(0, 6 * 6, 6):  # six rows; what is asked after them is for the page
         probe, *nearest = asked[0][start : start + 6]
         assert embedding_set.views[probe] not in embedding_set.views[nearest]
         assert set(embedding_set.conditions[nearest]) <= {"nm-01", "nm-02"}
@@ -181,7 +181,7 @@ def test_files_of_an_earlier_report_do_not_stay(tmp_path):
     score(grew(), "grew_submission").write(tmp_path)
     (tmp_path / "notes.txt").write_text("the user's own")
     score(casia(), "casiab").write(tmp_path)
-    written = {"metrics.json", "table.txt", *PICTURES}
+    written = {"metrics.json", "table.txt", "report.html", *PICTURES}
     assert {path.name for path in tmp_path.iterdir()} == written | {"notes.txt"}
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl_jax.command_line import exit_code
-from mcl_jax.evaluation.command import parse_args, run
+from mcl_jax.cli import run_command
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "score_embeddings.py"
 
 
 def main(arguments: list[str]) -> int:
-    return exit_code(lambda: run(parse_args(arguments)))
+    return run_command("score", arguments)
 
 
 @pytest.fixture

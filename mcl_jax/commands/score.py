@@ -1,7 +1,6 @@
-"""The command that scores saved embeddings, apart from how a mistake ends."""
+"""`mcl-jax score`: the report of saved embeddings."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -15,12 +14,16 @@ from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 
+HELP = "score saved embeddings by a protocol: table, numbers and pictures"
 
-def parse_args(argv: Sequence[str] | None = None, *, description: str | None = None) -> argparse.Namespace:
-    """Reads the command line; None = that of the process. Exits where a flag is missing or unknown."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+EXAMPLES = """\
+  mcl-jax score --embeddings run/test/embeddings.npz --protocol casiab --out report
+  mcl-jax score --embeddings E.npz --protocol gait3d --partition Gait3D.json --rerank --out report
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
     parser.add_argument(
         "--embeddings", required=True, help=".npz with embeddings, subjects, conditions, views"
     )
@@ -35,10 +38,9 @@ def parse_args(argv: Sequence[str] | None = None, *, description: str | None = N
         help="re-rank by k-reciprocal neighbours; without values: %(const)s",
     )
     parser.add_argument("--out", required=True, help="folder for metrics.json, table.txt and pictures")
-    return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Scores the embeddings, writes the report and prints its table.
 
     Raises:
@@ -46,13 +48,15 @@ def run(args: argparse.Namespace) -> None:
             earlier report in the folder is gone too: its figures are not those of these embeddings.
     """
     logging.set_verbosity(logging.INFO)
-    embeddings = EmbeddingSet.load(args.embeddings)
-    probe_set = None if args.partition is None else read_probe_set(Path(args.partition))
-    rerank = None if args.rerank is None else Rerank.parse(args.rerank)
-    clear_report(args.out)
+    embeddings = EmbeddingSet.load(arguments.embeddings)
+    probe_set = None if arguments.partition is None else read_probe_set(Path(arguments.partition))
+    rerank = None if arguments.rerank is None else Rerank.parse(arguments.rerank)
+    clear_report(arguments.out)
     try:
-        report = score(embeddings, args.protocol, metric=args.metric, probe_set=probe_set, rerank=rerank)
+        report = score(
+            embeddings, arguments.protocol, metric=arguments.metric, probe_set=probe_set, rerank=rerank
+        )
     except DataError as error:
-        raise DataError(f"{args.embeddings}: {error}") from None
-    report.write(args.out)
+        raise DataError(f"{arguments.embeddings}: {error}") from None
+    report.write(arguments.out)
     print(report)

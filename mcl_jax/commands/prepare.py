@@ -1,0 +1,52 @@
+"""`mcl-jax prepare`: from the folder a dataset was unpacked into to what training reads."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mcl_jax.data.datasets import download_of, downloads
+from mcl_jax.data.prepare.preparation import FORMATS, prepare_dataset
+from mcl_jax.errors import DataError
+
+HELP = "prepare a dataset for training, from the folder it was unpacked into"
+
+EXAMPLES = """\
+  mcl-jax prepare casiab --src CASIA-B-silhouettes --out data/casiab --workers 8
+  mcl-jax prepare grew --src GREW --out data/grew --format records
+  mcl-jax prepare tree --src an/opengait/pkl/tree --out data/mine --format records
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags; the defaults write a pkl tree on all cores."""
+    parser.add_argument("dataset", choices=downloads(), help="`tree` is any subject/condition/view/*.png")
+    parser.add_argument("--src", required=True, help="the unpacked download, or a pkl tree")
+    parser.add_argument("--out", required=True, help="new folder, or one begun by the same command")
+    parser.add_argument("--format", choices=FORMATS, default="pkl", help="(pkl)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    parser.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prepares, and says in one line what came of it.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    for name in ("src", "out"):
+        if not getattr(arguments, name):
+            raise DataError(f"--{name} is empty; give a folder")
+    summary = prepare_dataset(
+        download_of(arguments.dataset),
+        Path(arguments.src),
+        Path(arguments.out),
+        file_format=arguments.format,
+        workers=arguments.workers,
+        skip_damaged=arguments.skip_damaged,
+        progress=not arguments.quiet,
+    )
+    print(
+        f"{arguments.out}: {summary.sequences} sequences, {summary.frames} frames; left out "
+        f"{summary.skipped_frames} frames and {summary.skipped_sequences} sequences, see skipped.csv there"
+    )

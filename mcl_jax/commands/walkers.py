@@ -1,0 +1,76 @@
+"""`mcl-jax walkers`: synthetic walking people as a silhouette tree that trains and tests like CASIA-B."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+import cv2
+
+from mcl_jax.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, write_walkers
+
+HELP = "write synthetic walking people as a tree that trains and tests like CASIA-B"
+
+EXAMPLES = """\
+  mcl-jax walkers --out data/walkers --subjects 100 --test-subjects 50 --workers 2
+  mcl-jax walkers --sheet walkers.png --views 036,090
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags; one for each knob of WalkerStyle."""
+    parser.add_argument(
+        "--out", type=Path, help="folder of the tree; the partition JSON is written beside it"
+    )
+    parser.add_argument("--subjects", type=int, default=100, help="people in all (100)")
+    parser.add_argument(
+        "--test-subjects", type=int, default=50, help="of them, the last ones, for testing (50)"
+    )
+    parser.add_argument("--views", default=",".join(VIEWS), help="comma-separated (all eleven)")
+    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="comma-separated (all ten)")
+    parser.add_argument("--frames", type=int, default=60, help="mean frames of a sequence (60)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    parser.add_argument("--seed", type=int, default=0, help="of the population (0)")
+    parser.add_argument("--partition", type=Path, help="path of the partition JSON (<out>_partition.json)")
+    parser.add_argument("--sheet", type=Path, help="also write a contact sheet PNG here")
+    for knob in dataclasses.fields(WalkerStyle):
+        flag = f"--{knob.name.replace('_', '-')}"
+        parser.add_argument(flag, type=float, default=knob.default, help=f"see WalkerStyle ({knob.default})")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the sheet and the tree that were asked for.
+
+    Raises:
+        UserError: for anything the user can mend.
+        SystemExit: with code 2, if neither was asked for.
+    """
+    if arguments.out is None and arguments.sheet is None:
+        arguments.usage_error("nothing to do: give --out, --sheet or both")
+    knobs = [knob.name for knob in dataclasses.fields(WalkerStyle)]
+    style = WalkerStyle(**{name: getattr(arguments, name) for name in knobs})
+    views, conditions = arguments.views.split(","), arguments.conditions.split(",")
+    if arguments.sheet:
+        arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(arguments.sheet), contact_sheet(arguments.seed, views=views, style=style))
+    if arguments.out is None:
+        return
+    start = time.perf_counter()
+    written = write_walkers(
+        arguments.out,
+        subjects=arguments.subjects,
+        test_subjects=arguments.test_subjects,
+        views=views,
+        conditions=conditions,
+        frames=arguments.frames,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        style=style,
+        partition=arguments.partition,
+        progress=sys.stderr.isatty(),
+    )
+    rate = written / (time.perf_counter() - start)
+    print(f"{arguments.out}: {arguments.subjects} subjects, {written} new sequences, {rate:.0f} a second")

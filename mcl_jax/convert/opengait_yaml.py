@@ -1,0 +1,380 @@
+"""OpenGait's YAML configs of GaitSet, GaitBase and DeepGaitV2 as configs of ours.
+
+Every setting is taken: it becomes one of ours, is noted where it has no meaning here, or is an error where it
+would change the numbers and mcl_jax has nothing like it. So is a setting that nobody knows.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mcl_jax.config import make_config
+from mcl_jax.convert.yaml_settings import Settings, read_settings
+from mcl_jax.data.datasets import DATASETS
+from mcl_jax.data.feed.augment import MAX_ROTATION
+from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
+from mcl_jax.errors import ConfigError
+
+SUFFIXES = (".yaml", ".yml")
+
+_DATASETS = {"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp"}
+_PROTOCOLS = {
+    "evaluate_indoor_dataset": ("casiab", "oumvlp"),
+    "identification": ("casiab", "oumvlp"),
+    "evaluate_Gait3D": ("gait3d",),
+    "GREW_submission": ("grew",),
+    "identification_GREW_submission": ("grew",),
+}
+_NO_ROOT = "your_path"  # what stands in OpenGait's files
+_NAMES = {
+    "RandomPerspective": "perspective",
+    "BaseSilCuttingTransform": "cut",
+    "BaseSilTransform": "cut",
+    "RandomHorizontalFlip": "flip",
+    "RandomRotate": "rotate",
+    "RandomErasing": "erase",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """A config of ours, and what there is to say about settings that are not as they were."""
+
+    config: ConfigDict
+    notes: tuple[str, ...]
+
+
+def translate(path: str | Path) -> Translation:
+    """Translates an OpenGait config.
+
+    Raises:
+        ConfigError: if it is none, or a setting would change the numbers and has no counterpart.
+    """
+    settings = read_settings(Path(path))
+    data = _data(settings.block("data_cfg"))
+    trainer = settings.block("trainer_cfg")
+    steps = trainer.take("total_iter", int)
+    data["augment"] = _augment(trainer, _transforms(trainer))
+    data["sampling"], batch = _sampling(trainer.block("sampler"))
+    evaluation = _evaluation(settings.block("evaluator_cfg"), data["dataset"], steps)
+    blocks: dict[str, Any] = {
+        "data": data,
+        "eval": evaluation,
+        "loss": _losses(settings),
+        "model": _model(settings.block("model_cfg")),
+        "optimizer": _optimizer(settings.block("optimizer_cfg")),
+        "schedule": _schedule(settings.block("scheduler_cfg")),
+    }
+    train, init_from = _train(trainer)
+    blocks["train"] = {"steps": steps, "batch": batch, **train}
+    settings.end()
+    return Translation(make_config(init_from=init_from, **blocks), tuple(settings.notes))
+
+
+def _data(data: Settings) -> dict[str, Any]:
+    name = data.take("dataset_name", str)
+    if name not in _DATASETS:
+        raise data.refused("dataset_name", name, f"mcl_jax has {', '.join(_DATASETS)}")
+    data.must_be("test_dataset_name", name)
+    data.must_be("remove_no_gallery", False)
+    used = data.take("data_in_use", list, [True])
+    if used[:1] != [True] or any(used[1:]):
+        raise data.refused("data_in_use", used, "the first file of a sequence is read, and no other")
+    data.ignore(cache="sequences are read as they are needed")
+    root = data.take("dataset_root", str, _NO_ROOT)
+    partition = data.take("dataset_partition", str, "")
+    if DATASETS[_DATASETS[name]].partition is not None and not Path(partition).is_file():
+        data.note("dataset_partition", f"there is no file {partition!r}; {name}'s own split is built in")
+        partition = ""
+    workers = data.take("num_workers", int)
+    data.end()
+    return {
+        "dataset": _DATASETS[name],
+        "root": "" if root == _NO_ROOT else root,
+        "partition": partition,
+        "workers": workers,
+    }
+
+
+def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]:
+    function = evaluator.take("eval_func", str)
+    if dataset not in _PROTOCOLS.get(function, ()):
+        raise evaluator.refused("eval_func", function, f"mcl_jax has no such evaluation of {dataset}")
+    protocol = DATASETS[dataset].protocol
+    if evaluator.take("cross_view_gallery", bool):
+        if dataset != "casiab":
+            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B only")
+        protocol = "casiab_cross_view"
+    evaluator.must_be("rerank", False)
+    hint = evaluator.take("restore_hint", (int, str))
+    if isinstance(hint, str):
+        raise evaluator.refused("restore_hint", hint, "give it as --config.init_from, with mcl-jax test")
+    if hint not in (0, steps):
+        evaluator.note("restore_hint", f"{hint}: the newest checkpoint is tested, at the end that of {steps}")
+    if evaluator.take("enable_float16", bool):
+        evaluator.note("enable_float16", "float32 in its place, which is more exact")
+    sampler = evaluator.block("sampler")
+    sampler.must_be("sample_type", "all_ordered")
+    if "frames_all_limit" not in sampler.values:
+        sampler.note("frames_all_limit", f"is missing: here {MAX_TEST_FRAMES} frames count, there all")
+    sampler.must_be("frames_all_limit", MAX_TEST_FRAMES)
+    packs = "any number of sequences is packed into a test batch"
+    sampler.ignore(batch_size=packs, type=packs, batch_shuffle="the order of testing changes nothing")
+    sampler.end()
+    if _augment(evaluator, _transforms(evaluator)) != (("cut", 1.0),):
+        raise ConfigError(f"{evaluator.where}transform: tests on cut frames alone")
+    evaluator.ignore(restore_ckpt_strict="always strict", save_name="--workdir names the run")
+    metric = evaluator.take("metric", str)
+    evaluator.end()
+    return {"metric": metric, "protocol": protocol}
+
+
+def _transforms(block: Settings) -> list[Settings]:
+    """Takes the transforms out, those inside of Compose in its place."""
+    given = block.take("transform", list)
+    if len(given) == 1 and isinstance(given[0], dict) and given[0].get("type") == "Compose":
+        compose = Settings(f"{block.where}transform.", dict(given[0]), block.notes)
+        compose.take("type")
+        given = compose.take("trf_cfg", list)
+        compose.end()
+    elif len(given) != 1:
+        raise block.refused("transform", given, "expected one transform, or one Compose, for silhouettes")
+    if not all(isinstance(one, dict) for one in given):
+        raise block.refused("transform", given, "expected a list of transforms with their types")
+    return [Settings(f"{block.where}transform.", dict(one), block.notes) for one in given]
+
+
+def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[str, float], ...]:
+    steps = []
+    for one in transforms:
+        kind = one.take("type", str)
+        if kind not in _NAMES:
+            raise one.refused("type", kind, f"mcl_jax has {', '.join(_NAMES)}")
+        one.where += f"{kind}."
+        probability = 1.0
+        if _NAMES[kind] == "cut":
+            one.must_be("divsor", 255.0, 255)
+            one.must_be("cutting" if "Cutting" in kind else "img_shape", None)
+            if kind == "BaseSilTransform":
+                one.notes.append(f"{kind}: frames of width 64 are cut to 44 here, and those of 44 are not")
+            one.ignore(img_w="OpenGait does not read it", p="OpenGait does not read it")
+        else:
+            probability = float(one.take("prob", (float, int), 0.5))
+        if kind == "RandomRotate":
+            one.must_be("degree", int(MAX_ROTATION), MAX_ROTATION)
+        if kind == "RandomErasing":
+            one.must_be("sl", 0.05)
+            one.must_be("sh", 0.2)
+            one.must_be("r1", 0.3)
+            one.must_be("per_frame", False)
+        one.end()
+        steps.append((_NAMES[kind], probability))
+    return tuple(steps)
+
+
+def _sampling(sampler: Settings) -> tuple[dict[str, Any], tuple[int, ...]]:
+    sampler.must_be("type", "TripletSampler")
+    sampler.ignore(batch_shuffle="batches are drawn at random in any case")
+    batch = sampler.numbers("batch_size", 2)
+    mode = sampler.take("sample_type", str)
+    frames, least, most = (sampler.take(f"frames_num_{end}", int) for end in ("fixed", "min", "max"))
+    skip = sampler.take("frames_skip_num", int, None)
+    sampling: dict[str, Any] = {"mode": mode}
+    if mode == "unfixed_unordered":
+        sampling |= {"min_frames": least, "max_frames": most}
+    elif mode in ("fixed_unordered", "fixed_ordered"):
+        sampling["frames"] = frames
+    else:
+        raise sampler.refused(
+            "sample_type", mode, "mcl_jax has fixed_unordered, unfixed_unordered and fixed_ordered"
+        )
+    if mode == "fixed_ordered":
+        if skip is None:
+            raise ConfigError(f"{sampler.where}frames_skip_num: is missing, and fixed_ordered needs it")
+        sampling["skip"] = skip
+    sampler.end()
+    return sampling, batch
+
+
+def _triplet(loss: Settings) -> dict[str, Any]:
+    return {"margin": float(loss.take("margin", (float, int), 0.2))}
+
+
+def _cross_entropy(loss: Settings) -> dict[str, Any]:
+    smooths = loss.take("label_smooth", bool, True)
+    smoothing = float(loss.take("eps", (float, int), 0.1))
+    loss.ignore(log_accuracy="the accuracy is always told")
+    return {
+        "scale": float(loss.take("scale", (float, int), 16)),
+        "label_smoothing": smoothing if smooths else 0.0,
+    }
+
+
+def _mcl(loss: Settings) -> dict[str, Any]:
+    return _triplet(loss) | {"gamma": float(loss.take("gamma", (float, int)))}
+
+
+_LOSSES: dict[str, tuple[str, Callable[[Settings], dict[str, Any]]]] = {
+    "TripletLoss": ("triplet", _triplet),
+    "CrossEntropyLoss": ("cross_entropy", _cross_entropy),
+    "MCL": ("mcl", _mcl),
+}
+
+
+def _losses(settings: Settings) -> dict[str, dict[str, Any]]:
+    given = settings.take("loss_cfg", (list, dict))
+    losses: dict[str, dict[str, Any]] = {}
+    for one in [given] if isinstance(given, dict) else given:
+        if not isinstance(one, dict):
+            raise settings.refused("loss_cfg", given, "expected losses with their types")
+        loss = Settings(f"{settings.where}loss_cfg.", dict(one), settings.notes)
+        kind = loss.take("type", str)
+        if kind not in _LOSSES:
+            raise loss.refused("type", kind, f"mcl_jax has {', '.join(_LOSSES)}")
+        name, read = _LOSSES[kind]
+        if name in losses:
+            raise loss.refused("type", kind, "it is there twice")
+        weight = float(loss.take("loss_term_weight", (float, int), 1.0))
+        losses[name] = {"weight": weight, **read(loss)}
+        loss.ignore(log_prefix="losses are told by their own names")
+        loss.end()
+    return losses
+
+
+def _model(model: Settings) -> dict[str, Any]:
+    name = model.take("model", str)
+    if name not in _MODELS:
+        raise model.refused("model", name, f"mcl_jax has {', '.join(_MODELS)}")
+    block = _MODELS[name](model)
+    model.end()
+    return block
+
+
+def _fcs(model: Settings, inputs: int, parts: int) -> int:
+    fcs = model.block("SeparateFCs")
+    fcs.must_be("in_channels", inputs)
+    fcs.must_be("parts_num", parts)
+    outputs: int = fcs.take("out_channels", int)
+    fcs.end()
+    return outputs
+
+
+def _classes(model: Settings, inputs: int) -> int:
+    necks = model.block("SeparateBNNecks")
+    necks.must_be("in_channels", inputs)
+    necks.must_be("parts_num", 16)
+    classes: int = necks.take("class_num", int)
+    necks.end()
+    return classes
+
+
+def _must_have_bins(model: Settings, *bins: int) -> None:
+    if (given := model.numbers("bin_num")) != bins:
+        raise model.refused("bin_num", given, f"mcl_jax has {list(bins)} only")
+
+
+def _gaitset(model: Settings) -> dict[str, Any]:
+    depth, *channels = model.numbers("in_channels", 4)
+    if depth != 1:
+        raise model.refused("in_channels", depth, "silhouettes have 1")
+    _must_have_bins(model, 16, 8, 4, 2, 1)
+    embed_dim = _fcs(model, channels[-1], 62)
+    return {"name": "gaitset", "channels": tuple(channels), "embed_dim": embed_dim}
+
+
+def _gaitbase(model: Settings) -> dict[str, Any]:
+    backbone = model.block("backbone_cfg")
+    backbone.must_be("type", "ResNet9")
+    backbone.must_be("block", "BasicBlock")
+    backbone.must_be("layers", [1, 1, 1, 1])
+    backbone.must_be("strides", [1, 2, 2, 1])
+    backbone.must_be("maxpool", False, default=True)
+    backbone.must_be("in_channel", 1)
+    channels = backbone.numbers("channels", 4)
+    backbone.end()
+    _must_have_bins(model, 16)
+    embed_dim = _fcs(model, channels[-1], 16)
+    classes = _classes(model, embed_dim)
+    return {"name": "gaitbase", "channels": channels, "embed_dim": embed_dim, "num_classes": classes}
+
+
+def _deepgaitv2(model: Settings) -> dict[str, Any]:
+    backbone = model.block("Backbone")
+    backbone.must_be("in_channels", 1)
+    mode = backbone.take("mode", str)
+    layers, channels = backbone.numbers("layers", 4), backbone.numbers("channels", 4)
+    backbone.end()
+    return {
+        "name": "deepgaitv2",
+        "mode": mode,
+        "layers": layers,
+        "channels": channels,
+        "num_classes": _classes(model, channels[2]),
+        "use_emb2": model.take("use_emb2", bool, False),
+    }
+
+
+_MODELS: dict[str, Callable[[Settings], dict[str, Any]]] = {
+    "GaitSet": _gaitset,
+    "Baseline": _gaitbase,
+    "DeepGaitV2": _deepgaitv2,
+}
+
+
+def _optimizer(optimizer: Settings) -> dict[str, Any]:
+    solver = optimizer.take("solver", str)
+    if solver not in ("SGD", "Adam"):
+        raise optimizer.refused("solver", solver, "mcl_jax has SGD and Adam")
+    block: dict[str, Any] = {"name": solver.lower()}
+    for key in ("lr", "weight_decay"):
+        block[key] = float(optimizer.take(key, (float, int)))
+    if solver == "SGD":
+        block["momentum"] = float(optimizer.take("momentum", (float, int)))
+    optimizer.ignore(momentum="Adam has none, there neither")
+    optimizer.end()
+    return block
+
+
+def _schedule(schedule: Settings) -> dict[str, Any]:
+    schedule.must_be("scheduler", "MultiStepLR")
+    milestones = schedule.numbers("milestones")
+    gamma = float(schedule.take("gamma", (float, int)))
+    schedule.end()
+    return {"name": "multi_step", "milestones": milestones, "gamma": gamma}
+
+
+def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
+    """Returns the keys of `train` beside steps and batch, and `init_from`."""
+    trainer.must_be("fix_BN", False)
+    half = trainer.take("enable_float16", bool)
+    if half:
+        trainer.note("enable_float16", "bfloat16 in its place, which needs no loss scaling")
+    hint = trainer.take("restore_hint", (int, str))
+    resets = [trainer.take(f"{name}_reset", bool) for name in ("optimizer", "scheduler")]
+    if isinstance(hint, str) and not all(resets):
+        raise trainer.refused(
+            "restore_hint",
+            hint,
+            "to go on with its optimiser, mcl-jax convert --with-optimizer; to start "
+            "from its weights, set optimizer_reset and scheduler_reset",
+        )
+    if isinstance(hint, int) and hint:
+        raise trainer.refused("restore_hint", hint, "a run goes on from its newest checkpoint by itself")
+    save_every = trainer.take("save_iter", int)
+    trainer.ignore(
+        sync_BN="statistics are always those of the whole batch",
+        restore_ckpt_strict="always strict",
+        save_name="--workdir names the run",
+        find_unused_parameters="there is nothing to find",
+    )
+    train = {
+        "precision": "bfloat16" if half else "float32",
+        "log_every": trainer.take("log_iter", int),
+        "save_every": save_every,
+        "test_every": save_every if trainer.take("with_test", bool) else 0,
+    }
+    trainer.end()
+    return train, hint if isinstance(hint, str) else ""

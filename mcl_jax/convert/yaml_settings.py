@@ -1,0 +1,186 @@
+"""The settings of an OpenGait config, taken out one by one, so that none is passed over in silence."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mcl_jax.errors import ConfigError
+from mcl_jax.files import read_bounded
+
+_LARGEST = 1 << 20  # bytes of a config
+
+# What OpenGait assumes of a setting that a config does not have: facts of its default.yaml.
+DEFAULTS: dict[str, Any] = {
+    "data_cfg": {"dataset_name": "CASIA-B", "num_workers": 1, "remove_no_gallery": False, "cache": False},
+    "evaluator_cfg": {
+        "enable_float16": False,
+        "restore_hint": 80_000,
+        "eval_func": "evaluate_indoor_dataset",
+        "sampler": {"batch_size": 4, "sample_type": "all_ordered", "type": "InferenceSampler"},
+        "transform": [{"type": "BaseSilCuttingTransform"}],
+        "metric": "euc",
+        "cross_view_gallery": False,
+    },
+    "loss_cfg": {"loss_term_weight": 1.0, "margin": 0.2, "type": "TripletLoss", "log_prefix": "triplet"},
+    "model_cfg": {"model": "Baseline"},
+    "optimizer_cfg": {"lr": 0.1, "momentum": 0.9, "solver": "SGD", "weight_decay": 5e-4},
+    "scheduler_cfg": {"gamma": 0.1, "milestones": [20_000, 40_000, 60_000], "scheduler": "MultiStepLR"},
+    "trainer_cfg": {
+        "enable_float16": True,
+        "with_test": False,
+        "fix_BN": False,
+        "log_iter": 100,
+        "restore_hint": 0,
+        "save_iter": 2_000,
+        "optimizer_reset": False,
+        "scheduler_reset": False,
+        "sync_BN": False,
+        "total_iter": 80_000,
+        "sampler": {
+            "batch_size": [8, 16],
+            "frames_num_fixed": 30,
+            "frames_num_max": 50,
+            "frames_num_min": 25,
+            "sample_type": "fixed_unordered",
+            "type": "TripletSampler",
+        },
+        "transform": [{"type": "BaseSilCuttingTransform"}],
+    },
+}
+
+_NEEDED: Any = object()
+
+
+@dataclasses.dataclass
+class Settings:
+    """One block of a config; what is taken out of it is gone.
+
+    Attributes:
+        where: the file and the block, for messages.
+        values: what is left.
+        notes: lines about settings that do nothing here, or a little else; of the whole file.
+    """
+
+    where: str
+    values: dict[str, Any]
+    notes: list[str]
+
+    def take(self, key: str, kind: type | tuple[type, ...] = object, default: Any = _NEEDED) -> Any:
+        """Takes a setting out.
+
+        Raises:
+            ConfigError: if it is not there and has no default, or is of another type.
+        """
+        value = self.values.pop(key, default)
+        if value is _NEEDED:
+            raise ConfigError(f"{self.where}{key}: is missing")
+        if isinstance(value, bool) and kind is not object and kind is not bool:
+            raise self.refused(key, value, "expected no truth value")
+        if not isinstance(value, kind) and value is not default:
+            wanted = kind if isinstance(kind, type) else kind[0]
+            raise self.refused(key, value, f"expected {wanted.__name__}")
+        return value
+
+    def block(self, key: str, default: Any = _NEEDED) -> "Settings":
+        """Takes a block out."""
+        return Settings(f"{self.where}{key}.", dict(self.take(key, dict, default)), self.notes)
+
+    def numbers(self, key: str, count: int | None = None) -> tuple[int, ...]:
+        """Takes a list of whole numbers out, of some length if one is given."""
+        value = self.take(key, list)
+        if any(type(number) is not int for number in value) or count not in (None, len(value)):
+            raise self.refused(key, value, f"expected {count or 'a list of'} whole numbers")
+        return tuple(value)
+
+    def must_be(self, key: str, *allowed: Any, default: Any = _NEEDED) -> None:
+        """Takes a setting out that has one value here.
+
+        Raises:
+            ConfigError: if it has another: it would change the numbers.
+        """
+        value = self.take(key, object, allowed[0] if default is _NEEDED else default)
+        if not any(value == each and type(value) is type(each) for each in allowed):
+            there = " or ".join(map(str, allowed))
+            raise self.refused(key, value, f"would change the numbers, and mcl_jax has {there} only")
+
+    def ignore(self, **reasons: str) -> None:
+        """Takes settings out that do nothing here, and notes those that there are, with the reason."""
+        for key, reason in reasons.items():
+            if key in self.values:
+                value = self.values.pop(key)
+                self.notes.append(f"{self.where.partition(': ')[2]}{key} ({value}): {reason}")
+
+    def note(self, key: str, text: str) -> None:
+        """Notes what a setting does here."""
+        self.notes.append(f"{self.where.partition(': ')[2]}{key}: {text}")
+
+    def refused(self, key: str, value: Any, why: str) -> ConfigError:
+        """Returns the error about a value."""
+        return ConfigError(f"{self.where}{key}: is {_one_line(value)}; {why}")
+
+    def end(self) -> None:
+        """Checks that nothing is left.
+
+        Raises:
+            ConfigError: naming the first setting that is: nobody knows whether it would change the numbers.
+        """
+        for key in self.values:
+            raise ConfigError(
+                f"{self.where}{_one_line(key)}: is not known; take it out if nothing hangs on it"
+            )
+
+
+def read_settings(path: Path) -> Settings:
+    """Reads an OpenGait config, with OpenGait's defaults.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    try:
+        content = yaml.load(read_bounded(path, _LARGEST), _Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigError(f"{path}{line}: is no YAML: {_one_line(problem)}") from None
+    if not isinstance(content, dict) or "model_cfg" not in content:
+        raise ConfigError(f"{path}: is no config of OpenGait: it has no model_cfg")
+    return Settings(f"{path}: ", _merged(DEFAULTS, content), [])
+
+
+def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the given values, and the defaults of the others; lists are replaced as a whole."""
+    merged = dict(defaults)
+    for key, value in given.items():
+        both = isinstance(value, dict) and isinstance(defaults.get(key), dict) and key != "loss_cfg"
+        merged[key] = _merged(defaults[key], value) if both else value
+    return merged
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).split())[:80]
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, without references, which could make a small file endless, or keys given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None, None, "references are not read", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"{key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,35 @@
+"""Fills the templates. Every value is escaped, so a subject may have any name."""
+
+import base64
+import functools
+from typing import Any
+
+import jinja2
+
+PREFIX = "data:image/png;base64,"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("mcl_jax.evaluation.page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> bytes:
+    """Returns the content of a page; the same bytes for equal values.
+
+    Args:
+        template: a file in templates/.
+        values: what it shows.
+    """
+    return _environment().get_template(template).render(**values).encode()
+
+
+def picture(png: bytes | memoryview) -> str:
+    """Returns a PNG file as an address that needs no file."""
+    return PREFIX + base64.b64encode(png).decode()

@@ -1,0 +1,42 @@
+"""What is exported: a function of one walk's frames alone, with the trained arrays inside."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from mcl_jax.data.feed.augment import CUT_COLUMNS
+from mcl_jax.data.prepare.silhouette import SIZE
+from mcl_jax.models.model import Model
+from mcl_jax.models.plain import plain_program
+from mcl_jax.trees import ArrayTree
+
+FRAMES, EMBEDDING = "frames", "embedding"
+"""Names of the input and of the output in a file."""
+
+Program = Callable[[UInt8[Array, "s h w"]], Float[Array, "p c"]]
+
+
+def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> Program:
+    """Returns the function from frames uint8 [s, 64, 64] to the embedding float32 [parts, channels].
+
+    The preparation is inside: 10 columns cut off on each side, and values from 0…255 to 0…1. Any number of
+    frames counts, where `Gait.embed` takes the first 720.
+    """
+
+    def program(frames: UInt8[Array, "s h w"]) -> Float[Array, "p c"]:
+        walk = frames[None, :, :, CUT_COLUMNS:-CUT_COLUMNS]
+        with plain_program():
+            module = model.merge(params, batch_stats)
+            ids = jnp.zeros(walk.shape[:2], jnp.int32)
+            output = module(walk, ids, num_segments=1, train=False)
+        return output.embeddings[0].astype(jnp.float32)
+
+    return program
+
+
+def any_length() -> jax.ShapeDtypeStruct:
+    """Returns the input with a free number of frames."""
+    (frames,) = jax.export.symbolic_shape(FRAMES)
+    return jax.ShapeDtypeStruct((frames, SIZE, SIZE), jnp.uint8)

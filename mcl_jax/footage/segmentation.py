@@ -1,0 +1,153 @@
+"""From pictures to masks of what is in front of the background."""
+
+import itertools
+from collections.abc import Generator
+
+import cv2
+import numpy as np
+
+from mcl_jax.errors import DataError
+from mcl_jax.footage.network import Network
+from mcl_jax.footage.options import FootageOptions
+from mcl_jax.footage.sources import Source
+
+CHAPTER = 3000
+"""Frames over which an empty scene is learnt before they are segmented: daylight changes in longer ones."""
+
+LIVE_HISTORY = 1500
+"""Frames after which a camera's scene is half forgotten."""
+
+_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+_SCENE_AGE = 25  # frames for which a picture of the empty scene is good enough to find edges
+_FOREGROUND = 255  # the subtractors mark shadows with 127
+
+
+def segment(source: Source, options: FootageOptions) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    """Yields every frame with its mask, in order; those of a camera's warm-up without anybody.
+
+    Returns:
+        Pictures uint8 [h, w, 3], BGR, and masks uint8 [h, w] of 0 and 255.
+
+    Raises:
+        DataError: the source or the network cannot be used, or the segmenter does not fit the source.
+    """
+    kind = options.segmenter
+    if kind == "auto":
+        kind = "masks" if source.is_folder else "network" if options.network else "mog2"
+    if source.is_folder and kind != "masks":
+        raise DataError(f"{source.name}: a folder holds ready masks; leave the segmenter {kind!r} out")
+    if kind == "masks":
+        return _ready_masks(source)
+    if kind == "network":
+        assert options.network is not None  # FootageOptions has checked
+        network = Network(options.network, options.person_class)
+        return ((p, _clean(network.mask(p))) for p in _shrunk(source, options))
+    if source.is_camera:
+        return _subtract_live(source, options, _Subtractor(kind, LIVE_HISTORY))
+    return _subtract(source, options, _Subtractor(kind, CHAPTER))
+
+
+def _ready_masks(source: Source) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    for picture in source.pictures():
+        grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        mask = cv2.threshold(grey, 127, 255, cv2.THRESH_BINARY)[1]
+        yield cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), mask
+
+
+def _shrunk(source: Source, options: FootageOptions) -> Generator[np.ndarray]:
+    for picture in source.pictures():
+        rows, columns = picture.shape[:2]
+        if rows > options.max_rows:
+            size = (max(1, round(columns * options.max_rows / rows)), options.max_rows)
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        yield picture
+
+
+class _Subtractor:
+    """OpenCV's background subtraction, with the edges where half of the contrast is reached."""
+
+    def __init__(self, kind: str, history: int) -> None:
+        if kind == "mog2":
+            self._model: cv2.BackgroundSubtractorMOG2 | cv2.BackgroundSubtractorKNN = (
+                cv2.createBackgroundSubtractorMOG2(history=history, varThreshold=16, detectShadows=True)
+            )
+        else:
+            cv2.setRNGSeed(0)  # KNN draws which samples to forget
+            self._model = cv2.createBackgroundSubtractorKNN(
+                history=history, dist2Threshold=400, detectShadows=True
+            )
+        # The share of its light that a shadow leaves at least: with less, dark clothes count as shadows.
+        self._model.setShadowThreshold(0.55)
+        self._rate = 1 / history
+        self._scene: np.ndarray | None = None
+        self._age = 0
+
+    def learn(self, picture: np.ndarray) -> None:
+        """Takes in a picture of the scene, early and late ones alike."""
+        self._model.apply(_soft(picture), learningRate=-1)
+        self._scene = None
+
+    def mask(self, picture: np.ndarray) -> np.ndarray:
+        """Returns what is in front of the scene, and goes on learning, but slowly."""
+        soft = _soft(picture)
+        found = self._model.apply(soft, learningRate=self._rate)
+        if self._scene is None or self._age == _SCENE_AGE:
+            self._scene, self._age = self._model.getBackgroundImage(), 0
+        self._age += 1
+        return _sharpen(
+            _clean(np.where(found == _FOREGROUND, 255, 0).astype(np.uint8)),
+            cv2.absdiff(soft, self._scene).max(axis=2),
+        )
+
+
+def _soft(picture: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(picture, (5, 5), 0)
+
+
+def _sharpen(mask: np.ndarray, difference: np.ndarray) -> np.ndarray:
+    """Takes the halo off: at the rim, a pixel with less than half of the contrast beside it is outside."""
+    near = cv2.dilate(cv2.bitwise_and(difference, mask), _DISC)
+    weak = cv2.compare(difference, near // 2, cv2.CMP_LT)
+    rim = cv2.subtract(mask, cv2.erode(mask, _DISC))
+    return cv2.subtract(mask, cv2.bitwise_and(rim, weak))
+
+
+def _subtract(
+    source: Source, options: FootageOptions, model: _Subtractor
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    """Reads the file twice, the first time a chapter ahead, so that memory does not grow with its length."""
+    ahead, behind = _shrunk(source, options), _shrunk(source, options)
+    while True:
+        learnt = 0
+        for picture in itertools.islice(ahead, CHAPTER):
+            model.learn(picture)
+            learnt += 1
+        if not learnt:
+            return
+        for picture in itertools.islice(behind, learnt):
+            yield picture, model.mask(picture)
+
+
+def _subtract_live(
+    source: Source, options: FootageOptions, model: _Subtractor
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    for number, picture in enumerate(_shrunk(source, options)):
+        if number < options.warm_up:
+            model.learn(picture)
+            yield picture, np.zeros(picture.shape[:2], np.uint8)
+        else:
+            yield picture, model.mask(picture)
+
+
+def _clean(mask: np.ndarray) -> np.ndarray:
+    """Drops specks and fills small holes."""
+    mask = cv2.medianBlur(mask, 5)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC)  # ropes, wires
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _DISC)
+    # What is open between the legs is no hole; what is enclosed and small is a segmenter's mistake.
+    outlines, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if levels is not None:
+        for outline, (_, _, _, parent) in zip(outlines, levels[0], strict=True):
+            if parent >= 0 and cv2.contourArea(outline) < 0.02 * cv2.contourArea(outlines[parent]):
+                cv2.drawContours(mask, [outline], -1, 255, cv2.FILLED)
+    return mask

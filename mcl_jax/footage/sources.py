@@ -1,0 +1,166 @@
+"""Where pictures come from: a video file, a camera, or a folder of ready masks."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mcl_jax.data.prepare.silhouette import MAX_PIXELS, MAX_SIDE, read_png
+from mcl_jax.errors import DataError
+
+# FFmpeg prints lines of its own about files that it cannot read; ours say more. OpenCV looks at this once.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Footage that can be read; for a video or a folder, as often as one likes.
+
+    Attributes:
+        name: for messages.
+        place: a file, a folder, or the index of a camera.
+        limit: how many frames to read; all if None.
+    """
+
+    name: str
+    place: Path | int
+    limit: int | None
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it is live: read once, without an end."""
+        return isinstance(self.place, int)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, of masks."""
+        return isinstance(self.place, Path) and self.place.is_dir()
+
+    def clock(self) -> tuple[float, int]:
+        """Returns the frames a second, and how many frames the file says it has; 25 and 0 where nothing says.
+
+        Raises:
+            DataError: it cannot be opened.
+        """
+        if self.is_camera or self.is_folder:
+            return 25.0, 0
+        capture = _open(self.place, self.name)
+        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+        return rate if 1 <= rate <= 240 else 25.0, max(0, int(count))
+
+    def pictures(self) -> Generator[np.ndarray]:
+        """Yields the frames in order: uint8 [h, w, 3], BGR; of a folder [h, w].
+
+        Raises:
+            DataError: it cannot be opened, is empty, a picture is damaged or of another size than the first,
+                or a camera is gone.
+        """
+        if isinstance(self.place, Path) and self.place.is_dir():
+            pictures = _read_masks(self.place)
+        else:
+            pictures = self._capture()
+        shape: tuple[int, ...] | None = None
+        with contextlib.closing(pictures):
+            for number, picture in enumerate(pictures):
+                if number == self.limit:
+                    return
+                shape = shape or picture.shape
+                if picture.shape != shape:
+                    raise DataError(
+                        f"{self.name}: frame {number} has {_size(picture.shape)} pixels, those before it "
+                        f"{_size(shape)}; the camera must not change, so cut the footage there"
+                    )
+                yield picture
+        if shape is None:
+            raise DataError(f"{self.name}: has no pictures")
+
+    def _capture(self) -> Generator[np.ndarray]:
+        capture = _open(self.place, self.name)
+        number = 0
+        try:
+            width, height = (capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+                raise DataError(
+                    f"{self.name}: pictures of {width:.0f}×{height:.0f} pixels; at most {MAX_SIDE} a side "
+                    f"and {MAX_PIXELS} in all; scale the video down"
+                )
+            while True:
+                try:
+                    found, picture = capture.read()
+                except cv2.error:
+                    raise DataError(f"{self.name}: frame {number} is damaged; save the video again") from None
+                if not found:
+                    break
+                yield picture
+                number += 1
+        finally:
+            capture.release()
+        if self.is_camera:
+            raise DataError(f"{self.name}: is gone after {number} frames; plug it in and start again")
+
+
+def open_source(source: str | Path | int, limit: int | None) -> Source:
+    """Returns the footage of that name.
+
+    Args:
+        source: a video file, a folder of PNG masks, or the index of a camera, as a number or in digits.
+        limit: how many frames to read; all if None.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if isinstance(source, int):
+        return Source(f"camera {source}", source, limit)
+    path = Path(source)
+    if str(source).isdecimal() and not path.exists():
+        return Source(f"camera {source}", int(str(source)), limit)
+    if not path.exists():
+        raise DataError(f"{path}: no such video or folder; a camera is given by its index, as 0")
+    if not path.is_dir() and not path.is_file():
+        raise DataError(f"{path}: neither a file nor a folder")
+    return Source(str(path), path, limit)
+
+
+def _open(place: Path | int, name: str) -> cv2.VideoCapture:
+    with _quiet():
+        if isinstance(place, int):
+            capture = cv2.VideoCapture(place)
+        else:
+            # An absolute path, since FFmpeg would take some names for addresses.
+            capture = cv2.VideoCapture(str(place.resolve()), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        if isinstance(place, int):
+            raise DataError(f"{name}: cannot be opened; is it plugged in, and not in use elsewhere?")
+        raise DataError(f"{name}: does not open as a video; it is damaged, cut off, or of an unknown format")
+    return capture
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without OpenCV's own lines on stderr."""
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
+def _read_masks(folder: Path) -> Generator[np.ndarray]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    if not paths:
+        raise DataError(
+            f"{folder}: has no PNG files; the masks of one video lie in one folder, a frame each; a tree of "
+            "folders is prepared by scripts/prepare_data.py tree"
+        )
+    yield from map(read_png, paths)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}"

@@ -1,0 +1,6 @@
+"""Galleries: people by name, with the embeddings of their walks, and who a new walk is of."""
+
+from mcl_jax.gallery.calibration import Calibration
+from mcl_jax.gallery.gallery import Answer, Gallery, Match, open_gallery
+
+__all__ = ["Answer", "Calibration", "Gallery", "Match", "open_gallery"]

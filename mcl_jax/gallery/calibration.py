@@ -1,0 +1,89 @@
+"""Thresholds of a gallery: which distance is near enough, at which false-accept rate."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from mcl_jax.errors import DataError
+from mcl_jax.evaluation.distances import Metric
+from mcl_jax.files import read_bounded
+
+_LARGEST = 1 << 26  # bytes of a metrics.json
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a test of the model said about distances between walks.
+
+    Attributes:
+        source: the file it is from.
+        metric: which distance, "euc" or "cos".
+        thresholds: false-accept rate of one comparison, a share → the largest distance to accept.
+    """
+
+    source: str
+    metric: str
+    thresholds: Mapping[float, float]
+
+    def threshold(self, rate: float) -> float:
+        """Returns the threshold of a rate.
+
+        Raises:
+            DataError: if the test gave none; the message has those it gave.
+        """
+        if rate not in self.thresholds:
+            there = ", ".join(f"{known:g}" for known in self.thresholds)
+            raise DataError(f"far: {self.source} has no threshold for {rate:g}; it has those for {there}")
+        return self.thresholds[rate]
+
+    def lowest_rate(self) -> float:
+        """Returns the lowest rate that there is a threshold for."""
+        return min(self.thresholds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `calibration_of` reads."""
+        points = [{"rate": rate, "threshold": value} for rate, value in self.thresholds.items()]
+        return {"source": self.source, "metric": self.metric, "operating_points": points}
+
+
+def calibration_of(content: Any, source: str) -> Calibration:
+    """Returns the calibration in a JSON object.
+
+    Raises:
+        DataError: if it is none.
+    """
+    try:
+        metric = content["metric"]
+        thresholds = {
+            float(point["rate"]): float(point["threshold"]) for point in content["operating_points"]
+        }
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{source}: its thresholds cannot be read; it may be cut off or changed") from None
+    sound = all(0 < rate < 1 and math.isfinite(value) for rate, value in thresholds.items())
+    if metric not in get_args(Metric) or not thresholds or not sound:
+        raise DataError(f"{source}: has no thresholds of use: test on more subjects")
+    return Calibration(source, metric, thresholds)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Reads the thresholds that a test wrote into its metrics.json.
+
+    Raises:
+        DataError: if it is no such file, or has no threshold: of too few subjects, or of re-ranked distances,
+            which depend on the gallery that they were among.
+    """
+    try:
+        content = json.loads(read_bounded(path, _LARGEST))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give the metrics.json of a test") from None
+    except ValueError:
+        raise DataError(f"{path}: is no JSON; give the metrics.json of a test") from None
+    if not isinstance(content, dict) or not isinstance(content.get("verification"), dict):
+        raise DataError(f"{path}: has no block 'verification'; give the metrics.json of a test")
+    if content.get("rerank") is not None:
+        raise DataError(f"{path}: its distances are re-ranked, which says nothing here; test without rerank")
+    points = content["verification"].get("operating_points")
+    return calibration_of({"metric": content.get("metric"), "operating_points": points}, str(path))

@@ -1,0 +1,294 @@
+"""Who is this: a gallery of people, opened."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcl_jax.errors import DataError, UserError
+from mcl_jax.evaluation.distances import pairwise_distances
+from mcl_jax.gallery import store
+from mcl_jax.gallery.calibration import Calibration
+from mcl_jax.gallery.lock import locked
+from mcl_jax.gallery.store import Index, ModelId, WalkEntry
+
+_LONGEST_NAME = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A person of the gallery, and the distance of their nearest walk."""
+
+    name: str
+    distance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Who a walk may be of.
+
+    Attributes:
+        matches: the nearest people, the nearest first.
+        name: the first of them, if the distance is within the threshold; None for "unknown", and where
+            nothing was decided.
+        threshold: the largest distance that is accepted; None if nothing was decided.
+        far: false-accept rate of one comparison at the threshold, a share; None if that is not known.
+        walks: of the gallery, with which the walk was compared.
+    """
+
+    matches: tuple[Match, ...]
+    name: str | None
+    threshold: float | None
+    far: float | None
+    walks: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether there was a threshold to decide by."""
+        return self.threshold is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as plain values."""
+        return dataclasses.asdict(self) | {"decided": self.decided}
+
+
+class Gallery:
+    """An opened gallery: a snapshot for reading; what is written is checked against the disk's state.
+
+    Attributes:
+        path: its folder.
+        model: which model its embeddings are of.
+        calibration: its thresholds; None if it has none.
+    """
+
+    def __init__(self, path: Path):
+        """Reads a gallery; `open_gallery` is the way in."""
+        self.path = path
+        index = store.read_index(path)
+        try:
+            self._take(index)
+        except DataError:
+            # Somebody was deleted between the two readings, and the array with them.
+            if store.read_index(path).data == index.data:
+                raise
+            self._take(store.read_index(path))
+
+    def _take(self, index: Index) -> None:
+        self._index, self.model, self.calibration = index, index.model, index.calibration
+        self._rows = store.read_rows(self.path, index)
+        self._names = [walk.name for walk in index.walks]
+
+    def people(self) -> dict[str, int]:
+        """Returns the number of walks of each person, by name, in the order they were enrolled."""
+        return dict(Counter(self._names))
+
+    def check_model(self, digest: str, path: str) -> None:
+        """Checks that embeddings come from the gallery's model.
+
+        Raises:
+            DataError: if they come from another.
+        """
+        if digest != self.model.digest:
+            raise DataError(
+                f"{self.path}: was made by another model ({self.model.path}, digest "
+                f"{self.model.digest[:12]}) than {path} ({digest[:12]}); give that with --model, or make a "
+                "new gallery"
+            )
+
+    def enroll(self, name: str, embeddings: np.ndarray, frames: Sequence[int], *, add: bool = False) -> None:
+        """Adds a person, or walks of one.
+
+        Args:
+            name: of the person.
+            embeddings: float32 [n, parts, channels], one a walk.
+            frames: [n], silhouettes of each walk.
+            add: whether the person may be there already.
+
+        Raises:
+            DataError: if the name cannot be one, or is there already, or the embeddings do not fit.
+            UserError: if the gallery cannot be written.
+        """
+        _check_name(name)
+        shape = (len(frames), self.model.parts, self.model.channels)
+        if embeddings.shape != shape or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
+            raise DataError(f"{self.path}: takes finite float32 embeddings of shape {shape} here")
+        new = tuple(
+            WalkEntry(name, int(count), store.checksum(row))
+            for count, row in zip(frames, embeddings, strict=True)
+        )
+
+        def write(index: Index) -> Index:
+            if not add and any(walk.name == name for walk in index.walks):
+                raise DataError(
+                    f"{self.path}: {name!r} is there already; --add adds walks to a person, another name "
+                    "makes another"
+                )
+            store.append_rows(self.path, index, embeddings)
+            return dataclasses.replace(index, walks=index.walks + new)
+
+        self._write(write)
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a person another name.
+
+        Raises:
+            DataError: if there is no such person, or the new name is somebody's.
+            UserError: if the gallery cannot be written.
+        """
+        _check_name(new)
+
+        def write(index: Index) -> Index:
+            self._check_there(index, old)
+            if any(walk.name == new for walk in index.walks):
+                raise DataError(f"{self.path}: {new!r} is there already; delete one of the two, or both stay")
+            walks = (
+                dataclasses.replace(walk, name=new) if walk.name == old else walk for walk in index.walks
+            )
+            return dataclasses.replace(index, walks=tuple(walks))
+
+        self._write(write)
+
+    def delete(self, name: str) -> None:
+        """Removes a person with all their walks; nothing of them stays in the folder.
+
+        Raises:
+            DataError: if there is no such person.
+            UserError: if the gallery cannot be written.
+        """
+
+        def write(index: Index) -> Index:
+            self._check_there(index, name)
+            kept = [i for i, walk in enumerate(index.walks) if walk.name != name]
+            return store.keep_rows(self.path, index, kept)
+
+        self._write(write)
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Sets the thresholds.
+
+        Raises:
+            UserError: if the gallery cannot be written.
+        """
+        self._write(lambda index: dataclasses.replace(index, calibration=calibration))
+
+    def check(self) -> None:
+        """Reads all embeddings.
+
+        Raises:
+            DataError: if one is not as it was written.
+        """
+        for position in range(len(self._names)):
+            self._check_row(position)
+
+    def identify(
+        self,
+        embedding: np.ndarray,
+        *,
+        far: float | None = None,
+        threshold: float | None = None,
+        top: int = 5,
+    ) -> Answer:
+        """Says who a walk may be of.
+
+        Args:
+            embedding: float32 [parts, channels].
+            far: false-accept rate of one comparison, one of the calibration's; None for its lowest.
+            threshold: a distance instead.
+            top: how many people to name at most.
+
+        Raises:
+            DataError: if the embedding does not fit, the gallery is empty or damaged, or there is no
+                threshold for the rate.
+        """
+        if not self._names:
+            raise DataError(f"{self.path}: nobody is enrolled")
+        if embedding.shape != (self.model.parts, self.model.channels):
+            raise DataError(
+                f"{self.path}: has embeddings of {self.model.parts} × {self.model.channels}, not of "
+                f"{' × '.join(map(str, embedding.shape))}"
+            )
+        if threshold is None:
+            far, threshold = self._threshold(far)
+        metric = "euc" if self.calibration is None else self.calibration.metric
+        distances = pairwise_distances(embedding[None], self._rows, metric=metric)[0]
+        matches = []
+        for position in _nearest_of_each(self._names, distances, top):
+            self._check_row(position)
+            matches.append(Match(self._names[position], float(distances[position])))
+        accepted = threshold is not None and matches[0].distance <= threshold
+        name = matches[0].name if accepted else None
+        return Answer(tuple(matches), name, threshold, far, len(self._names))
+
+    def _threshold(self, far: float | None) -> tuple[float | None, float | None]:
+        if self.calibration is None:
+            if far is not None:
+                raise DataError(f"{self.path}: has no thresholds; mcl-jax enroll --calibrate metrics.json")
+            return None, None
+        rate = self.calibration.lowest_rate() if far is None else far
+        return rate, self.calibration.threshold(rate)
+
+    def _check_row(self, position: int) -> None:
+        if store.checksum(self._rows[position]) != self._index.walks[position].crc:
+            raise DataError(
+                f"{self.path}: a walk of {self._names[position]!r} is damaged; delete and enrol them again"
+            )
+
+    def _check_there(self, index: Index, name: str) -> None:
+        if all(walk.name != name for walk in index.walks):
+            raise DataError(f"{self.path}: has nobody called {name!r}")
+
+    def _write(self, change: Callable[[Index], Index]) -> None:
+        with locked(self.path / store.LOCK):
+            index = store.read_index(self.path)
+            if index.model.digest != self.model.digest:
+                raise DataError(f"{self.path}: another gallery has taken its place")
+            store.read_rows(self.path, index)  # a cut-off array is refused, not continued
+            changed = change(index)
+            store.write_index(self.path, changed)
+            self._take(changed)
+
+
+def open_gallery(path: str | Path, *, create: ModelId | None = None) -> Gallery:
+    """Opens a gallery.
+
+    Args:
+        path: its folder.
+        create: the model of a new one, made if there is none.
+
+    Raises:
+        DataError: if there is none, or it is damaged or cut off.
+        UserError: if it cannot be made.
+    """
+    folder = Path(path)
+    if create is not None and not (folder / store.INDEX).exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+        with locked(folder / store.LOCK):
+            if not (folder / store.INDEX).exists():  # nor has another made it while we waited
+                store.write_index(folder, Index(create, "embeddings-0.f32", (), None))
+    return Gallery(folder)
+
+
+def _nearest_of_each(names: Sequence[str], distances: np.ndarray, top: int) -> list[int]:
+    """Returns the position of the nearest walk of each of the `top` nearest people, nearest first."""
+    found: dict[str, int] = {}
+    count = min(len(names), 4 * top)
+    while True:
+        # A partial sort is enough, unless the nearest walks are all of a few people.
+        chosen = np.argpartition(distances, count - 1)[:count] if count < len(names) else np.arange(count)
+        found = {}
+        for position in chosen[np.lexsort((chosen, distances[chosen]))].tolist():
+            found.setdefault(names[position], position)
+        if len(found) >= top or count == len(names):
+            return list(found.values())[:top]
+        count = min(len(names), 4 * count)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise DataError(f"name: {name[:50]!r} cannot be one; give up to {_LONGEST_NAME} printable characters")

@@ -1,0 +1,197 @@
+"""A gallery on disk: `gallery.json`, which says all, and the embeddings, a plain array beside it.
+
+Walks are appended to the array and count once gallery.json, replaced in one step, says that they are there;
+what a writer that died has left behind them is overwritten by the next. To rename is to replace gallery.json;
+to delete writes a new array, so that nothing of a deleted person stays. Readers take no lock: what they have
+mapped stays theirs.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcl_jax.errors import DataError, UserError
+from mcl_jax.files import read_bounded, write_atomically
+from mcl_jax.gallery.calibration import Calibration, calibration_of
+
+INDEX = "gallery.json"
+LOCK = "gallery.lock"
+_FORMAT = 1
+_LARGEST = 1 << 30  # bytes of gallery.json
+_DATA = re.compile(r"embeddings-\d{1,9}\.f32")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelId:
+    """Which model the embeddings are of.
+
+    Attributes:
+        path: where it was when the gallery was made.
+        digest: of its weights and sizes; see `mcl_jax.Gait.digest`.
+        parts: of an embedding.
+        channels: of each part.
+    """
+
+    path: str
+    digest: str
+    parts: int
+    channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WalkEntry:
+    """One walk: whose it is, how many silhouettes it has, and the CRC-32 of its embedding."""
+
+    name: str
+    frames: int
+    crc: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What gallery.json holds; walk i has row i of the array."""
+
+    model: ModelId
+    data: str
+    walks: tuple[WalkEntry, ...]
+    calibration: Calibration | None
+
+    def row_bytes(self) -> int:
+        """Returns the size of an embedding."""
+        return 4 * self.model.parts * self.model.channels
+
+
+def read_index(folder: Path) -> Index:
+    """Reads gallery.json.
+
+    Raises:
+        DataError: if there is none, or it is damaged.
+    """
+    path = folder / INDEX
+    try:
+        content = json.loads(read_bounded(path, _LARGEST))
+    except FileNotFoundError:
+        raise DataError(f"{folder}: is no gallery; make one with mcl-jax enroll") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise _damaged(path) from None
+    if isinstance(content, dict) and content.get("format") not in (None, _FORMAT):
+        raise DataError(f"{path}: is of another version of mcl_jax; use that, or enrol again")
+    try:
+        return _index_of(content, path)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _damaged(path) from None
+
+
+def _index_of(content: Mapping[str, Any], path: Path) -> Index:
+    model = ModelId(**content["model"])
+    walks = tuple(WalkEntry(*entry) for entry in content["walks"])
+    sound = (
+        type(model.parts) is type(model.channels) is int
+        and min(model.parts, model.channels) > 0
+        and isinstance(model.path, str)
+        and _DIGEST.fullmatch(model.digest)
+        and _DATA.fullmatch(content["data"])  # a name here, never a path elsewhere
+        and all(isinstance(walk.name, str) and type(walk.frames) is type(walk.crc) is int for walk in walks)
+    )
+    if not sound:
+        raise ValueError(path)
+    stored = content["calibration"]
+    calibration = None if stored is None else calibration_of(stored, stored["source"])
+    return Index(model, content["data"], walks, calibration)
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"{path}: is damaged or cut off; take a copy of the gallery, or enrol again")
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Replaces gallery.json in one step.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    content = {
+        "format": _FORMAT,
+        "model": dataclasses.asdict(index.model),
+        "data": index.data,
+        "walks": [dataclasses.astuple(walk) for walk in index.walks],
+        "calibration": index.calibration and index.calibration.as_json(),
+    }
+    write_atomically(folder / INDEX, json.dumps(content, ensure_ascii=False).encode())
+
+
+def read_rows(folder: Path, index: Index) -> np.ndarray:
+    """Maps the embeddings, float32 [walks, parts, channels]; read from the disk as they are used.
+
+    Raises:
+        DataError: if the file is not there, or shorter than it should be.
+    """
+    path, shape = folder / index.data, (len(index.walks), index.model.parts, index.model.channels)
+    if not index.walks:
+        return np.empty(shape, np.float32)
+    try:
+        size = path.stat().st_size
+        if size < len(index.walks) * index.row_bytes():
+            raise DataError(
+                f"{path}: has {size} bytes, and {len(index.walks)} walks take "
+                f"{len(index.walks) * index.row_bytes()}: it is cut off; take a copy, or enrol again"
+            )
+        return np.memmap(path, "<f4", "r", shape=shape)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; take a copy of the gallery, or enrol again") from None
+
+
+def append_rows(folder: Path, index: Index, rows: np.ndarray) -> None:
+    """Writes embeddings [n, parts, channels] behind those that count, and waits for the disk.
+
+    Raises:
+        UserError: if they cannot be written.
+    """
+    path = folder / index.data
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(descriptor, "r+b") as file:
+            file.seek(len(index.walks) * index.row_bytes())
+            file.write(np.ascontiguousarray(rows, "<f4").data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def keep_rows(folder: Path, index: Index, kept: Sequence[int]) -> Index:
+    """Writes a gallery of some of its walks, and removes the array that has the others.
+
+    Returns:
+        What is in it now.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    number = int(index.data.removeprefix("embeddings-").removesuffix(".f32")) + 1
+    smaller = dataclasses.replace(
+        index, data=f"embeddings-{number}.f32", walks=tuple(index.walks[i] for i in kept)
+    )
+    rows = np.ascontiguousarray(read_rows(folder, index)[list(kept)])
+    write_atomically(folder / smaller.data, rows.tobytes())
+    write_index(folder, smaller)
+    for path in folder.glob("embeddings-*.f32"):
+        # Of a writer that died between the two steps, too. Windows keeps what a reader has mapped: next time.
+        if path.name != smaller.data and os.name != "nt":
+            path.unlink(missing_ok=True)
+    return smaller
+
+
+def checksum(row: np.ndarray) -> int:
+    """Returns the CRC-32 of an embedding."""
+    return zlib.crc32(np.ascontiguousarray(row, "<f4").data)

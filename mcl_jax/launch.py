@@ -1,0 +1,79 @@
+"""What a run is asked to do beside its config, and doing it: the same from `mcl_jax.main` and `mcl-jax`."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from mcl_jax.config import validate
+from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
+from mcl_jax.describe import describe
+from mcl_jax.evaluate import test
+from mcl_jax.files import write_atomically
+from mcl_jax.leaving import Leaving
+from mcl_jax.runtime import enable_compilation_cache, show_own_log
+from mcl_jax.training import open_data, train
+
+
+def _flag(default: Any, meaning: str, **others: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": meaning, **others})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags of a run; the help of each is beside it."""
+
+    workdir: str | None = _flag(None, "Folder of the run; by default runs/NAME_OF_THE_CONFIG.")
+    phase: str = _flag("train", "Train, then test; or test only.", choices=("train", "test"))
+    show_clips: str | None = _flag(None, "Draw the first training batch into this PNG, and stop.")
+    describe: bool = _flag(
+        False, "Print the whole config, with the size, work and memory of its model, and stop."
+    )
+    max_minutes: float | None = _flag(None, "Save and leave after this time, with exit code 75.")
+    accept_changes: bool = _flag(False, "Go on with a run whose config was another, and record the change.")
+    coordinator: str | None = _flag(None, "HOST:PORT of host 0, to train on several hosts.")
+    hosts: int | None = _flag(None, "How many hosts there are; with --coordinator.")
+    host: int | None = _flag(None, "Index of this host, from 0; with --coordinator.")
+
+
+def flag_fields() -> dict[str, tuple[type, dataclasses.Field[Any]]]:
+    """Returns the fields of `RunOptions` by name, each with the plain type of its value."""
+    kinds = {"workdir": str, "max_minutes": float, "hosts": int, "host": int}
+    return {
+        field.name: (type(field.default) if field.default is not None else kinds.get(field.name, str), field)
+        for field in dataclasses.fields(RunOptions)
+    }
+
+
+def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
+    """Trains, tests, describes or draws, as the options say.
+
+    Args:
+        config: of the run.
+        name: of the config, which names the folder of the run where the options do not.
+        options: what to do.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    validate(config)
+    workdir = Path(options.workdir) if options.workdir else Path("runs") / name
+    show_own_log()
+    enable_compilation_cache()
+    if options.coordinator:
+        if os.environ.get("JAX_PLATFORMS") == "cpu":
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(options.coordinator, options.hosts, options.host)
+    if options.describe:
+        print(describe(config))
+    elif options.show_clips:
+        write_atomically(options.show_clips, encode_png(clip_sheet(open_data(config).loader(0))))
+        print(f"the first batch is drawn in {options.show_clips}")
+    elif options.phase == "test":
+        test(config, workdir)
+    else:
+        with Leaving(options.max_minutes) as leaving:
+            train(config, workdir, accept_changes=options.accept_changes, leaving=leaving)

@@ -1,0 +1,200 @@
+"""OpenGait's configs: what becomes of each setting, and which are refused. The texts are typed by hand."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from mcl_jax.config import load_config, validate
+from mcl_jax.convert.opengait_yaml import translate
+from mcl_jax.errors import ConfigError
+
+DATA = "data_cfg: {{dataset_name: {0}, test_dataset_name: {0}, dataset_partition: {0}.json}}\n"
+TRIPLET = "{type: TripletLoss, margin: 0.2, log_prefix: triplet}"
+BOTH = f"loss_cfg: [{TRIPLET}, {{type: CrossEntropyLoss, scale: 16, log_accuracy: true}}]\n"
+GAITSET = (
+    "model_cfg: {{model: GaitSet, in_channels: [1, {0}], bin_num: [16, 8, 4, 2, 1], "
+    "SeparateFCs: {{in_channels: {1}, out_channels: 256, parts_num: 62}}}}\n"
+)
+GAITBASE = (
+    "model_cfg: {{model: Baseline, bin_num: [16], backbone_cfg: {{type: ResNet9, block: BasicBlock, "
+    "channels: [64, 128, 256, 512], layers: [1, 1, 1, 1], strides: [1, 2, 2, 1], maxpool: false}}, "
+    "SeparateFCs: {{in_channels: 512, out_channels: 256, parts_num: 16}}, "
+    "SeparateBNNecks: {{class_num: {0}, in_channels: 256, parts_num: 16}}}}\n"
+)
+DEEP = (
+    "model_cfg: {{model: DeepGaitV2, Backbone: {{in_channels: 1, mode: {0}, layers: {1}, "
+    "channels: [64, 128, 256, 512]}}, SeparateBNNecks: {{class_num: {2}}}}}\n"
+)
+CUT = "[{type: BaseSilCuttingTransform}]"
+AUGMENTED = (
+    "[{type: Compose, trf_cfg: [{type: RandomPerspective, prob: 0.2}, {type: BaseSilCuttingTransform}, "
+    "{type: RandomHorizontalFlip, prob: 0.2}, {type: RandomRotate, prob: 0.2}]}]"
+)
+ORDERED = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 4"
+
+
+def evaluator(function: str) -> str:
+    return f"evaluator_cfg: {{eval_func: {function}, restore_hint: 0, sampler: {{frames_all_limit: 720}}}}\n"
+
+
+def trainer(steps: int, batch: str, sampler: str, transform: str) -> str:
+    return (
+        f"trainer_cfg: {{total_iter: {steps}, save_iter: 1000, sync_BN: true, "
+        f"sampler: {{batch_size: {batch}, {sampler}}}, transform: {transform}}}\n"
+    )
+
+
+def schedule(*milestones: int) -> str:
+    return f"scheduler_cfg: {{milestones: {list(milestones)}}}\n"
+
+
+CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
+GREW = DATA.format("GREW") + evaluator("GREW_submission")
+GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
+ADAM = "optimizer_cfg: {{solver: Adam, lr: {}, momentum: 0.9, weight_decay: {}}}\n"
+UNFIXED = "sample_type: unfixed_unordered, frames_num_min: {}, frames_num_max: {}"
+ERASED = (
+    "[{type: Compose, trf_cfg: [{type: BaseSilCuttingTransform}, {type: RandomRotate, prob: 0.3}, "
+    "{type: RandomErasing, prob: 0.3}]}]"
+)
+STEPS_60K = schedule(20000, 40000, 50000)
+GAITBASE_CASIAB = (
+    CASIAB
+    + BOTH
+    + GAITBASE.format(74)
+    + STEPS_60K
+    + trainer(60000, "[8, 16]", "sample_type: fixed_unordered", ERASED)
+)
+RUNS = {
+    "casiab_gaitset": CASIAB
+    + GAITSET.format("32, 64, 128", 128)
+    + schedule(10000, 20000, 30000)
+    + trainer(40000, "[8, 16]", "frames_num_fixed: 30", CUT),
+    "grew_gaitset": GREW
+    + GAITSET.format("64, 128, 256", 256)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000)
+    + trainer(250000, "[32, 4]", "frames_num_fixed: 30", CUT),
+    "casiab_triplet": GAITBASE_CASIAB,
+    "casiab_mcl": GAITBASE_CASIAB.replace(TRIPLET, "{type: MCL, margin: 0.6, gamma: 0.6}"),
+    "gait3d_triplet": GAIT3D
+    + BOTH
+    + GAITBASE.format(3000)
+    + STEPS_60K
+    + trainer(60000, "[32, 4]", UNFIXED.format(10, 50), AUGMENTED),
+    "grew_triplet": GREW
+    + BOTH
+    + GAITBASE.format(20000)
+    + schedule(80000, 120000, 150000)
+    + trainer(180000, "[32, 4]", UNFIXED.format(20, 40), AUGMENTED),
+    "gait3d_deepgaitv2": GAIT3D
+    + BOTH
+    + DEEP.format("p3d", "[1, 4, 4, 1]", 3000)
+    + STEPS_60K
+    + trainer(60000, "[32, 4]", ORDERED, AUGMENTED),
+}
+
+
+def translated(tmp_path, text: str) -> tuple[ConfigDict, str]:
+    (tmp_path / "F.yaml").write_text(text)
+    translation = translate(tmp_path / "F.yaml")
+    validate(translation.config)
+    return translation.config, "\n".join(translation.notes)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_becomes_the_recipe_of_the_same_run(tmp_path, name):
+    config, _ = translated(tmp_path, RUNS[name])
+    recipe = load_config(name)
+    if "num_classes" in recipe.model:  # OpenGait's number is that of the training subjects
+        assert recipe.model.num_classes == 0
+        config.model.num_classes = 0
+    for block in ("model", "loss", "optimizer", "schedule"):
+        assert config[block].to_dict() == recipe[block].to_dict(), block
+    for key in ("steps", "batch", "precision"):
+        assert config.train[key] == recipe.train[key]
+    assert config.data.dataset == recipe.data.dataset
+    assert tuple(config.data.augment) == tuple(recipe.data.augment)
+    mode = recipe.data.sampling.mode
+    keys = {"fixed_unordered": ("frames",), "unfixed_unordered": ("min_frames", "max_frames")}
+    for key in ("mode", *keys.get(mode, ("frames", "skip", "min_rate", "max_rate"))):
+        assert config.data.sampling[key] == recipe.data.sampling[key]
+
+
+@pytest.mark.parametrize("mode", ["2d", "3d", "p3d"])
+def test_deepgaitv2_of_every_mode(tmp_path, mode):
+    text = DATA.format("OUMVLP") + "evaluator_cfg: {restore_hint: 120000}\n" + BOTH
+    text += DEEP.format(f"'{mode}'", "[1, 1, 1, 1]", 5153) + schedule(60000, 80000, 100000)
+    config, _ = translated(tmp_path, text + trainer(120000, "[32, 8]", ORDERED, AUGMENTED))
+    assert (config.model.mode, config.model.layers, config.model.num_classes) == (mode, (1, 1, 1, 1), 5153)
+    assert (config.data.dataset, config.eval.protocol, config.train.batch) == ("oumvlp", "oumvlp", (32, 8))
+    assert config.data.partition == "OUMVLP.json"
+
+
+def test_what_does_nothing_here_or_a_little_else_is_noted(tmp_path):
+    _, notes = translated(tmp_path, RUNS["grew_gaitset"])
+    for part in (
+        "trainer_cfg.sync_BN (True): ",
+        "trainer_cfg.enable_float16: bfloat16",
+        "optimizer_cfg.momentum (0.9): Adam has none",
+        "data_cfg.dataset_partition: there is no file 'GREW.json'",
+        "loss_cfg.log_prefix (triplet)",
+        "evaluator_cfg.sampler.batch_size (4)",
+    ):
+        assert part in notes
+    assert "frames_all_limit" not in notes
+
+
+def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
+    text = "model_cfg:" + GAITSET.format("32, 64, 128", 128).removeprefix("model_cfg:")
+    config, notes = translated(tmp_path, "data_cfg: {test_dataset_name: CASIA-B}\n" + text)
+    assert (config.train.steps, config.train.batch, config.train.save_every) == (80000, (8, 16), 2000)
+    assert config.schedule.milestones == (20000, 40000, 60000)
+    assert "evaluator_cfg.sampler.frames_all_limit: is missing" in notes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("sync_BN: true", "fix_BN: true", "trainer_cfg.fix_BN: is True; would change the numbers"),
+        ("strides: [1, 2, 2, 1]", "strides: [1, 2, 2, 2]", "backbone_cfg.strides: is [1, 2, 2, 2]"),
+        (", maxpool: false", "", "maxpool: is True"),
+        ("bin_num: [16]", "bin_num: [16, 8]", "model_cfg.bin_num: is (16, 8)"),
+        ("prob: 0.3}, {type: RandomErasing", "prob: 0.3, degree: 15}, {type: RandomErasing", "degree: is 15"),
+        ("type: RandomErasing", "type: RandomErasing, sh: 0.4", "RandomErasing.sh: is 0.4"),
+        ("type: RandomRotate", "type: RandomAffine", "transform.type: is RandomAffine"),
+        ("frames_all_limit: 720", "frames_all_limit: 300", "frames_all_limit: is 300"),
+        ("dataset_name: CASIA-B,", "dataset_name: CCPG,", "data_cfg.dataset_name: is CCPG; mcl_jax has"),
+        ("evaluate_indoor_dataset", "evaluate_Gait3D", "evaluator_cfg.eval_func: is evaluate_Gait3D"),
+        ("dataset_partition:", "remove_no_gallery: true, dataset_partition:", "remove_no_gallery: is True"),
+        ("log_accuracy: true", "focal: 2", "loss_cfg.focal: is not known"),
+        ("sync_BN: true", "warmup: 3", "trainer_cfg.warmup: is not known"),
+        ("sync_BN: true", "restore_hint: 20000", "trainer_cfg.restore_hint: is 20000"),
+        ("sync_BN: true", "restore_hint: a.pt", "mcl-jax convert --with-optimizer"),
+        ("type: TripletLoss", "type: GiLoss", "loss_cfg.type: is GiLoss"),
+        ("total_iter: 60000", "total_iter: many", "trainer_cfg.total_iter: is many; expected int"),
+        ("total_iter: 60000", "total_iter: true", "expected no truth value"),
+        ("[8, 16]", "[8, 16, 2]", "batch_size: is [8, 16, 2]; expected 2 whole numbers"),
+        ("fixed_unordered", "fixed_ordered", "frames_skip_num: is missing"),
+        ("model: Baseline", "model: GaitPart", "model_cfg.model: is GaitPart"),
+        ("model_cfg:", "model_cfg: [", "is no YAML"),
+        ("model_cfg:", "loss_cfg: {}\nmodel_cfg:", "'loss_cfg' is given twice"),
+        ("model_cfg:", "x: &a [1]\ny: *a\nmodel_cfg:", "references are not read"),
+        ("model_cfg:", "x: !!python/object/apply:os.getcwd []\nmodel_cfg:", "is no YAML"),
+        ("model_cfg:", "model:", "it has no model_cfg"),
+    ],
+)
+def test_what_would_change_the_numbers_is_refused_in_one_line(tmp_path, old, new, told):
+    assert old in GAITBASE_CASIAB
+    with pytest.raises(ConfigError) as error:
+        translated(tmp_path, GAITBASE_CASIAB.replace(old, new))
+    assert told in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path / 'F.yaml'}")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_to_start_from_are_init_from_if_nothing_else_is_kept(tmp_path):
+    text = GAITBASE_CASIAB.replace(
+        "sync_BN: true", "restore_hint: a.pt, optimizer_reset: true, scheduler_reset: true"
+    )
+    config, _ = translated(tmp_path, text)
+    assert config.init_from == "a.pt"

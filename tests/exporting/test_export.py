@@ -1,0 +1,99 @@
+import argparse
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+
+import mcl_jax
+from mcl_jax.commands import export as command
+from mcl_jax.embed import Embedder
+from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.exporting.files import export
+from mcl_jax.exporting.graph import onnx_model
+from mcl_jax.exporting.program import any_length, embedding_program
+from mcl_jax.models.model import create_model
+
+SMALL = {"channels": (4, 6, 8, 8), "num_classes": 2}
+DEEP = {**SMALL, "layers": (1, 2, 1, 1)}
+MODELS = [
+    ("gaitset", {"channels": (4, 6, 8), "embed_dim": 5}),
+    ("gaitbase", {**SMALL, "embed_dim": 5}),
+    ("deepgaitv2", {**DEEP, "mode": "2d"}),
+    ("deepgaitv2", {**DEEP, "mode": "3d"}),
+    ("deepgaitv2", {**DEEP, "mode": "p3d", "use_emb2": True}),
+]
+
+
+def walk(frames: int) -> np.ndarray:
+    return np.random.default_rng(frames).integers(0, 256, (frames, 64, 64), np.uint8)
+
+
+@pytest.mark.parametrize(("name", "arguments"), MODELS)
+def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, arguments):
+    model = create_model(name, arguments, dtype="float32")
+    params, stats = jax.device_get(model.initial_arrays(0))
+    # Means of 0.1, and variances other than 1.
+    stats = jax.tree.map(lambda x: (0.1 + x * np.linspace(0.5, 2, x.size)).astype(np.float32), stats)
+    made = onnx_model(embedding_program(model, params, stats), any_length(), ("frames", "embedding"))
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    walks = [walk(1), walk(7)]
+    ours = Embedder(model, rows=1, slots=16).embed(params, stats, [w[:, :, 10:54] for w in walks])
+    for frames, expected in zip(walks, ours, strict=True):
+        (found,) = session.run(["embedding"], {"frames": frames})
+        assert np.abs(expected).max() > 1e-3
+        assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+
+
+def test_stablehlo_gives_our_embeddings_in_a_process_without_this_package(toy_run, tmp_path):
+    gait = mcl_jax.load(toy_run)
+    mcl_jax.export(gait, tmp_path / "m.stablehlo", format="stablehlo")
+    np.save(tmp_path / "walk.npy", walk(5))
+    code = (
+        "import sys, jax, jax.export, numpy as np\n"
+        "f = jax.export.deserialize(bytearray(open('m.stablehlo', 'rb').read()))\n"
+        "np.save('out.npy', f.call(np.load('walk.npy')))\n"
+        "assert 'mcl_jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert np.allclose(np.load(tmp_path / "out.npy"), gait.embed(walk(5))[0], rtol=0, atol=1e-5)
+
+
+def test_the_command_writes_a_file_that_onnxruntime_takes(toy_run, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    out = tmp_path / "m.onnx"
+    command.run(parser.parse_args(["--model", str(toy_run), "--out", str(out)]))
+    assert capsys.readouterr().out.endswith("m.onnx: onnx, frames uint8 [any, 64, 64] → [16, 3]\n")
+    (frames,) = onnxruntime.InferenceSession(out).get_inputs()
+    assert (frames.name, frames.type, frames.shape) == ("frames", "tensor(uint8)", ["frames", 64, 64])
+
+
+def test_an_operation_that_is_not_known_is_told():
+    with pytest.raises(ConfigError, match="the operation sin of this model cannot be written as ONNX"):
+        onnx_model(
+            lambda x: jnp.sin(x.astype(jnp.float32)).max(axis=0), any_length(), ("frames", "embedding")
+        )
+
+
+def test_a_function_that_differs_is_not_written(toy_run, tmp_path, monkeypatch):
+    def doubled(*arrays):
+        program = embedding_program(*arrays)
+        return lambda frames: 2 * program(frames)
+
+    monkeypatch.setattr("mcl_jax.exporting.files.embedding_program", doubled)
+    with pytest.raises(UserError, match="not written: as stablehlo the model's embeddings are off by"):
+        export(mcl_jax.load(toy_run), tmp_path / "m", format="stablehlo")
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_unknown_format_and_a_missing_package_are_told(toy_run, tmp_path, monkeypatch):
+    gait = mcl_jax.load(toy_run)
+    with pytest.raises(ConfigError, match="format: no 'tf'; there are onnx, stablehlo"):
+        export(gait, tmp_path / "m", format="tf")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match=r"onnx needs onnxruntime: pip install 'mcl_jax\[export\]'"):
+        export(gait, tmp_path / "m")
