@@ -115,10 +115,10 @@ class Gait:
         """Returns what a function makes of the model in float32, its parameters and its batch statistics.
 
         Args:
-            make: called with the arrays on the host.
+            make: called with the arrays on one device.
         """
         model = self._embedder.model
-        arrays = jax.device_get(self._arrays)
+        arrays = jax.device_put(jax.device_get(self._arrays), jax.local_devices()[0])
         return make(model_of(model.block, dtype="float32"), *arrays)
 
     def _facts(self) -> dict[str, str]:

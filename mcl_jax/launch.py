@@ -1,6 +1,7 @@
 """What a run is asked to do beside its config, and doing it: the same from `mcl_jax.main` and `mcl-jax`."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.describe import describe
 from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
-from mcl_jax.hosts import join
+from mcl_jax.hosts import join, local_count, run_local
 from mcl_jax.leaving import Leaving
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.training import open_data, train
@@ -66,6 +67,8 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     workdir = Path(options.workdir) if options.workdir else Path("runs") / name
     show_own_log()
     enable_compilation_cache()
+    if (count := local_count(options.hosts)) is not None:
+        sys.exit(run_local(sys.orig_argv, count))
     join(options.hosts, options.coordinator, options.host)
     if options.describe:
         print(describe(config))

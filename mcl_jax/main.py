@@ -18,7 +18,6 @@ from absl import flags
 
 from mcl_jax.command_line import exit_code
 from mcl_jax.config_line import parse_flags
-from mcl_jax.hosts import local_count, run_local
 from mcl_jax.launch import RunOptions, flag_fields, launch
 
 
@@ -49,10 +48,7 @@ def run(argv: Sequence[str]) -> None:
     """
     config, name = parse_flags(argv, __doc__ or "")
     values: dict[str, Any] = {field: flags.FLAGS[field].value for field in flag_fields()}
-    options = RunOptions(**values)
-    if (count := local_count(options.hosts)) is not None:
-        sys.exit(run_local(argv, count))
-    launch(config, name, options)
+    launch(config, name, RunOptions(**values))
 
 
 if __name__ == "__main__":

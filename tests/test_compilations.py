@@ -9,7 +9,7 @@ import pytest
 
 import mcl_jax
 
-PROGRAMS = ("guarded_step", "embed", "_tile_distances")
+PROGRAMS = ("guarded_step", "embed")
 
 
 @pytest.fixture
@@ -43,8 +43,7 @@ def test_drawn_lengths_and_a_test_in_the_middle(people, tmp_path, compiled):
         "train.steps": 5,
     }
     mcl_jax.train("walkers_mcl", tmp_path, overrides=overrides)
-    # Two tests, of one shape; distances compile again only for other numbers of sequences.
-    assert compiled() == {"guarded_step": 1, "embed": 1, "_tile_distances": 1}
+    assert compiled() == {"guarded_step": 1, "embed": 1}
 
 
 def test_walks_of_any_length_share_programs(toy_run, compiled):

@@ -87,7 +87,9 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "test",
         "test-2",
         "config_train.json",
+        "curves.jsonl",
         "stretches.jsonl",
+        "training.html",
     }
     written = {p.name for p in (tmp_path / "test").iterdir()}
     assert written == {

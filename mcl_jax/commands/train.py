@@ -1,11 +1,9 @@
 """`mcl-jax train`: a run by its config, as `python -m mcl_jax.main` does it."""
 
 import argparse
-import sys
 
 from mcl_jax.config_line import config_name, help_of_keys, parse_config
 from mcl_jax.errors import ConfigError
-from mcl_jax.hosts import local_count, run_local
 from mcl_jax.launch import RunOptions, flag_fields, launch
 
 HELP = "train a run by its config, then test it; given again, it goes on"
@@ -45,12 +43,4 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("--config is missing: --config walkers_mcl, for instance")
     options = RunOptions(**{name: getattr(arguments, name) for name in flag_fields()})
     config = parse_config(arguments.config, arguments.config_keys)
-    if (count := local_count(options.hosts)) is not None:
-        given = [
-            f"--{name}={getattr(options, name)}"
-            for name, (_, field) in flag_fields().items()
-            if getattr(options, name) != field.default and name != "hosts"
-        ]
-        line = ["mcl-jax", f"--config={arguments.config}", *arguments.config_keys, *given]
-        sys.exit(run_local(line, count))
     launch(config, config_name(arguments.config), options)

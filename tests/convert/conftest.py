@@ -1,60 +1,7 @@
-"""Toy models of all kinds: ours, and PyTorch's to write checkpoints with."""
-
-from dataclasses import dataclass
-from typing import Any
+"""Toy models as fixtures."""
 
 import pytest
-import torch
-import torch_reference
-from torch_reference import Optimizer, Recipe, TorchTrainer
-
-from mcl_jax.models.model import create_model
-
-SGD = Optimizer()
-
-
-@dataclass(frozen=True)
-class Toy:
-    """A model of both kinds with the same sizes."""
-
-    name: str
-    sizes: dict[str, Any]
-
-    def torch_model(self):
-        torch.manual_seed(0)
-        kind = {
-            "gaitset": torch_reference.GaitSet,
-            "gaitbase": torch_reference.GaitBase,
-            "deepgaitv2": torch_reference.DeepGaitV2,
-        }
-        return kind[self.name](**self.sizes)
-
-    def shapes(self, **changes):
-        """Returns the shapes of our parameters and batch statistics."""
-        model = create_model(self.name, self.sizes | changes, dtype="float32")
-        return model.shapes()
-
-    def trained(self, optimizer=SGD, steps=2):
-        """Returns PyTorch's training after a few steps on random clips."""
-        ce_weight = None if self.name == "gaitset" else 1.0
-        trainer = TorchTrainer(self.torch_model(), Recipe(ce_weight=ce_weight), optimizer)
-        labels = torch.tensor([0, 0, 1, 1])
-        for _ in range(steps):
-            trainer.step(torch.rand(8, 64, 8), [2, 2, 2, 2], labels)
-        return trainer
-
-
-CHANNELS = (2, 4, 4, 6)
-TOYS = {
-    "gaitset": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
-    "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
-    **{
-        f"deepgaitv2_{mode}": Toy(
-            "deepgaitv2", {"mode": mode, "layers": (1, 2, 1, 1), "channels": CHANNELS, "num_classes": 3}
-        )
-        for mode in ("2d", "3d", "p3d")
-    },
-}
+from toys import TOYS
 
 
 @pytest.fixture(params=TOYS)

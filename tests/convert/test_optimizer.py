@@ -77,7 +77,7 @@ def test_before_the_first_step_momentum_is_zero(gaitbase):
 
 @pytest.fixture(scope="module")
 def trained_checkpoint():
-    from conftest import TOYS
+    from toys import TOYS
 
     return checkpoint_of(TOYS["gaitbase"].trained(SETTINGS["sgd"], steps=1))
 

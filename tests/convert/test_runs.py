@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from conftest import TOYS
+from toys import TOYS
 
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.config import load_config
