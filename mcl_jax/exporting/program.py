@@ -24,7 +24,6 @@ def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -
     The preparation is inside: 10 columns cut off on each side, and values from 0…255 to 0…1. Any number of
     frames counts, where `Gait.embed` takes the first 720.
     """
-
     params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
 
     def program(frames: UInt8[Array, "s h w"]) -> Float[Array, "p c"]:
