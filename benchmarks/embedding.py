@@ -12,9 +12,9 @@ from collections import Counter
 
 import numpy as np
 import torch
+from published import SIZES
 from side_by_side import (
     HEADER,
-    SIZES,
     both_models,
     flops,
     matmul_peak,

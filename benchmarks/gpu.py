@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from published import SIZES
 
 from mcl_jax.losses.total import complete_losses
 from mcl_jax.models.model import Model, create_model
@@ -27,12 +28,6 @@ from mcl_jax.runtime import compiler_options
 from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
 
-BACKBONE = {"channels": (64, 128, 256, 512), "num_classes": 74}
-MODELS = {
-    "gaitset": {"channels": (32, 64, 128), "embed_dim": 256},
-    "gaitbase": {**BACKBONE, "embed_dim": 256},
-    "deepgaitv2": {**BACKBONE, "mode": "p3d", "layers": (1, 4, 4, 1)},
-}
 DTYPE = "bfloat16"
 PASSES = {"train": 9, "embed": 2}
 
@@ -111,8 +106,8 @@ class Programs:
     """A model's training step and embedding, with a batch."""
 
     def __init__(self, name: str, sequences: int, frames: int):
-        self.model: Model = create_model(name, MODELS[name], dtype=DTYPE)
-        classifies = "num_classes" in MODELS[name]
+        self.model: Model = create_model(name, SIZES[name], dtype=DTYPE)
+        classifies = "num_classes" in SIZES[name]
         losses = {"mcl": {"margin": 0.6, "gamma": 0.6}} | ({"cross_entropy": {}} if classifies else {})
         schedule = multi_step(1e-3, milestones=(1000,))
         self.optimizer = OPTIMIZERS["sgd"](schedule, momentum=0.9, weight_decay=5e-4)
@@ -165,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--sequences", type=int, default=128)
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--computed", choices=["h100"], help="compute only, for this machine")

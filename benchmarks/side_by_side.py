@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from published import SIZES
 
 from mcl_jax.convert.importer import import_state_dict
 from mcl_jax.models.model import Model, create_model
@@ -18,15 +19,6 @@ from mcl_jax.walkers import VIEWS, render_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch_reference
-
-CLASSES = 74
-BACKBONE = {"channels": (64, 128, 256, 512), "num_classes": CLASSES}
-SIZES = {
-    "gaitset": {"channels": (32, 64, 128), "embed_dim": 256},
-    "gaitbase": {**BACKBONE, "embed_dim": 256},
-    "deepgaitv2": {**BACKBONE, "mode": "p3d", "layers": (1, 4, 4, 1)},
-}
-"""The published models."""
 
 _TORCH = {
     "gaitset": torch_reference.GaitSet,

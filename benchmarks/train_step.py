@@ -13,7 +13,8 @@ import os
 import jax
 import numpy as np
 import torch
-from side_by_side import HEADER, SIZES, both_models, flops, matmul_peak, row, take_turns, walks
+from published import SIZES
+from side_by_side import HEADER, both_models, flops, matmul_peak, row, take_turns, walks
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
 from mcl_jax.data.feed.packing import EMPTY, place, train_row_shape

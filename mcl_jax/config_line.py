@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from mcl_jax.config import load_config
 from mcl_jax.convert.opengait_yaml import SUFFIXES, translate
 from mcl_jax.errors import ConfigError
+from mcl_jax.trees import flat_keys
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -66,20 +67,16 @@ def config_name(recipe: str) -> str:
     return Path(recipe).stem
 
 
-def flat_keys(config: ConfigDict) -> list[tuple[str, object]]:
+def quoted_keys(config: ConfigDict) -> list[tuple[str, object]]:
     """Returns (dotted key, value) of all keys of a config, texts in quotes."""
-    found: list[tuple[str, object]] = []
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            found += [(f"{name}.{inner}", deep) for inner, deep in flat_keys(value)]
-        else:
-            found.append((name, repr(value) if isinstance(value, str) else value))
-    return found
+    return [
+        (key, repr(value) if isinstance(value, str) else value) for key, value in flat_keys(config).items()
+    ]
 
 
 def help_of_keys() -> str:
     """Returns the keys of a config with the values of one recipe, a line each."""
-    lines = [f"  --config.{name}={value}" for name, value in flat_keys(load_config("casiab_mcl"))]
+    lines = [f"  --config.{name}={value}" for name, value in quoted_keys(load_config("casiab_mcl"))]
     return "\n".join(["keys of a config, with the values of casiab_mcl:", *lines])
 
 

@@ -18,7 +18,7 @@ from mcl_jax.models.model import Model, model_of
 from mcl_jax.runtime import compiler_options
 from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
-from mcl_jax.trees import count_numbers
+from mcl_jax.trees import count_numbers, flat_keys
 
 _FRAMES = 30  # of the sequence whose embedding is counted
 
@@ -51,18 +51,8 @@ def describe(config: ConfigDict) -> str:
         )
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
-    return "\n".join([*_keys(config), "", *lines])
-
-
-def _keys(config: ConfigDict, prefix: str = "") -> list[str]:
-    """Returns a line for every key, as the command line would set it."""
-    lines = []
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            lines += _keys(value, f"{prefix}{key}.")
-        else:
-            lines.append(f"--config.{prefix}{key}={value}")
-    return lines
+    keys = [f"--config.{key}={value}" for key, value in flat_keys(config).items()]
+    return "\n".join([*keys, "", *lines])
 
 
 def _training_subjects(config: ConfigDict) -> int:

@@ -197,7 +197,7 @@ class _Run:
                 self._save(in_flight)
                 leaving.saved(self.checkpoints.wait())
                 raise leaving.farewell() from None
-            if step == steps[0]:
+            if step == steps[0] and jax.process_index() == 0:
                 progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
             leave = np.full(jax.local_device_count(), leaving.asked)
             rows = put_rows(batch | {"leave": leave}, self.mesh)

@@ -52,3 +52,11 @@ def all_finite(tree: Any) -> bool:
     """Returns whether all numbers of a tree of arrays on the host are finite."""
     arrays = map(np.asarray, jax.tree.leaves(tree))
     return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")
+
+
+def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns dotted key → value of nested dicts or config dicts, in their order."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= flat_keys(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+    return flat

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.files import read_bounded, write_atomically
+from mcl_jax.trees import flat_keys
 
 LOCK = "run.lock"
 STRETCHES = "stretches.jsonl"
@@ -205,7 +206,7 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
     before = _last_config(workdir)
     if before is None:
         return []
-    old, new = _flat(before), _flat(_plain(config))
+    old, new = flat_keys(before), flat_keys(_plain(config))
     return [
         f"{key} was {_shown(old.get(key))} and is {_shown(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
@@ -280,13 +281,6 @@ def _read(path: Path) -> bytes:
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _is_free(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

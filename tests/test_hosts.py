@@ -42,8 +42,11 @@ def test_where_nothing_tells_the_hosts_that_is_said():
     assert done.stdout.startswith("--hosts=auto: neither SLURM, Open MPI nor a cloud tells"), done.stderr
 
 
-def test_one_host_alone_joins_nobody():
+def test_one_host_alone_joins_nobody(monkeypatch):
+    joined = []
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda *arguments: joined.append(arguments))
     hosts.join(None, None, None)
+    assert joined == []
 
 
 @pytest.mark.parametrize("value", ["local:", "local:0", "local:-1", "local:a"])

@@ -21,10 +21,10 @@ ALLOWED: dict[str, set[str]] = {
     "trees": set(),
     "arguments": {"errors"},
     "command_line": {"errors", "leaving"},
-    "config_line": {"config", "convert", "errors"},
+    "config_line": {"config", "convert", "errors", "trees"},
     "leaving": set(),
     "hosts": {"errors"},
-    "workdir": {"errors", "files"},
+    "workdir": {"errors", "files", "trees"},
     "keeping": {"errors", "files"},
     "guards": {
         "checkpoint",

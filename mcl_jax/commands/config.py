@@ -3,7 +3,7 @@
 import argparse
 
 from mcl_jax.config import recipes, validate
-from mcl_jax.config_line import flat_keys, load_any_config, parse_config
+from mcl_jax.config_line import load_any_config, parse_config, quoted_keys
 
 HELP = "print every key of a recipe or of an OpenGait YAML, or the names of the recipes"
 
@@ -33,5 +33,5 @@ def run(arguments: argparse.Namespace) -> None:
     validate(config)
     for note in load_any_config(arguments.recipe)[1]:
         print(f"# {note}")
-    for name, value in flat_keys(config):
+    for name, value in quoted_keys(config):
         print(f"{name:<28} {value}")
