@@ -135,8 +135,6 @@ def test_a_state_may_be_donated_while_it_is_saved(tmp_path):
     assert_equal(restore(tmp_path), make_state(7))
 
 
-# Orbax's background loop complains about the file that cannot be read, after the error was dealt with.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "metadata"])
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, damage):
     save(tmp_path, 3, 5)

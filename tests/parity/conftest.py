@@ -1,0 +1,12 @@
+"""Parity is shown with the compiler's optimisations, as users run: the rest of the suite does without most of them."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimised():
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
