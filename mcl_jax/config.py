@@ -38,6 +38,7 @@ _DEFAULTS: dict[str, Any] = {
         "partition": "",  # JSON naming the subjects; "" for the dataset's own rule
         "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process
+        "timeout": 300,  # seconds without a batch after which hanging workers are replaced, once; 0: never
         "augment": (("cut", 1.0),),  # (transform, probability) in the order to apply them
         "sampling": dataclasses.asdict(FrameSampling("fixed_unordered")),
     },
@@ -169,6 +170,7 @@ def validate(config: ConfigDict) -> None:
         "train.test_every",
         "train.keep_every",
         "data.workers",
+        "data.timeout",
         "seed",
         "optimizer.lr",
     ):

@@ -62,7 +62,7 @@ class Embedder:
         self._embed = embed
 
     def embed_split(
-        self, params: ArrayTree, batch_stats: ArrayTree, split: Split, *, workers: int
+        self, params: ArrayTree, batch_stats: ArrayTree, split: Split, *, workers: int, timeout: float = 0.0
     ) -> EmbeddingSet:
         """Embeds every sequence of a split; hosts share the work, and each returns all embeddings.
 
@@ -71,16 +71,18 @@ class Embedder:
             batch_stats: its running statistics.
             split: which sequences.
             workers: processes that read; 0 reads in a thread of this one.
+            timeout: see `mcl_jax.data.feed.prefetch.prefetched`.
 
         Raises:
             DataError: if a sequence cannot be read.
+            StalledError: if reading stands still.
         """
         sequences = split.sequences
         host, hosts = jax.process_index(), jax.process_count()
         if len(sequences) < hosts:  # some would have none, and not know the shape of what they share
             host, hosts = 0, 1
         mine = range(host, len(sequences), hosts)
-        with prefetched(SequenceLoader(sequences, split.source), mine, workers) as loaded:
+        with prefetched(SequenceLoader(sequences, split.source), mine, workers, timeout=timeout) as loaded:
             frames = (sequence["frames"] for sequence in _with_bar(loaded, len(mine)))
             embedded = self.embed(params, batch_stats, frames)
         return _embedding_set(_gather(embedded, len(sequences), hosts), split)

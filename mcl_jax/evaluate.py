@@ -72,7 +72,8 @@ def evaluate(
     """
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
-    embeddings = embedder.embed_split(params, batch_stats, split, workers=config.data.workers)
+    workers, timeout = config.data.workers, config.data.timeout
+    embeddings = embedder.embed_split(params, batch_stats, split, workers=workers, timeout=timeout)
     if jax.process_index() != 0:
         return {}
 

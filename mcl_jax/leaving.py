@@ -114,9 +114,10 @@ class Leaving:
     def farewell(self) -> LeavingError:
         """Returns the error to end with: what is saved, and how to go on."""
         reason, code = self._asked or ("leaving, as another host was asked to", TIME_IS_UP)
-        return LeavingError(f"{reason}: {self._what_is_saved()}", code)
+        return LeavingError(f"{reason}: {self.what_is_saved()}", code)
 
-    def _what_is_saved(self) -> str:
+    def what_is_saved(self) -> str:
+        """Returns which step is saved, and how to go on."""
         if self._saved is None:
             return "no step is saved yet; the same command starts again"
         return f"saved step {self._saved}; the same command goes on"
@@ -152,7 +153,7 @@ class Leaving:
         """Ends the process at once, wherever the main thread is."""
         if self._done.is_set():
             return
-        print(f"{reason}: {self._what_is_saved()}", file=sys.stderr, flush=True)
+        print(f"{reason}: {self.what_is_saved()}", file=sys.stderr, flush=True)
         for function in self._at_exit:
             with contextlib.suppress(Exception):
                 function()

@@ -28,6 +28,7 @@ from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
 from mcl_jax.data.feed.packing import TrainBatch
 from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.feed.watchdog import StalledError
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
@@ -161,13 +162,15 @@ class _Run:
         Raises:
             NonFiniteError: an update was not finite; what makes it again is saved.
             LeavingError: the run was asked to end; what it did is saved.
+            StalledError: no batch comes; what it did is saved.
         """
         config, first, last = self.config, int(self.state.step), self.config.train.steps
+        workers, timeout = config.data.workers, config.data.timeout
         if first > last:
             logging.warning("train.steps is %d, and step %d is done: nothing to train", last, first)
         in_flight = InFlight(allowed_in_a_row(config))
         with (
-            prefetched(self.data.loader, range(first, last), config.data.workers) as batches,
+            prefetched(self.data.loader, range(first, last), workers, timeout=timeout) as batches,
             Progress(
                 self.workdir,
                 start=first,
@@ -197,6 +200,11 @@ class _Run:
                 self._save(in_flight)
                 leaving.saved(self.checkpoints.wait())
                 raise leaving.farewell() from None
+            except StalledError as error:
+                if jax.process_count() == 1:  # the other hosts are in a step, not in a save
+                    self._save(in_flight)
+                    leaving.saved(self.checkpoints.wait())
+                raise StalledError(f"{error}; {leaving.what_is_saved()}") from None
             if step == steps[0] and jax.process_index() == 0:
                 progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
             leave = np.full(jax.local_device_count(), leaving.asked)

@@ -40,6 +40,7 @@ _FREE = (
     "data.partition",
     "data.on_error",
     "data.workers",
+    "data.timeout",
     "train.steps",
     "train.log_every",
     "train.save_every",

@@ -1,11 +1,13 @@
 """Faults of a run: numbers that are not finite, signals, two runs in one place, another config."""
 
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import jax
@@ -14,6 +16,8 @@ import pytest
 from test_main import ROOT, command, flags, toy_config
 
 from mcl_jax.checkpoint import Checkpoints
+from mcl_jax.data.feed.watchdog import StalledError
+from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import CheckpointError, ConfigError, UserError
 from mcl_jax.leaving import TIME_IS_UP, Leaving, LeavingError
 from mcl_jax.training import train
@@ -147,3 +151,28 @@ def test_the_end_of_the_time_is_an_end_with_its_own_code():
         ):
             pass
     assert left.value.code == TIME_IS_UP
+
+
+def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, tmp_path, monkeypatch, caplog):
+    config = toy_config(people)
+    config.train.steps, config.data.timeout = 5, 1
+    answered = PklSource.read
+    reads, ended = itertools.count(), threading.Event()
+
+    def read(source, sequence):
+        if next(reads) >= 3 * 4:  # of three batches
+            ended.wait(60)
+        return answered(source, sequence)
+
+    monkeypatch.setattr(PklSource, "read", read)
+    with pytest.raises(
+        StalledError,
+        match=r"^data\.timeout: .* step 4 is awaited .*; saved step 3; the same command goes on$",
+    ):
+        train(config, tmp_path)
+    assert "of step 4; it is replaced, once" in caplog.text
+    monkeypatch.setattr(PklSource, "read", answered)
+    ended.set()
+    assert load_weights(tmp_path).step == 3
+    train(config, tmp_path)
+    assert load_weights(tmp_path).step == 5

@@ -135,7 +135,7 @@ class KilledLoader:
 
     nbytes = 1
 
-    def __call__(self, position, empty=np.empty):
+    def __call__(self, position, empty, note):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -14,6 +14,7 @@ from absl import logging
 
 from mcl_jax.data.feed import augment, packing, sampling
 from mcl_jax.data.feed.ring import Arrays, Empty
+from mcl_jax.data.feed.under_way import Note, unheard
 from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
 
@@ -83,8 +84,10 @@ class TrainLoader:
         self._skip_unreadable = skip_unreadable
         self.shape = train_row_shape_of(batch, frames)
 
-    def __call__(self, step: int, empty: Empty = np.empty) -> packing.TrainBatch:
+    def __call__(self, step: int, empty: Empty = np.empty, note: Note = unheard) -> packing.TrainBatch:
         """Returns this host's rows of the batch of a step, in arrays that `empty` made.
+
+        `note` hears the number of each sequence before it is read.
 
         Raises:
             DataError: if a sequence cannot be read.
@@ -106,6 +109,7 @@ class TrainLoader:
             row, segment = placement.row[i] - rows.start, placement.segment[i]
             slots = slice(placement.start[i], placement.start[i] + lengths[i])
             clip_rng = self._generator(step, _FIRST_SEQUENCE_DRAW + int(i))
+            note(int(chosen[i]))
             try:
                 clip = self._clip(self._sequences[chosen[i]], int(lengths[i]), clip_rng)
             except DataError as error:
@@ -126,6 +130,14 @@ class TrainLoader:
         """Returns the names of the sequences of a step's batch, over all hosts, in the order of the draw."""
         chosen, _ = self._subjects.draw(self._generator(step, _BATCH_DRAW))
         return [self._sequences[i].key for i in chosen]
+
+    def position_name(self, step: int) -> str:
+        """Returns what a step is called in a run's reports, which count from 1."""
+        return f"step {step + 1}"
+
+    def sequence_name(self, sequence: int) -> str:
+        """Returns the name of a sequence of the split."""
+        return self._sequences[sequence].key
 
     @property
     def nbytes(self) -> int:
@@ -169,9 +181,21 @@ class SequenceLoader:
         sequence = self.source.read(self.sequences[position])
         return augment.cut(sequence[: sampling.MAX_TEST_FRAMES])
 
-    def __call__(self, position: int, empty: Empty = np.empty) -> Arrays:
-        """Returns the same as item "frames" of a dict, in an array that `empty` made."""
+    def __call__(self, position: int, empty: Empty = np.empty, note: Note = unheard) -> Arrays:
+        """Returns the same as item "frames" of a dict, in an array that `empty` made.
+
+        `note` hears the position before it is read.
+        """
+        note(position)
         sequence = self.read(position)
         frames = empty(sequence.shape, np.uint8)
         frames[...] = sequence
         return {"frames": frames}
+
+    def position_name(self, position: int) -> str:
+        """Returns which of all the sequences it is."""
+        return f"sequence {position + 1} of {len(self.sequences)}"
+
+    def sequence_name(self, sequence: int) -> str:
+        """Returns the name of a sequence."""
+        return self.sequences[sequence].key

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ import numpy as np
 from absl import flags
 
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
+from mcl_jax.data.feed.under_way import Board, Note, unheard
+from mcl_jax.data.feed.watchdog import Feed, Named
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 
@@ -19,48 +22,69 @@ _RESULTS_AHEAD = 2  # of each worker, besides the one it makes
 _LARGE_BLOCK = 24 << 20
 
 
-class Loader(Protocol):
+class Loader(Named, Protocol):
     """Makes the result of a position; picklable, so that worker processes can have one each."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the largest result."""
 
-    def __call__(self, position: int, empty: Empty = np.empty, /) -> Any:
-        """Returns a dict of arrays, all made by empty(shape, dtype)."""
+    def __call__(self, position: int, empty: Empty = np.empty, note: Note = unheard, /) -> Any:
+        """Returns a dict of arrays, all made by empty(shape, dtype); each sequence is noted before."""
 
 
 @contextlib.contextmanager
-def prefetched(loader: Loader, positions: range, workers: int) -> Iterator[Iterator[Any]]:
+def prefetched(
+    loader: Loader, positions: range, workers: int, *, timeout: float = 0.0
+) -> Iterator[Iterator[Any]]:
     """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
+
+    Args:
+        loader: makes the results.
+        positions: of the results.
+        workers: how many processes.
+        timeout: seconds without a result after which the workers are replaced, once; 0 for never.
 
     Yields:
         An iterator over the results, in order. It ends with its first error.
 
     Raises:
-        UserError: what the loader raised, in a worker or not; or if shared memory is too small.
+        UserError: what the loader raised, in a worker or not; if shared memory is too small; or, as
+            `StalledError`, if no result came for `timeout` seconds again.
     """
     keep_freed_memory()
-    results = _from_workers(loader, positions, workers) if workers else _from_thread(loader, positions)
-    with contextlib.closing(results):
-        yield results
+
+    def start(still: range, board: Board) -> Generator[Any, None, None]:
+        return _from_workers(loader, still, workers, board) if workers else _in_place(loader, still, board)
+
+    with contextlib.closing(Feed(loader, positions, workers, start, timeout)) as feed:
+        yield feed
 
 
-def _from_thread(loader: Loader, positions: range) -> Generator[Any, None, None]:
-    dataset = grain.MapDataset.source(positions).map(_Guarded(loader))
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_RESULTS_AHEAD)
-    iterator = iter(dataset.to_iter_dataset(options))
+def _in_place(loader: Loader, positions: range, board: Board) -> Generator[Any, None, None]:
+    """Makes the results in the thread that asks for them: the feed's own, which is a step ahead."""
+
+    def make(position: int) -> Any:
+        value = loader(position, np.empty, functools.partial(board.note, 0, position))
+        board.rest(0)
+        return value
+
+    board.begin(0, os.getpid())
+    dataset = grain.MapDataset.source(positions).map(_Guarded(make))
+    # Threads of Grain would be waited for when the process ends, also those that hang.
+    iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)))
     with contextlib.closing(iterator):
         for value in iterator:
             yield _result(value)
 
 
-def _from_workers(loader: Loader, positions: range, workers: int) -> Generator[Any, None, None]:
+def _from_workers(loader: Loader, positions: range, workers: int, board: Board) -> Generator[Any, None, None]:
     if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
         flags.FLAGS.mark_as_parsed()
     ring = Ring(workers * (_RESULTS_AHEAD + 1), loader.nbytes)
     try:
-        dataset = grain.MapDataset.range(len(positions)).map(_Guarded(_Sender(loader, positions, ring)))
+        sender = _Sender(loader, positions, ring, workers, board)
+        dataset = grain.MapDataset.range(len(positions)).map(_Guarded(sender))
         # A worker is one thread: a second would only contend for the interpreter.
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_RESULTS_AHEAD)
@@ -89,9 +113,16 @@ class _Sender:
     loader: Loader
     positions: range
     ring: Ring
+    workers: int
+    board: Board
 
     def __call__(self, number: int) -> Parcel:
-        return self.ring.put(number, functools.partial(self.loader, self.positions[number]))
+        worker, position = number % self.workers, self.positions[number]  # Grain has them take turns
+        note = functools.partial(self.board.note, worker, position)
+        self.board.begin(worker, os.getpid())
+        parcel = self.ring.put(number, lambda empty: self.loader(position, empty, note))
+        self.board.rest(worker)
+        return parcel
 
 
 @dataclasses.dataclass(frozen=True)

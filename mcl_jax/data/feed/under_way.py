@@ -1,0 +1,94 @@
+"""What each worker is at: a few bytes of shared memory, written before each sequence is read."""
+
+import dataclasses
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+_NOTHING = -1
+_NUMBER = np.dtype(np.int64)
+_FIELDS = 8  # a cache line for each worker, of which three numbers are used
+_STATES = {"T": "stopped", "t": "stopped", "D": "waiting for a disk", "Z": "dead", "R": "computing"}
+
+
+class Note(Protocol):
+    """Hears which sequence is read next, as its number among those of the loader."""
+
+    def __call__(self, sequence: int, /) -> None:
+        """Takes that number."""
+
+
+def unheard(sequence: int) -> None:
+    """Lets a loader's notes go, where nobody asks what is under way."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnderWay:
+    """What a worker noted last: its process, and the position and the sequence it is at; None for none."""
+
+    process: int | None
+    position: int | None
+    sequence: int | None
+
+
+class Board:
+    """A line of notes for each worker; picklable, by name."""
+
+    def __init__(self, workers: int):
+        """Makes the memory, with nothing noted."""
+        self._memory = shared_memory.SharedMemory(create=True, size=workers * _FIELDS * _NUMBER.itemsize)
+        self._workers = workers
+        self._lines()[:] = _NOTHING
+
+    def begin(self, worker: int, process: int) -> None:
+        """Notes that a worker is at work, its modules imported, and as which process."""
+        self._lines()[worker, 0] = process
+
+    def note(self, worker: int, position: int, sequence: int) -> None:
+        """Notes the sequence that a worker reads next, for the result of a position."""
+        self._lines()[worker, 1:3] = position, sequence
+
+    def rest(self, worker: int) -> None:
+        """Notes that a worker has made its result."""
+        self._lines()[worker, 1:3] = _NOTHING
+
+    def read(self, worker: int) -> UnderWay:
+        """Returns what a worker noted last."""
+        noted = (None if value == _NOTHING else int(value) for value in self._lines()[worker, :3])
+        return UnderWay(*noted)
+
+    def free(self) -> None:
+        """Gives the memory back."""
+        self._memory.close()
+        self._memory.unlink()
+
+    def _lines(self) -> np.ndarray:
+        return np.ndarray((self._workers, _FIELDS), _NUMBER, self._memory.buf)
+
+
+class BoardOfThread(Board):
+    """The line of a thread of this process, which may hang on to it for ever: no memory to be given back."""
+
+    def __init__(self) -> None:
+        self._line = np.full((1, _FIELDS), _NOTHING, _NUMBER)
+
+    def free(self) -> None:
+        """Does nothing."""
+
+    def _lines(self) -> np.ndarray:
+        return self._line
+
+
+def state_of(process: int | str) -> str:
+    """Returns what a process does in a word or two, such as "stopped"; "" where the system does not say.
+
+    Args:
+        process: its number, or `self/task/N` for a thread of this one.
+    """
+    try:
+        content = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return _STATES.get(content.rpartition(")")[2].split()[0], "waiting")
