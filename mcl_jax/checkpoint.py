@@ -8,6 +8,7 @@ falls back to the newest one that passes.
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import itertools
 import json
@@ -25,6 +26,7 @@ from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
 from mcl_jax.keeping import Keep
 from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
+from mcl_jax.retry import retried
 from mcl_jax.train_state import TrainState
 from mcl_jax.trees import all_finite, leaves_by_name
 
@@ -47,6 +49,31 @@ class Stored:
     problem: str
 
 
+@dataclasses.dataclass(frozen=True)
+class _Unsettled:
+    """What is needed to save a checkpoint again."""
+
+    step: int
+    arrays: TrainState
+    shardings: Any
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, step: int, state: TrainState, host_state: TrainState, metadata: dict[str, Any]) -> Self:
+        """Takes a state that may be donated afterwards."""
+        # On the CPU the host's arrays are the device's.
+        return cls(
+            step,
+            jax.tree.map(np.array, host_state),
+            jax.tree.map(lambda x: x.sharding, state),
+            metadata,
+        )
+
+    def state(self) -> TrainState:
+        """Returns the state on its devices."""
+        return jax.device_put(self.arrays, self.shardings)
+
+
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
@@ -67,6 +94,7 @@ class Checkpoints:
             preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
             cleanup_tmp_directories=keep is not None,
         )
+        self._unsettled: _Unsettled | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +104,7 @@ class Checkpoints:
     ) -> None:
         # After an error, what else goes wrong would only hide it.
         with contextlib.suppress(Exception) if error is not None else self._saving():
+            self._settle()
             self._checkpointer.close()
 
     def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
@@ -103,7 +132,10 @@ class Checkpoints:
             "uncounted_batches": uncounted_batches,
         }
         with self._saving():
-            self._checkpointer.save_async(step, state, custom_metadata=metadata)
+            self._settle()
+            self._unsettled = _Unsettled.of(step, state, host_state, metadata)
+            start = functools.partial(self._checkpointer.save_async, custom_metadata=metadata)
+            retried(self._name(step), lambda: start(step, state)) if _alone() else start(step, state)
 
     def wait(self) -> int | None:
         """Waits until what is being saved is on disk, and returns the newest step there, or None.
@@ -112,7 +144,7 @@ class Checkpoints:
             CheckpointError: if it cannot be written.
         """
         with self._saving():
-            self._checkpointer.wait()
+            self._settle()
         return next(iter(self._steps()), None)
 
     def newest_block(self) -> dict[str, Any] | None:
@@ -229,7 +261,7 @@ class Checkpoints:
             metadata = self._metadata(step)
             if metadata is not None:
                 try:
-                    loaded = load(step, metadata)
+                    loaded = retried(self._name(step), functools.partial(load, step, metadata))
                 except CheckpointError:
                     raise
                 except Exception as error:  # what damage raises depends on where it is
@@ -259,13 +291,33 @@ class Checkpoints:
                 "the same command goes on"
             ) from None
 
+    def _settle(self) -> None:
+        """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
+        saving, self._unsettled = self._unsettled, None
+        if saving is None or not _alone():  # a save of several hosts is agreed on by all of them
+            self._checkpointer.wait()
+            return
+        started = True
+
+        def settle() -> None:
+            nonlocal started
+            if not started:
+                self._checkpointer.save_async(saving.step, saving.state(), custom_metadata=saving.metadata)
+            started = False
+            self._checkpointer.wait()
+
+        retried(self._name(saving.step), settle)
+
+    def _name(self, step: int) -> str:
+        return str(self._workdir / FOLDER / str(step))
+
     def _steps(self) -> list[int]:
         return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)
 
     def _metadata(self, step: int) -> Any:
         """Returns what is known of a checkpoint without its arrays, or None if that is damaged."""
         try:
-            metadata = self._checkpointer.metadata(step)
+            metadata = retried(self._name(step), lambda: self._checkpointer.metadata(step))
             custom = metadata.custom_metadata or {}
             # Orbax reports some damage as a missing part, not as an error.
             if (
@@ -353,6 +405,10 @@ def _integer_keys(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {int(key) if key.isdigit() else key: _integer_keys(value) for key, value in tree.items()}
+
+
+def _alone() -> bool:
+    return jax.process_count() == 1
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from mcl_jax.errors import UserError
+from mcl_jax.retry import retried
 
 
 def read_bounded(path: str | Path, limit: int) -> bytes:
@@ -16,8 +17,13 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
         limit: the most bytes that it may have.
 
     Raises:
-        OSError: it cannot be read, is larger, or is no file but a device, say; `strerror` says what.
+        OSError: it cannot be read, also when tried again where that may help; it is larger; or it is no file
+            but a device, say; `strerror` says what.
     """
+    return retried(str(path), lambda: _read(path, limit))
+
+
+def _read(path: str | Path, limit: int) -> bytes:
     # A pipe that nobody writes to would hold an ordinary open up for ever.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -47,16 +53,20 @@ def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: boo
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")  # always the same, so the next try clears it away
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        retried(str(path), lambda: _write(path, content, sync))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _write(path: Path, content: bytes | memoryview, sync: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")  # always the same, so the next try clears it away
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

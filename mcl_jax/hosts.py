@@ -13,7 +13,7 @@ import jax
 from mcl_jax.errors import ConfigError
 
 _LOCAL = "local:"
-_GRACE_SECONDS = 30.0
+_GRACE_SECONDS = 60.0  # in which the others notice, see mcl_jax.company
 _POLL_SECONDS = 0.1
 
 
@@ -65,7 +65,7 @@ def local_count(hosts: str | None) -> int | None:
 def run_local(argv: Sequence[str], count: int) -> int:
     """Runs a command line as several hosts of this machine, each in a process with all of its devices.
 
-    SIGTERM and Ctrl-C are handed on. Once one has failed, the others get half a minute to end by themselves.
+    SIGTERM and Ctrl-C are handed on. Once one has failed, the others get a minute to end by themselves.
 
     Args:
         argv: the interpreter and its arguments, as `sys.orig_argv` has them; `--hosts` is replaced.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mcl_jax.company import in_company
 from mcl_jax.config import validate
 from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.describe import describe
@@ -41,6 +42,7 @@ class RunOptions:
         "cloud; or local:N, to start N on this machine.",
     )
     host: int | None = _flag(None, "Index of this host, from 0; with --coordinator.")
+    lost_host_seconds: float = _flag(45.0, "Without a sign of life after which a host is given up.")
 
 
 def flag_fields() -> dict[str, tuple[type, dataclasses.Field[Any]]]:
@@ -70,6 +72,11 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     if (count := local_count(options.hosts)) is not None:
         sys.exit(run_local(sys.orig_argv, count))
     join(options.hosts, options.coordinator, options.host)
+    with in_company(options.lost_host_seconds):
+        _work(config, workdir, options)
+
+
+def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
     if options.describe:
         print(describe(config))
     elif options.show_clips:

@@ -1,15 +1,19 @@
 """Hosts: flags that do not fit together, and several on one machine; tests/test_main.py trains on two."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+from test_main import ROOT, command, flags, run
 
 from mcl_jax import hosts
 from mcl_jax.errors import ConfigError
+from mcl_jax.weights import load_weights
 
 PYTHON = sys.executable
 
@@ -102,3 +106,29 @@ def test_a_signal_reaches_every_host_and_its_code_comes_back(program, tmp_path):
     assert program(script) == 143
     assert signal.getsignal(signal.SIGTERM) == before
     assert [(tmp_path / f"--host={host}").read_text() for host in range(2)] == ["left", "left"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_host_ends_the_other_with_one_line_and_the_same_command_goes_on(people, tmp_path, lost):
+    settings = [f"--workdir={tmp_path}", *flags(people), "--config.train.save_every=2"]
+    two = [*settings, "--hosts=local:2", "--lost_host_seconds=3"]
+    line, environment = command(*two, "--config.train.steps=3000")
+    with subprocess.Popen(
+        line, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for printed in process.stdout:
+            if printed.startswith("step 9/"):
+                hosts_of_it = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                os.kill(int(hosts_of_it[lost]), signal.SIGKILL)
+                break
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL
+    said = [line for line in errors.splitlines() if not re.match(r"\d\d:\d\d:\d\d I ", line)]
+    name = "localhost:" if lost == 0 else re.escape(os.uname().nodename)
+    assert len(said) == 1, errors
+    assert re.match(rf"error: host {lost} \({name}.*\) is gone: .*; the same command goes on from", said[0])
+    saved = load_weights(tmp_path).step
+    assert saved >= 4
+    done = run(*settings, f"--config.train.steps={saved + 1}")
+    assert done.returncode == 0, done.stderr
+    assert f"resuming after step {saved}" in done.stderr

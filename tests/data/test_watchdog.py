@@ -65,7 +65,8 @@ def test_a_stopped_worker_is_named_and_replaced_and_no_result_differs(tmp_path, 
         assert greys(results) == list(range(6))
     assert re.fullmatch(
         r"data\.timeout: no batch for 2 s: sequence \d of 6 is awaited from worker 0 of 2 "
-        r"\(process \d+, stopped\), which is at sequence 001/nm-01/001 of sequence 5 of 6; it is replaced, once",
+        r"\(process \d+, stopped\), which is at sequence 001/nm-01/001 of sequence 5 of 6; "
+        r"it is replaced, once",
         "\n".join(record.getMessage() for record in caplog.records),
     )
 

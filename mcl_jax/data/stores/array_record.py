@@ -9,6 +9,7 @@ from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.manifest import check_files, read_manifest
 from mcl_jax.data.stores.packed import PackedFrames
 from mcl_jax.errors import DataError
+from mcl_jax.retry import retried
 
 
 class RecordsSource:
@@ -29,9 +30,7 @@ class RecordsSource:
         """
         name = f"{self._root}: record {sequence.location} ({sequence.key})"
         try:
-            if self._records is None:
-                self._records = _open_folder(self._root)
-            frames, held = _decode(self._records[int(sequence.location)])
+            frames, held = _decode(retried(name, lambda: self._record(int(sequence.location))))
         except Exception as error:  # a damaged file raises nearly anything
             raise DataError(
                 f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
@@ -39,6 +38,15 @@ class RecordsSource:
         if held != sequence:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
         return check_frames(frames, name)
+
+    def _record(self, number: int) -> bytes:
+        if self._records is None:
+            self._records = _open_folder(self._root)
+        try:
+            return self._records[number]
+        except Exception:
+            self._records = None  # a disk that comes back does not know the open files any more
+            raise
 
 
 def _open_folder(root: Path) -> Sequence[bytes]:

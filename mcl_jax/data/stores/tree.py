@@ -10,6 +10,7 @@ from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, 
 from mcl_jax.data.stores.frames import MEND, check_frames
 from mcl_jax.errors import DataError
 from mcl_jax.files import read_bounded
+from mcl_jax.retry import retried
 
 
 def scan_tree(root: Path) -> list[SequenceRef]:
@@ -69,9 +70,13 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
     Raises:
         DataError: if it cannot be read.
     """
-    try:
+
+    def listed() -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return list(found)
+
+    try:
+        return retried(str(folder), listed)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}; check its permissions") from None
 

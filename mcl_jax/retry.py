@@ -1,0 +1,58 @@
+"""Trying again what fails because a disk comes and goes, as network disks do."""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from absl import logging
+
+from mcl_jax.errors import UserError
+
+PAUSES = (0.5, 1.0, 3.0, 10.0)
+"""Seconds between the tries. All tries of one read fit well into `data.timeout`."""
+
+_T = TypeVar("_T")
+
+_NAMES = """
+    EIO EAGAIN EINTR EBUSY ESTALE ETIMEDOUT ENOTCONN ECONNRESET ECONNABORTED ECONNREFUSED EHOSTDOWN
+    EHOSTUNREACH ENETDOWN ENETUNREACH ENETRESET ENOLINK EREMOTEIO ESHUTDOWN
+"""
+_PASSING = frozenset(getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name))
+# What a folder says whose disk is away; without one of the above before, it is the plain truth.
+_AWAY = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+# C++ libraries raise errors of their own, with the system's words in them.
+_WORDS = tuple(os.strerror(code) for code in sorted(_PASSING) if code not in (errno.EAGAIN, errno.EBUSY))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Returns whether an error may be gone at the next try: of a disk that comes and goes."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING
+    # One of ours was tried again already.
+    return not isinstance(error, UserError) and any(words in str(error) for words in _WORDS)
+
+
+def retried(what: str, action: Callable[[], _T]) -> _T:
+    """Returns what an action returns, which is tried again, after growing pauses, when the disk fails.
+
+    Args:
+        what: the file or folder, for the one line that says that it is tried again.
+        action: what to do; it leaves nothing half done, or does not mind.
+
+    Raises:
+        Exception: what the action raised the last time; at once, if trying again is no use.
+    """
+    for tried, pause in enumerate(PAUSES):
+        try:
+            return action()
+        except Exception as error:
+            away = tried > 0 and isinstance(error, OSError) and error.errno in _AWAY
+            if not (away or is_passing(error)):
+                raise
+            if tried == 0:
+                reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+                logging.warning("%s: %s; trying again, for %g s at most", what, reason, sum(PAUSES))
+        time.sleep(pause)
+    return action()
