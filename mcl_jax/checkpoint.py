@@ -261,7 +261,8 @@ class Checkpoints:
             metadata = self._metadata(step)
             if metadata is not None:
                 try:
-                    loaded = retried(self._name(step), functools.partial(load, step, metadata))
+                    read = functools.partial(load, step, metadata)
+                    loaded = retried(self._name(step), read) if _alone() else read()
                 except CheckpointError:
                     raise
                 except Exception as error:  # what damage raises depends on where it is
@@ -408,6 +409,7 @@ def _integer_keys(tree: Any) -> Any:
 
 
 def _alone() -> bool:
+    """Whether this host may try again by itself; several save and load together."""
     return jax.process_count() == 1
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from multiprocessing import shared_memory
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,7 +40,11 @@ class Board:
         """Makes the memory, with nothing noted."""
         self._memory = shared_memory.SharedMemory(create=True, size=workers * _FIELDS * _NUMBER.itemsize)
         self._workers = workers
+        self._line: np.ndarray | None = None  # of this process
         self._lines()[:] = _NOTHING
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_line": None}
 
     def begin(self, worker: int, process: int) -> None:
         """Notes that a worker is at work, its modules imported, and as which process."""
@@ -61,11 +65,14 @@ class Board:
 
     def free(self) -> None:
         """Gives the memory back."""
+        self._line = None  # else the memory could not be closed
         self._memory.close()
         self._memory.unlink()
 
     def _lines(self) -> np.ndarray:
-        return np.ndarray((self._workers, _FIELDS), _NUMBER, self._memory.buf)
+        if self._line is None:
+            self._line = np.ndarray((self._workers, _FIELDS), _NUMBER, self._memory.buf)
+        return self._line
 
 
 class BoardOfThread(Board):
@@ -76,9 +83,6 @@ class BoardOfThread(Board):
 
     def free(self) -> None:
         """Does nothing."""
-
-    def _lines(self) -> np.ndarray:
-        return self._line
 
 
 def state_of(process: int | str) -> str:
