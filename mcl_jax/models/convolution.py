@@ -8,7 +8,7 @@ Which way is taken is decided here and nowhere else, when a program is lowered f
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import jax
@@ -110,6 +110,25 @@ def _gradient_by_parity(kernel: Float[Array, "3 3 c d"], gradient: Float[Array, 
     return jnp.stack(rows, axis=2).reshape(n, 2 * height, 2 * width, channels)
 
 
+def map_in_chunks(
+    function: Callable[[Float[Array, "m h w c"]], Float[Array, "m h2 w2 d"]],
+    x: Float[Array, "n h w c"],
+    size: int,
+) -> Float[Array, "n h2 w2 d"]:
+    """Returns function(x), on the CPU for `size` images at a time.
+
+    What lies between its layers stays in the cache then. The function treats every image alike and by itself.
+    """
+    if is_plain() or len(x) <= size:
+        return function(x)
+
+    def by_chunks(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+        y = lax.map(function, _cut(x, size))
+        return y.reshape(-1, *y.shape[2:])[: len(x)]
+
+    return lax.platform_dependent(x, cpu=by_chunks, default=function)
+
+
 def convolve_in_time(
     x: Float[Array, "r s h w c"], kernel: Float[Array, "t kh kw c d"], stride: int = 1
 ) -> Float[Array, "r s h2 w2 d"]:
@@ -192,9 +211,13 @@ def _chunks(x: Float[Array, "n h w c"]) -> Float[Array, "k m h w c"]:
     """Cuts images into chunks for the cache; zeros fill up the last one."""
     n = len(x)
     chunks = -(-n * _tiles(x) // _TILES_AT_ONCE)
-    size = -(-n // chunks)
-    chunks = -(-n // size)
-    x = jnp.pad(x, ((0, chunks * size - n), (0, 0), (0, 0), (0, 0)))
+    return _cut(x, -(-n // chunks))
+
+
+def _cut(x: Float[Array, "n h w c"], size: int) -> Float[Array, "k m h w c"]:
+    """Cuts images into chunks of a size; zeros fill up the last one."""
+    chunks = -(-len(x) // size)
+    x = jnp.pad(x, ((0, chunks * size - len(x)), (0, 0), (0, 0), (0, 0)))
     return x.reshape(chunks, size, *x.shape[1:])
 
 
