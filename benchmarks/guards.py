@@ -3,7 +3,7 @@
     python benchmarks/guards.py
 
 The step of configs/walkers_mcl.py, a small GaitBase, on one device. Both sides take turns in one process; give
-the machine nothing else to do. With guards, the norm of the gradient is computed, loss, gradient and the whole
+the machine nothing else to do. With guards the norm of the gradient is computed, it and the loss and the whole
 new state are asked whether they are finite, and the host reads the answer two steps later, as in a training.
 """
 
@@ -21,7 +21,7 @@ from mcl_jax.runtime import compiler_options
 from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
 
-STEPS = 10  # in one turn
+STEPS = 3  # in one turn
 SUBJECTS = 50
 
 
@@ -75,7 +75,9 @@ def main() -> None:
     without, with_guards = take_turns(*sides(), args.rounds)
     for name, (wall, cpu) in (("without guards", without), ("with guards", with_guards)):
         print(f"{name:<15} {1e3 * wall / STEPS:7.1f} ms a step, {1e3 * cpu / STEPS:7.1f} ms of CPU")
-    print(f"guards cost {100 * (with_guards[0] / without[0] - 1):+.1f} % ({args.rounds} turns of {STEPS} steps)")
+    print(
+        f"guards cost {100 * (with_guards[0] / without[0] - 1):+.1f} % ({args.rounds} turns of {STEPS} steps)"
+    )
 
 
 if __name__ == "__main__":

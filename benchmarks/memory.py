@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py casiab_gaitset casiab_mcl grew_mcl gait3d_deepgaitv2
 
-Computed, not measured: it is what the program compiled for this machine's device reserves, and nothing runs. Of
-a CPU's program the figures for bfloat16 say nothing about a GPU: its convolutions are in float32.
+Computed, not measured: it is what the program compiled for this machine's device reserves, and nothing runs.
+Of a CPU's program the figures for bfloat16 say nothing about a GPU: its convolutions are in float32.
 """
 
 import argparse

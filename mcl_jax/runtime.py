@@ -46,7 +46,9 @@ def enable_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "mcl_jax" / "xla"))
-# Early on, the CPU's compiler takes away the barriers around what is computed again, and then keeps it instead.
+
+
+# The CPU's compiler takes away the barriers around what is computed again, and then keeps that instead.
 _REMAT_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 

@@ -77,7 +77,6 @@ class GaitBase(GaitModule):
         """
         mask = segment_ids >= 0
 
-
         def stem(module: ConvBN, x: Array) -> Array:
             return jax.nn.relu(module(x, train=train, mask=mask.reshape(-1)))
 

@@ -1,7 +1,7 @@
 """Rematerialisation: blocks of a model that keep no activations, and compute them again for the gradient.
 
-It saves memory of the training step for time: each block runs forward twice. The gradient is the same, and batch
-statistics are recorded once (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost",
+It saves memory of the training step for time: each block runs forward twice. The gradient is the same, and
+batch statistics are recorded once (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost",
 arXiv:1604.06174).
 """
 
@@ -18,7 +18,7 @@ _REMAT = contextvars.ContextVar("remat", default=False)
 
 @contextlib.contextmanager
 def rematerialised(wanted: bool) -> Iterator[None]:
-    """Models that are traced for training inside keep the activations between their blocks only, if wanted."""
+    """Models that are traced inside keep only the activations between their blocks, if that is wanted."""
     token = _REMAT.set(wanted)
     try:
         yield

@@ -1,10 +1,10 @@
-"""One training, and one test, on several numbers of devices and hosts in float64: how far the results lie apart.
+"""One training, and one test, on several numbers of devices and hosts in float64: how far apart they end.
 
     python tests/devices/layouts.py                                  # the table of docs/reliability.md
     python tests/devices/layouts.py --rates 1e-3 1e-2 --layouts 1x4  # the rates at which rounding grows
 
-A layout is hosts × devices of each; every one runs in processes of its own and is compared with 1x1. "Rounding"
-is 1x1 again from initial parameters that are off by about their last bit: what any other order of sums does.
+A layout is hosts × devices of each; every one runs in processes of its own and is compared with 1x1.
+"Rounding" is 1x1 again from initial parameters that are off by their last bit: what another order of sums does.
 With --namespaces every host runs in a network namespace of its own, joined by a bridge (as root, on Linux).
 """
 
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def toy_config(people: Path, *, lengths: str, rate: float) -> ConfigDict:
-    """Returns the config of a tiny GaitBase with MCL; the batch of 3 × 3 divides by no number of devices here.
+    """Returns the config of a tiny GaitBase with MCL; no number of devices here divides the batch of 3 × 3.
 
     Args:
         people: the tree of walkers.

@@ -1,4 +1,4 @@
-"""A short version of tests/devices/layouts.py: one device and four, three steps, packed rows that do not divide."""
+"""A short version of tests/devices/layouts.py: one device and four, packed rows that do not divide."""
 
 import jax
 import numpy as np

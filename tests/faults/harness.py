@@ -96,7 +96,7 @@ def wait_for(run: Run, condition: Callable[[], bool], seconds: float = HUNG_SECO
 
 
 def kill(bench: Bench, times: int, seed: int, until: float, aims: Sequence[str], workers: int) -> None:
-    """Kills runs, each started again until it finishes, with up to `workers` loaders; compares how they end."""
+    """Kills runs with up to `workers` loaders, each started again until it finishes, and compares the ends."""
     rng, known = random.Random(seed), bench.known()
     left, chain = times, 0
     while left > 0 and time.monotonic() < until:
@@ -195,8 +195,8 @@ def table(folder: Path) -> tuple[str, bool]:
     loading = sum(line.get("workers", 0) > 0 for line in everything)
     rows += [
         "",
-        f"{len(identical)} runs; {cut} of the kills left a save unfinished on disk, and {loading} were of a run "
-        "with processes that load its batches.",
+        f"{len(identical)} runs; {cut} of the kills left a save unfinished on disk, and {loading} were of a "
+        "run with processes that load its batches.",
     ]
     return "\n".join(rows), sound
 

@@ -121,7 +121,9 @@ def test_rematerialised_gradients_and_statistics_are_the_same(variant):
             with rematerialised(remat):
                 output = module(frames, ids, num_segments=2, train=True)
             numbers = [x for x in (output.embeddings, output.logits) if x is not None]
-            return sum(jnp.square(x).sum() for x in numbers), nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+            return sum(jnp.square(x).sum() for x in numbers), nnx.to_pure_dict(
+                nnx.state(module, nnx.BatchStat)
+            )
 
         lowered = jax.jit(jax.grad(loss, has_aux=True), compiler_options=compiler_options(remat=remat))
         lowered = lowered.lower(params)
