@@ -2,8 +2,8 @@
 
     python benchmarks/guards.py
 
-The step of configs/walkers_mcl.py, a small GaitBase, on one device. Both sides take turns in one process; give
-the machine nothing else to do. With guards the norm of the gradient is computed, it and the loss and the whole
+The step of configs/walkers_mcl.py, a small GaitBase, on one device. Both sides take turns in one process;
+give the machine nothing else to do. With guards the norm of the gradient is computed, it, loss and the whole
 new state are asked whether they are finite, and the host reads the answer two steps later, as in a training.
 """
 

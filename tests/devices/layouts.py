@@ -4,7 +4,7 @@
     python tests/devices/layouts.py --rates 1e-3 1e-2 --layouts 1x4  # the rates at which rounding grows
 
 A layout is hosts × devices of each; every one runs in processes of its own and is compared with 1x1.
-"Rounding" is 1x1 again from initial parameters that are off by their last bit: what another order of sums does.
+"Rounding" is 1x1 again from initial parameters off by their last bit: what another order of sums does.
 With --namespaces every host runs in a network namespace of its own, joined by a bridge (as root, on Linux).
 """
 

@@ -96,7 +96,7 @@ def wait_for(run: Run, condition: Callable[[], bool], seconds: float = HUNG_SECO
 
 
 def kill(bench: Bench, times: int, seed: int, until: float, aims: Sequence[str], workers: int) -> None:
-    """Kills runs with up to `workers` loaders, each started again until it finishes, and compares the ends."""
+    """Kills runs with up to `workers` loaders, each again and again until it finishes, and compares."""
     rng, known = random.Random(seed), bench.known()
     left, chain = times, 0
     while left > 0 and time.monotonic() < until:
