@@ -51,7 +51,7 @@ fuzz: $(VENV)/installed
 
 # Two hundred kills of real runs and every damage to a checkpoint, half an hour or more; docs/reliability.md.
 faults: $(VENV)/installed
-	$(BIN)/python tests/faults/harness.py kill faults --times 200
+	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults
 
 clean:

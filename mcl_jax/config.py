@@ -46,6 +46,7 @@ _DEFAULTS: dict[str, Any] = {
         "steps": 60_000,
         "batch": (8, 16),  # P subjects × K sequences, over all devices
         "precision": "bfloat16",  # what the backbone computes in: bfloat16 or float32
+        "remat": False,  # compute activations within blocks again for the gradient: less memory
         "log_every": 100,
         "save_every": 1_000,
         "keep": 3,  # newest checkpoints kept

@@ -1,7 +1,8 @@
 """What a config means, before anything is trained: sizes, work and memory of its model and step."""
 
+import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ _FRAMES = 30  # of the sequence whose embedding is counted
 def describe(config: ConfigDict) -> str:
     """Returns the resolved config and what follows from it, as text.
 
-    The memory is that of the step compiled for one device of this machine, in either precision, and takes as
-    long to find out as the first steps of two trainings.
+    The memory is that of the step compiled for one device of this machine, in either precision, with and
+    without `train.remat`, and takes as long to find out as the first steps of four trainings.
 
     Args:
         config: a valid config.
@@ -45,10 +46,9 @@ def describe(config: ConfigDict) -> str:
         "batch": f"{math.prod(config.train.batch)} sequences in {shape.rows} rows of {shape.slots} frames of "
         f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}",
     }
-    for precision in ("float32", "bfloat16"):
-        facts[f"memory in {precision}"] = _memory_of_a_step(
-            config, model_of(model.block, dtype=precision), shape
-        )
+    for precision, remat in itertools.product(("float32", "bfloat16"), (False, True)):
+        memory = memory_of_a_step(config, model_of(model.block, dtype=precision), shape, remat=remat)
+        facts[f"memory in {precision}{', train.remat' if remat else ''}"] = _memory_line(memory)
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
     keys = [f"--config.{key}={value}" for key, value in flat_keys(config).items()]
@@ -81,7 +81,30 @@ def _flops_of_a_frame(model: Model) -> float:
     return cost["flops"] / _FRAMES if cost else math.nan
 
 
-def _memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape) -> str:
+class Memory(NamedTuple):
+    """Bytes of a compiled training step.
+
+    Attributes:
+        activations: what lies between its input and its output.
+        arguments: parameters, batch statistics, state of the optimiser, and the batch.
+    """
+
+    activations: int
+    arguments: int
+
+
+def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat: bool) -> Memory | None:
+    """Returns the memory of the training step, compiled for one device of this machine, guards included.
+
+    Args:
+        config: gives losses and optimiser.
+        model: to train.
+        shape: of the rows of a batch.
+        remat: as `train.remat`.
+
+    Returns:
+        None where the backend does not tell it.
+    """
     optimizer = build_optimization(config).optimizer
     state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimizer))
     batch = {
@@ -90,17 +113,22 @@ def _memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape) -> str:
         "labels": jax.ShapeDtypeStruct((shape.rows, shape.segments), jnp.int32),
         "leave": jax.ShapeDtypeStruct((1,), jnp.bool_),
     }
-    train_step = make_train_step(model, optimizer, config.loss.to_dict())
+    train_step = make_train_step(model, optimizer, config.loss.to_dict(), remat=remat)
     step = jax.jit(
         guarded(train_step, allowed_in_a_row(config)),
         donate_argnums=0,
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(remat=remat),
     )
     analysis = step.lower(state, start_counter(), batch).compile().memory_analysis()
     if analysis is None:
+        return None
+    return Memory(analysis.temp_size_in_bytes, analysis.argument_size_in_bytes)
+
+
+def _memory_line(memory: Memory | None) -> str:
+    if memory is None:
         return "not told by this backend"
-    gib = 2**30
     return (
-        f"{analysis.temp_size_in_bytes / gib:.2f} GiB of activations, "
-        f"{analysis.argument_size_in_bytes / gib:.2f} GiB of state and batch, on one {jax.default_backend()}"
+        f"{memory.activations / 2**30:.2f} GiB of activations, "
+        f"{memory.arguments / 2**30:.2f} GiB of state and batch, on one {jax.default_backend()}"
     )

@@ -48,9 +48,22 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "mcl_jax" / "xla"))
 
 
+# The CPU's compiler takes away the barriers around what is computed again, and then keeps that instead.
+_REMAT_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+
+def compiler_options(*, remat: bool = False) -> dict[str, str]:
+    """Returns the options to pass to `jax.jit`, or none where this jaxlib does not know them.
+
+    Args:
+        remat: whether it is for a training step that computes activations again.
+    """
+    known = _known_options()
+    return known | _REMAT_OPTIONS if remat and known else known
+
+
 @functools.cache
-def compiler_options() -> dict[str, str]:
-    """Returns the options to pass to `jax.jit`, or none where this jaxlib does not know them."""
+def _known_options() -> dict[str, str]:
     if jax.default_backend() != "cpu":
         return {}
     try:

@@ -11,6 +11,7 @@ from flax import nnx
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.losses.total import total_loss
 from mcl_jax.models.model import Model
+from mcl_jax.models.remat import rematerialised
 from mcl_jax.train_state import TrainState
 from mcl_jax.trees import ArrayTree
 
@@ -18,7 +19,11 @@ StepFunction = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Me
 
 
 def make_train_step(
-    model: Model, optimizer: optax.GradientTransformation, losses: Mapping[str, Mapping[str, Any]]
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    losses: Mapping[str, Mapping[str, Any]],
+    *,
+    remat: bool = False,
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
@@ -26,6 +31,7 @@ def make_train_step(
         model: its structure.
         optimizer: with its schedule.
         losses: name of a loss → weight and arguments, see `total_loss`.
+        remat: whether activations within the model's blocks are computed again for the gradient, not kept.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.
@@ -36,7 +42,10 @@ def make_train_step(
 
         def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
             module = model.merge(params, state.batch_stats)
-            output = module(batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True)
+            with rematerialised(remat):
+                output = module(
+                    batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True
+                )
             total, metrics = total_loss(output, labels.reshape(-1), losses)
             return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
 

@@ -227,10 +227,11 @@ class _Run:
 
     def _compile(self) -> tuple[GuardedStep, jax.Array]:
         """Returns the update, to be compiled by its first call, and its counter before that."""
-        train_step = make_train_step(self.model, self.optimization.optimizer, self.config.loss.to_dict())
+        optimizer, remat = self.optimization.optimizer, self.config.train.remat
+        train_step = make_train_step(self.model, optimizer, self.config.loss.to_dict(), remat=remat)
         update = guarded(train_step, allowed_in_a_row(self.config))
         counter = jax.device_put(start_counter(), replicated(self.mesh))
-        return compile_guarded(update, self.mesh, compiler_options()), counter
+        return compile_guarded(update, self.mesh, compiler_options(remat=remat)), counter
 
     def _save(self, in_flight: InFlight) -> None:
         """Starts saving the newest state, once it is known to be finite."""

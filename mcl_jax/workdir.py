@@ -50,6 +50,7 @@ _FREE = (
     "train.test_every",
     "train.on_nonfinite",
     "train.max_skipped",
+    "train.remat",
     "eval.",
 )
 

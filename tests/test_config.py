@@ -255,7 +255,7 @@ def test_describe_tells_sizes_work_and_memory(compiled_quickly):
     assert "4 sequences in 4 rows of 4 frames of 64 × 44" in told["batch"]
     # By hand, two channels: 2·9·(1·2 + 2·2·2)·2816 = 0.51 MFLOP before the first stride, and less after it.
     assert 0.51e6 < float(told["FLOPs a frame"].split()[0]) < 1.02e6
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32", "bfloat16", "float32, train.remat", "bfloat16, train.remat"):
         assert "GiB of activations" in told[f"memory in {precision}"]
     config = load_config("gait3d_mcl")
     with pytest.raises(ConfigError, match="gait3d has no rule for its split"):

@@ -148,8 +148,9 @@ def test_two_hosts_train_and_test_like_one(people, tmp_path):
         EmbeddingSet.load(tmp_path / d / "test" / "embeddings.npz").embeddings for d in ("one", "two")
     )
     assert two == pytest.approx(one, rel=1e-2, abs=1e-3)
-    # And one host, with as many devices as this process has, goes on with what two have done.
+    # And one host, with as many devices as this process has, goes on with what two have done, in less memory.
     config = toy_config(people)
+    config.train.remat = True
     config.optimizer.lr, config.schedule.milestones = 0.001, (400, 540)
     train(config, tmp_path / "two")
     stretches = (tmp_path / "two" / "stretches.jsonl").read_text().splitlines()

@@ -22,6 +22,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.remat import run_block
 
 PARTS = 16
 STAGE_STRIDES = (1, 2, 2, 1)
@@ -190,8 +191,15 @@ class DeepGaitV2(GaitModule):
             Embeddings [rows·num_segments, 16, channels[2]] and logits [rows·num_segments, 16, classes].
         """
         mask = segment_ids >= 0
-        x = jax.nn.relu(self.stem(to_unit_range(frames, self.dtype), train=train, mask=mask.reshape(-1)))
+
+        def stem(module: ConvBN, x: Array) -> Array:
+            return jax.nn.relu(module(x, train=train, mask=mask.reshape(-1)))
+
+        def run(module: BasicBlock | BlockP3D | Block3D, x: Array) -> Array:
+            return module(x, train=train, mask=mask)
+
+        x = run_block(stem, self.stem, to_unit_range(frames, self.dtype))
         for stage in self.stages:
             for block in stage:
-                x = block(x, train=train, mask=mask)
+                x = run_block(run, block, x)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

@@ -18,6 +18,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.remat import run_block
 
 PARTS = 16
 STAGE_STRIDES = (1, 2, 2, 1)
@@ -75,7 +76,14 @@ class GaitBase(GaitModule):
             Embeddings [rows·num_segments, 16, embed_dim] and logits [rows·num_segments, 16, classes].
         """
         mask = segment_ids >= 0
-        x = jax.nn.relu(self.stem(to_unit_range(frames, self.dtype), train=train, mask=mask.reshape(-1)))
+
+        def stem(module: ConvBN, x: Array) -> Array:
+            return jax.nn.relu(module(x, train=train, mask=mask.reshape(-1)))
+
+        def run(module: BasicBlock, x: Array) -> Array:
+            return module(x, train=train, mask=mask)
+
+        x = run_block(stem, self.stem, to_unit_range(frames, self.dtype))
         for stage in self.stages:
-            x = stage(x, train=train, mask=mask)
+            x = run_block(run, stage, x)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

@@ -27,6 +27,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.remat import run_block
 
 PARTS = 16
 HEIGHT, WIDTH = 64, 44
@@ -97,8 +98,12 @@ class GaitEnergy(GaitModule):
         x = jax.nn.relu(self.stem(x, train=train, mask=present))
         # From here on each sequence is a single image.
         in_rows = present.reshape(-1, num_segments)
+
+        def run(module: BasicBlock, x: Array) -> Array:
+            return module(x, train=train, mask=in_rows)
+
         for stage in self.stages:
-            x = stage(x, train=train, mask=in_rows)
+            x = run_block(run, stage, x)
         own = jnp.where(in_rows, jnp.arange(num_segments), -1)
         return self.head(x, own, num_segments=num_segments, train=train)
 

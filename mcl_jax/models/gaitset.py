@@ -19,6 +19,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.remat import run_block
 
 BINS = (16, 8, 4, 2, 1)
 LEAKY_SLOPE = 0.01
@@ -123,11 +124,11 @@ class GaitSet(GaitModule):
             global branch. No logits.
         """
         del train
-        x = self.set1(to_unit_range(frames, self.dtype))
+        x = run_block(ConvPair.__call__, self.set1, to_unit_range(frames, self.dtype))
         g = self.global2(temporal_max(x, segment_ids, num_segments))
-        x = self.set2(x)
+        x = run_block(ConvPair.__call__, self.set2, x)
         g = self.global3(g + temporal_max(x, segment_ids, num_segments))
-        x = self.set3(x)
+        x = run_block(ConvPair.__call__, self.set3, x)
         pooled = temporal_max(x, segment_ids, num_segments)
         g = g + pooled
 

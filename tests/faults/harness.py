@@ -1,6 +1,6 @@
 """Faults on real runs: kills at any moment and damaged checkpoints, then a comparison bit by bit.
 
-    python tests/faults/harness.py kill FOLDER --times 200
+    python tests/faults/harness.py kill FOLDER --times 200 --workers 1
     python tests/faults/harness.py damage FOLDER --times 60
     python tests/faults/harness.py table FOLDER
 
@@ -95,8 +95,8 @@ def wait_for(run: Run, condition: Callable[[], bool], seconds: float = HUNG_SECO
         time.sleep(POLL_SECONDS)
 
 
-def kill(bench: Bench, times: int, seed: int, until: float, aims: Sequence[str]) -> None:
-    """Kills runs, each started again until it finishes, and compares how they end."""
+def kill(bench: Bench, times: int, seed: int, until: float, aims: Sequence[str], workers: int) -> None:
+    """Kills runs with up to `workers` loaders, each again and again until it finishes, and compares."""
     rng, known = random.Random(seed), bench.known()
     left, chain = times, 0
     while left > 0 and time.monotonic() < until:
@@ -105,14 +105,16 @@ def kill(bench: Bench, times: int, seed: int, until: float, aims: Sequence[str])
         finished = False
         while left > 0 and not finished and time.monotonic() < until:
             aim, number = rng.choices(aims, [AIMS[aim] for aim in aims])[0], rng.choice(SIGNALS)
-            run = Run(bench, workdir, cold=aim == "compilation", fresh=aim == "importing")
+            loaders = rng.randint(0, workers)
+            more = f"--config.data.workers={loaders}"
+            run = Run(bench, workdir, more, cold=aim == "compilation", fresh=aim == "importing")
             wrong = strike(run, aim, number, rng, known["seconds"])
             finished = run.wait() == 0
             if wrong != "too late":
                 left -= 1
                 fault = f"{number.name}, aimed at {aim}"
                 cut = aim == "a save" and number == signal.SIGKILL and run.is_saving()
-                bench.record(fault=fault, chain=name, wrong=wrong, cut=cut)
+                bench.record(fault=fault, chain=name, wrong=wrong, cut=cut, workers=loaders)
                 print(f"{name}: {fault}, at step {newest(workdir)}: {wrong or 'well'}", flush=True)
             if wrong not in ("", "too late"):
                 print(run.errors(), flush=True)
@@ -190,7 +192,12 @@ def table(folder: Path) -> tuple[str, bool]:
     rows.append(_row("all", everything, identical))
     sound = all(identical.values()) and not any(line["wrong"] for line in everything)
     cut = sum(line["cut"] for line in everything)
-    rows += ["", f"{len(identical)} runs; {cut} of the kills left a save unfinished on disk."]
+    loading = sum(line.get("workers", 0) > 0 for line in everything)
+    rows += [
+        "",
+        f"{len(identical)} runs; {cut} of the kills left a save unfinished on disk, and {loading} were of a "
+        "run with processes that load its batches.",
+    ]
     return "\n".join(rows), sound
 
 
@@ -209,6 +216,7 @@ def _main() -> int:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--test-every", type=int, default=20)
     parser.add_argument("--aims", nargs="+", choices=AIMS, default=list(AIMS))
+    parser.add_argument("--workers", type=int, default=0, help="the most processes that load batches")
     given = parser.parse_args()
     if given.work != "table":
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -216,7 +224,7 @@ def _main() -> int:
         bench.prepare()
         until = time.monotonic() + given.minutes * 60
         if given.work == "kill":
-            kill(bench, given.times, given.seed, until, given.aims)
+            kill(bench, given.times, given.seed, until, given.aims, given.workers)
         else:
             damage(bench, given.times, given.seed, until)
     text, sound = table(given.folder)
