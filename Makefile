@@ -50,7 +50,7 @@ $(VENV)/installed-docs: $(VENV)/installed
 
 # These pages as a site, with the reference of the Python API; a warning, such as a dead link, is an error.
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 # Ten minutes of mutated files for the readers of pickles, checkpoints and embeddings; docs/security.md.
 fuzz: $(VENV)/installed
