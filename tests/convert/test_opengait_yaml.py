@@ -50,6 +50,7 @@ def schedule(*milestones: int) -> str:
 CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
 GREW = DATA.format("GREW") + evaluator("GREW_submission")
 GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
+OUMVLP = DATA.format("OUMVLP") + evaluator("evaluate_indoor_dataset")
 ADAM = "optimizer_cfg: {{solver: Adam, lr: {}, momentum: 0.9, weight_decay: {}}}\n"
 UNFIXED = "sample_type: unfixed_unordered, frames_num_min: {}, frames_num_max: {}"
 ERASED = (
@@ -57,6 +58,7 @@ ERASED = (
     "{type: RandomErasing, prob: 0.3}]}]"
 )
 STEPS_60K = schedule(20000, 40000, 50000)
+STEPS_120K = schedule(60000, 80000, 100000)
 GAITBASE_CASIAB = (
     CASIAB
     + BOTH
@@ -91,6 +93,27 @@ RUNS = {
     + DEEP.format("p3d", "[1, 4, 4, 1]", 3000)
     + STEPS_60K
     + trainer(60000, "[32, 4]", ORDERED, AUGMENTED),
+    "oumvlp_gaitset": OUMVLP
+    + GAITSET.format("64, 128, 256", 256)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000)
+    + trainer(250000, "[32, 16]", "frames_num_fixed: 30", CUT),
+    "oumvlp_triplet": OUMVLP
+    + BOTH
+    + GAITBASE.format(5153)
+    + STEPS_120K
+    + trainer(120000, "[32, 8]", "sample_type: fixed_unordered", CUT),
+    # The files have mode p3d; the published figures are those of 3d.
+    "oumvlp_deepgaitv2": OUMVLP
+    + BOTH
+    + DEEP.format("3d", "[1, 1, 1, 1]", 5153)
+    + STEPS_120K
+    + trainer(120000, "[32, 8]", ORDERED, AUGMENTED),
+    "grew_deepgaitv2": GREW
+    + BOTH
+    + DEEP.format("3d", "[1, 4, 4, 1]", 20000)
+    + schedule(80000, 120000, 150000)
+    + trainer(180000, "[32, 4]", ORDERED, AUGMENTED),
 }
 
 
