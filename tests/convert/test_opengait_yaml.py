@@ -1,10 +1,14 @@
 """OpenGait's configs: what becomes of each setting, and which are refused. The texts are typed by hand."""
 
+import re
+from pathlib import Path
+
 import pytest
 from ml_collections import ConfigDict
 
 from mcl_jax.config import load_config, validate
 from mcl_jax.convert.opengait_yaml import translate
+from mcl_jax.convert.yaml_settings import Settings
 from mcl_jax.errors import ConfigError
 
 DATA = "data_cfg: {{dataset_name: {0}, test_dataset_name: {0}, dataset_partition: {0}.json}}\n"
@@ -221,3 +225,30 @@ def test_weights_to_start_from_are_init_from_if_nothing_else_is_kept(tmp_path):
     )
     config, _ = translated(tmp_path, text)
     assert config.init_from == "a.pt"
+
+
+def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeypatch):
+    asked: set[str] = set()
+
+    def watch(method: str, keys) -> None:
+        original = getattr(Settings, method)
+
+        def watched(self, *args, **kwargs):
+            where = re.sub(r".*(loss_cfg|transform)\.", r"\1.", self.where.partition(": ")[2])
+            asked.update(where + key for key in keys(args, kwargs))
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(Settings, method, watched)
+
+    for method in ("take", "must_be", "numbers", "block"):
+        watch(method, lambda args, kwargs: args[:1])
+    watch("ignore", lambda args, kwargs: kwargs)
+    for text in RUNS.values():
+        translated(tmp_path, text)
+    translated(tmp_path, RUNS["casiab_gaitset"].replace(CUT, "[{type: BaseSilTransform}]"))
+    page = (Path(__file__).resolve().parents[2] / "docs" / "opengait.md").read_text()
+    listed: set[str] = set()
+    for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE):
+        listed.update(re.findall(r"`([^`]+)`", row))
+    blocks = {key for key in asked if any(other.startswith(f"{key}.") for other in asked)}
+    assert listed == asked - blocks
