@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test lint fuzz faults clean
+.PHONY: setup demo world test lint docs fuzz faults clean
 
 setup: $(VENV)/installed
 
@@ -44,6 +44,14 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) install -e '.[docs]'
+	touch $@
+
+# These pages as a site, with the reference of the Python API; a warning, such as a dead link, is an error.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
 # Ten minutes of mutated files for the readers of pickles, checkpoints and embeddings; docs/security.md.
 fuzz: $(VENV)/installed
 	$(PIP) install -e '.[fuzz]'
@@ -55,4 +63,4 @@ faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py damage faults
 
 clean:
-	rm -rf $(VENV) demo world faults
+	rm -rf $(VENV) demo world faults site

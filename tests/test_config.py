@@ -17,7 +17,7 @@ from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
 
 RUNS = sorted(recipes())
-SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "walkers": 100}
+SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "oumvlp": 5_153, "walkers": 100}
 
 # The table of published runs, typed in by hand, column by column.
 GAITBASE = {"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256, "num_classes": 0}
@@ -30,6 +30,8 @@ P3D = {
     "num_classes": 0,
     "use_emb2": False,
 }
+DEEP_3D = P3D | {"mode": "3d"}
+SHALLOW_3D = DEEP_3D | {"layers": (1, 1, 1, 1)}
 CE = {"scale": 16.0, "label_smoothing": 0.1}
 TRIPLET = {"triplet": {"weight": 1.0, "margin": 0.2}}
 TRIPLET_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, **CE}}
@@ -41,6 +43,7 @@ OUTDOOR = [("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)]
 CUT = [("cut", 1.0)]
 FIXED = {"mode": "fixed_unordered", "frames": 30}
 TO_60K = (60_000, (20_000, 40_000, 50_000))
+TO_120K = (120_000, (60_000, 80_000, 100_000))
 TO_180K = (180_000, (80_000, 120_000, 150_000))
 
 
@@ -82,6 +85,19 @@ TABLE = {
     "gait3d_gaitset": (
         "gait3d", GAITSET, TRIPLET, (32, 4), FIXED, (180_000, (30_000, 90_000)), CUT, adam(1e-3, 5e-4),
     ),
+    "oumvlp_gaitset": (
+        "oumvlp",
+        GAITSET | {"channels": (64, 128, 256)},
+        TRIPLET,
+        (32, 16),
+        FIXED,
+        (250_000, (150_000,)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "oumvlp_triplet": ("oumvlp", GAITBASE, TRIPLET_CE, (32, 8), FIXED, TO_120K, CUT, SGD),
+    "oumvlp_deepgaitv2": ("oumvlp", SHALLOW_3D, TRIPLET_CE, (32, 8), ordered(4, 1), TO_120K, OUTDOOR, SGD),
+    "grew_deepgaitv2": ("grew", DEEP_3D, TRIPLET_CE, (32, 4), ordered(4, 1), TO_180K, OUTDOOR, SGD),
 }  # fmt: skip
 
 # Parameters in millions, where they are published.
@@ -91,6 +107,7 @@ MILLIONS = {
     "casiab_gaitset": 2.595,
     "gait3d_gaitset": 2.595,
     "grew_gaitset": 6.314,
+    "oumvlp_gaitset": 6.314,
     "gait3d_mcl": 19.290,
     "gait3d_triplet": 19.290,
     "gait3d_deepgaitv2": 25.492,

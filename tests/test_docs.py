@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import mcl_jax
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.losses import LOSSES
 from mcl_jax.models import MODELS
@@ -63,3 +64,8 @@ def test_a_model_a_loss_and_a_dataset_from_outside(people, tmp_path, monkeypatch
     gait = names["gait"]
     assert (gait.name, gait.arguments) == ("outline", {"strips": 4, "embed_dim": 4})
     assert (gait.parts, gait.channels, gait.parameters, gait.step) == (4, 4, 4 * 44 * 4, 3)
+
+
+def test_the_reference_has_every_public_name_once():
+    named = re.findall(r"^::: mcl_jax\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(mcl_jax.__all__)

@@ -1,10 +1,14 @@
 """OpenGait's configs: what becomes of each setting, and which are refused. The texts are typed by hand."""
 
+import re
+from pathlib import Path
+
 import pytest
 from ml_collections import ConfigDict
 
 from mcl_jax.config import load_config, validate
 from mcl_jax.convert.opengait_yaml import translate
+from mcl_jax.convert.yaml_settings import Settings
 from mcl_jax.errors import ConfigError
 
 DATA = "data_cfg: {{dataset_name: {0}, test_dataset_name: {0}, dataset_partition: {0}.json}}\n"
@@ -50,6 +54,7 @@ def schedule(*milestones: int) -> str:
 CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
 GREW = DATA.format("GREW") + evaluator("GREW_submission")
 GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
+OUMVLP = DATA.format("OUMVLP") + evaluator("evaluate_indoor_dataset")
 ADAM = "optimizer_cfg: {{solver: Adam, lr: {}, momentum: 0.9, weight_decay: {}}}\n"
 UNFIXED = "sample_type: unfixed_unordered, frames_num_min: {}, frames_num_max: {}"
 ERASED = (
@@ -57,6 +62,7 @@ ERASED = (
     "{type: RandomErasing, prob: 0.3}]}]"
 )
 STEPS_60K = schedule(20000, 40000, 50000)
+STEPS_120K = schedule(60000, 80000, 100000)
 GAITBASE_CASIAB = (
     CASIAB
     + BOTH
@@ -91,6 +97,27 @@ RUNS = {
     + DEEP.format("p3d", "[1, 4, 4, 1]", 3000)
     + STEPS_60K
     + trainer(60000, "[32, 4]", ORDERED, AUGMENTED),
+    "oumvlp_gaitset": OUMVLP
+    + GAITSET.format("64, 128, 256", 256)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000)
+    + trainer(250000, "[32, 16]", "frames_num_fixed: 30", CUT),
+    "oumvlp_triplet": OUMVLP
+    + BOTH
+    + GAITBASE.format(5153)
+    + STEPS_120K
+    + trainer(120000, "[32, 8]", "sample_type: fixed_unordered", CUT),
+    # The files have mode p3d; the published figures are those of 3d.
+    "oumvlp_deepgaitv2": OUMVLP
+    + BOTH
+    + DEEP.format("3d", "[1, 1, 1, 1]", 5153)
+    + STEPS_120K
+    + trainer(120000, "[32, 8]", ORDERED, AUGMENTED),
+    "grew_deepgaitv2": GREW
+    + BOTH
+    + DEEP.format("3d", "[1, 4, 4, 1]", 20000)
+    + schedule(80000, 120000, 150000)
+    + trainer(180000, "[32, 4]", ORDERED, AUGMENTED),
 }
 
 
@@ -198,3 +225,30 @@ def test_weights_to_start_from_are_init_from_if_nothing_else_is_kept(tmp_path):
     )
     config, _ = translated(tmp_path, text)
     assert config.init_from == "a.pt"
+
+
+def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeypatch):
+    asked: set[str] = set()
+
+    def watch(method: str, keys) -> None:
+        original = getattr(Settings, method)
+
+        def watched(self, *args, **kwargs):
+            where = re.sub(r".*(loss_cfg|transform)\.", r"\1.", self.where.partition(": ")[2])
+            asked.update(where + key for key in keys(args, kwargs))
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(Settings, method, watched)
+
+    for method in ("take", "must_be", "numbers", "block"):
+        watch(method, lambda args, kwargs: args[:1])
+    watch("ignore", lambda args, kwargs: kwargs)
+    for text in RUNS.values():
+        translated(tmp_path, text)
+    translated(tmp_path, RUNS["casiab_gaitset"].replace(CUT, "[{type: BaseSilTransform}]"))
+    page = (Path(__file__).resolve().parents[2] / "docs" / "opengait.md").read_text()
+    listed: set[str] = set()
+    for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE):
+        listed.update(re.findall(r"`([^`]+)`", row))
+    blocks = {key for key in asked if any(other.startswith(f"{key}.") for other in asked)}
+    assert listed == asked - blocks

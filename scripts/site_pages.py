@@ -1,0 +1,53 @@
+"""Hooks of mkdocs.yml: the README is the first page, and what links to files outside of docs/ names them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+INDEX = "index.md"
+
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the README as the first page."""
+    files.append(File.generated(config, INDEX, content=(ROOT / "README.md").read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Returns a page with links that hold in the site."""
+    folder = ROOT if page.file.src_uri == INDEX else ROOT / "docs"
+    return in_site(markdown, folder, page.file.src_uri)
+
+
+def in_site(markdown: str, folder: Path, page: str) -> str:
+    """Returns the text of a page with links to pages as the site has them; a file of another kind is named.
+
+    Args:
+        markdown: the text.
+        folder: where the page lies, from which its links start.
+        page: its name, for messages.
+
+    Raises:
+        PluginError: if a link leads nowhere.
+    """
+
+    def moved(link: re.Match[str]) -> str:
+        picture, label, target, anchor = link.groups(default="")
+        if "://" in target:
+            return link.group()
+        place = (folder / target).resolve()
+        if not place.exists():
+            raise PluginError(f"{page}: the link to {target} leads nowhere")
+        if place.is_relative_to(ROOT / "docs") and place.is_file():
+            return f"{picture}[{label}]({place.relative_to(ROOT / 'docs').as_posix()}{anchor})"
+        if place == ROOT / "README.md":
+            return f"[{label}]({INDEX}{anchor})"
+        return f"`{label.strip('`')}`"  # the site has no copy of it
+
+    return _LINK.sub(moved, markdown)
