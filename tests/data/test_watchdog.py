@@ -164,3 +164,25 @@ def test_the_state_of_a_process_in_words():
         assert state_of(process.pid) == "stopped"
         process.kill()
     assert state_of(process.pid) == ""
+
+
+def test_a_script_without_a_main_guard_is_told_so(people, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+from pathlib import Path
+
+from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.feed.prefetch import prefetched
+from mcl_jax.data.stores.tree import PklSource, scan_tree
+
+sequences = tuple(scan_tree(Path({str(people)!r})))
+with prefetched(SequenceLoader(sequences, PklSource()), range(4), 1) as results:
+    print(len(list(results)))
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "a worker ended with exit code 1 before it began" in done.stderr.splitlines()[-1]

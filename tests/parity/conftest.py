@@ -1,4 +1,4 @@
-"""Parity is shown with the compiler's optimisations, as users run: the rest of the suite does without most of them."""
+"""Parity is shown with the optimisations that users have; the other tests compile without most of them."""
 
 import jax
 import pytest

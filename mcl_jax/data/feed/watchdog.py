@@ -76,6 +76,7 @@ class Feed:
         """Returns the next result.
 
         Raises:
+            UserError: if a worker ends before it begins.
             StalledError: if nothing comes for `data.timeout` seconds, for the second time.
         """
         if self._ended or self._delivered == len(self._positions):
@@ -90,6 +91,7 @@ class Feed:
                     raise error
                 self._delivered += 1
                 return result
+            self._refuse_workers_that_never_began()
             if self._timeout and time.monotonic() - since > self._patience():
                 self._replace()
                 since = time.monotonic()
@@ -105,7 +107,21 @@ class Feed:
     def _read(self) -> "_Reader":
         positions = self._positions[self._delivered :]
         self._board = board = Board(self._workers) if self._workers else BoardOfThread()
+        self._seen: set[multiprocessing.process.BaseProcess] = set()
         return _Reader(lambda: self._start(positions, board))
+
+    def _refuse_workers_that_never_began(self) -> None:
+        """Grain itself notices only those that end later."""
+        self._seen.update(self._living())
+        if not self._workers or self._board.read(self._awaited()).process is not None:
+            return
+        for child in self._seen:
+            if child.exitcode:
+                self._ended = True
+                raise UserError(
+                    f"data.workers: a worker ended with exit code {child.exitcode} before it began; a script of "
+                    'your own has to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
+                )
 
     def _patience(self) -> float:
         begun = self._board.read(self._awaited()).process is not None
@@ -150,9 +166,16 @@ class Feed:
 
     def _kill(self) -> None:
         """Kills the workers of this feed, of which a stopped one would not hear anything milder."""
-        for child in multiprocessing.active_children():
-            if child.name.startswith(_WORKERS_NAME) and child.pid not in self._others:
-                child.kill()
+        for child in self._living():
+            child.kill()
+
+    def _living(self) -> list[multiprocessing.process.BaseProcess]:
+        """Returns the workers of this feed that have not ended."""
+        return [
+            child
+            for child in multiprocessing.active_children()
+            if child.name.startswith(_WORKERS_NAME) and child.pid not in self._others
+        ]
 
 
 class _Reader:
