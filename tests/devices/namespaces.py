@@ -2,8 +2,13 @@
 
 import contextlib
 import os
+import shutil
+import socket
 import subprocess
+from pathlib import Path
 from typing import Self
+
+_FILES = Path("/etc/netns")
 
 
 class Namespaces:
@@ -37,6 +42,10 @@ class Namespaces:
     def _add(self, host: int) -> None:
         name, here, there = self._name(host), f"h{host}-{os.getpid()}", f"n{host}-{os.getpid()}"
         _ip("netns", "add", name)
+        # Gloo listens where the host's own name leads; `ip netns exec` shows this file as /etc/hosts.
+        (_FILES / name).mkdir(parents=True)
+        own = f"10.213.0.{host + 1} {socket.gethostname()}"
+        (_FILES / name / "hosts").write_text(f"127.0.0.1 localhost\n{own}\n")
         _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
         _ip("link", "set", here, "master", self._bridge, "up")
         _ip("-n", name, "addr", "add", f"10.213.0.{host + 1}/24", "dev", there)
@@ -47,6 +56,7 @@ class Namespaces:
         for host in range(self._count):
             with contextlib.suppress(subprocess.CalledProcessError):  # it was not made
                 _ip("netns", "delete", self._name(host))
+            shutil.rmtree(_FILES / self._name(host), ignore_errors=True)
         if self._count:
             with contextlib.suppress(subprocess.CalledProcessError):
                 _ip("link", "delete", self._bridge)

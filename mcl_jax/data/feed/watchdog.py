@@ -119,8 +119,8 @@ class Feed:
             if child.exitcode:
                 self._ended = True
                 raise UserError(
-                    f"data.workers: a worker ended with exit code {child.exitcode} before it began; a script of "
-                    'your own has to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
+                    f"data.workers: a worker ended with exit code {child.exitcode} before it began; "
+                    'scripts have to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
                 )
 
     def _patience(self) -> float:
