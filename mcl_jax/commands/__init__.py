@@ -12,6 +12,7 @@ from types import ModuleType
 COMMANDS = (
     "train",
     "test",
+    "checkpoints",
     "silhouettes",
     "prepare",
     "score",

@@ -1,4 +1,4 @@
-"""`mcl-jax walkers`: synthetic walking people as a silhouette tree that trains and tests like CASIA-B."""
+"""`mcl-jax walkers`: synthetic people as a silhouette tree that trains and tests like CASIA-B, or on film."""
 
 import argparse
 import dataclasses
@@ -9,13 +9,18 @@ from pathlib import Path
 
 import cv2
 
-from mcl_jax.walkers import CONDITIONS, VIEWS, WalkerStyle, contact_sheet, write_walkers
+from mcl_jax.errors import DataError
+from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_sheet, film, write_walkers
 
 HELP = "write synthetic walking people as a tree that trains and tests like CASIA-B"
+
+_PICTURE = (480, 270)  # columns and rows of a film
+_BETWEEN = 6.0  # seconds from one passer to the next: by then the picture is empty again
 
 EXAMPLES = """\
   mcl-jax walkers --out data/walkers --subjects 100 --test-subjects 50 --workers 2
   mcl-jax walkers --sheet walkers.png --views 036,090
+  mcl-jax walkers --film lobby.mp4 --people 0,3 --conditions nm-05 --seed 1   # a video, one after the other
 """
 
 
@@ -35,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the population (0)")
     parser.add_argument("--partition", type=Path, help="path of the partition JSON (<out>_partition.json)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet PNG here")
+    parser.add_argument("--film", type=Path, metavar="V", help="also film people from the side: .mp4 or .avi")
+    parser.add_argument("--people", default="0", help="with --film: who, numbers from 0, comma-separated (0)")
     for knob in dataclasses.fields(WalkerStyle):
         flag = f"--{knob.name.replace('_', '-')}"
         parser.add_argument(flag, type=float, default=knob.default, help=f"see WalkerStyle ({knob.default})")
@@ -42,20 +49,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the sheet and the tree that were asked for.
+    """Writes the sheet, the film and the tree that were asked for.
 
     Raises:
         UserError: for anything the user can mend.
-        SystemExit: with code 2, if neither was asked for.
+        SystemExit: with code 2, if none of them was asked for.
     """
-    if arguments.out is None and arguments.sheet is None:
-        arguments.usage_error("nothing to do: give --out, --sheet or both")
+    if arguments.out is None and arguments.sheet is None and arguments.film is None:
+        arguments.usage_error("nothing to do: give --out, --film or --sheet, or several")
     knobs = [knob.name for knob in dataclasses.fields(WalkerStyle)]
     style = WalkerStyle(**{name: getattr(arguments, name) for name in knobs})
     views, conditions = arguments.views.split(","), arguments.conditions.split(",")
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(arguments.sheet), contact_sheet(arguments.seed, views=views, style=style))
+    if arguments.film:
+        passers = _passers(arguments.people, conditions)
+        frames = film(arguments.film, passers, seed=arguments.seed, size=_PICTURE, style=style)
+        print(f"{arguments.film}: {frames} frames, {len(passers)} people")
     if arguments.out is None:
         return
     start = time.perf_counter()
@@ -74,3 +85,20 @@ def run(arguments: argparse.Namespace) -> None:
     )
     rate = written / (time.perf_counter() - start)
     print(f"{arguments.out}: {arguments.subjects} subjects, {written} new sequences, {rate:.0f} a second")
+
+
+def _passers(people: str, conditions: list[str]) -> list[Passer]:
+    """Those who cross the picture, one after the other.
+
+    Raises:
+        DataError: if a number is none, or no one condition is chosen.
+    """
+    if len(conditions) != 1:
+        raise DataError("--conditions: a film has one: --conditions nm-01")
+    numbers = people.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise DataError(f"--people: is {people!r}; expected numbers from 0, such as 0,3")
+    return [
+        Passer(int(number), conditions[0], height=0.7, delay=_BETWEEN * place)
+        for place, number in enumerate(numbers)
+    ]

@@ -88,6 +88,13 @@ _ALL_PROTOCOLS = (
         unused=("nm-03", "nm-04", "nm-05", "nm-06"),
     ),
     Protocol(
+        name="casiab_all_views",
+        data="CASIA-B",
+        rules="gallery of all views, identical view among them",
+        gallery=("nm-01", "nm-02", "nm-03", "nm-04"),
+        probes={"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")},
+    ),
+    Protocol(
         name="gait3d",
         data="Gait3D",
         gallery=THE_REST,
