@@ -4,7 +4,7 @@ r"""Synthetic people seen from the side: the model of the tutorial, trained on t
     mcl-jax train --config walkers_side --workdir run \
         --config.data.root=people --config.data.partition=people_partition.json
 
-What it is worth is in docs/tutorial.md.
+In a checkout `--config configs/walkers_side.py` is the same. What it is worth is in docs/tutorial.md.
 """
 
 from ml_collections import ConfigDict

@@ -61,11 +61,13 @@ class _Unsettled:
     @classmethod
     def of(cls, step: int, state: TrainState, host_state: TrainState, metadata: dict[str, Any]) -> Self:
         """Takes a state that may be donated afterwards."""
+        # An imported state has NumPy's arrays, which lie on no device.
+        first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         # On the CPU the host's arrays are the device's.
         return cls(
             step,
             jax.tree.map(np.array, host_state),
-            jax.tree.map(lambda x: x.sharding, state),
+            jax.tree.map(lambda x: getattr(x, "sharding", first), state),
             metadata,
         )
 

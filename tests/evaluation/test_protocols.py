@@ -267,7 +267,8 @@ def test_probe_set_is_demanded():
 
 def test_unknown_protocol_is_told():
     with pytest.raises(
-        ConfigError, match="'casia' is unknown: choose one of casiab, casiab_cross_view, gait3d"
+        ConfigError,
+        match="'casia' is unknown: choose one of casiab, casiab_cross_view, casiab_all_views, gait3d",
     ):
         get_protocol("casia")
 
