@@ -26,6 +26,7 @@ from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
 from mcl_jax.keeping import Keep
 from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
+from mcl_jax.pending_save import PendingSave
 from mcl_jax.retry import retried
 from mcl_jax.train_state import TrainState
 from mcl_jax.trees import all_finite, leaves_by_name
@@ -49,33 +50,6 @@ class Stored:
     problem: str
 
 
-@dataclasses.dataclass(frozen=True)
-class _Unsettled:
-    """What is needed to save a checkpoint again."""
-
-    step: int
-    arrays: TrainState
-    shardings: Any
-    metadata: dict[str, Any]
-
-    @classmethod
-    def of(cls, step: int, state: TrainState, host_state: TrainState, metadata: dict[str, Any]) -> Self:
-        """Takes a state that may be donated afterwards."""
-        # An imported state has NumPy's arrays, which lie on no device.
-        first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        # On the CPU the host's arrays are the device's.
-        return cls(
-            step,
-            jax.tree.map(np.array, host_state),
-            jax.tree.map(lambda x: getattr(x, "sharding", first), state),
-            metadata,
-        )
-
-    def state(self) -> TrainState:
-        """Returns the state on its devices."""
-        return jax.device_put(self.arrays, self.shardings)
-
-
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
@@ -96,7 +70,7 @@ class Checkpoints:
             preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
             cleanup_tmp_directories=keep is not None,
         )
-        self._unsettled: _Unsettled | None = None
+        self._unsettled: PendingSave | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,9 +109,12 @@ class Checkpoints:
         }
         with self._saving():
             self._settle()
-            self._unsettled = _Unsettled.of(step, state, host_state, metadata)
-            start = functools.partial(self._checkpointer.save_async, custom_metadata=metadata)
-            retried(self._name(step), lambda: start(step, state)) if _alone() else start(step, state)
+            start = functools.partial(self._checkpointer.save_async, step, state, custom_metadata=metadata)
+            if _alone():
+                self._unsettled = PendingSave.of(step, state, host_state, metadata)
+                retried(self._name(step), start)
+            else:  # a save of several hosts is agreed on by all of them
+                start()
 
     def wait(self) -> int | None:
         """Waits until what is being saved is on disk, and returns the newest step there, or None.
@@ -297,7 +274,7 @@ class Checkpoints:
     def _settle(self) -> None:
         """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
         saving, self._unsettled = self._unsettled, None
-        if saving is None or not _alone():  # a save of several hosts is agreed on by all of them
+        if saving is None:
             self._checkpointer.wait()
             return
         started = True

@@ -67,7 +67,17 @@ ALLOWED: dict[str, set[str]] = {
     "gallery": {"errors", "evaluation", "files"},
     "train_state": {"trees"},
     "train_step": {"losses", "models", "train_state", "trees"},
-    "checkpoint": {"arguments", "errors", "keeping", "models", "retry", "train_state", "trees"},
+    "pending_save": {"train_state"},
+    "checkpoint": {
+        "arguments",
+        "errors",
+        "keeping",
+        "models",
+        "pending_save",
+        "retry",
+        "train_state",
+        "trees",
+    },
     "checkpoints": {"checkpoint", "command_line", "errors", "keeping", "runtime"},
     "convert": {
         "arguments",

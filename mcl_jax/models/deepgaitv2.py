@@ -191,15 +191,9 @@ class DeepGaitV2(GaitModule):
             Embeddings [rows·num_segments, 16, channels[2]] and logits [rows·num_segments, 16, classes].
         """
         mask = segment_ids >= 0
-
-        def stem(module: ConvBN, x: Array) -> Array:
-            return jax.nn.relu(module(x, train=train, mask=mask.reshape(-1)))
-
-        def run(module: BasicBlock | BlockP3D | Block3D, x: Array) -> Array:
-            return module(x, train=train, mask=mask)
-
-        x = run_block(stem, self.stem, to_unit_range(frames, self.dtype))
+        images, flat = to_unit_range(frames, self.dtype), mask.reshape(-1)
+        x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
         for stage in self.stages:
             for block in stage:
-                x = run_block(run, block, x)
+                x = run_block(block, x, train=train, mask=mask)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

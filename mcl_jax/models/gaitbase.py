@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -76,14 +75,8 @@ class GaitBase(GaitModule):
             Embeddings [rows·num_segments, 16, embed_dim] and logits [rows·num_segments, 16, classes].
         """
         mask = segment_ids >= 0
-
-        def stem(module: ConvBN, x: Array) -> Array:
-            return jax.nn.relu(module(x, train=train, mask=mask.reshape(-1)))
-
-        def run(module: BasicBlock, x: Array) -> Array:
-            return module(x, train=train, mask=mask)
-
-        x = run_block(stem, self.stem, to_unit_range(frames, self.dtype))
+        images, flat = to_unit_range(frames, self.dtype), mask.reshape(-1)
+        x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
         for stage in self.stages:
-            x = run_block(run, stage, x)
+            x = run_block(stage, x, train=train, mask=mask)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

@@ -98,12 +98,8 @@ class GaitEnergy(GaitModule):
         x = jax.nn.relu(self.stem(x, train=train, mask=present))
         # From here on each sequence is a single image.
         in_rows = present.reshape(-1, num_segments)
-
-        def run(module: BasicBlock, x: Array) -> Array:
-            return module(x, train=train, mask=in_rows)
-
         for stage in self.stages:
-            x = run_block(run, stage, x)
+            x = run_block(stage, x, train=train, mask=in_rows)
         own = jnp.where(in_rows, jnp.arange(num_segments), -1)
         return self.head(x, own, num_segments=num_segments, train=train)
 

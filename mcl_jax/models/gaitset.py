@@ -124,12 +124,12 @@ class GaitSet(GaitModule):
             Embeddings [rows·num_segments, 62, embed_dim]: 31 parts of the frame branch, then 31 of the
             global branch. No logits.
         """
-        block = ConvPair.__call__ if train else ConvPair.in_test
-        x = run_block(block, self.set1, to_unit_range(frames, self.dtype))
+        method = None if train else ConvPair.in_test
+        x = run_block(self.set1, to_unit_range(frames, self.dtype), method=method)
         g = self.global2(temporal_max(x, segment_ids, num_segments))
-        x = run_block(block, self.set2, x)
+        x = run_block(self.set2, x, method=method)
         g = self.global3(g + temporal_max(x, segment_ids, num_segments))
-        x = run_block(block, self.set3, x)
+        x = run_block(self.set3, x, method=method)
         pooled = temporal_max(x, segment_ids, num_segments)
         g = g + pooled
 

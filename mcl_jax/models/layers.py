@@ -188,6 +188,12 @@ class ConvBN(nnx.Module):
         factor, shift = self.norm.in_test()
         return (self.conv.in_test(x, factor) + shift).astype(x.dtype)
 
+    def activated(
+        self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"]
+    ) -> Float[Array, "n h2 w2 c2"]:
+        """Returns the same through a ReLU."""
+        return jax.nn.relu(self(x, train=train, mask=mask))
+
 
 class BasicBlock(nnx.Module):
     """The residual block of two 3×3 convolutions (He et al. 2016, arXiv:1512.03385)."""

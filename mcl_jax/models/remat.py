@@ -26,12 +26,20 @@ def rematerialised(wanted: bool) -> Iterator[None]:
         _REMAT.reset(token)
 
 
-def run_block(block: Callable[..., Array], module: nnx.Module, *arrays: Array) -> Any:
-    """Returns `block(module, *arrays)`, computed again for the gradient where that is asked for.
+def run_block(
+    module: nnx.Module, x: Array, *, method: Callable[..., Array] | None = None, **settings: Any
+) -> Any:
+    """Returns `module(x, **settings)`, computed again for the gradient where that is asked for.
 
     Args:
-        block: a function of a module and arrays; it may record batch statistics in the module.
-        module: whose parameters it uses.
-        arrays: the activations it starts from, which are kept.
+        module: a block of a model; it may record batch statistics.
+        x: the activations it starts from, which are kept.
+        method: of the module's class, to call in place of the module itself.
+        settings: what else it takes.
     """
-    return (nnx.remat(block) if _REMAT.get() else block)(module, *arrays)
+    function = method or type(module).__call__
+
+    def block(module: nnx.Module, x: Array) -> Array:
+        return function(module, x, **settings)
+
+    return (nnx.remat(block) if _REMAT.get() else block)(module, x)

@@ -112,9 +112,9 @@ class Feed:
 
     def _refuse_workers_that_never_began(self) -> None:
         """Grain itself notices only those that end later."""
-        self._seen.update(self._living())
-        if not self._workers or self._board.read(self._awaited()).process is not None:
+        if not self._workers or self._begun():
             return
+        self._seen.update(self._living())
         for child in self._seen:
             if child.exitcode:
                 self._ended = True
@@ -124,8 +124,10 @@ class Feed:
                 )
 
     def _patience(self) -> float:
-        begun = self._board.read(self._awaited()).process is not None
-        return self._timeout if begun else max(self._timeout, _START_SECONDS)
+        return self._timeout if self._begun() else max(self._timeout, _START_SECONDS)
+
+    def _begun(self) -> bool:
+        return self._board.read(self._awaited()).process is not None
 
     def _awaited(self) -> int:
         """Returns the worker whose turn it is: they take turns from the start of the reader on."""
