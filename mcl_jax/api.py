@@ -142,12 +142,14 @@ class Gait:
         return f"<table>{rows}</table>"
 
 
-def load(path: str | Path, *, precision: str = "float32", use_emb2: bool | None = None) -> Gait:
+def load(path: str | Path | None = None, *, precision: str = "float32", use_emb2: bool | None = None) -> Gait:
     """Returns a trained model; which one, and of what sizes, the file says.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or a PyTorch
-            checkpoint of OpenGait. Nothing in it is executed, and PyTorch is not needed.
+        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, a PyTorch
+            checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
+            PyTorch is not needed. None for the model that comes with the package, which was trained on
+            synthetic people alone; docs/model_card.md says what it is worth.
         precision: what the backbone computes in, "float32" or "bfloat16".
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
 

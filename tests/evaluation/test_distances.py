@@ -48,7 +48,7 @@ def test_equals_the_definition(metric):
     n=st.integers(1, 9), m=st.integers(1, 9), tile=st.integers(1, 5), metric=st.sampled_from(["euc", "cos"])
 )
 def test_tile_size_changes_nothing(n, m, tile, metric):
-    # Of different people: the distance of an embedding to itself is √ of a rounding error, another one in each tile.
+    # Of different people: an embedding is as far from itself as the root of a rounding error.
     x, y = draw(n, n, 2, 3), draw(100 + m, m, 2, 3)
     whole = pairwise_distances(x, y, metric=metric)
     np.testing.assert_allclose(pairwise_distances(x, y, metric=metric, tile=tile), whole, atol=2e-6)
