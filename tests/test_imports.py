@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "train_state",
         "train_step",
     },
-    "progress": {"evaluation"},
+    "progress": {"evaluation", "waiting"},
     "optim": {"arguments", "errors"},
     "runtime": set(),
     "sharding": set(),
@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "data.sequences": {"errors", "files"},
     "data.stores": {"data.sequences", "errors", "files", "retry", "safe_pickle"},
     "data.feed": {"data.sequences", "data.workers", "errors"},
-    "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files"},
+    "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files", "waiting"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
     "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},
     "evaluation": {"errors", "files", "npz"},
@@ -97,6 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "packed_weights": {"errors", "files", "models", "npz", "trees"},
     "npz": {"errors"},
     "whitening": {"errors"},
+    "waiting": set(),
     "embed": {
         "data.feed",
         "data.sequences",
@@ -105,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
         "runtime",
         "sharding",
         "trees",
+        "waiting",
     },
     "build": {
         "config",

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         style=style,
         frames_per_second=arguments.frames_per_second,
         partition=arguments.partition,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     rate = written / (time.perf_counter() - start)
     print(f"{arguments.out}: {arguments.subjects} subjects, {written} new sequences, {rate:.0f} a second")
