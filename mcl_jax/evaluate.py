@@ -17,6 +17,7 @@ from mcl_jax.errors import DataError
 from mcl_jax.evaluation.protocols import get_protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
+from mcl_jax.models.model import digest_of
 from mcl_jax.trees import ArrayTree
 from mcl_jax.weights import fit, load_weights
 
@@ -96,6 +97,9 @@ def evaluate(
             probe_set=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
+        model = embedder.model
+        digest = digest_of(model, *jax.device_get((params, batch_stats)))
+        report.metrics["model"] = {"name": model.name, "digest": digest}
         report.write(folder, silhouettes=SequenceLoader(split.sequences, split.source).read)
     except DataError as error:
         raise NotScoredError(

@@ -4,6 +4,7 @@ An .npz without pickles. Kernels and matrices are in float16, which halves the f
 normalisation above all, stay in float32.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -34,10 +35,17 @@ def write_packed(path: Path, weights: Weights) -> None:
         for tree, leaves in zip(_TREES, (weights.params, weights.batch_stats), strict=True)
         for name, leaf in leaves_by_name(leaves).items()
     }
-    about = {"format": _FORMAT, "block": weights.block, "step": weights.step, "digest": _digest(arrays)}
+    about = {
+        "format": _FORMAT,
+        "block": weights.block,
+        "step": weights.step,
+        "thresholds": sorted(weights.thresholds.items()),
+        "digest": _digest(arrays),
+    }
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = io.BytesIO()
-    np.savez_compressed(content, **{_ABOUT: text}, **arrays)
+    everything: dict[str, Any] = {_ABOUT: text, **arrays}
+    np.savez_compressed(content, **everything)
     write_atomically(path, content.getvalue())
 
 
@@ -54,6 +62,7 @@ def read_packed(path: Path) -> Weights:
     try:
         about = json.loads(arrays.pop(_ABOUT).tobytes())
         version, block, step, digest = (about[key] for key in ("format", "block", "step", "digest"))
+        thresholds = {float(rate): float(distance) for rate, distance in about["thresholds"]}
         known = version == _FORMAT and isinstance(block, dict) and type(step) is int and "name" in block
     except (KeyError, TypeError, ValueError):
         known = False
@@ -64,7 +73,7 @@ def read_packed(path: Path) -> Weights:
     trees: dict[str, dict[str, Any]] = {tree: {} for tree in _TREES}
     for name, array in arrays.items():
         _hang(trees, name.split("/"), array.astype(np.float32))
-    return Weights(block, trees["params"], trees["batch_stats"], step, str(path))
+    return Weights(block, trees["params"], trees["batch_stats"], step, str(path), thresholds=thresholds)
 
 
 def _hang(tree: dict[Any, Any], path: list[str], leaf: np.ndarray) -> None:
@@ -95,4 +104,4 @@ def _without_classifier(weights: Weights) -> Weights:
     shape: tuple[int, ...] = np.shape(get_leaf(weights.params, path))
     params: ArrayTree = with_leaf(weights.params, path, np.zeros((*shape[:-1], 1), np.float32))
     block = {**weights.block, "num_classes": 1}
-    return Weights(block, params, weights.batch_stats, weights.step, weights.source)
+    return dataclasses.replace(weights, block=block, params=params)

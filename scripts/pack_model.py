@@ -2,19 +2,25 @@
 
     python scripts/pack_model.py RUN --root TREE --partition TREE_partition.json --out model.npz
 
-The test subjects of the tree are those people, fifty or more with several walks each.
+The test subjects of the tree are those people, a hundred or so with walks of CASIA-B's conditions: every
+second one is for the whitening, the others are for the thresholds of the distance.
 `mcl_jax.load("model.npz")` reads the file.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
+
+import numpy as np
 
 import mcl_jax
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.packed_weights import SUFFIX, write_packed
 from mcl_jax.weights import load_weights
 from mcl_jax.whitening import fit_whitening
+
+PROTOCOL = "casiab_all_views"
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -28,14 +34,22 @@ def pack(arguments: argparse.Namespace) -> None:
     weights = load_weights(arguments.run)
     if "whitening" not in weights.batch_stats:
         raise ConfigError(f"{arguments.run}: a {weights.block['name']} has no whitening to be measured")
-    gait = mcl_jax.load(arguments.run)
     split = mcl_jax.open_dataset("walkers", arguments.root, partition=arguments.partition).test_split()
-    found = gait.embed_split(split, workers=arguments.workers)
-    weights.batch_stats["whitening"].update(
-        zip(("mean", "map"), fit_whitening(found.embeddings, found.subjects), strict=True)
-    )
-    write_packed(arguments.out, weights)
+    plain = mcl_jax.Gait(weights).embed_split(split, workers=arguments.workers)
+    second = np.isin(plain.subjects, np.unique(plain.subjects)[1::2])
+    mean, maps = fit_whitening(plain.embeddings[~second], plain.subjects[~second])
+    weights.batch_stats["whitening"].update(mean=mean, map=maps)
+    whitened = mcl_jax.Gait(weights).embed_split(split, workers=arguments.workers)
+    columns = (whitened.embeddings, whitened.subjects, whitened.conditions, whitened.views)
+    others = mcl_jax.EmbeddingSet(*(column[second] for column in columns))
+    report = mcl_jax.score(others, PROTOCOL)
+    assert report.verification is not None  # a protocol that is scored here
+    thresholds = {point.rate: point.threshold for point in report.verification.points}
+    write_packed(arguments.out, dataclasses.replace(weights, thresholds=thresholds))
+    print(report.table)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB, step {weights.step}")
+    for rate, distance in thresholds.items():
+        print(f"false-accept rate {rate:g}: distances up to {distance:.4f}")
 
 
 def main() -> int:

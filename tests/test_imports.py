@@ -126,6 +126,7 @@ ALLOWED: dict[str, set[str]] = {
         "embed",
         "errors",
         "evaluation",
+        "models",
         "trees",
         "weights",
     },

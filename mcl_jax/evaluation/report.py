@@ -50,8 +50,9 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where
-            the figures are known here. docs/evaluation.md describes them.
+            and "table"; of a test also "model", its name and digest; "scores", "views", "cells", "cmc",
+            "unmatched", "skipped" and "verification" where the figures are known here.
+            docs/evaluation.md describes them.
         verification: error rates and thresholds of pairs; None where only the benchmark scores.
     """
 
