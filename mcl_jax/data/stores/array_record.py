@@ -86,7 +86,7 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
     """Lists the sequences of a folder of records, sorted, and returns the source that reads them.
 
     Raises:
-        DataError: if the folder is missing, of another version, or was cut off, or records cannot be read here.
+        DataError: if the folder is missing, of another version or cut off, or records cannot be read here.
     """
     manifest = read_manifest(root)
     check_files(root, manifest)
