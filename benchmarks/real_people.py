@@ -2,11 +2,11 @@
 
 python benchmarks/real_people.py RUN --walks walks.npz
 
-RUN is the workdir of a run, a checkpoint or a packed model, or the word "package" for the model that comes with
-mcl_jax; without one, only the gait energy image is scored. The walks are
-an .npz file of uint8 [s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with
---synthetic, walkers of another seed and style than any in training stand in for them. Standard errors, after
-the sign ±, are those of drawing other people of the kind.
+RUN is the workdir of a run, a checkpoint or a packed model, or the word "package" for the model that comes
+with mcl_jax; without one, only the gait energy image is scored. The walks are an .npz file of uint8 [s, 64, 64]
+under keys subject/scene/take. Without such a file, and beside it with --synthetic, walkers of another seed and
+style than any in training stand in for them. Standard errors, after the sign ±, are those of drawing other
+people of the kind.
 """
 
 import argparse
@@ -105,8 +105,8 @@ def report_thresholds(
         accepted = (genuine <= threshold).mean(), (impostor <= threshold).mean()
         print(
             f"  threshold {threshold:.3f} for a false-accept rate of {rate:g} on walkers: accepts "
-            f"{100 * accepted[0]:.1f} % of {len(genuine)} pairs of one person and {100 * accepted[1]:.2f} % of "
-            f"{len(impostor)} of two"
+            f"{100 * accepted[0]:.1f} % of {len(genuine)} pairs of one person and "
+            f"{100 * accepted[1]:.2f} % of {len(impostor)} of two"
         )
 
 
