@@ -3,10 +3,10 @@
 python benchmarks/real_people.py RUN --walks walks.npz
 
 RUN is the workdir of a run, a checkpoint or a packed model, or the word "package" for the model that comes
-with mcl_jax; without one, only the gait energy image is scored. The walks are an .npz file of uint8 [s, 64, 64]
-under keys subject/scene/take. Without such a file, and beside it with --synthetic, walkers of another seed and
-style than any in training stand in for them. Standard errors, after the sign ±, are those of drawing other
-people of the kind.
+with mcl_jax; without one, only the gait energy image is scored. The walks are an .npz file of uint8
+[s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with --synthetic, walkers of
+another seed and style than any in training stand in for them. Standard errors, after the sign ±, are those of
+drawing other people of the kind.
 """
 
 import argparse
