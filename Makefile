@@ -27,14 +27,17 @@ demo: $(VENV)/installed
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_mcl.py --workdir demo/run \
 		--config.data.root=demo/walkers --config.data.partition=demo/walkers_partition.json
 
+WORLD := --views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,nm-06,bg-01,cl-01 --frames 16 \
+	--frames-per-second 8 --scene 1 --everyday 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2 --noise 0.7
+
 # The model in the package: walkers as the world shows them, hours of training, and the file that mcl_jax.load() reads.
 world: $(VENV)/installed
-	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 2100 --test-subjects 100 \
-		--views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,nm-06,bg-01,cl-01 --frames 16 --frames-per-second 8 \
-		--scene 1 --everyday 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2 --noise 0.7
+	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 2100 --test-subjects 100 $(WORLD)
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
 		--config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
-	$(BIN)/python scripts/pack_model.py world/run --root world/walkers --partition world/walkers_partition.json \
+	$(BIN)/python scripts/make_walkers.py --out world/others --subjects 200 --test-subjects 200 --seed 1 \
+		$(WORLD) --scene-share 1
+	$(BIN)/python scripts/pack_model.py world/run --root world/others --partition world/others_partition.json \
 		--out world/pocket.npz
 	$(BIN)/python benchmarks/real_people.py world/pocket.npz --synthetic 30
 

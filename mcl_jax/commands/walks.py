@@ -1,6 +1,7 @@
 """What a user calls a walk, on the command line: a video, a pkl, or a folder of masks; and its model."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from mcl_jax.gallery.store import ModelId
 
 PACKAGED = "the model in the package"
 """Stands in a gallery for its path, which differs between installations."""
+
+_NOTE = (
+    "the model in the package has learnt from synthetic people alone: of real ones it confuses many, and its "
+    "thresholds let far more through than they say (docs/model_card.md)"
+)
 
 MIN_FRAMES = 15
 """Silhouettes of the shortest walk that is judged: half a gait cycle at 25 to 30 frames a second."""
@@ -94,6 +100,7 @@ def load_model(path: str | None) -> tuple[Gait, ModelId]:
     """
     if path in (None, PACKAGED):
         gait, place = load(), PACKAGED
+        print(_NOTE, file=sys.stderr)
     else:
         gait, place = load(path), str(Path(path).resolve())
     return gait, ModelId(place, gait.digest, gait.parts, gait.channels)

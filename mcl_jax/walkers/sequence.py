@@ -14,8 +14,6 @@ from mcl_jax.walkers.render import Camera, draw, outlines
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, bounded_normal, generator
 from mcl_jax.walkers.wardrobe import change_clothes, outfit, pick_bag, pick_coat
 
-SCENE_SHARE = 0.6  # of the walks, where the style has scenes
-
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
@@ -119,7 +117,7 @@ def render_sequence(
     rng = generator(seed, "film", subject, condition, view)
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
     # The other walks are masked well, so that training sees what people look like.
-    if style.scene and rng.random() < SCENE_SHARE:
+    if style.scene and rng.random() < style.scene_share:
         place = scene.draw_scene(rng, outfit(seed, subject, condition), style)
         columns = scene.crossing(rng, place, frames)
         return scene.silhouettes(scene.film(rng, place, filmed.figure.names, polygons, columns))
