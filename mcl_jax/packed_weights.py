@@ -35,13 +35,13 @@ def write_packed(path: Path, weights: Weights) -> None:
         for tree, leaves in zip(_TREES, (weights.params, weights.batch_stats), strict=True)
         for name, leaf in leaves_by_name(leaves).items()
     }
-    about = {
+    about: dict[str, Any] = {
         "format": _FORMAT,
         "block": weights.block,
         "step": weights.step,
         "thresholds": sorted(weights.thresholds.items()),
-        "digest": _digest(arrays),
     }
+    about["digest"] = _digest(about, arrays)
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = io.BytesIO()
     everything: dict[str, Any] = {_ABOUT: text, **arrays}
@@ -61,18 +61,19 @@ def read_packed(path: Path) -> Weights:
         raise CheckpointError(str(error)) from None
     try:
         about = json.loads(arrays.pop(_ABOUT).tobytes())
-        version, block, step, digest = (about[key] for key in ("format", "block", "step", "digest"))
+        version, block, step = (about[key] for key in ("format", "block", "step"))
+        digest = about.pop("digest")
         thresholds = {float(rate): float(distance) for rate, distance in about["thresholds"]}
         known = version == _FORMAT and isinstance(block, dict) and type(step) is int and "name" in block
-    except (KeyError, TypeError, ValueError):
+        trees: dict[str, Any] = {tree: {} for tree in _TREES}
+        for name, array in arrays.items():
+            _hang(trees, name.split("/"), array.astype(np.float32))
+    except (KeyError, TypeError, ValueError, RecursionError):
         known = False
     if not known:
         raise CheckpointError(f"{path}: is no model of ours: write it with scripts/pack_model.py")
-    if _digest(arrays) != digest:
-        raise CheckpointError(f"{path}: damaged: its arrays are not those that were written")
-    trees: dict[str, dict[str, Any]] = {tree: {} for tree in _TREES}
-    for name, array in arrays.items():
-        _hang(trees, name.split("/"), array.astype(np.float32))
+    if _digest(about, arrays) != digest:
+        raise CheckpointError(f"{path}: damaged: it does not hold what was written")
     return Weights(block, trees["params"], trees["batch_stats"], step, str(path), thresholds=thresholds)
 
 
@@ -80,6 +81,8 @@ def _hang(tree: dict[Any, Any], path: list[str], leaf: np.ndarray) -> None:
     *folders, last = (int(key) if key.isdecimal() else key for key in path)
     for key in folders:
         tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ValueError(path)
     tree[last] = leaf
 
 
@@ -88,8 +91,8 @@ def _narrow(leaf: Any) -> np.ndarray:
     return array.astype(np.float16) if array.ndim > 1 else array.astype(np.float32)
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())

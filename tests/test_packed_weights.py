@@ -46,7 +46,7 @@ def test_damage_is_told(weights, tmp_path):
         arrays = dict(file)
     arrays["params/worth"] = arrays["params/worth"] + 1
     np.savez(path, **arrays)
-    with pytest.raises(CheckpointError, match="its arrays are not those that were written"):
+    with pytest.raises(CheckpointError, match="it does not hold what was written"):
         read_packed(path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(CheckpointError, match="not a readable"):
