@@ -35,10 +35,11 @@ world: $(VENV)/installed
 	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 2100 --test-subjects 100 $(WORLD)
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
 		--config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
-	$(BIN)/python scripts/make_walkers.py --out world/others --subjects 200 --test-subjects 200 --seed 1 \
-		$(WORLD) --scene-share 1
-	$(BIN)/python scripts/pack_model.py world/run --root world/others --partition world/others_partition.json \
-		--out world/pocket.npz
+	$(BIN)/python scripts/make_walkers.py --out world/troubled --subjects 100 --test-subjects 100 --seed 1 $(WORLD) \
+		--scene-share 1
+	$(BIN)/python scripts/make_walkers.py --out world/clean --subjects 100 --test-subjects 100 --seed 2 $(WORLD) \
+		--scene-share 0
+	$(BIN)/python scripts/pack_model.py world/run --whitening world/troubled --thresholds world/clean --out world/pocket.npz
 	$(BIN)/python benchmarks/real_people.py world/pocket.npz --synthetic 30
 
 test: lint

@@ -1,10 +1,9 @@
-"""Packs a trained model into one small file, whitened by walks of people that it was not trained on.
+"""Packs a trained model into one small file, with whitening and thresholds from people it has not seen.
 
-    python scripts/pack_model.py RUN --root TREE --partition TREE_partition.json --out model.npz
+    python scripts/pack_model.py RUN --whitening TREE --thresholds TREE --out model.npz
 
-The test subjects of the tree are those people, a hundred or so with walks of CASIA-B's conditions: every
-second one is for the whitening, the others are for the thresholds of the distance.
-`mcl_jax.load("model.npz")` reads the file.
+The trees are of walkers, a hundred people or so with walks of CASIA-B's conditions, all of them test subjects
+by the partition JSON beside the tree. `mcl_jax.load("model.npz")` reads the file.
 """
 
 import argparse
@@ -12,10 +11,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import mcl_jax
 from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.models.model import Weights
 from mcl_jax.packed_weights import SUFFIX, write_packed
 from mcl_jax.weights import load_weights
 from mcl_jax.whitening import fit_whitening
@@ -34,14 +32,10 @@ def pack(arguments: argparse.Namespace) -> None:
     weights = load_weights(arguments.run)
     if "whitening" not in weights.batch_stats:
         raise ConfigError(f"{arguments.run}: a {weights.block['name']} has no whitening to be measured")
-    split = mcl_jax.open_dataset("walkers", arguments.root, partition=arguments.partition).test_split()
-    plain = mcl_jax.Gait(weights).embed_split(split, workers=arguments.workers)
-    second = np.isin(plain.subjects, np.unique(plain.subjects)[1::2])
-    mean, maps = fit_whitening(plain.embeddings[~second], plain.subjects[~second])
+    plain = _embed(weights, arguments.whitening, arguments.workers)
+    mean, maps = fit_whitening(plain.embeddings, plain.subjects)
     weights.batch_stats["whitening"].update(mean=mean, map=maps)
-    whitened = mcl_jax.Gait(weights).embed_split(split, workers=arguments.workers)
-    columns = (whitened.embeddings, whitened.subjects, whitened.conditions, whitened.views)
-    others = mcl_jax.EmbeddingSet(*(column[second] for column in columns))
+    others = _embed(weights, arguments.thresholds, arguments.workers)
     report = mcl_jax.score(others, PROTOCOL)
     assert report.verification is not None  # a protocol that is scored here
     thresholds = {point.rate: point.threshold for point in report.verification.points}
@@ -52,14 +46,20 @@ def pack(arguments: argparse.Namespace) -> None:
         print(f"false-accept rate {rate:g}: distances up to {distance:.4f}")
 
 
+def _embed(weights: Weights, root: Path, workers: int) -> mcl_jax.EmbeddingSet:
+    partition = root.with_name(f"{root.name}_partition.json")
+    split = mcl_jax.open_dataset("walkers", root, partition=partition).test_split()
+    return mcl_jax.Gait(weights).embed_split(split, workers=workers)
+
+
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="workdir of a run of ours, or one of its checkpoints/STEP")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the tree of walkers")
-    parser.add_argument("--partition", type=Path, required=True, help="its partition JSON")
+    parser.add_argument("--whitening", type=Path, required=True, help="tree to fit the whitening to")
+    parser.add_argument("--thresholds", type=Path, required=True, help="tree to measure thresholds on")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .npz")
     parser.add_argument("--workers", type=int, default=1, help="processes that read (1)")
     try:

@@ -8,6 +8,7 @@ from mcl_jax.packed_weights import SHIPPED
 from mcl_jax.walkers import WalkerStyle, render_sequence
 
 STYLE = WalkerStyle(noise=0.7, everyday=1.0, wardrobe=0.7)
+EXPECTED = [0.0897, 0.0144, 0.0261, 0.0400]
 
 
 @pytest.fixture(scope="module")

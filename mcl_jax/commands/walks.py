@@ -17,8 +17,8 @@ PACKAGED = "the model in the package"
 """Stands in a gallery for its path, which differs between installations."""
 
 _NOTE = (
-    "the model in the package has learnt from synthetic people alone: of real ones it confuses many, and its "
-    "thresholds let far more through than they say (docs/model_card.md)"
+    "the model in the package has learnt from synthetic people alone: real ones it misses or confuses often "
+    "(docs/model_card.md)"
 )
 
 MIN_FRAMES = 15
