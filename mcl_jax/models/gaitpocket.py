@@ -29,6 +29,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.plain import is_plain
 from mcl_jax.models.remat import run_block
 
 PARTS = 16
@@ -97,14 +98,14 @@ class GaitPocket(GaitModule):
         output = self._see(frames, segment_ids, num_segments=num_segments, train=train)
         if train:
             return output
-        mirrored = self._see(frames[..., ::-1], segment_ids, num_segments=num_segments, train=False)
+        mirrored = self._see(jnp.flip(frames, -1), segment_ids, num_segments=num_segments, train=False)
         embeddings = self.whitening(output.embeddings, mirrored.embeddings)
         return output._replace(embeddings=jnp.where(output.present[:, None, None], embeddings, 0))
 
     def _see(self, frames: Array, segment_ids: Array, *, num_segments: int, train: bool) -> GaitOutput:
         """Returns the output for the frames as they are."""
         x = to_unit_range(frames, self.dtype)
-        x = x.reshape(len(x), 32, 2, 22, 2, 1).mean(axis=(2, 4))
+        x = x.reshape(x.shape[0], 32, 2, 22, 2, 1).mean(axis=(2, 4))
         x = jax.nn.relu(self.stem(x, train=train, mask=segment_ids.reshape(-1) >= 0))
         for stage in self.stages:
             x = run_block(stage, x, train=train, mask=segment_ids >= 0)
@@ -124,6 +125,11 @@ class GaitPocket(GaitModule):
         """Returns the mean over each sequence, in every row of the picture with weights of its own."""
         rows, slots = segment_ids.shape
         worth = (features.mean(axis=2).astype(jnp.float32) * self.worth[...]).sum(axis=-1)
+        if is_plain():
+            worth = worth.reshape(rows, slots, -1)
+            weights = jnp.exp(worth - worth.max(axis=1, keepdims=True))
+            weights = (weights / weights.sum(axis=1, keepdims=True))[..., None, None].astype(features.dtype)
+            return (features.reshape(rows, slots, *features.shape[1:]) * weights).sum(axis=1)
         member = (segment_ids[:, :, None] == jnp.arange(num_segments))[..., None]
         worth = jnp.where(member, worth.reshape(rows, slots, 1, -1), -jnp.inf)
         # An absent sequence has no frame to weigh: zeros instead of 0 / 0.
