@@ -27,14 +27,20 @@ demo: $(VENV)/installed
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_mcl.py --workdir demo/run \
 		--config.data.root=demo/walkers --config.data.partition=demo/walkers_partition.json
 
-# Walkers in small, noisy pictures, and a model of their energy images; docs/real_people.md says what it is worth.
+WORLD := --views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,nm-06,bg-01,cl-01 --frames 16 \
+	--frames-per-second 8 --scene 1 --everyday 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2 --noise 0.7
+
+# The model in the package: walkers as the world shows them, hours of training, and the file that mcl_jax.load() reads.
 world: $(VENV)/installed
-	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 600 --test-subjects 20 \
-		--views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,bg-01,bg-02,cl-01 --frames 12 \
-		--scene 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2
+	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 2100 --test-subjects 100 $(WORLD)
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
 		--config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
-	$(BIN)/python benchmarks/real_people.py world/run --synthetic 30
+	$(BIN)/python scripts/make_walkers.py --out world/troubled --subjects 100 --test-subjects 100 --seed 1 $(WORLD) \
+		--scene-share 1
+	$(BIN)/python scripts/make_walkers.py --out world/clean --subjects 100 --test-subjects 100 --seed 2 $(WORLD) \
+		--scene-share 0
+	$(BIN)/python scripts/pack_model.py world/run --whitening world/troubled --thresholds world/clean --out world/pocket.npz
+	$(BIN)/python benchmarks/real_people.py world/pocket.npz --synthetic 30
 
 test: lint
 	$(BIN)/python -m pytest -n 2

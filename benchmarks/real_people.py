@@ -2,10 +2,11 @@
 
 python benchmarks/real_people.py RUN --walks walks.npz
 
-RUN is the workdir of a run or a checkpoint; without one, only the gait energy image is scored. The walks are
-an .npz file of uint8 [s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with
---synthetic, walkers of another seed and style than any in training stand in for them. Standard errors, after
-the sign ±, are those of drawing other people of the kind.
+RUN is the workdir of a run, a checkpoint or a packed model, or the word "package" for the model that comes
+with mcl_jax; without one, only the gait energy image is scored. The walks are an .npz file of uint8
+[s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with --synthetic, walkers of
+another seed and style than any in training stand in for them. Standard errors, after the sign ±, are those of
+drawing other people of the kind.
 """
 
 import argparse
@@ -89,6 +90,24 @@ def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None,
             base, base_without = value, without
         cells = (f"{probe}→{gallery} {cell:.1f}" for (probe, gallery), cell in scores.rank1.items())
         print("  rank-1", *cells, sep="  ")
+    if model is not None and model.thresholds and metric == "euc":
+        report_thresholds(model.thresholds, labels, distances)
+
+
+def report_thresholds(
+    thresholds: dict[float, float], labels: mcl_jax.EmbeddingSet, distances: np.ndarray
+) -> None:
+    """Prints what the model's own thresholds accept of pairs from two scenes."""
+    across = labels.conditions[:, None] < labels.conditions
+    same = labels.subjects[:, None] == labels.subjects
+    genuine, impostor = distances[across & same], distances[across & ~same]
+    for rate, threshold in thresholds.items():
+        accepted = (genuine <= threshold).mean(), (impostor <= threshold).mean()
+        print(
+            f"  threshold {threshold:.3f} for a false-accept rate of {rate:g} on walkers: accepts "
+            f"{100 * accepted[0]:.1f} % of {len(genuine)} pairs of one person and "
+            f"{100 * accepted[1]:.2f} % of {len(impostor)} of two"
+        )
 
 
 def print_row(name: str, value: np.ndarray, without: np.ndarray) -> None:
@@ -100,12 +119,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", nargs="?", help="workdir of a run, or a checkpoint")
+    parser.add_argument("run", nargs="?", help="workdir of a run, checkpoint, packed model, or package")
     parser.add_argument("--walks", type=Path, default=Path("walks.npz"))
     parser.add_argument("--metric", choices=("euc", "cos"), default="euc")
     parser.add_argument("--synthetic", type=int, default=0, help="also so many synthetic people (0)")
     args = parser.parse_args()
-    model = mcl_jax.load(args.run) if args.run else None
+    model = mcl_jax.load(None if args.run == "package" else args.run) if args.run else None
     if args.walks.is_file():
         report("real people", real_walks(args.walks), model, args.metric)
     else:

@@ -4,9 +4,7 @@
 """
 
 import functools
-import hashlib
 import html
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +22,10 @@ from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Model, Weights, model_class, model_of
+from mcl_jax.models.model import Model, Weights, digest_of, model_class, model_of
 from mcl_jax.runtime import enable_compilation_cache
 from mcl_jax.training import train as train_config
-from mcl_jax.trees import ArrayTree, count_numbers, leaves_by_name
+from mcl_jax.trees import ArrayTree, count_numbers
 from mcl_jax.weights import fit, load_weights
 
 Walk = np.ndarray | str | Path
@@ -50,6 +48,8 @@ class Gait:
         step: training steps behind them.
         source: where they were read from.
         precision: what the backbone computes in.
+        thresholds: of a packed model, as the one in the package: false-accept rate of one comparison, a share
+            → the largest Euclidean distance to accept, measured on synthetic people; empty for others.
     """
 
     def __init__(self, weights: Weights, *, precision: str = "float32", use_emb2: bool | None = None):
@@ -58,26 +58,14 @@ class Gait:
         model = self._embedder.model
         self.name, self.arguments, self.precision = model.name, dict(model.arguments), precision
         self.step, self.source = weights.step, weights.source
+        self.thresholds = dict(weights.thresholds)
         self.parameters = count_numbers(weights.params)
         self.parts, self.channels = self._embedder.embedding_shape(*self._arrays)
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of what decides its embeddings: model, sizes and all numbers but the classifier's."""
-        digest = hashlib.sha256(self.name.encode())
-        kept = {key: value for key, value in self.arguments.items() if key != "num_classes"}
-        digest.update(json.dumps(kept, sort_keys=True).encode())
-        classifier = model_class(self.name).CLASSIFIER
-        params, batch_stats = self._arrays
-        left_out = "/".join(map(str, classifier or ()))
-        for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
-            for name, leaf in sorted(leaves_by_name(tree).items()):
-                if prefix == "params" and name == left_out:
-                    continue
-                array = np.ascontiguousarray(leaf)
-                digest.update(f"{prefix}/{name} {array.dtype.str} {array.shape}".encode())
-                digest.update(array.tobytes())
-        return digest.hexdigest()
+        return digest_of(self._embedder.model, *self._arrays)
 
     def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
         """Returns the embeddings of walks, in their order.
@@ -142,12 +130,14 @@ class Gait:
         return f"<table>{rows}</table>"
 
 
-def load(path: str | Path, *, precision: str = "float32", use_emb2: bool | None = None) -> Gait:
+def load(path: str | Path | None = None, *, precision: str = "float32", use_emb2: bool | None = None) -> Gait:
     """Returns a trained model; which one, and of what sizes, the file says.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or a PyTorch
-            checkpoint of OpenGait. Nothing in it is executed, and PyTorch is not needed.
+        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, a PyTorch
+            checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
+            PyTorch is not needed. None for the model that comes with the package, which was trained on
+            synthetic people alone; docs/model_card.md says what it is worth.
         precision: what the backbone computes in, "float32" or "bfloat16".
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
 

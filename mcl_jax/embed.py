@@ -1,7 +1,6 @@
 """Embeddings of whole sequences by a trained model: packed into rows, on all devices of this host."""
 
 import functools
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
 from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
@@ -22,6 +20,7 @@ from mcl_jax.models.model import Model
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
 from mcl_jax.trees import ArrayTree
+from mcl_jax.waiting import Waiting
 
 _BATCHES_IN_FLIGHT = 2
 
@@ -145,8 +144,10 @@ class Embedder:
 
 
 def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:
-    shown = jax.process_index() == 0 and sys.stderr.isatty()
-    yield from tqdm(sequences, total=count, unit="seq", desc="embed", dynamic_ncols=True, disable=not shown)
+    with Waiting("embedding", "seq", count, show=jax.process_index() == 0) as waiting:
+        for sequence in sequences:
+            yield sequence
+            waiting.update()
 
 
 def _gather(mine: np.ndarray, count: int, hosts: int) -> np.ndarray:

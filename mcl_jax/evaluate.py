@@ -14,9 +14,10 @@ from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import DataError
-from mcl_jax.evaluation.protocols import get_protocol
+from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
+from mcl_jax.models.model import digest_of
 from mcl_jax.trees import ArrayTree
 from mcl_jax.weights import fit, load_weights
 
@@ -85,8 +86,10 @@ def evaluate(
     if name == NO_PROTOCOL:
         print(f"embeddings written to {folder}/")
         return {}
-    protocol = get_protocol(name)
-    if known.title:  # else the titles would name the people that the protocol was made for
+    protocol = find_protocol(name)
+    if known.title and not config.eval.protocol.endswith(
+        SUFFIX
+    ):  # else the titles would name the people that the protocol was made for
         protocol = dataclasses.replace(protocol, data=known.title)
     try:
         report = score(
@@ -96,6 +99,9 @@ def evaluate(
             probe_set=dataset.partition.probe_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
+        model = embedder.model
+        digest = digest_of(model, *jax.device_get((params, batch_stats)))
+        report.metrics["model"] = {"name": model.name, "digest": digest}
         report.write(folder, silhouettes=SequenceLoader(split.sequences, split.source).read)
     except DataError as error:
         raise NotScoredError(

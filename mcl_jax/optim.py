@@ -1,11 +1,12 @@
-"""The optimisers and learning-rate schedules of the reference, as optax has them, by name."""
+"""Optimisers and learning-rate schedules by name, those of the reference first, as optax has them."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import optax
 
-from mcl_jax.arguments import NotNegative, Sizes
+from mcl_jax.arguments import AtLeast, NotNegative, PositiveInt, Sizes
+from mcl_jax.errors import ConfigError
 
 
 def multi_step(
@@ -16,6 +17,16 @@ def multi_step(
     The step whose 0-based index is a milestone already uses the lower rate.
     """
     return optax.piecewise_constant_schedule(lr, dict.fromkeys(milestones, gamma))
+
+
+def cosine(lr: float, *, steps: PositiveInt, warmup: Annotated[int, AtLeast(0)] = 0) -> optax.Schedule:
+    """Returns the schedule that rises to lr over `warmup` steps, then falls to 0 at `steps` along a cosine.
+
+    Loshchilov and Hutter 2017, arXiv:1608.03983.
+    """
+    if warmup >= steps:
+        raise ConfigError(f"schedule.warmup: is {warmup}; expected less than schedule.steps, {steps}")
+    return optax.warmup_cosine_decay_schedule(0.0 if warmup else lr, lr, warmup, steps)
 
 
 def sgd(
@@ -52,7 +63,7 @@ def _with_decay(
     )
 
 
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"multi_step": multi_step}
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"multi_step": multi_step, "cosine": cosine}
 """Name in `schedule.name` → function of the rate and its own arguments, which are config keys."""
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adam": adam}

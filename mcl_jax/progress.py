@@ -14,6 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from mcl_jax.evaluation.page.curves import Curves
+from mcl_jax.waiting import Waiting
 
 _SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
@@ -40,13 +41,7 @@ class Progress:
         active = jax.process_index() == 0
         self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start) if active else None
         self._curves = Curves(workdir, start) if active else None
-        self._bar = tqdm(
-            total=steps,
-            initial=start,
-            unit="step",
-            dynamic_ncols=True,
-            disable=not (active and sys.stderr.isatty()),
-        )
+        self._waiting = Waiting("training", "step", steps, start, show=active)
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +49,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        self._waiting.__exit__(kind, error, trace)
         if self._writer is not None:
             self._writer.close()
         if self._curves is not None:
@@ -71,7 +66,7 @@ class Progress:
             Whether there was a report, for which the devices were waited for.
         """
         self._pending.append(metrics)
-        self._bar.update()
+        self._waiting.update()
         if step % self._log_every and step != self._last_step:
             return False
         means = self._means()
@@ -130,6 +125,7 @@ class Progress:
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
         tqdm.write(f"step {step}/{self._last_step}  {shown}  {speed}", file=sys.stdout)
         sys.stdout.flush()
+        self._waiting.heard()
         for key, value in means.items():
             writer.add_scalar(f"train/{key}", value, step)
         if self._curves is not None:

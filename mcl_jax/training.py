@@ -192,6 +192,7 @@ class _Run:
     ) -> None:
         config, leaving = self.config, self.leaving
         train_step, left_out = self._compile()
+        logging.info("compiling the training step, or reading it from the cache of programs")
         for step in steps:
             try:
                 with leaving.waiting(alone=jax.process_count() == 1):

@@ -22,6 +22,12 @@ def get_leaf(tree: ArrayTree, path: TreePath) -> Any:
     return leaf
 
 
+def with_leaf(tree: ArrayTree, path: TreePath, leaf: Any) -> ArrayTree:
+    """Returns the same nested mapping but for the leaf at a path."""
+    key, *rest = path
+    return {**tree, key: with_leaf(tree[key], tuple(rest), leaf) if rest else leaf}
+
+
 def leaves_by_name(tree: Any) -> dict[str, Any]:
     """Returns the leaves of any tree by the names of their keys, joined by slashes.
 

@@ -9,19 +9,22 @@ from mcl_jax.checkpoint import FOLDER, Checkpoints
 from mcl_jax.convert.importer import import_weights, load_checkpoint
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.model import Model, Weights, model_class
-from mcl_jax.trees import ArrayTree, get_leaf, leaves_by_name
+from mcl_jax.packed_weights import SHIPPED, SUFFIX, read_packed
+from mcl_jax.trees import ArrayTree, get_leaf, leaves_by_name, with_leaf
 
 
-def load_weights(path: str | Path) -> Weights:
-    """Returns the weights of a run or of a PyTorch checkpoint, with the model that the file says they are of.
+def load_weights(path: str | Path | None) -> Weights:
+    """Returns the weights of a run or of a file, with the model that it says they are of.
 
     Args:
         path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
-            checkpoints/STEP, or a file of OpenGait.
+            checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
+            the package.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
     """
+    path = SHIPPED if path is None else path
     folder = Path(path)
     step: int | None = None
     if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
@@ -31,7 +34,9 @@ def load_weights(path: str | Path) -> Weights:
     if (folder / FOLDER).is_dir():
         with Checkpoints(folder) as checkpoints:
             weights = checkpoints.load_weights(step)
-    elif Path(path).is_file():
+    elif folder.is_file() and folder.suffix == SUFFIX:
+        weights = read_packed(folder)
+    elif folder.is_file():
         weights = import_weights(load_checkpoint(path), str(path))
     else:
         raise CheckpointError(
@@ -64,14 +69,9 @@ def fit(
         logging.warning(
             "%s left out: its number of classes is not this model's", "/".join(map(str, classifier))
         )
-        trained = _with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
+        trained = with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
     _check_shapes(weights.source, (trained, weights.batch_stats), (params, batch_stats))
     return trained, weights.batch_stats
-
-
-def _with_leaf(tree: ArrayTree, path: tuple[str | int, ...], leaf: np.ndarray) -> ArrayTree:
-    key, *rest = path
-    return {**tree, key: _with_leaf(tree[key], tuple(rest), leaf) if rest else leaf}
 
 
 def _check_shapes(source: str, trained: tuple[ArrayTree, ...], own: tuple[ArrayTree, ...]) -> None:

@@ -27,7 +27,7 @@ def run_examples(page: str, names: dict | None = None) -> dict:
     return names
 
 
-def test_the_examples_of_the_readme_run(toy_run, people, tmp_path, monkeypatch):
+def test_the_examples_of_the_readme_run(toy_run, people, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "casiab_mcl").symlink_to(toy_run)
@@ -35,10 +35,12 @@ def test_the_examples_of_the_readme_run(toy_run, people, tmp_path, monkeypatch):
     for source in people.iterdir():  # the last three people stand for the test subjects 075 to 124
         if source.is_dir():
             (tmp_path / "CASIA-B-pkl" / f"{int(source.name) + 71:03d}").symlink_to(source)
-    (tmp_path / "walks").mkdir()
-    for i, subject in enumerate(("004", "005")):
-        (tmp_path / "walks" / "ab"[i]).symlink_to(people / subject / "nm-01" / "090")
+    for folder, names_of_walks in (("walks", "ab"), ("masks", ("monday", "tuesday"))):
+        (tmp_path / folder).mkdir()
+        for name, subject in zip(names_of_walks, ("004", "005"), strict=True):
+            (tmp_path / folder / name).symlink_to(people / subject / "nm-01" / "090")
     names = run_examples("README.md")
+    assert capsys.readouterr().out.splitlines()[0] in ("same", "not the same")
     assert names["x"].shape == (2, names["gait"].parts, names["gait"].channels)
     assert names["d"].shape == (1, 1)
     assert set(names["report"].scores) == {"NM", "BG", "CL", "mean"}

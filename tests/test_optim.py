@@ -4,13 +4,23 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from mcl_jax.optim import adam, multi_step, sgd
+from mcl_jax.errors import ConfigError
+from mcl_jax.optim import adam, cosine, multi_step, sgd
 
 
 def test_a_milestone_is_the_first_step_at_the_lower_rate():
     schedule = multi_step(0.1, milestones=(2, 4), gamma=0.1)
     assert [float(schedule(step)) for step in range(6)] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert float(multi_step(0.5)(99)) == 0.5
+
+
+def test_a_cosine_rises_and_falls_to_nothing():
+    schedule = cosine(0.1, steps=10, warmup=2)
+    rates = [float(schedule(step)) for step in (0, 1, 2, 6, 10, 11)]
+    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0, 0.0], abs=1e-8)
+    assert float(cosine(0.1, steps=10)(0)) == pytest.approx(0.1)
+    with pytest.raises(ConfigError, match=r"schedule.warmup: is 10"):
+        cosine(0.1, steps=10, warmup=10)
 
 
 def test_sgd_by_hand():

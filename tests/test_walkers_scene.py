@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from mcl_jax.errors import DataError
 from mcl_jax.walkers import WalkerStyle, render_sequence, scene, write_walkers
 from mcl_jax.walkers.render import CANVAS, PERSON
-from mcl_jax.walkers.sequence import _outfit
+from mcl_jax.walkers.sequence import _draw_camera, draw_walk
 from mcl_jax.walkers.style import generator
+from mcl_jax.walkers.wardrobe import outfit, pick_bag, pick_coat
 
 WORLD = WalkerStyle(camera=2.5, scene=1.0, wardrobe=0.7)
 
@@ -126,7 +128,7 @@ def test_same_arguments_same_bytes_and_both_knobs_count():
 
 def test_an_outfit_is_worn_again():
     def colours(condition: str) -> tuple[float, ...]:
-        place = scene.draw_scene(generator(0, condition), _outfit(0, 0, condition), WORLD)
+        place = scene.draw_scene(generator(0, condition), outfit(0, 0, condition), WORLD)
         return tuple(place.colours.values())
 
     assert len({colours(f"nm-0{number}") for number in range(1, 7)}) == 2
@@ -149,3 +151,49 @@ def test_trees_of_the_world_depend_not_on_workers(tmp_path):
     )
     assert len(alone) == 4
     assert list(alone.values()) == list(parallel.values())
+
+
+def test_everyday_outfits_have_coats_and_bags_of_their_own():
+    everyday = WalkerStyle(everyday=1.0)
+    conditions = [f"nm-{number:02d}" for number in range(1, 7)]
+    shared = {}
+    for subject in range(60):
+        for condition in conditions:
+            coat = pick_coat(0, subject, condition, generator(1, subject, condition), everyday)
+            worn = float(outfit(0, subject, condition).random())
+            assert shared.setdefault((subject, worn), coat) == coat  # that of the outfit, whatever the day
+    share = sum(coat is not None for coat in shared.values()) / len(shared)
+    assert 0.15 < share < 0.45
+    bags = [pick_bag(0, s, "nm-01", generator(1, s), everyday) is not None for s in range(200)]
+    assert 20 < sum(bags) < 60
+    assert pick_coat(0, 0, "nm-01", generator(1), WalkerStyle()) is None
+    assert pick_bag(0, 0, "nm-01", generator(1), WalkerStyle()) is None
+
+
+def test_everyday_people_are_seen_from_up_to_twenty_degrees_beside_the_view():
+    style = WalkerStyle(camera=0.0, everyday=1.0)
+    walk = draw_walk(0, 0, "nm-01", 3, style)
+    cameras = [_draw_camera(generator(seed), "090", walk, style) for seed in range(300)]
+    off = np.rad2deg([camera.azimuth for camera in cameras]) - 90
+    assert -20 <= off.min() < -18
+    assert 18 < off.max() <= 20
+    assert abs(off.mean()) < 2
+
+
+def test_a_slower_camera_sees_more_of_the_stride():
+    def frames(rate: float, count: int) -> np.ndarray:
+        return render_sequence(0, 0, "nm-01", "090", count, WalkerStyle(noise=0.0), rate)
+
+    # The same moments about the middle of the walk: every second frame of twice as many a second.
+    np.testing.assert_array_equal(frames(10.0, 3), frames(20.0, 5)[::2])
+    with pytest.raises(DataError, match="frames_per_second 0 is outside"):
+        frames(0, 3)
+
+
+def test_a_patch_of_light_is_found_while_it_lasts():
+    patch = scene.Patch(begin=0.5, length=0.25, shift=(0.0, -1.2), size=(0.1, 0.1), light=0.3)
+    masks = film(
+        plain_scene(patches=(patch,), colours=dict.fromkeys(plain_scene().colours, 0.5)), (80.0,) * 4
+    )
+    assert [bool(mask.any()) for mask in masks] == [False, False, True, False]
+    assert abs(np.argwhere(masks[2])[:, 0].mean() - (100 - 1.2 * 72)) <= 1

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from mcl_jax.config_line import parse_config
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
         views=("036", "072", "108", "144"),
         frames=30,
         workers=arguments.workers,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     where = [f"--config.data.root={people}", f"--config.data.partition={people}_partition.json"]
     config = parse_config("walkers_mcl", [*where, *arguments.config_keys])

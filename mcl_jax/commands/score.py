@@ -10,6 +10,7 @@ from mcl_jax.data.sequences import read_probe_set
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embeddings", required=True, help=".npz with embeddings, subjects, conditions, views"
     )
-    parser.add_argument("--protocol", required=True, choices=PROTOCOLS)
+    parser.add_argument(
+        "--protocol", required=True, help=f"{', '.join(PROTOCOLS)}, or a JSON file of your own"
+    )
     parser.add_argument("--metric", default="euc", choices=get_args(Metric), help="default: euc")
     parser.add_argument("--partition", help="partition JSON with PROBE_SET; gait3d needs it")
     parser.add_argument(
@@ -51,11 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     embeddings = EmbeddingSet.load(arguments.embeddings)
     probe_set = None if arguments.partition is None else read_probe_set(Path(arguments.partition))
     rerank = None if arguments.rerank is None else Rerank.parse(arguments.rerank)
+    protocol = find_protocol(arguments.protocol)
     clear_report(arguments.out)
     try:
-        report = score(
-            embeddings, arguments.protocol, metric=arguments.metric, probe_set=probe_set, rerank=rerank
-        )
+        report = score(embeddings, protocol, metric=arguments.metric, probe_set=probe_set, rerank=rerank)
     except DataError as error:
         raise DataError(f"{arguments.embeddings}: {error}") from None
     report.write(arguments.out)

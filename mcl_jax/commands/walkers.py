@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -36,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--views", default=",".join(VIEWS), help="comma-separated (all eleven)")
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="comma-separated (all ten)")
     parser.add_argument("--frames", type=int, default=60, help="mean frames of a sequence (60)")
+    parser.add_argument("--frames-per-second", type=float, default=25.0, help="of the cameras of a tree (25)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
     parser.add_argument("--seed", type=int, default=0, help="of the population (0)")
     parser.add_argument("--partition", type=Path, help="path of the partition JSON (<out>_partition.json)")
@@ -80,8 +80,9 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         workers=arguments.workers,
         style=style,
+        frames_per_second=arguments.frames_per_second,
         partition=arguments.partition,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     rate = written / (time.perf_counter() - start)
     print(f"{arguments.out}: {arguments.subjects} subjects, {written} new sequences, {rate:.0f} a second")

@@ -1,6 +1,7 @@
 """What a user calls a walk, on the command line: a video, a pkl, or a folder of masks; and its model."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import numpy as np
 from mcl_jax.api import Gait, load
 from mcl_jax.data.prepare.reading import read_walk
 from mcl_jax.errors import DataError
+from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.store import ModelId
+
+PACKAGED = "the model in the package"
+"""Stands in a gallery for its path, which differs between installations."""
+
+_NOTE = (
+    "the model in the package has learnt from synthetic people alone: real ones it misses or confuses often "
+    "(docs/model_card.md)"
+)
 
 MIN_FRAMES = 15
 """Silhouettes of the shortest walk that is judged: half a gait cycle at 25 to 30 frames a second."""
@@ -79,11 +89,25 @@ def embed(gait: Gait, walks: Sequence[Walk]) -> np.ndarray:
     return gait.embed([walk.silhouettes for walk in walks])
 
 
-def load_model(path: str) -> tuple[Gait, ModelId]:
+def load_model(path: str | None) -> tuple[Gait, ModelId]:
     """Loads a model, and says which it is.
+
+    Args:
+        path: of a run or checkpoint; None, or `PACKAGED`, for the model in the package.
 
     Raises:
         CheckpointError: if it cannot be loaded.
     """
-    gait = load(path)
-    return gait, ModelId(str(Path(path).resolve()), gait.digest, gait.parts, gait.channels)
+    if path in (None, PACKAGED):
+        gait, place = load(), PACKAGED
+        print(_NOTE, file=sys.stderr)
+    else:
+        gait, place = load(path), str(Path(path).resolve())
+    return gait, ModelId(place, gait.digest, gait.parts, gait.channels)
+
+
+def own_thresholds(gait: Gait) -> Calibration | None:
+    """Returns the thresholds that come with a model; None for one that has none."""
+    if not gait.thresholds:
+        return None
+    return Calibration(gait.source, "euc", gait.thresholds, gait.digest)

@@ -42,8 +42,8 @@ def pairwise_distances(
         raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
     if tile < 1:
         raise ConfigError(f"tile: {tile} sequences cannot be compared: give 1 or more")
-    _check_norms(x)
-    _check_norms(y)
+    check_norms(x)
+    check_norms(y)
     result = np.empty((len(x), len(y)), np.float32)
     pending: tuple[slice, slice, Array] | None = None
     for i in range(0, len(x), tile):
@@ -61,7 +61,7 @@ def pairwise_distances(
     return result
 
 
-def _check_norms(x: np.ndarray) -> None:
+def check_norms(x: np.ndarray) -> None:
     """Refuses embeddings whose squares overflow or vanish in float32: distances could be finite but wrong."""
     with np.errstate(over="ignore", under="ignore"):
         squared = np.einsum("npc,npc->np", x, x)

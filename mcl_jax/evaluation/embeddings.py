@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mcl_jax.errors import DataError
-from mcl_jax.evaluation.npz import read_npz
 from mcl_jax.files import write_atomically
+from mcl_jax.npz import read_npz
 
 LABELS = ("subjects", "conditions", "views")
 KEYS = ("embeddings", *LABELS)
@@ -78,7 +78,7 @@ class EmbeddingSet:
         Raises:
             DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.
         """
-        arrays = read_npz(Path(path), KEYS)
+        arrays = read_npz(Path(path), KEYS, remedy="write it with EmbeddingSet.save")
         missing = [key for key in KEYS if key not in arrays]
         if missing:
             raise DataError(

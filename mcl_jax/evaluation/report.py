@@ -16,7 +16,8 @@ from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.page.report_page import report_page
 from mcl_jax.evaluation.pairs import Pairs
 from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
-from mcl_jax.evaluation.protocols import Protocol, get_protocol
+from mcl_jax.evaluation.protocol_file import find_protocol
+from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
 from mcl_jax.evaluation.retrieval import SilhouetteFn, draw_sheet, sheet_rows
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
@@ -50,8 +51,9 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where
-            the figures are known here. docs/evaluation.md describes them.
+            and "table"; of a test also "model", its name and digest; "scores", "views", "cells", "cmc",
+            "unmatched", "skipped" and "verification" where the figures are known here.
+            docs/evaluation.md describes them.
         verification: error rates and thresholds of pairs; None where only the benchmark scores.
     """
 
@@ -185,7 +187,8 @@ def score(
 
     Args:
         embeddings: embeddings [n, parts, channels] with the subject, condition and view of each sequence.
-        protocol: a name in `PROTOCOLS` ("casiab", "gait3d", …), or rules of your own.
+        protocol: a name in `PROTOCOLS` ("casiab", "gait3d", …), the path of a JSON file of your own, or
+            rules of your own.
         metric: "euc", the mean over parts of the Euclidean distance, or "cos", 1 − the mean cosine.
         probe_set: `subject-condition-view` names of the probes, for protocols that list them ("gait3d").
         rerank: re-ranks each block of distances by k-reciprocal neighbours; takes 4 · (probes + gallery)²
@@ -196,7 +199,7 @@ def score(
         DataError: if the embeddings do not fit the protocol, or no distances can be computed from them.
     """
     if isinstance(protocol, str):
-        protocol = get_protocol(protocol)
+        protocol = find_protocol(protocol)
     roles = scoring.assign_roles(protocol, embeddings, probe_set)
     plain = _distances_between(embeddings, metric)
     distances = plain if rerank is None else _reranked(plain, rerank)

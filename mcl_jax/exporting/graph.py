@@ -203,6 +203,13 @@ def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
 
 
+def _reverse(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
+    axes = equation.params["dimensions"]
+    first = np.iinfo(np.int64).min  # the end of a slice that goes down to index 0
+    columns = ([-1] * len(axes), [first] * len(axes), axes, [-1] * len(axes))
+    return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+
+
 def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
     """One box at a known place, as an index with a free dimension beside it is traced."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
@@ -278,6 +285,7 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "div": _simple("Div"),
     "dot_general": _product,
     "eq": _simple("Equal"),
+    "exp": _simple("Exp"),
     "gather": _gather,
     "ge": _simple("GreaterOrEqual"),
     "gt": _simple("Greater"),
@@ -288,6 +296,7 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "reduce_max": _reduced("ReduceMax"),
     "reduce_sum": _reduced("ReduceSum"),
     "reshape": _reshape,
+    "rev": _reverse,
     "rsqrt": _rsqrt,
     "select_n": _select,
     "slice": _slice,
@@ -304,6 +313,7 @@ ELEMENTWISE = {
     "copy",
     "div",
     "eq",
+    "exp",
     "ge",
     "gt",
     "integer_pow",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,11 +22,25 @@ class Calibration:
         source: the file it is from.
         metric: which distance, "euc" or "cos".
         thresholds: false-accept rate of one comparison, a share → the largest distance to accept.
+        digest: of the model that was tested; "" if the file does not say.
     """
 
     source: str
     metric: str
     thresholds: Mapping[float, float]
+    digest: str = ""
+
+    def check_model(self, digest: str, path: str) -> None:
+        """Checks that a model is the one that was tested.
+
+        Raises:
+            DataError: if it is another.
+        """
+        if self.digest and self.digest != digest:
+            raise DataError(
+                f"{self.source}: its thresholds are those of another model (digest {self.digest[:12]}) than "
+                f"{path} ({digest[:12]}); give the metrics.json of a test of that"
+            )
 
     def threshold(self, rate: float) -> float:
         """Returns the threshold of a rate.
@@ -86,4 +100,7 @@ def read_calibration(path: Path) -> Calibration:
     if content.get("rerank") is not None:
         raise DataError(f"{path}: its distances are re-ranked, which says nothing here; test without rerank")
     points = content["verification"].get("operating_points")
-    return calibration_of({"metric": content.get("metric"), "operating_points": points}, str(path))
+    calibration = calibration_of({"metric": content.get("metric"), "operating_points": points}, str(path))
+    model = content.get("model")
+    digest = model.get("digest", "") if isinstance(model, dict) else ""
+    return replace(calibration, digest=str(digest))

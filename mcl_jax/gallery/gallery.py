@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mcl_jax.errors import DataError, UserError
-from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.gallery import store
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.lock import locked
+from mcl_jax.gallery.search import Search
 from mcl_jax.gallery.store import Index, ModelId, WalkEntry
 
 _LONGEST_NAME = 200
@@ -79,6 +79,7 @@ class Gallery:
     def _take(self, index: Index) -> None:
         self._index, self.model, self.calibration = index, index.model, index.calibration
         self._rows = store.read_rows(self.path, index)
+        self._search: Search | None = None
         self._names = [walk.name for walk in index.walks]
 
     def people(self) -> dict[str, int]:
@@ -213,7 +214,9 @@ class Gallery:
         if threshold is None:
             far, threshold = self._threshold(far)
         metric = "euc" if self.calibration is None else self.calibration.metric
-        distances = pairwise_distances(embedding[None], self._rows, metric=metric)[0]
+        if self._search is None:
+            self._search = Search(self._rows, metric=metric)
+        distances = self._search.distances(embedding)
         matches = []
         for position in _nearest_of_each(self._names, distances, top):
             self._check_row(position)

@@ -3,6 +3,7 @@
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
+from mcl_jax.models.gaitpocket import GaitPocket
 from mcl_jax.models.gaitset import GaitSet
 from mcl_jax.models.module import GaitModule, GaitOutput
 
@@ -11,7 +12,17 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitbase": GaitBase,
     "deepgaitv2": DeepGaitV2,
     "gaitenergy": GaitEnergy,
+    "gaitpocket": GaitPocket,
 }
 """Name in `model.name` → its class."""
 
-__all__ = ["MODELS", "DeepGaitV2", "GaitBase", "GaitEnergy", "GaitModule", "GaitOutput", "GaitSet"]
+__all__ = [
+    "MODELS",
+    "DeepGaitV2",
+    "GaitBase",
+    "GaitEnergy",
+    "GaitModule",
+    "GaitOutput",
+    "GaitPocket",
+    "GaitSet",
+]

@@ -304,8 +304,8 @@ class BNNecks(nnx.Module):
         # The reference flattens channels first, and its checkpoints store the statistics in that order.
         flat = x.swapaxes(1, 2).reshape(n, features * parts)
         flat = self.norm(flat, train=train, mask=mask)
-        normed = _l2_normalize(flat.reshape(n, features, parts).swapaxes(1, 2), axis=-1)
-        kernel = _l2_normalize(self.kernel[...], axis=1)
+        normed = l2_normalize(flat.reshape(n, features, parts).swapaxes(1, 2), axis=-1)
+        kernel = l2_normalize(self.kernel[...], axis=1)
         return normed, jnp.einsum("npc,pck->npk", normed, kernel, precision=lax.Precision.HIGHEST)
 
 
@@ -347,7 +347,8 @@ class PartHead(nnx.Module):
         return GaitOutput(normed if self.use_emb2 else embeddings, logits, present)
 
 
-def _l2_normalize(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+def l2_normalize(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """Returns x scaled to length 1 along an axis; zeros stay."""
     # Clamped before the root, so that the gradient at the zero vector is finite.
     squared = jnp.square(x).sum(axis=axis, keepdims=True)
     return x * lax.rsqrt(jnp.maximum(squared, L2_EPSILON**2))

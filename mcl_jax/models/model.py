@@ -2,18 +2,21 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from mcl_jax.arguments import check_arguments, lookup, with_defaults
 from mcl_jax.errors import ConfigError
 from mcl_jax.models import MODELS
 from mcl_jax.models.module import GaitModule
-from mcl_jax.trees import ArrayTree
+from mcl_jax.trees import ArrayTree, leaves_by_name
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are no config keys."""
@@ -69,6 +72,8 @@ class Weights:
         step: updates behind them.
         source: where they were read from, for people.
         uncounted_batches: batches that an imported PyTorch model has counted beyond `step`.
+        thresholds: of a packed model, false-accept rate of one comparison → the largest Euclidean distance
+            to accept; empty where none are known.
     """
 
     block: dict[str, Any]
@@ -77,6 +82,7 @@ class Weights:
     step: int
     source: str
     uncounted_batches: int = 0
+    thresholds: Mapping[float, float] = dataclasses.field(default_factory=dict)
 
 
 def create_model(name: str, arguments: Mapping[str, Any], *, dtype: str) -> Model:
@@ -144,6 +150,22 @@ def model_class(name: str) -> type[GaitModule]:
 def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a `model` block as JSON gives it back: lists for tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in block.items()}
+
+
+def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
+    """Returns the SHA-256 of what decides embeddings: model, sizes and all numbers but the classifier's."""
+    digest = hashlib.sha256(model.name.encode())
+    kept = {key: value for key, value in model.arguments.items() if key != "num_classes"}
+    digest.update(json.dumps(kept, sort_keys=True).encode())
+    left_out = "/".join(map(str, model_class(model.name).CLASSIFIER or ()))
+    for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
+        for name, leaf in sorted(leaves_by_name(tree).items()):
+            if prefix == "params" and name == left_out:
+                continue
+            array = np.ascontiguousarray(leaf)
+            digest.update(f"{prefix}/{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def differing(block: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from mcl_jax.data.stores.job_log import JOB_LOG, read_header
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
+from mcl_jax.walkers.gait import FRAMES_PER_SECOND
 from mcl_jax.walkers.sequence import render_sequence
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 
@@ -40,6 +41,7 @@ class Population:
     frames: int
     seed: int
     style: WalkerStyle
+    frames_per_second: float = FRAMES_PER_SECOND
     generator: int = GENERATOR
 
     def __post_init__(self) -> None:
@@ -50,6 +52,8 @@ class Population:
                 raise DataError(f"unknown {kind} {unknown[0]!r}: use some of {', '.join(known)}")
         if self.frames < 1 or self.seed < 0:
             raise DataError(f"frames {self.frames} must be at least 1 and seed {self.seed} at least 0")
+        if not 1 <= self.frames_per_second <= 1000:
+            raise DataError(f"frames_per_second {self.frames_per_second} is outside 1..1000")
 
     @property
     def names(self) -> list[str]:
@@ -89,6 +93,7 @@ def write_walkers(
     seed: int = 0,
     workers: int = 0,
     style: WalkerStyle | None = None,
+    frames_per_second: float = FRAMES_PER_SECOND,
     partition: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> int:
@@ -108,6 +113,7 @@ def write_walkers(
         seed: of the population.
         workers: processes that render; 0 renders in this one.
         style: difficulty; the default WalkerStyle() if None.
+        frames_per_second: of the cameras.
         partition: path of the JSON; beside the root as `<root>_partition.json` if None.
         progress: show a progress bar on stderr.
 
@@ -120,7 +126,8 @@ def write_walkers(
     root = Path(root)
     partition = Path(partition) if partition else root.with_name(f"{root.name}_partition.json")
     ordered = tuple(sorted(set(views))), tuple(sorted(set(conditions)))
-    people = Population(subjects, test_subjects, *ordered, frames, seed, style or WalkerStyle())
+    style = style or WalkerStyle()
+    people = Population(subjects, test_subjects, *ordered, frames, seed, style, frames_per_second)
     _check_free(root, people)
     task = _WriteWalk(root, people)
     done = run_jobs(task, people.jobs(), root, people.origin, workers=workers, progress=progress)
@@ -171,7 +178,7 @@ class _WriteWalk:
     def __call__(self, job: Job[Walk]) -> Outcome:
         people, (subject, condition, view) = self.people, job.work
         length = sequence_length(people.seed, *job.work, people.frames)
-        silhouettes = render_sequence(people.seed, *job.work, length, people.style)
+        silhouettes = render_sequence(people.seed, *job.work, length, people.style, people.frames_per_second)
         content = pickle.dumps(silhouettes)
         write_atomically(self.root / job.name, content, sync=False)
         stored = StoredSequence(people.names[subject], condition, view, length)

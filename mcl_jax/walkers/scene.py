@@ -50,6 +50,25 @@ LAYERS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Patch:
+    """A shadow passing, a reflection, a change of exposure: an ellipse that goes along with the person.
+
+    Attributes:
+        begin: first moment, as a share of the walk.
+        length: how long, as a share of the walk.
+        shift: of its centre from the feet, x and y, shares of the person's height.
+        size: half axes, shares of the person's height.
+        light: what is added to the brightness.
+    """
+
+    begin: float
+    length: float
+    shift: tuple[float, float]
+    size: tuple[float, float]
+    light: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Scene:
     """One place at one time, and how the person looks there; brightness from 0 to 1.
 
@@ -66,6 +85,7 @@ class Scene:
         shadow: share of the light that a shadow takes, 0 for none.
         fall: where shadows fall, a map from the person's pixels about their feet, [2, 2].
         wall: the same for a shadow on the wall behind: share of light, shift in x and y, scale.
+        patches: parts of the picture beside the person that light up or darken for a while.
     """
 
     background: np.ndarray
@@ -80,6 +100,7 @@ class Scene:
     shadow: float
     fall: np.ndarray
     wall: tuple[float, float, float, float]
+    patches: tuple[Patch, ...] = ()
 
 
 def _field(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -116,6 +137,10 @@ def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: Wal
     shadow = rng.uniform(0.1, 0.5) if rng.random() < 0.4 * trouble else 0.0
     depth = rng.uniform(0.05, 0.35) if rng.random() < 0.25 * trouble else 0.0
     wall = (depth, rng.uniform(-0.45, 0.45), rng.uniform(-0.1, 0.1), rng.uniform(0.85, 1.15))
+    if rng.random() < 0.25 * style.scene:  # what is behind the upper body is as bright as its clothes
+        behind = np.median(background[: int(feet - 0.4 * height)])
+        alike = background + (colours["top"] + 0.04 * rng.standard_normal() - behind)
+        background = np.clip(alike, 0.02, 1.0).astype(np.float32)
     return Scene(
         background=background,
         colours=colours,
@@ -129,6 +154,20 @@ def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: Wal
         shadow=shadow,
         fall=fall,
         wall=wall,
+        patches=_draw_patches(rng) if rng.random() < 0.35 * style.scene else (),
+    )
+
+
+def _draw_patches(rng: np.random.Generator) -> tuple[Patch, ...]:
+    return tuple(
+        Patch(
+            begin=rng.uniform(-0.1, 1.0),
+            length=(1 + rng.poisson(2.5)) / 16,
+            shift=(rng.uniform(-0.35, 0.35), rng.uniform(-0.9, 0.0)),
+            size=(rng.uniform(0.08, 0.4), rng.uniform(0.08, 0.4)),
+            light=rng.uniform(-0.25, 0.25),
+        )
+        for _ in range(rng.integers(1, 4))
     )
 
 
@@ -161,10 +200,11 @@ def film(
     person[..., 1] -= 0.5 * scene.height  # about the feet
     noise = rng.standard_normal((ROWS + 40, COLUMNS + 40), np.float32) * np.float32(scene.grain)
     masks = np.zeros((len(polygons), ROWS, COLUMNS), np.uint8)
-    for mask, parts, column in zip(masks, person, columns, strict=True):
+    for frame, (mask, parts, column) in enumerate(zip(masks, person, columns, strict=True)):
         place = np.array([column, scene.feet])
         picture = scene.background.copy()
         _cast_shadows(picture, scene, parts, place)
+        _light_patches(picture, scene, place, frame / len(masks))
         _paint(picture, parts + place, colours)
         difference = cv2.GaussianBlur(picture - scene.background, (5, 5), scene.blur)
         top, left = rng.integers(40, size=2)
@@ -191,6 +231,18 @@ def _cast_shadows(picture: np.ndarray, scene: Scene, parts: np.ndarray, place: n
             _paint(dark, shape + place, [255] * len(shape))
             soft = cv2.blur(dark, (3, 3)).astype(np.float32)
             picture *= 1 - soft * np.float32(light / 255)
+
+
+def _light_patches(picture: np.ndarray, scene: Scene, place: np.ndarray, moment: float) -> None:
+    for patch in scene.patches:
+        if patch.begin <= moment < patch.begin + patch.length:
+            lit = np.zeros_like(picture)
+            centre = place + scene.height * np.array(patch.shift)
+            axes = scene.height * np.array(patch.size)
+            cv2.ellipse(
+                lit, centre.astype(int).tolist(), axes.astype(int).tolist(), 0, 0, 360, patch.light, -1
+            )
+            picture += lit
 
 
 def _largest(scene: Scene, found: np.ndarray) -> np.ndarray:

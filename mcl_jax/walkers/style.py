@@ -23,7 +23,10 @@ class WalkerStyle:
         coat: thickness and length of the coats and how far they restrain the arms.
         camera: how far each recording departs from the nominal view, height and distance.
         scene: trouble of background subtraction in small pictures, which most walks are then filmed in.
+        scene_share: of the walks that are; the others are masked well.
         wardrobe: how much the clothes of one subject differ between sequences.
+        everyday: how often any walk is in a coat or with a bag, as parts of an outfit that several walks
+            share, how little arms are bent, and how far off the view people are seen, up to 20 degrees.
 
     Raises:
         DataError: a knob lies outside 0..3, where bodies stop being human.
@@ -36,7 +39,9 @@ class WalkerStyle:
     coat: float = 1.0
     camera: float = 1.0
     scene: float = 0.0
+    scene_share: float = 0.6
     wardrobe: float = 0.0
+    everyday: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():

@@ -20,6 +20,7 @@ from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.records import shards
 from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
 from mcl_jax.data.sequences import SequenceRef, select
+from mcl_jax.data.stores import array_record
 from mcl_jax.data.stores.array_record import open_records
 from mcl_jax.data.stores.job_log import JOB_LOG
 from mcl_jax.data.stores.manifest import RECORDS_FORMAT, RECORDS_MANIFEST
@@ -309,3 +310,15 @@ def test_the_builder_works_without_the_script(tmp_path):
     listed, source = open_records(Path(builder.data_dir))
     assert listed == [SequenceRef("probe", "03", "v1", "0")]
     assert (source.read(listed[0])[:] == 7).all()
+
+
+def test_where_there_is_no_array_record_that_is_said(tree, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(array_record.importlib.util, "find_spec", lambda name: None)
+    for use in (
+        lambda: open_records(records),
+        lambda: prepare_dataset(TREE, tree, tmp_path / "more", file_format="records"),
+    ):
+        with pytest.raises(
+            DataError, match="array-record, which is not installed, .* leave out --format records"
+        ):
+            use()

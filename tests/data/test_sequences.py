@@ -29,6 +29,11 @@ def test_unusable_trees_are_named(tmp_path):
         scan_tree(tmp_path / "missing")
     with pytest.raises(DataError, match="no sequence under"):
         scan_tree(tmp_path)
+    touch(tmp_path, "masks/0001.png", "street.mp4")
+    with pytest.raises(DataError, match=r"masks holds PNG frames, .*silhouettes --video \S*masks --out TREE"):
+        scan_tree(tmp_path / "masks")
+    with pytest.raises(DataError, match=r"street\.mp4 is a file, .*silhouettes --video \S*street\.mp4 --out"):
+        scan_tree(tmp_path / "street.mp4")
     touch(tmp_path, "001/nm-01/000/readme.txt")
     with pytest.raises(DataError, match=r"001/nm-01/000: no \.pkl file"):
         scan_tree(tmp_path)

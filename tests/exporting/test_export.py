@@ -22,6 +22,7 @@ DEEP = {**SMALL, "layers": (1, 2, 1, 1)}
 MODELS = [
     ("gaitset", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5}),
+    ("gaitpocket", {**SMALL, "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "2d"}),
     ("deepgaitv2", {**DEEP, "mode": "3d"}),
     ("deepgaitv2", {**DEEP, "mode": "p3d", "use_emb2": True}),
@@ -37,7 +38,9 @@ def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, argumen
     model = create_model(name, arguments, dtype="float32")
     params, stats = jax.device_get(model.initial_arrays(0))
     # Means of −0.1, so that something is left behind each ReLU, and variances other than 1.
-    stats = jax.tree.map(lambda x: (x * np.linspace(0.5, 2, x.size) - 0.1).astype(np.float32), stats)
+    stats = jax.tree.map(
+        lambda x: (x * np.linspace(0.5, 2, x.size).reshape(x.shape) - 0.1).astype(np.float32), stats
+    )
     made = onnx_model(embedding_program(model, params, stats), any_length(), ("frames", "embedding"))
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     walks = [walk(1), walk(7)]

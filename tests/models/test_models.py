@@ -18,6 +18,7 @@ VARIANTS = {
     "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitbase": ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
+    "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     **{
         f"deepgaitv2_{mode}": (
             "deepgaitv2",
@@ -108,7 +109,7 @@ def test_bfloat16_computes_the_backbone_only():
     assert 0.99 < cosine < 1
 
 
-@pytest.mark.parametrize("variant", ["gaitset", "gaitbase", "gaitenergy", "deepgaitv2_p3d"])
+@pytest.mark.parametrize("variant", ["gaitset", "gaitbase", "gaitenergy", "gaitpocket", "deepgaitv2_p3d"])
 def test_rematerialised_gradients_and_statistics_are_the_same(variant):
     name, arguments = VARIANTS[variant]
     frames = jnp.asarray(np.stack(sequences([6, 6])))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import cv2
-from tqdm import tqdm
 
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.prepare.processes import WorkerKilledError, map_in_processes
@@ -18,6 +17,7 @@ from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
+from mcl_jax.waiting import Waiting
 
 W = TypeVar("W")
 
@@ -120,12 +120,12 @@ def run_jobs(
         _write_log(folder, origin, done.values(), complete=False)
     total = sum(job.sequences for job in jobs)
     finished = sum(job.sequences for job in jobs if job.name in done)
-    with tqdm(total=total, initial=finished, unit="seq", disable=not progress or not pending) as bar:
+    with Waiting(folder.name, "seq", total, finished, show=progress and bool(pending)) as waiting:
         for job, outcome in zip(pending, _run(task, pending, workers), strict=True):
             done[job.name] = outcome
             if outcome.complete:
                 _append(folder, outcome)
-            bar.update(job.sequences)
+            waiting.update(job.sequences)
     outcomes = [done[job.name] for job in jobs]
     if pending or is_unfinished(folder):
         kept = [outcome for outcome in outcomes if outcome.complete]

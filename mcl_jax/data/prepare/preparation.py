@@ -6,6 +6,7 @@ from mcl_jax.data.prepare.layouts import Download
 from mcl_jax.data.prepare.options import Options
 from mcl_jax.data.prepare.pkl_tree import prepare_tree
 from mcl_jax.data.prepare.summary import Summary
+from mcl_jax.data.stores.array_record import require_array_record
 from mcl_jax.errors import DataError
 
 FORMATS = ("pkl", "records")
@@ -45,6 +46,7 @@ def prepare_dataset(
     options = Options(workers, skip_damaged, progress)
     if file_format == "pkl":
         return prepare_tree(download, src, out, options)
+    require_array_record()
     from mcl_jax.data.prepare.records.folder import prepare_records  # TFDS takes a while to import
 
     return prepare_records(download, src, out, options)

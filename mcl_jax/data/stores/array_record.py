@@ -1,5 +1,6 @@
 """A folder of records: ArrayRecord files that hold a packed sequence in each record."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ class RecordsSource:
             raise
 
 
+def require_array_record() -> None:
+    """Checks that ArrayRecord files can be read and written here.
+
+    Raises:
+        DataError: if they cannot: there is no array-record for Windows.
+    """
+    if importlib.util.find_spec("array_record") is None:
+        raise DataError(
+            "records need the package array-record, which is not installed, and which Windows has none of; a "
+            "pkl tree trains the same without it: leave out --format records"
+        )
+
+
 def _open_folder(root: Path) -> Sequence[bytes]:
     # Not by TFDS, which would import whatever module the folder's features.json names.
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -72,10 +86,11 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
     """Lists the sequences of a folder of records, sorted, and returns the source that reads them.
 
     Raises:
-        DataError: if the folder is missing, of another version, or was cut off.
+        DataError: if the folder is missing, of another version or cut off, or records cannot be read here.
     """
     manifest = read_manifest(root)
     check_files(root, manifest)
+    require_array_record()
     sequences = [
         SequenceRef(subject, condition, view, str(number))
         for number, (subject, condition, view, _) in enumerate(manifest.sequences)

@@ -12,6 +12,8 @@ from mcl_jax.errors import DataError
 from mcl_jax.files import read_bounded
 from mcl_jax.retry import retried
 
+_FOOTAGE = "a video or a folder of masks becomes one by `mcl-jax silhouettes --video {} --out TREE`"
+
 
 def scan_tree(root: Path) -> list[SequenceRef]:
     """Lists the sequences of a pkl tree ROOT/subject/condition/view/*.pkl, sorted.
@@ -30,6 +32,8 @@ def walk_tree(root: Path) -> tuple[list[SequenceRef], list[str]]:
     Raises:
         DataError: as `scan_tree`.
     """
+    if root.is_file():
+        raise DataError(f"data.root: {root} is a file, not the folder of a pkl tree; {_FOOTAGE.format(root)}")
     if not root.is_dir():
         raise DataError(f"data.root: no folder {str(root)!r}; set it to the pkl tree of the dataset")
     sequences, folders = [], []
@@ -49,6 +53,8 @@ def walk_tree(root: Path) -> tuple[list[SequenceRef], list[str]]:
                     )
                     raise DataError(f"{view.path}: no .pkl file; {remedy}")
                 sequences.append(SequenceRef(subject.name, condition.name, view.name, file))
+    if not sequences and any(entry.name.lower().endswith(".png") for entry in entries(root)):
+        raise DataError(f"data.root: {root} holds PNG frames, and is no pkl tree; {_FOOTAGE.format(root)}")
     if not sequences:
         raise DataError(f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl")
     return sorted(sequences), folders

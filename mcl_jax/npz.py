@@ -18,7 +18,6 @@ from mcl_jax.errors import DataError
 MAX_GROWTH, MIN_ALLOWANCE = 16, 2**26
 """Arrays may unpack to 16 times the bytes of the file and another 64 MiB."""
 
-_REMEDY = "write it with EmbeddingSet.save"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -26,8 +25,13 @@ class _BadEntryError(Exception):
     """An entry cannot be an array of plain values; the message is part of a line."""
 
 
-def read_npz(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[str, np.ndarray]:
     """Returns the arrays of an .npz file that have one of these names, and empty arrays for other names.
+
+    Args:
+        path: of the file.
+        keys: the names, None for all.
+        remedy: how a sound file is made, for messages.
 
     Raises:
         DataError: it is missing, damaged, holds objects, or claims more than it can have.
@@ -36,29 +40,29 @@ def read_npz(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
         size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = {name: info for name, info in entries.items() if name in keys}
+            wanted = {name: info for name, info in entries.items() if keys is None or name in keys}
             total, limit = sum(info.file_size for info in wanted.values()), MAX_GROWTH * size + MIN_ALLOWANCE
             if total > limit:
                 raise DataError(
-                    f"{path}: claims to unpack to {total} bytes, {limit} are the most for its size: {_REMEDY}"
+                    f"{path}: claims to unpack to {total} bytes, {limit} are the most for its size: {remedy}"
                 )
             # The other methods unpack without a bound, or reserve what the file says.
             if {info.compress_type for info in wanted.values()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise DataError(f"{path}: compressed in a way that NumPy does not write: {_REMEDY}")
+                raise DataError(f"{path}: compressed in a way that NumPy does not write: {remedy}")
             arrays = {name: np.empty(0) for name in entries}
             for name, info in wanted.items():
                 with archive.open(info) as entry:
                     arrays[name] = _read_array(entry, name, info.file_size)
             return arrays
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file: {_REMEDY} or give another path") from None
+        raise DataError(f"{path}: no such file: {remedy} or give another path") from None
     except _BadEntryError as error:
-        raise DataError(f"{path}: {error}: {_REMEDY}") from None
+        raise DataError(f"{path}: {error}: {remedy}") from None
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib and lzma raise nearly anything on a damaged file
         detail = " ".join(str(error).split())[:100] or type(error).__name__
-        raise DataError(f"{path}: not a readable .npz file ({detail}): {_REMEDY}") from None
+        raise DataError(f"{path}: not a readable .npz file ({detail}): {remedy}") from None
 
 
 def _read_array(entry: BufferedIOBase | IO[bytes], name: str, size: int) -> np.ndarray:

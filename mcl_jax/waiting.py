@@ -1,0 +1,76 @@
+"""What is shown while somebody waits: a bar in a terminal, elsewhere a line every ten seconds."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+EVERY = 10.0  # seconds between two lines
+
+
+class Waiting:
+    """How far something is, with its rate, the time left and, in lines, the most memory it took."""
+
+    def __init__(self, what: str, unit: str, total: int, done: int = 0, *, show: bool = True):
+        """Starts the clock; a first line comes `EVERY` seconds later.
+
+        Args:
+            what: is under way.
+            unit: of what is counted.
+            total: how many there are.
+            done: how many of them were done before.
+            show: whether to show anything.
+        """
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            unit=unit,
+            desc=what,
+            dynamic_ncols=True,
+            disable=not (show and terminal),
+        )
+        self._lines = show and not terminal
+        self._what, self._unit, self._total = what, unit, total
+        self._first, self._done = done, done
+        self._start = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def update(self, more: int = 1) -> None:
+        """Counts so many more, and shows it; a line comes if the last one is old enough."""
+        self._bar.update(more)
+        self._done += more
+        now = time.monotonic()
+        if not self._lines or now - self._told < EVERY:
+            return
+        self._told = now
+        rate = (self._done - self._first) / (now - self._start)
+        left = (self._total - self._done) / rate
+        print(
+            f"{self._what}: {self._done} of {self._total}, {rate:.3g} {self._unit}/s, about {left:.0f} s left"
+            f"{_peak_memory()}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def heard(self) -> None:
+        """Says that something else has just told how far it is."""
+        self._told = time.monotonic()
+
+
+def _peak_memory() -> str:
+    try:
+        import resource  # there is none on Windows
+    except ImportError:
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB of memory at most"

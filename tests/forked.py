@@ -1,0 +1,53 @@
+"""`python -m mcl_jax.main` without its imports: in a process forked from a server that has done them."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+_PATIENCE = 300.0  # seconds
+_IMPORTED = ["mcl_jax.main", "mcl_jax.training"]
+
+
+def run_main(
+    arguments: Sequence[str], environment: dict[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Returns what a run of the program ends with and says.
+
+    Args:
+        arguments: of the program.
+        environment: of its process.
+        folder: its working directory.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    with tempfile.TemporaryDirectory() as scratch:
+        out, err = Path(scratch, "out"), Path(scratch, "err")
+        process = context.Process(target=_run, args=(list(arguments), environment, folder, out, err))
+        process.start()
+        process.join(_PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        return subprocess.CompletedProcess(
+            list(arguments), process.exitcode or 0, out.read_text(), err.read_text()
+        )
+
+
+def _run(arguments: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+    for path, stream in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    from mcl_jax import main
+    from mcl_jax.command_line import exit_code
+
+    sys.argv = ["mcl_jax.main", *arguments]  # ml_collections looks there
+    code = exit_code(lambda: main.run(sys.argv))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
