@@ -1,6 +1,5 @@
 """What a run shows: a progress bar, console lines, TensorBoard scalars and a page of curves."""
 
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ import jax
 import numpy as np
 import optax
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
 from mcl_jax.evaluation.page.curves import Curves
 from mcl_jax.waiting import Waiting
@@ -123,9 +121,7 @@ class Progress:
         if self._left_out:
             shown += f"  updates left out {self._left_out}"
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
-        tqdm.write(f"step {step}/{self._last_step}  {shown}  {speed}", file=sys.stdout)
-        sys.stdout.flush()
-        self._waiting.heard()
+        self._waiting.say(f"step {step}/{self._last_step}  {shown}  {speed}")
         for key, value in means.items():
             writer.add_scalar(f"train/{key}", value, step)
         if self._curves is not None:

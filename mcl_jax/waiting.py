@@ -24,14 +24,9 @@ class Waiting:
             show: whether to show anything.
         """
         terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            unit=unit,
-            desc=what,
-            dynamic_ncols=True,
-            disable=not (show and terminal),
-        )
+        # No bar at all elsewhere: tqdm has a lock that processes share, and one of them may be killed.
+        bar = show and terminal
+        self._bar = tqdm(total=total, initial=done, unit=unit, desc=what, dynamic_ncols=True) if bar else None
         self._lines = show and not terminal
         self._what, self._unit, self._total = what, unit, total
         self._first, self._done = done, done
@@ -43,11 +38,13 @@ class Waiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def update(self, more: int = 1) -> None:
         """Counts so many more, and shows it; a line comes if the last one is old enough."""
-        self._bar.update(more)
+        if self._bar is not None:
+            self._bar.update(more)
         self._done += more
         now = time.monotonic()
         if not self._lines or now - self._told < EVERY:
@@ -62,8 +59,13 @@ class Waiting:
             flush=True,
         )
 
-    def heard(self) -> None:
-        """Says that something else has just told how far it is."""
+    def say(self, line: str) -> None:
+        """Prints a line of results, above the bar where there is one; it tells how far things are, too."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stdout)
+        else:
+            print(line)
+        sys.stdout.flush()
         self._told = time.monotonic()
 
 

@@ -123,7 +123,7 @@ def test_a_lost_host_ends_the_other_with_one_line(people, tmp_path, lost):
                 break
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
-    said = [line for line in errors.splitlines() if not re.match(r"\d\d:\d\d:\d\d I ", line)]
+    said = [line for line in errors.splitlines() if not re.match(r"\d\d:\d\d:\d\d I |training: ", line)]
     name = "localhost:" if lost == 0 else re.escape(os.uname().nodename)
     assert len(said) == 1, errors
     assert re.match(rf"error: host {lost} \({name}.*\) is gone: .*; the same command goes on from", said[0])

@@ -30,13 +30,14 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds(clock, capsys):
 def test_no_line_where_another_has_just_told_it(clock, capsys):
     with Waiting("training", "step", 10) as shown:
         clock[0] += 9
-        shown.heard()
+        shown.say("step 1")
         clock[0] += 9
         shown.update()
     with Waiting("training", "step", 10, show=False) as hidden:
         clock[0] += 60
         hidden.update()
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("step 1\n", "")
 
 
 def test_in_a_terminal_a_bar_is_drawn(monkeypatch, capsys):
