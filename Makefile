@@ -66,7 +66,7 @@ fuzz: $(VENV)/installed
 # Two hundred kills of real runs and every damage to a checkpoint, half an hour or more; docs/reliability.md.
 faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
-	$(BIN)/python tests/faults/harness.py damage faults
+	$(BIN)/python tests/faults/harness.py damage faults --times 40
 
 clean:
 	rm -rf $(VENV) demo world faults site
