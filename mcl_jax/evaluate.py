@@ -87,9 +87,8 @@ def evaluate(
         print(f"embeddings written to {folder}/")
         return {}
     protocol = find_protocol(name)
-    if known.title and not config.eval.protocol.endswith(
-        SUFFIX
-    ):  # else the titles would name the people that the protocol was made for
+    own = config.eval.protocol.endswith(SUFFIX)
+    if known.title and not own:  # else the titles would name the people that the protocol was made for
         protocol = dataclasses.replace(protocol, data=known.title)
     try:
         report = score(
