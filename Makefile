@@ -30,7 +30,7 @@ demo: $(VENV)/installed
 WORLD := --views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,nm-06,bg-01,cl-01 --frames 16 \
 	--frames-per-second 8 --scene 1 --everyday 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2 --noise 0.7
 
-# The model in the package: walkers as the world shows them, hours of training, and the file that mcl_jax.load() reads.
+# The model in the package: walkers as the world shows them, half an hour or more of training, and the file that mcl_jax.load() reads.
 world: $(VENV)/installed
 	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 2100 --test-subjects 100 $(WORLD)
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \

@@ -15,7 +15,7 @@ from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
 from mcl_jax.data.feed.sampling import FrameSampling
 from mcl_jax.errors import ConfigError
-from mcl_jax.evaluation import protocol_file
+from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.files import write_atomically
 from mcl_jax.losses.total import check_losses, complete_losses
@@ -156,10 +156,10 @@ def validate(config: ConfigDict) -> None:
         ("eval.metric", ("euc", "cos")),
     ):
         lookup(key, dict.fromkeys(known), _value(c, key))
-    if not c.eval.protocol.endswith(protocol_file.SUFFIX):
+    if c.eval.protocol.endswith(SUFFIX):
+        find_protocol(c.eval.protocol)  # its mistakes are told before training, not after
+    else:
         lookup("eval.protocol", dict.fromkeys(("", NO_PROTOCOL, *PROTOCOLS)), c.eval.protocol)
-    elif not Path(c.eval.protocol).is_file():
-        raise ConfigError(f"eval.protocol: no file {c.eval.protocol}")
     for key in (
         "train.log_every",
         "train.save_every",

@@ -17,7 +17,7 @@ from mcl_jax.errors import CheckpointError, DataError
 from mcl_jax.files import write_atomically
 from mcl_jax.models.model import Weights, model_class
 from mcl_jax.npz import read_npz
-from mcl_jax.trees import ArrayTree, get_leaf, leaves_by_name, with_leaf
+from mcl_jax.trees import ArrayTree, get_leaf, hash_arrays, leaves_by_name, with_leaf
 
 SUFFIX = ".npz"
 SHIPPED = Path(__file__).parent / "pocket.npz"
@@ -93,10 +93,7 @@ def _narrow(leaf: Any) -> np.ndarray:
 
 def _digest(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
+    hash_arrays(digest, arrays)
     return digest.hexdigest()
 
 

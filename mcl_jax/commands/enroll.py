@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
     new = not (folder / INDEX).exists()
     if new and not walks:
         raise DataError(f"{folder}: is no gallery yet; make it with --name and a WALK")
+    if calibration and not walks:
+        calibration.check_model(open_gallery(folder).model.digest, str(folder))
     if walks:
         path = arguments.model or (PACKAGED if new else open_gallery(folder).model.path)
         gait, model = load_model(path)
@@ -64,7 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
         people = gallery.people()
         print(f"{folder}: {arguments.name} has {people[arguments.name]} walks; {len(people)} people in all")
     if calibration:
-        calibration.check_model(open_gallery(folder).model.digest, str(folder))
         open_gallery(folder).calibrate(calibration)
         for rate, threshold in calibration.thresholds.items():
             print(f"{folder}: false-accept rate {rate:g} of a comparison: distances up to {threshold:.4g}")

@@ -189,6 +189,11 @@ def _concatenate(graph: Graph, equation: JaxprEqn, *parts: Value) -> Value:
     return graph.add("Concat", *parts, axis=equation.params["dimension"])
 
 
+def _box(graph: Graph, x: Value, *columns: Any) -> Value:
+    """Part of an array: starts, ends, axes and, where they are not 1, steps."""
+    return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+
+
 def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
     strides = equation.params["strides"] or (1,) * len(starts)
@@ -200,14 +205,14 @@ def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     ]
     ends = [limits[i] if isinstance(limits[i], int) else np.iinfo(np.int64).max for i in cut]
     columns = ([starts[i] for i in cut], ends, cut, [strides[i] for i in cut])
-    return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+    return _box(graph, x, *columns)
 
 
 def _reverse(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     axes = equation.params["dimensions"]
     first = np.iinfo(np.int64).min  # the end of a slice that goes down to index 0
     columns = ([-1] * len(axes), [first] * len(axes), axes, [-1] * len(axes))
-    return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+    return _box(graph, x, *columns)
 
 
 def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
@@ -218,7 +223,7 @@ def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
         raise ConfigError("export: an index of this model cannot be written as ONNX: use stablehlo")
     ends = [int(first) + sizes[axis] for first, axis in zip(np.atleast_1d(start), axes, strict=True)]
     columns = (start, ends, axes)
-    box = graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
+    box = _box(graph, x, *columns)
     return graph.add("Reshape", box, _shape(_aval(equation.outvars[0]).shape))
 
 

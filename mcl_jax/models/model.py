@@ -9,14 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from mcl_jax.arguments import check_arguments, lookup, with_defaults
 from mcl_jax.errors import ConfigError
 from mcl_jax.models import MODELS
 from mcl_jax.models.module import GaitModule
-from mcl_jax.trees import ArrayTree, leaves_by_name
+from mcl_jax.trees import ArrayTree, hash_arrays, leaves_by_name
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are no config keys."""
@@ -157,14 +156,10 @@ def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
     digest = hashlib.sha256(model.name.encode())
     kept = {key: value for key, value in model.arguments.items() if key != "num_classes"}
     digest.update(json.dumps(kept, sort_keys=True).encode())
-    left_out = "/".join(map(str, model_class(model.name).CLASSIFIER or ()))
+    left_out = "/".join(map(str, ("params", *(model_class(model.name).CLASSIFIER or ()))))
     for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
-        for name, leaf in sorted(leaves_by_name(tree).items()):
-            if prefix == "params" and name == left_out:
-                continue
-            array = np.ascontiguousarray(leaf)
-            digest.update(f"{prefix}/{name} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.tobytes())
+        leaves = {f"{prefix}/{name}": leaf for name, leaf in leaves_by_name(tree).items()}
+        hash_arrays(digest, {name: leaf for name, leaf in leaves.items() if name != left_out})
     return digest.hexdigest()
 
 
