@@ -55,3 +55,34 @@ def test_damage_is_told(weights, tmp_path):
         np.savez(path, about=np.frombuffer(about, np.uint8))
         with pytest.raises(CheckpointError, match="is no model of ours"):
             read_packed(path)
+
+
+def test_several_runs_become_one_model_whose_distance_is_the_mean_of_theirs(weights, tmp_path, monkeypatch):
+    """Whitened, packed and joined by scripts/pack_model.py; each member has its own whitening."""
+    trees = {name: tmp_path / name for name in ("troubled", "clean")}
+    for seed, tree in enumerate(trees.values()):
+        write_walkers(tree, subjects=6, test_subjects=6, views=("090",), frames=4, seed=seed)
+    runs = [tmp_path / f"run{seed}.npz" for seed in range(2)]
+    for seed, run in enumerate(runs):
+        arrays = jax.device_get(create_model("gaitpocket", SIZES, dtype="float32").initial_arrays(seed))
+        write_packed(run, dataclasses.replace(weights, params=arrays[0], batch_stats=arrays[1]))
+    walk = render_sequence(9, 0, "nm-01", "090", 5), render_sequence(9, 1, "nm-01", "090", 5)
+    found = []
+    for chosen in ([runs[0]], [runs[1]], runs):
+        out = tmp_path / "packed.npz"
+        flags = [
+            "--whitening",
+            str(trees["troubled"]),
+            "--thresholds",
+            str(trees["clean"]),
+            "--out",
+            str(out),
+        ]
+        monkeypatch.setattr(sys, "argv", ["pack_model.py", *map(str, chosen), *flags])
+        assert pack_model.main() == 0
+        gait = mcl_jax.load(out)
+        found.append(mcl_jax.distances(*(gait.embed(frames) for frames in walk))[0, 0])
+        assert len(gait.thresholds) > 0
+    assert (gait.name, gait.parts) == ("gaitpockets", 32)
+    np.testing.assert_allclose(found[2], np.mean(found[:2]), rtol=1e-4)
+    assert found[0] != pytest.approx(found[1], rel=1e-3)

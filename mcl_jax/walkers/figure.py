@@ -21,6 +21,14 @@ class Coat:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skirt:
+    """A skirt over bare legs; lengths are shares of stature."""
+
+    reach: float  # hem, as a share of the way from hip to knee; 2 is at the ankles
+    flare: float  # how far the hem stands off the thighs
+
+
+@dataclasses.dataclass(frozen=True)
 class Bag:
     """A carried bag; lengths are half axes as shares of stature."""
 
@@ -127,26 +135,31 @@ def _limbs(body: Body, bones: Skeleton, sleeve: float) -> dict[str, list[Blob]]:
 
 
 def _coat(coat: Coat, body: Body, bones: Skeleton) -> dict[str, list[Blob]]:
-    """The skirts of a coat, carried along by both thighs, and its collar."""
+    """The skirts of a coat and its collar."""
     joints, girth = bones.joints, np.exp(0.10 * body.heft)
-    radius = girth * body.thigh_radius + coat.thickness + coat.flare
     waist_depth, waist_half = (
         girth * body.waist_depth + coat.thickness,
         girth * body.waist_half + coat.thickness,
     )
     waist = _egg(joints["waist"], bones.frames["lower"], waist_depth, waist_half, 0.05)
-    pelvis, hems = bones.frames["pelvis"], []
-    for side in SIDES:
-        knee, hip = joints[f"knee_{side}"], joints[f"hip_{side}"]
-        # The cloth follows a swinging thigh only half way; the rest of it hangs.
-        downwards = 0.5 * (knee - hip) - 0.5 * body.thigh * pelvis[..., 2]
-        hems.append(_egg(hip + coat.reach * downwards, pelvis, radius, radius, 0.015))
-    parts = {"coat": [waist, *hems]}
+    parts = {"coat": [waist, *_hems(body, bones, coat.reach, coat.thickness + coat.flare)]}
     if coat.collar > 0:
         chest = bones.frames["chest"]
         centre = joints["neck"] + 0.4 * coat.collar * chest[..., 2] - 0.012 * chest[..., 0]
         parts["collar"] = [_egg(centre, chest, 0.045 + 0.4 * coat.collar, 0.052, coat.collar)]
     return parts
+
+
+def _hems(body: Body, bones: Skeleton, reach: float, stand_off: float) -> list[Blob]:
+    """Where cloth that hangs from the waist ends, carried along by both thighs."""
+    pelvis, hems = bones.frames["pelvis"], []
+    radius = np.exp(0.10 * body.heft) * body.thigh_radius + stand_off
+    for side in SIDES:
+        knee, hip = bones.joints[f"knee_{side}"], bones.joints[f"hip_{side}"]
+        # The cloth follows a swinging thigh only half way; the rest of it hangs.
+        downwards = 0.5 * (knee - hip) - 0.5 * body.thigh * pelvis[..., 2]
+        hems.append(_egg(hip + reach * downwards, pelvis, radius, radius, 0.015))
+    return hems
 
 
 def _bag(bag: Bag, body: Body, bones: Skeleton) -> dict[str, list[Blob]]:
@@ -171,11 +184,21 @@ def _bag(bag: Bag, body: Body, bones: Skeleton) -> dict[str, list[Blob]]:
     return parts
 
 
-def dress(body: Body, bones: Skeleton, coat: Coat | None = None, bag: Bag | None = None) -> Figure:
+def dress(
+    body: Body,
+    bones: Skeleton,
+    coat: Coat | None = None,
+    bag: Bag | None = None,
+    skirt: Skirt | None = None,
+) -> Figure:
     """Put flesh, clothes and what is carried on a skeleton."""
+    if skirt:
+        body = dataclasses.replace(body, trouser_slack=0.0, cuff_slack=0.0)
     thickness = coat.thickness if coat else 0.0
     parts = _trunk(body, bones, max(body.top_slack, 0.0) + thickness)
     parts |= _head(body, bones) | _limbs(body, bones, max(body.sleeve_slack, 0.0) + 0.7 * thickness)
+    if skirt:
+        parts["skirt"] = [parts["belly"][1], *_hems(body, bones, skirt.reach, skirt.flare)]
     if coat:
         parts |= _coat(coat, body, bones)
     if bag:

@@ -5,6 +5,7 @@ Axes: x forward, y to the walker's left, z up. Lengths are shares of stature, an
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -58,6 +59,15 @@ class Gait(Traits):
     def strides_per_second(self) -> float:
         """A stride is two steps."""
         return self.cadence / 120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmPose:
+    """How an arm is held that does something else than swing, in place of the gait's own angles."""
+
+    forward_deg: float  # of the upper arm, from hanging down
+    elbow_deg: float
+    inward_deg: float  # of the forearm, to the middle of the body
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,16 +162,18 @@ def _leg(body: Body, gait: Gait, skeleton: Skeleton, side: str) -> None:
     skeleton.frames[f"foot_{side}"] = foot
 
 
-def _arm(body: Body, gait: Gait, skeleton: Skeleton, side: str, swing: float) -> None:
+def _arm(body: Body, gait: Gait, skeleton: Skeleton, side: str, swing: float, pose: ArmPose | None) -> None:
     """Add elbow, wrist and hand of one arm; `swing` is the share of the normal swing that a load leaves."""
     sign, joints = SIDES[side], skeleton.joints
     phase = skeleton.phase + (0.0 if side == "left" else 0.5) + gait.arm_lag
     amount = swing * (1 + sign * gait.arm_limp)
     # Back at the heel strike of its own leg.
-    forward = np.deg2rad(gait.arm_offset_deg - amount * gait.arm_swing_deg * np.cos(2 * np.pi * phase))
+    offset, bent = (pose.forward_deg, pose.elbow_deg) if pose else (gait.arm_offset_deg, gait.elbow_deg)
+    forward = np.deg2rad(offset - amount * gait.arm_swing_deg * np.cos(2 * np.pi * phase))
     bend = 0.5 - 0.5 * np.cos(2 * np.pi * (phase - 0.04))
-    elbow = np.deg2rad(np.maximum(gait.elbow_deg + amount * gait.elbow_swing_deg * bend, 0.0))
+    elbow = np.deg2rad(np.maximum(bent + amount * gait.elbow_swing_deg * bend, 0.0))
     spread = np.deg2rad(gait.arm_spread_deg)
+    inward = np.deg2rad(pose.inward_deg) if pose else 0.0
 
     def along(angle: np.ndarray, out: float) -> np.ndarray:
         local = np.stack([np.sin(angle), np.full_like(angle, sign * np.tan(out)), -np.cos(angle)], axis=-1)
@@ -169,16 +181,33 @@ def _arm(body: Body, gait: Gait, skeleton: Skeleton, side: str, swing: float) ->
         return np.einsum("sij,sj->si", skeleton.frames["shoulders"], local)
 
     joints[f"elbow_{side}"] = joints[f"shoulder_{side}"] + body.upper_arm * along(forward, spread)
-    joints[f"wrist_{side}"] = joints[f"elbow_{side}"] + body.forearm * along(forward + elbow, 0.3 * spread)
-    joints[f"hand_{side}"] = joints[f"wrist_{side}"] + body.hand * along(forward + elbow, 0.0)
+    joints[f"wrist_{side}"] = joints[f"elbow_{side}"] + body.forearm * along(
+        forward + elbow, 0.3 * spread - inward
+    )
+    joints[f"hand_{side}"] = joints[f"wrist_{side}"] + body.hand * along(forward + elbow, -inward)
 
 
-def walk(body: Body, gait: Gait, phase: np.ndarray, arm_swing: dict[str, float]) -> Skeleton:
-    """The skeleton at phases [s] of the left leg, walking in place along +x with the lower foot on z = 0."""
+def walk(
+    body: Body,
+    gait: Gait,
+    phase: np.ndarray,
+    arm_swing: Mapping[str, float],
+    poses: Mapping[str, ArmPose] | None = None,
+) -> Skeleton:
+    """The skeleton at phases [s] of the left leg, walking in place along +x with the lower foot on z = 0.
+
+    Args:
+        body: the proportions.
+        gait: the style.
+        phase: [s], strides.
+        arm_swing: side → share of the normal swing.
+        poses: side → how that arm is held, for arms that do something else than swing.
+    """
+    poses = poses or {}
     skeleton = _trunk(body, gait, phase)
     for side in SIDES:
         _leg(body, gait, skeleton, side)
-        _arm(body, gait, skeleton, side, arm_swing[side])
+        _arm(body, gait, skeleton, side, arm_swing[side], poses.get(side))
     # Standing on the lowest point of the feet makes the body bob twice a stride, without being told to.
     feet = [skeleton.joints[f"{point}_{side}"][:, 2] for point in ("heel", "toe") for side in SIDES]
     ground = np.min(feet, axis=0)

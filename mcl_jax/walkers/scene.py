@@ -37,6 +37,7 @@ LAYERS = (
     ("hem", "top"),
     ("trapezius_left", "top"),
     ("trapezius_right", "top"),
+    ("skirt", "trousers"),
     ("coat", "top"),
     ("collar", "top"),
     ("skull", "skin"),

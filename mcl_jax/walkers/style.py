@@ -27,6 +27,8 @@ class WalkerStyle:
         wardrobe: how much the clothes of one subject differ between sequences.
         everyday: how often any walk is in a coat or with a bag, as parts of an outfit that several walks
             share, how little arms are bent, and how far off the view people are seen, up to 20 degrees.
+        variety: how often outfits have a skirt, arms hold a telephone or rest in a pocket or behind the
+            back, and how far people turn and change their pace while they are filmed.
 
     Raises:
         DataError: a knob lies outside 0..3, where bodies stop being human.
@@ -42,6 +44,7 @@ class WalkerStyle:
     scene_share: float = 0.6
     wardrobe: float = 0.0
     everyday: float = 0.0
+    variety: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():

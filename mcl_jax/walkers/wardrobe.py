@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 
 from mcl_jax.walkers.body import Body
-from mcl_jax.walkers.figure import Bag, Coat
+from mcl_jax.walkers.figure import Bag, Coat, Skirt
 from mcl_jax.walkers.gait import SIDES
 from mcl_jax.walkers.style import WalkerStyle, bounded_normal, generator
 
+SKIRT_SHARE = 0.3  # of people
 # Of everyday outfits and, of bags, of everyday walks.
 COAT_SHARE, WIDE_SHARE, BAG_SHARE, BAG_OF_THE_DAY_SHARE = 0.3, 0.4, 0.12, 0.08
 
@@ -44,6 +45,14 @@ def pick_bag(
     if cut.random() < BAG_SHARE * style.everyday:
         return _draw_bag(cut, style)
     return _draw_bag(day, style) if day.random() < BAG_OF_THE_DAY_SHARE * style.everyday else None
+
+
+def pick_skirt(seed: int, subject: int, condition: str, style: WalkerStyle) -> Skirt | None:
+    """The skirt of an outfit: most of those who wear one at all do so in half of their outfits."""
+    if not style.variety or generator(seed, "skirts", subject).random() >= SKIRT_SHARE * style.variety:
+        return None
+    cut = generator(seed, "skirts", subject, _outfit_number(seed, subject, condition))
+    return Skirt(cut.uniform(0.6, 1.9), cut.uniform(0.0, 0.03)) if cut.random() < 0.5 else None
 
 
 def outfit(seed: int, subject: int, condition: str) -> np.random.Generator:

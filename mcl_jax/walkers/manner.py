@@ -1,0 +1,70 @@
+"""What people do while they walk: telephones and pockets, turning, and a pace that changes."""
+
+import dataclasses
+
+import numpy as np
+
+from mcl_jax.walkers.figure import Figure
+from mcl_jax.walkers.gait import SIDES, ArmPose, rotation
+from mcl_jax.walkers.style import WalkerStyle, bounded_normal, generator
+
+BUSY_SHARE = 0.2  # of walks in which an arm does something else than swing
+TURN_DEG = 12.0  # a standard deviation of how far people turn in the time of a walk
+PACE_CHANGE = 0.06  # the same of how much faster or slower they get, from the middle to the end
+
+
+@dataclasses.dataclass(frozen=True)
+class Manner:
+    """What is special about one walk.
+
+    Attributes:
+        poses: side → how that arm is held; empty if both swing.
+        turn: angle from the middle to either end of the walk, radians.
+        pace_change: by how much the pace grows from the middle to the end, as a share of it.
+    """
+
+    poses: dict[str, ArmPose] = dataclasses.field(default_factory=dict)
+    turn: float = 0.0
+    pace_change: float = 0.0
+
+    def distance(self, steady: np.ndarray) -> np.ndarray:
+        """What has been walked, in strides or statures [s], where a steady pace gives `steady` [s].
+
+        In the middle of the walk, at 0, nothing has changed yet.
+        """
+        reach = np.abs(steady).max()
+        return steady + 0.5 * self.pace_change * steady**2 / reach if self.pace_change and reach else steady
+
+    def steer(self, figure: Figure, travelled: np.ndarray) -> Figure:
+        """The figure on an arc in place of the straight path; `travelled` [s] is the distance along it."""
+        reach = np.abs(travelled).max()
+        if not self.turn or not reach:
+            return figure
+        angle = self.turn * travelled / reach
+        # The frame of reference goes straight on; an arc leaves it sideways with the square of the way.
+        aside = np.zeros((len(travelled), 3))
+        aside[:, 1] = 0.5 * angle * travelled
+        turned = rotation(2, angle).astype(np.float32)
+        centres = np.einsum("sij,spbj->spbi", turned, figure.centres) + aside[:, None, None].astype(
+            np.float32
+        )
+        return dataclasses.replace(figure, centres=centres, axes=turned[:, None, None] @ figure.axes)
+
+
+def draw_manner(seed: int, subject: int, condition: str, style: WalkerStyle) -> Manner:
+    """Draw the manner of a walk; with `style.variety` at 0 there is nothing special."""
+    if not style.variety:
+        return Manner()
+    rng = generator(seed, "manner", subject, condition)
+    turn = np.deg2rad(TURN_DEG) * style.variety * bounded_normal(rng)
+    pace_change = float(np.clip(PACE_CHANGE * style.variety * bounded_normal(rng), -0.5, 0.5))
+    if rng.random() >= BUSY_SHARE * style.variety:
+        return Manner({}, turn, pace_change)
+    side = str(rng.choice(list(SIDES)))
+    poses = {
+        "telephone before the chest": ArmPose(rng.uniform(5, 30), rng.uniform(80, 115), rng.uniform(5, 25)),
+        "telephone at the ear": ArmPose(rng.uniform(15, 50), rng.uniform(125, 150), 0.0),
+        "hand in a pocket": ArmPose(rng.uniform(-20, -5), rng.uniform(30, 55), 5.0),
+        "hand behind the back": ArmPose(rng.uniform(-35, -20), rng.uniform(20, 40), 25.0),
+    }
+    return Manner({side: poses[str(rng.choice(list(poses)))]}, turn, pace_change)
