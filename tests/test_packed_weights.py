@@ -1,3 +1,8 @@
+import dataclasses
+import runpy
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -6,6 +11,9 @@ import mcl_jax
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.model import Weights, create_model
 from mcl_jax.packed_weights import read_packed, write_packed
+from mcl_jax.walkers import render_sequence, write_walkers
+
+PACK_MODEL = Path(__file__).resolve().parents[1] / "scripts" / "pack_model.py"
 
 SIZES = {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 7}
 
@@ -79,7 +87,7 @@ def test_several_runs_become_one_model_whose_distance_is_the_mean_of_theirs(weig
             str(out),
         ]
         monkeypatch.setattr(sys, "argv", ["pack_model.py", *map(str, chosen), *flags])
-        assert pack_model.main() == 0
+        assert runpy.run_path(str(PACK_MODEL))["main"]() == 0
         gait = mcl_jax.load(out)
         found.append(mcl_jax.distances(*(gait.embed(frames) for frames in walk))[0, 0])
         assert len(gait.thresholds) > 0
