@@ -4,15 +4,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import numpy as np
 import optax
-from tensorboardX import SummaryWriter
 
 from mcl_jax.evaluation.page.curves import Curves
 from mcl_jax.waiting import Waiting
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 _SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
@@ -36,8 +38,9 @@ class Progress:
         self._sequences_per_step, self._skipped, self._left_out = sequences_per_step, 0, 0
         self._pending: list[Mapping[str, jax.Array]] = []
         self._since = time.monotonic()
+        self._clips: tuple[int, np.ndarray] | None = None
         active = jax.process_index() == 0
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start) if active else None
+        self._board = _Board(workdir / "tensorboard", start) if active else None
         self._curves = Curves(workdir, start) if active else None
         self._waiting = Waiting("training", "step", steps, start, show=active)
 
@@ -48,8 +51,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._waiting.__exit__(kind, error, trace)
-        if self._writer is not None:
-            self._writer.close()
+        if self._board is not None:
+            self._board.close()
         if self._curves is not None:
             self._curves.write_page()
 
@@ -70,14 +73,13 @@ class Progress:
         means = self._means()
         # Asked for here only: its value comes from the device, after the steps that are under way.
         means["lr"] = float(self._schedule(step - 1))
-        if self._writer is not None:
-            self._report(self._writer, step, means)
+        if self._board is not None:
+            self._report(self._board, step, means)
         return True
 
     def clips(self, step: int, sheet: np.ndarray) -> None:
-        """Takes a picture, uint8 [height, width], of the clips that an update is trained on."""
-        if self._writer is not None:
-            self._writer.add_image("train/clips", sheet, step, dataformats="HW")
+        """Takes a picture, uint8 [height, width], of the clips of an update; the next report has it."""
+        self._clips = (step, sheet)
 
     def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Takes the scores of a test on the way, and leaves the time it took out of the speed.
@@ -86,10 +88,10 @@ class Progress:
             step: updates done.
             scores: group of probes → figure → percent.
         """
-        if self._writer is not None:
+        if self._board is not None:
             for group, figures in scores.items():
                 for figure, value in figures.items():
-                    self._writer.add_scalar(f"test/{group}/{figure}", value, step)
+                    self._board.writer.add_scalar(f"test/{group}/{figure}", value, step)
         if self._curves is not None:
             tested = {
                 f"test/{group}/{figure}": v for group, each in scores.items() for figure, v in each.items()
@@ -112,7 +114,7 @@ class Progress:
         self._pending, self._since = [], now
         return means
 
-    def _report(self, writer: SummaryWriter, step: int, means: Mapping[str, float]) -> None:
+    def _report(self, board: "_Board", step: int, means: Mapping[str, float]) -> None:
         figures = {key: value for key, value in means.items() if key.split("/")[-1] in _SHOWN}
         first = {"loss": figures.pop("loss")}
         shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | figures).items())
@@ -122,6 +124,10 @@ class Progress:
             shown += f"  updates left out {self._left_out}"
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
         self._waiting.say(f"step {step}/{self._last_step}  {shown}  {speed}")
+        writer = board.writer
+        if self._clips is not None:
+            writer.add_image("train/clips", self._clips[1], self._clips[0], dataformats="HW")
+            self._clips = None
         for key, value in means.items():
             writer.add_scalar(f"train/{key}", value, step)
         if self._curves is not None:
@@ -129,3 +135,26 @@ class Progress:
         writer.add_scalar("train/sequences_skipped", self._skipped, step)
         writer.add_scalar("train/updates_left_out", self._left_out, step)
         writer.flush()
+
+
+class _Board:
+    """TensorBoard's file, opened when there is something to write.
+
+    Its library imports PyTorch where there is one, which takes seconds that no first step has to wait for.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self._folder, self._start = folder, start
+        self._opened: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> "SummaryWriter":
+        if self._opened is None:
+            from tensorboardX import SummaryWriter
+
+            self._opened = SummaryWriter(str(self._folder), purge_step=self._start)
+        return self._opened
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()

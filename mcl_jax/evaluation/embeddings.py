@@ -1,5 +1,6 @@
 """The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,9 @@ from mcl_jax.npz import read_npz
 
 LABELS = ("subjects", "conditions", "views")
 KEYS = ("embeddings", *LABELS)
+
+SilhouetteFn = Callable[[int], np.ndarray]
+"""Index of a sequence → its frames, uint8 [s, h, w]."""
 
 
 @dataclass(frozen=True)

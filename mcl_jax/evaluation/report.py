@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
-from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.page.report_page import report_page
+from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.pairs import Pairs
-from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
 from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
-from mcl_jax.evaluation.retrieval import SilhouetteFn, draw_sheet, sheet_rows
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
 from mcl_jax.evaluation.submission import submission_csv, submission_summary, submission_zip
 from mcl_jax.evaluation.tables import format_table
@@ -130,44 +126,20 @@ class Report:
         write_atomically(folder / "metrics.json", json.dumps(_without_nan(self.metrics), indent=1).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
-        views, verification = self.metrics["views"], self.verification
-        assert verification is not None  # as wherever figures are known here
-        longest = scoring.longest_gallery(self.protocol, self.embedding_set, self.roles)
-        pictures = {
-            "cmc.png": png(draw_cmc(self.protocol, self.groups, longest)),
-            "roc.png": png(draw_roc(self.protocol, verification)),
-            "det.png": png(draw_det(self.protocol, verification)),
-        }
-        for name, content in pictures.items():
-            write_atomically(folder / name, content)
-        if self.protocol.blocks == "view_pair" and len(views) > 1:
-            write_atomically(folder / "heatmap.png", png(draw_heatmaps(self.protocol, self.groups, views)))
-        # By the distances before re-ranking, which exist for a few probes without those among all sequences.
-        distances = _distances_between(self.embedding_set, self.metrics["metric"])
-        if silhouettes is None:
-            logging.info("no retrieval sheet: the silhouettes were not given")
-        else:
-            self._write_sheet(folder, distances, silhouettes)
-        page = report_page(
+        from mcl_jax.evaluation.pictures import write_pictures  # matplotlib takes a while to import
+
+        assert self.verification is not None  # as wherever figures are known here
+        write_pictures(
+            folder,
             self.protocol,
             self.embedding_set,
             self.roles,
             self.groups,
-            verification,
+            self.verification,
             self.metrics,
-            pictures,
-            distances,
+            _distances_between(self.embedding_set, self.metrics["metric"]),
             silhouettes,
         )
-        write_atomically(folder / "report.html", page)
-
-    def _write_sheet(self, folder: Path, distances: DistanceFn, silhouettes: SilhouetteFn) -> None:
-        rows = sheet_rows(self.protocol, self.embedding_set, self.roles, distances)
-        if not rows:
-            logging.info("no retrieval sheet: no probe may see a gallery sequence of its subject")
-            return
-        sheet = draw_sheet(self.protocol, self.embedding_set, rows, silhouettes)
-        write_atomically(folder / "retrieval.png", png(sheet))
 
 
 def score(

@@ -1,18 +1,14 @@
 """The retrieval sheet: some probes beside their nearest gallery sequences, as silhouettes."""
 
-from collections.abc import Callable
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mcl_jax.evaluation import scoring
-from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.scoring import DistanceFn, Roles
 
-# (index of a sequence) → its frames, uint8 [s, h, w]
-SilhouetteFn = Callable[[int], np.ndarray]
 # (index of a probe, indices of its nearest gallery sequences, their distances)
 SheetRow = tuple[int, np.ndarray, np.ndarray]
 RIGHT, WRONG, NEUTRAL = "#1a9850", "#d73027", "#4575b4"  # told apart by the colour-blind; marks say it too

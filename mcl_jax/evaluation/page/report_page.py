@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from mcl_jax.evaluation import scoring
-from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.page.confusions import ProbeRow, worst_first
 from mcl_jax.evaluation.page.embedding_map import principal_plane
 from mcl_jax.evaluation.page.render import picture, render
 from mcl_jax.evaluation.page.silhouettes import EVERY, PackedWalks, pack_walks
 from mcl_jax.evaluation.protocols import Protocol
-from mcl_jax.evaluation.retrieval import SEEN, SilhouetteFn
+from mcl_jax.evaluation.retrieval import SEEN
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
 from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcl_jax.errors import DataError
-from mcl_jax.evaluation.retrieval import SilhouetteFn
+from mcl_jax.evaluation.embeddings import SilhouetteFn
 
 FRAMES = (12, 8, 4, 1)  # of a walk: the first of these that keeps all walks within the budget
 EVERY = 2  # of a camera's 25 to 30 frames a second, half show a step well
