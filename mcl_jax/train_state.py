@@ -31,4 +31,5 @@ def create_state(
     params: ArrayTree, batch_stats: ArrayTree, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """Returns the state before the first update."""
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    opt_state = jax.jit(optimizer.init)(params)  # one program instead of one for every shape
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)

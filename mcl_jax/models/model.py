@@ -100,8 +100,7 @@ def create_model(name: str, arguments: Mapping[str, Any], *, dtype: str) -> Mode
     if block.get("num_classes") == 0:
         raise ConfigError("model.num_classes: is 0, and the number of training subjects is not known here")
     sizes = _arguments(block)
-    module = nnx.eval_shape(functools.partial(_construct, name, sizes, dtype, 0))
-    return Model(name, sizes, dtype, nnx.graphdef(module))
+    return Model(name, sizes, dtype, _graphdef(name, tuple(sizes.items()), dtype))
 
 
 def model_of(block: Mapping[str, Any], *, dtype: str) -> Model:
@@ -198,6 +197,11 @@ def _arguments(block: Mapping[str, Any]) -> dict[str, Any]:
 def _construct(name: str, arguments: Mapping[str, Any], dtype: str, seed: int) -> GaitModule:
     constructor: Callable[..., GaitModule] = MODELS[name]
     return constructor(**arguments, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
+
+
+@functools.cache  # a run asks for the same model to train and to test
+def _graphdef(name: str, arguments: tuple[tuple[str, Any], ...], dtype: str) -> nnx.GraphDef:
+    return nnx.graphdef(nnx.eval_shape(functools.partial(_construct, name, dict(arguments), dtype, 0)))
 
 
 def _arrays(module: GaitModule) -> tuple[ArrayTree, ArrayTree]:
