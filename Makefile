@@ -20,12 +20,9 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(PIP) install -e '.[test]'
 	touch $@
 
-# Synthetic people, a small GaitBase trained on them with MCL, and the table of whom it recognises.
+# Who is on film, by the model in the package; then a small GaitBase trained with MCL, and whom it recognises.
 demo: $(VENV)/installed
-	$(BIN)/python scripts/make_walkers.py --out demo/walkers --subjects 150 --test-subjects 50 \
-		--views 036,072,108,144 --frames 30
-	$(BIN)/python -m mcl_jax.main --config configs/walkers_mcl.py --workdir demo/run \
-		--config.data.root=demo/walkers --config.data.partition=demo/walkers_partition.json
+	$(BIN)/mcl-jax demo
 
 WORLD := --views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,nm-06,bg-01,cl-01 --frames 16 \
 	--frames-per-second 8 --scene 1 --everyday 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2 --noise 0.7

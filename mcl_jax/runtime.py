@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from absl import logging
+from absl import flags, logging
 
 # XLA's default convolutions on CPU run at half the speed of these.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -25,6 +25,8 @@ def show_own_log() -> None:
             return False
         return record.levelno >= std_logging.WARNING or record.pathname.startswith(package)
 
+    if not flags.FLAGS.is_parsed():  # argparse has read the command line: absl need not wait for its flags
+        flags.FLAGS.mark_as_parsed()
     logging.set_verbosity(logging.INFO)
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
