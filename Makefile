@@ -24,18 +24,24 @@ $(VENV)/installed-test: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/mcl-jax demo
 
+# `make world WORLD_PEOPLE=20 WORLD_OTHERS=6 WORLD_STEPS=101` tries all of it in minutes, for no model worth having.
+WORLD_PEOPLE := 2000
+WORLD_OTHERS := 100
+WORLD_STEPS := 2600
 WORLD := --views 090 --conditions nm-01,nm-02,nm-03,nm-04,nm-05,nm-06,bg-01,cl-01 --frames 16 \
 	--frames-per-second 8 --scene 1 --everyday 1 --wardrobe 0.7 --camera 2.5 --identity-spread 1.2 --noise 0.7
 
 # The model in the package: walkers as the world shows them, half an hour or more of training, and the file that mcl_jax.load() reads.
 world: $(VENV)/installed
-	$(BIN)/python scripts/make_walkers.py --out world/walkers --subjects 2100 --test-subjects 100 $(WORLD)
+	$(BIN)/python scripts/make_walkers.py --out world/walkers $(WORLD) \
+		--subjects $$(($(WORLD_PEOPLE) + $(WORLD_OTHERS))) --test-subjects $(WORLD_OTHERS)
 	$(BIN)/python -m mcl_jax.main --config configs/walkers_world.py --workdir world/run \
-		--config.data.root=world/walkers --config.data.partition=world/walkers_partition.json
-	$(BIN)/python scripts/make_walkers.py --out world/troubled --subjects 100 --test-subjects 100 --seed 1 $(WORLD) \
-		--scene-share 1
-	$(BIN)/python scripts/make_walkers.py --out world/clean --subjects 100 --test-subjects 100 --seed 2 $(WORLD) \
-		--scene-share 0
+		--config.data.root=world/walkers --config.data.partition=world/walkers_partition.json \
+		--config.train.steps=$(WORLD_STEPS) --config.schedule.steps=$(WORLD_STEPS)
+	$(BIN)/python scripts/make_walkers.py --out world/troubled --subjects $(WORLD_OTHERS) \
+		--test-subjects $(WORLD_OTHERS) --seed 1 $(WORLD) --scene-share 1
+	$(BIN)/python scripts/make_walkers.py --out world/clean --subjects $(WORLD_OTHERS) \
+		--test-subjects $(WORLD_OTHERS) --seed 2 $(WORLD) --scene-share 0
 	$(BIN)/python scripts/pack_model.py world/run --whitening world/troubled --thresholds world/clean --out world/pocket.npz
 	$(BIN)/python benchmarks/real_people.py world/pocket.npz --synthetic 30
 

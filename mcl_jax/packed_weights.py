@@ -98,10 +98,10 @@ def _digest(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
 
 
 def _without_classifier(weights: Weights) -> Weights:
-    params: ArrayTree = weights.params
-    paths = model_class(weights.block["name"]).classifiers(params)
-    for path in paths:
-        shape: tuple[int, ...] = np.shape(get_leaf(params, path))
-        params = with_leaf(params, path, np.zeros((*shape[:-1], 1), np.float32))
-    block = {**weights.block, "num_classes": 1} if paths else weights.block
+    path = model_class(weights.block["name"]).CLASSIFIER
+    if path is None:
+        return weights
+    shape: tuple[int, ...] = np.shape(get_leaf(weights.params, path))
+    params: ArrayTree = with_leaf(weights.params, path, np.zeros((*shape[:-1], 1), np.float32))
+    block = {**weights.block, "num_classes": 1}
     return dataclasses.replace(weights, block=block, params=params)

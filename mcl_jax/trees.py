@@ -29,12 +29,6 @@ def with_leaf(tree: ArrayTree, path: TreePath, leaf: Any) -> ArrayTree:
     return {**tree, key: with_leaf(tree[key], tuple(rest), leaf) if rest else leaf}
 
 
-def paths_ending(tree: ArrayTree, end: TreePath) -> list[TreePath]:
-    """Returns the paths of the leaves whose last keys are `end`."""
-    paths = [tuple(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    return [path for path in paths if path[-len(end) :] == end]
-
-
 def leaves_by_name(tree: Any) -> dict[str, Any]:
     """Returns the leaves of any tree by the names of their keys, joined by slashes.
 

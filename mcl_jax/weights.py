@@ -64,12 +64,12 @@ def fit(
         CheckpointError: if the arrays are not those of such a model.
     """
     trained = weights.params
-    if weights.block.get("num_classes") != model.arguments.get("num_classes"):
-        for path in model_class(model.name).classifiers(trained):
-            logging.warning(
-                "%s left out: its number of classes is not this model's", "/".join(map(str, path))
-            )
-            trained = with_leaf(trained, path, np.asarray(get_leaf(params, path)))
+    classifier = model_class(model.name).CLASSIFIER
+    if classifier is not None and weights.block.get("num_classes") != model.arguments["num_classes"]:
+        logging.warning(
+            "%s left out: its number of classes is not this model's", "/".join(map(str, classifier))
+        )
+        trained = with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
     _check_shapes(weights.source, (trained, weights.batch_stats), (params, batch_stats))
     return trained, weights.batch_stats
 

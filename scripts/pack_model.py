@@ -1,8 +1,7 @@
 """Packs a trained model into one small file, with whitening and thresholds from people it has not seen.
 
-    python scripts/pack_model.py RUN [RUN...] --whitening TREE --thresholds TREE --out model.npz
+    python scripts/pack_model.py RUN --whitening TREE --thresholds TREE --out model.npz
 
-Several runs of a gaitpocket become the members of one model, whose distance is the mean of theirs.
 The trees are of walkers, a hundred people or so with walks of CASIA-B's conditions, all of them test subjects
 by the partition JSON beside the tree. `mcl_jax.load("model.npz")` reads the file.
 """
@@ -30,8 +29,12 @@ def pack(arguments: argparse.Namespace) -> None:
     """
     if arguments.out.suffix != SUFFIX:
         raise ConfigError(f"--out: {arguments.out} does not end in {SUFFIX}")
-    members = [_whitened(run, arguments) for run in arguments.runs]
-    weights = members[0] if len(members) == 1 else _join(members, arguments.runs)
+    weights = load_weights(arguments.run)
+    if "whitening" not in weights.batch_stats:
+        raise ConfigError(f"{arguments.run}: a {weights.block['name']} has no whitening to be measured")
+    plain = _embed(weights, arguments.whitening, arguments.workers)
+    mean, maps = fit_whitening(plain.embeddings, plain.subjects)
+    weights.batch_stats["whitening"].update(mean=mean, map=maps)
     others = _embed(weights, arguments.thresholds, arguments.workers)
     report = mcl_jax.score(others, PROTOCOL)
     assert report.verification is not None  # a protocol that is scored here
@@ -41,28 +44,6 @@ def pack(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB, step {weights.step}")
     for rate, distance in thresholds.items():
         print(f"false-accept rate {rate:g}: distances up to {distance:.4f}")
-
-
-def _whitened(run: str, arguments: argparse.Namespace) -> Weights:
-    weights = load_weights(run)
-    if "whitening" not in weights.batch_stats:
-        raise ConfigError(f"{run}: a {weights.block['name']} has no whitening to be measured")
-    plain = _embed(weights, arguments.whitening, arguments.workers)
-    mean, maps = fit_whitening(plain.embeddings, plain.subjects)
-    weights.batch_stats["whitening"].update(mean=mean, map=maps)
-    return weights
-
-
-def _join(members: list[Weights], runs: list[str]) -> Weights:
-    """Returns one model that has the given ones as its members."""
-    first = members[0]
-    for run, weights in zip(runs, members, strict=True):
-        if weights.block != first.block or weights.step != first.step:
-            raise ConfigError(f"{run}: of other sizes, people or steps than {runs[0]}: train both alike")
-    block = {**first.block, "name": "gaitpockets", "members": len(members)}
-    params = {"members": {i: weights.params for i, weights in enumerate(members)}}
-    batch_stats = {"members": {i: weights.batch_stats for i, weights in enumerate(members)}}
-    return Weights(block, params, batch_stats, first.step, ", ".join(runs))
 
 
 def _embed(weights: Weights, root: Path, workers: int) -> mcl_jax.EmbeddingSet:
@@ -76,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", help="workdir of a run of ours, or one of its checkpoints/STEP")
+    parser.add_argument("run", help="workdir of a run of ours, or one of its checkpoints/STEP")
     parser.add_argument("--whitening", type=Path, required=True, help="tree to fit the whitening to")
     parser.add_argument("--thresholds", type=Path, required=True, help="tree to measure thresholds on")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .npz")

@@ -4,7 +4,6 @@ from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
 from mcl_jax.models.gaitpocket import GaitPocket
-from mcl_jax.models.gaitpockets import GaitPockets
 from mcl_jax.models.gaitset import GaitSet
 from mcl_jax.models.module import GaitModule, GaitOutput
 
@@ -14,7 +13,6 @@ MODELS: dict[str, type[GaitModule]] = {
     "deepgaitv2": DeepGaitV2,
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
-    "gaitpockets": GaitPockets,
 }
 """Name in `model.name` → its class."""
 
@@ -26,6 +24,5 @@ __all__ = [
     "GaitModule",
     "GaitOutput",
     "GaitPocket",
-    "GaitPockets",
     "GaitSet",
 ]

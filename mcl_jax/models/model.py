@@ -155,11 +155,10 @@ def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
     digest = hashlib.sha256(model.name.encode())
     kept = {key: value for key, value in model.arguments.items() if key != "num_classes"}
     digest.update(json.dumps(kept, sort_keys=True).encode())
-    classifiers = model_class(model.name).classifiers(params)
-    left_out = {"/".join(map(str, ("params", *path))) for path in classifiers}
+    left_out = "/".join(map(str, ("params", *(model_class(model.name).CLASSIFIER or ()))))
     for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
         leaves = {f"{prefix}/{name}": leaf for name, leaf in leaves_by_name(tree).items()}
-        hash_arrays(digest, {name: leaf for name, leaf in leaves.items() if name not in left_out})
+        hash_arrays(digest, {name: leaf for name, leaf in leaves.items() if name != left_out})
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from mcl_jax.trees import ArrayTree, TreePath, paths_ending
+from mcl_jax.trees import TreePath
 
 
 class GaitOutput(NamedTuple):
@@ -35,19 +35,14 @@ class GaitModule(nnx.Module):
     the number of training subjects.
 
     Attributes:
-        CLASSIFIER: end of the path of each parameter whose shape depends on the number of classes, which
-            fine-tuning on other people leaves out; None for a model without a classifier.
+        CLASSIFIER: path of the one parameter whose shape depends on the number of classes, which fine-tuning
+            on other people leaves out; None for a model without a classifier.
         CHOICES: arguments that choose what comes out of the same arrays, so that a trained model can be used
             with other values than it was trained with.
     """
 
     CLASSIFIER: ClassVar[TreePath | None] = None
     CHOICES: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def classifiers(cls, params: ArrayTree) -> list[TreePath]:
-        """Returns the paths of the classifiers among parameters of such a model."""
-        return [] if cls.CLASSIFIER is None else paths_ending(params, cls.CLASSIFIER)
 
     def __call__(
         self,

@@ -22,7 +22,7 @@ DEEP = {**SMALL, "layers": (1, 2, 1, 1)}
 MODELS = [
     ("gaitset", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5}),
-    ("gaitpockets", {**SMALL, "members": 2, "embed_dim": 5}),
+    ("gaitpocket", {**SMALL, "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "2d"}),
     ("deepgaitv2", {**DEEP, "mode": "3d"}),
     ("deepgaitv2", {**DEEP, "mode": "p3d", "use_emb2": True}),

@@ -19,10 +19,6 @@ VARIANTS = {
     "gaitbase": ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
-    "gaitpockets": (
-        "gaitpockets",
-        {"members": 2, "channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3},
-    ),
     **{
         f"deepgaitv2_{mode}": (
             "deepgaitv2",
@@ -31,7 +27,7 @@ VARIANTS = {
         for mode in ("2d", "3d", "p3d")
     },
 }
-PARTS = {"gaitset": 62, "gaitpockets": 32}
+PARTS = {"gaitset": 62}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
