@@ -10,7 +10,7 @@ import argparse
 
 from mcl_jax.build import build_train_model
 from mcl_jax.config import frame_sampling, load_config, model_block, recipes
-from mcl_jax.data.feed.loaders import train_row_shape_of
+from mcl_jax.data.feed.loaders import train_row_shapes_of
 from mcl_jax.describe import memory_of_a_step
 
 SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000}
@@ -22,7 +22,7 @@ def line(recipe: str, precision: str) -> str:
     config = load_config(recipe)
     config.train.precision = precision
     model = build_train_model(config, model_block(config), SUBJECTS[config.data.dataset])
-    shape = train_row_shape_of(config.train.batch, frame_sampling(config))
+    shape = train_row_shapes_of(config.train.batch, frame_sampling(config), sizes=1)[-1]
     cells = []
     for remat in (False, True):
         memory = memory_of_a_step(config, model, shape, remat=remat)

@@ -81,11 +81,14 @@ def require_equal(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def take_turns(
-    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int, *, warm: bool = False
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Medians of (seconds, seconds of CPU over all cores) of both, each warm, one after the other."""
+    """Medians of (seconds, seconds of CPU over all cores) of both, one after the other.
+
+    Both run once before that, unless they are warm already.
+    """
     sides = {ours: [], theirs: []}
-    for side in sides:
+    for side in () if warm else sides:
         side()
     for _ in range(rounds):
         for side, taken in sides.items():

@@ -56,6 +56,7 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
         frames=frame_sampling(config),
         augmentation=config.data.augment,
         seed=config.seed,
+        row_sizes=config.train.row_sizes,
         skip_unreadable=config.data.on_error == "skip",
         share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
     )

@@ -47,6 +47,7 @@ _DEFAULTS: dict[str, Any] = {
         "steps": 60_000,
         "batch": (8, 16),  # P subjects × K sequences, over all devices
         "precision": "bfloat16",  # what the backbone computes in: bfloat16 or float32
+        "row_sizes": 5,  # most sizes of rows for drawn lengths, each a compilation when first needed
         "remat": False,  # compute activations within blocks again for the gradient: less memory
         "log_every": 100,
         "save_every": 1_000,
@@ -165,6 +166,7 @@ def validate(config: ConfigDict) -> None:
         "train.save_every",
         "train.keep",
         "train.max_skipped",
+        "train.row_sizes",
         "eval.rows",
         "eval.slots",
     ):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mcl_jax.build import build_dataset, build_optimization, build_train_model
 from mcl_jax.config import frame_sampling, model_block
 from mcl_jax.data.datasets import DATASETS
-from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shape_of
+from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
 from mcl_jax.guards import allowed_in_a_row, guarded, start_counter
@@ -27,8 +27,9 @@ _FRAMES = 30  # of the sequence whose embedding is counted
 def describe(config: ConfigDict) -> str:
     """Returns the resolved config and what follows from it, as text.
 
-    The memory is that of the step compiled for one device of this machine, in either precision, with and
-    without `train.remat`, and takes as long to find out as the first steps of four trainings.
+    The memory is that of the step on the largest rows compiled for one device of this machine, in either
+    precision, with and without `train.remat`, and takes as long to find out as the first steps of four
+    trainings.
 
     Args:
         config: a valid config.
@@ -37,17 +38,18 @@ def describe(config: ConfigDict) -> str:
         UserError: if the number of classes cannot be told, or the data cannot be opened.
     """
     model = build_train_model(config, model_block(config), _training_subjects(config))
-    shape = train_row_shape_of(config.train.batch, frame_sampling(config))
+    shapes = train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)
+    largest, slots = shapes[-1], ", ".join(str(shape.slots) for shape in shapes)
     params, _ = model.shapes()
     facts = {
         "parameters": f"{count_numbers(params):,}",
         "classes": model.arguments.get("num_classes", "no classifier"),
         "FLOPs a frame": f"{_flops_of_a_frame(model):.3g} to embed a sequence of {_FRAMES}",
-        "batch": f"{math.prod(config.train.batch)} sequences in {shape.rows} rows of {shape.slots} frames of "
+        "batch": f"{math.prod(config.train.batch)} sequences in {largest.rows} rows of {slots} frames of "
         f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}",
     }
     for precision, remat in itertools.product(("float32", "bfloat16"), (False, True)):
-        memory = memory_of_a_step(config, model_of(model.block, dtype=precision), shape, remat=remat)
+        memory = memory_of_a_step(config, model_of(model.block, dtype=precision), largest, remat=remat)
         facts[f"memory in {precision}{', train.remat' if remat else ''}"] = _memory_line(memory)
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]

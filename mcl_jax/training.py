@@ -192,7 +192,7 @@ class _Run:
     ) -> None:
         config, leaving = self.config, self.leaving
         train_step, left_out = self._compile()
-        logging.info("compiling the training step, or reading it from the cache of programs")
+        compiled: set[int] = set()
         for step in steps:
             try:
                 with leaving.waiting(alone=jax.process_count() == 1):
@@ -210,6 +210,10 @@ class _Run:
                 progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
             leave = np.full(jax.local_device_count(), leaving.asked)
             rows = put_rows(batch | {"leave": leave}, self.mesh)
+            slots = batch["segment_ids"].shape[1]
+            if slots not in compiled:
+                logging.info("compiling the step for rows of %d, or reading it from the cache", slots)
+                compiled.add(slots)
             self.state, left_out, metrics = train_step(self.state, left_out, rows)
             leaving.steps_in_hand()
             in_flight.add(step, metrics)
@@ -227,7 +231,11 @@ class _Run:
                 progress.scores(step, self._scores(step))
 
     def _compile(self) -> tuple[GuardedStep, jax.Array]:
-        """Returns the update, to be compiled by its first call, and its counter before that."""
+        """Returns the update, to be compiled when first called with rows of a size, and its counter before.
+
+        Any size of rows but the largest is that of one batch in eight or more, so they are compiled in the
+        first steps of a run, and come from the cache of programs in later runs: nothing is done ahead.
+        """
         optimizer, remat = self.optimization.optimizer, self.config.train.remat
         train_step = make_train_step(self.model, optimizer, self.config.loss.to_dict(), remat=remat)
         update = guarded(train_step, allowed_in_a_row(self.config))

@@ -51,6 +51,7 @@ _FREE = (
     "train.on_nonfinite",
     "train.max_skipped",
     "train.remat",
+    "train.row_sizes",
     "eval.",
 )
 

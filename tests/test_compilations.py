@@ -1,4 +1,4 @@
-"""A run compiles each of its programs once, whatever the lengths drawn and the tests in between."""
+"""A run compiles a step for each size of rows, all else once, whatever is drawn and tested in between."""
 
 import re
 from collections import Counter
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import mcl_jax
+from mcl_jax import training
+from mcl_jax.sharding import put_rows
 
 PROGRAMS = ("guarded_step", "embed")
 
@@ -26,7 +28,14 @@ def compiled(caplog):
     jax.config.update("jax_log_compiles", False)
 
 
-def test_drawn_lengths_and_a_test_in_the_middle(people, tmp_path, compiled):
+def test_drawn_lengths_and_a_test_in_the_middle(people, tmp_path, compiled, monkeypatch):
+    shapes = []
+
+    def put(batch, mesh):
+        shapes.append(batch["segment_ids"].shape)
+        return put_rows(batch, mesh)
+
+    monkeypatch.setattr(training, "put_rows", put)
     overrides = {
         "data.root": str(people),
         "data.partition": str(people.parent / f"{people.name}_partition.json"),
@@ -43,7 +52,8 @@ def test_drawn_lengths_and_a_test_in_the_middle(people, tmp_path, compiled):
         "train.steps": 5,
     }
     mcl_jax.train("walkers_mcl", tmp_path, overrides=overrides)
-    assert compiled() == {"guarded_step": 1, "embed": 1}
+    assert 1 < len(set(shapes)) < len(shapes)
+    assert compiled() == {"guarded_step": len(set(shapes)), "embed": 1}
 
 
 def test_walks_of_any_length_share_programs(toy_run, compiled):

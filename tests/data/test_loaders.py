@@ -38,8 +38,8 @@ def split(tmp_path_factory) -> Split:
 
 
 def loader(split: Split, frames: FrameSampling = FIXED, **changes) -> TrainLoader:
-    settings = {"batch": (3, 4), "augmentation": AUGMENT, "seed": 7, "share": HostShare()} | changes
-    return TrainLoader(split, frames=frames, **settings)
+    settings = {"batch": (3, 4), "augmentation": AUGMENT, "seed": 7, "share": HostShare(), "row_sizes": 5}
+    return TrainLoader(split, frames=frames, **settings | changes)
 
 
 def assert_equal(a: dict, b: dict) -> None:
@@ -87,6 +87,29 @@ def test_hosts_load_their_rows_of_the_same_batch(split, frames):
     assert_equal({k: v[:rows] for k, v in joined.items()}, whole)
     assert (joined["labels"][rows:] == -1).all()
     assert (joined["segment_ids"][rows:] == -1).all()
+
+
+def test_hosts_agree_on_the_size_of_rows_and_it_cuts_off_empty_slots_alone(split):
+    clips = FrameSampling("unfixed_unordered", min_frames=2, max_frames=12)
+    settings = {"batch": (2, 4), "augmentation": (("cut", 1.0),)}
+    of_one_size = loader(split, clips, row_sizes=1, **settings)
+    hosts = [loader(split, clips, share=HostShare(h, 2, devices=2), **settings) for h in range(2)]
+    sizes = set()
+    for step in range(12):
+        expected = of_one_size(step)
+        shares = [host(step) for host in hosts]
+        slots = shares[0]["segment_ids"].shape[1]
+        sizes.add(slots)
+        assert (expected["segment_ids"][:, slots:] == -1).all()
+        joined = {key: np.concatenate([share[key] for share in shares])[:1] for key in expected}
+        trimmed = {key: x if key == "labels" else x[:, :slots] for key, x in expected.items()}
+        assert_equal(joined, trimmed)
+        assert all(
+            sum(x.nbytes for x in share.values()) <= host.nbytes
+            for share, host in zip(shares, hosts, strict=True)
+        )
+    assert len(sizes) > 2
+    assert sizes <= {shape.slots for shape in hosts[0].shapes}
 
 
 def test_whole_sequences_are_cut_and_limited(split, tmp_path):

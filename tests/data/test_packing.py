@@ -1,11 +1,19 @@
 """Packed rows: every frame is somewhere, once, and neighbours are apart."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl_jax.data.feed.packing import RowShape, SequencePacker, place, train_row_shape
+from mcl_jax.data.feed.packing import (
+    RowShape,
+    SequencePacker,
+    place,
+    train_row_shape,
+    train_row_shapes,
+)
 
 
 def test_clips_of_one_length_have_a_row_each():
@@ -33,6 +41,56 @@ def test_the_budget_of_the_published_runs(low, high):
     fits = [place(row, shape) is not None for row in lengths]
     assert np.mean(fits) > 0.999
     assert lengths.mean() * 128 / (shape.rows * shape.slots) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("sequences", "low", "high", "sizes", "waste", "waste_of_one"),
+    [
+        (8, 10, 50, (232, 256, 280, 312, 384), 0.092, 0.375),
+        (8, 20, 40, (240, 256, 280, 320), 0.071, 0.250),
+        (128, 10, 50, (248, 264, 288), 0.069, 0.167),
+        (128, 20, 40, (248, 256, 272), 0.051, 0.118),
+    ],
+)
+def test_few_sizes_of_rows_leave_few_slots_empty(sequences, low, high, sizes, waste, waste_of_one):
+    shapes = train_row_shapes(sequences, low, high, 5)
+    assert tuple(shape.slots for shape in shapes) == sizes
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(low, high + 1, (2000, sequences))
+    slots = [next((s.slots for s in shapes if place(row, s)), sizes[-1]) for row in lengths]
+    used = lengths.sum(1).mean() / shapes[0].rows
+    assert 1 - used / np.mean(slots) == pytest.approx(waste, abs=0.003)
+    assert 1 - used / sizes[-1] == pytest.approx(waste_of_one, abs=0.003)
+    shares = [np.mean(np.equal(slots, size)) for size in sizes[:-1]]
+    assert min(shares) > 1 / 8
+
+
+@given(
+    data=st.data(),
+    sequences=st.integers(1, 24),
+    low=st.integers(1, 30),
+    more=st.integers(0, 30),
+    sizes=st.integers(1, 5),
+)
+def test_a_size_only_leaves_out_empty_slots_at_the_end(data, sequences, low, more, sizes):
+    shapes = train_row_shapes(sequences, low, low + more, sizes)
+    slots = [shape.slots for shape in shapes]
+    assert slots == sorted(set(slots))
+    assert 1 <= len(slots) <= (sizes if more else 1)
+    largest = shapes[-1]
+    assert largest == train_row_shape(sequences, low, low + more)
+    assert {(shape.rows, shape.segments) for shape in shapes} == {(largest.rows, largest.segments)}
+    several = st.lists(st.integers(low, low + more), min_size=sequences, max_size=sequences)
+    lengths = np.array(data.draw(several))
+    expected = place(lengths, largest)
+    for shape in shapes:
+        placement = place(lengths, shape)
+        if expected is None or (expected.start + lengths > shape.slots).any():
+            assert placement is None
+        else:
+            assert all(
+                np.array_equal(a, b) for a, b in zip(astuple(placement), astuple(expected), strict=True)
+            )
 
 
 @given(data=st.data(), rows=st.integers(1, 5), segments=st.integers(1, 5))

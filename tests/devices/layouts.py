@@ -93,6 +93,7 @@ def train(
         augmentation=config.data.augment,
         seed=config.seed,
         share=HostShare(jax.process_index(), jax.process_count(), mesh.size),
+        row_sizes=config.train.row_sizes,
     )
     optimizer = build_optimization(config).optimizer
     model = model_of(model_block(config) | {"num_classes": len(split.subjects)}, dtype="float64")

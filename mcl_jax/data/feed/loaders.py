@@ -44,13 +44,15 @@ class HostShare:
         return range(padded * self.host // self.hosts, padded * (self.host + 1) // self.hosts)
 
 
-def train_row_shape_of(batch: tuple[int, int], frames: sampling.FrameSampling) -> packing.RowShape:
-    """Returns the shape of the rows that P×K batches of such clips are packed into."""
+def train_row_shapes_of(
+    batch: tuple[int, int], frames: sampling.FrameSampling, sizes: int
+) -> tuple[packing.RowShape, ...]:
+    """Returns the shapes, at most `sizes`, of the rows that P×K batches of such clips are packed into."""
     sequences = batch[0] * batch[1]
     if frames.variable_length:
-        return packing.train_row_shape(sequences, frames.min_frames, frames.max_frames)
+        return packing.train_row_shapes(sequences, frames.min_frames, frames.max_frames, sizes)
     length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
-    return packing.train_row_shape(sequences, length, length)
+    return packing.train_row_shapes(sequences, length, length, sizes)
 
 
 class TrainLoader:
@@ -65,10 +67,12 @@ class TrainLoader:
         augmentation: Sequence[tuple[str, float]],
         seed: int,
         share: HostShare,
+        row_sizes: int = 1,
         skip_unreadable: bool = False,
     ):
         """Takes all that the batches depend on.
 
+        `row_sizes` is the most sizes of rows that batches of drawn lengths are packed into.
         With `skip_unreadable`, the slots of a sequence that cannot be read stay empty.
 
         Raises:
@@ -82,7 +86,7 @@ class TrainLoader:
         self._seed = seed
         self._share = share
         self._skip_unreadable = skip_unreadable
-        self.shape = train_row_shape_of(batch, frames)
+        self.shapes = train_row_shapes_of(batch, frames, row_sizes)
 
     def __call__(self, step: int, empty: Empty = np.empty, note: Note = unheard) -> packing.TrainBatch:
         """Returns this host's rows of the batch of a step, in arrays that `empty` made.
@@ -94,13 +98,13 @@ class TrainLoader:
         """
         rng = self._generator(step, _BATCH_DRAW)
         chosen, labels = self._subjects.draw(rng)
-        lengths, placement = self._draw_placement(rng, len(chosen))
+        lengths, placement, shape = self._draw_placement(rng, len(chosen))
 
-        rows = self._share.rows(self.shape.rows)
+        rows = self._share.rows(shape.rows)
         batch: packing.TrainBatch = {
-            "frames": empty((len(rows), self.shape.slots, *CUT_SHAPE), np.uint8),
-            "segment_ids": empty((len(rows), self.shape.slots), np.int32),
-            "labels": empty((len(rows), self.shape.segments), np.int32),
+            "frames": empty((len(rows), shape.slots, *CUT_SHAPE), np.uint8),
+            "segment_ids": empty((len(rows), shape.slots), np.int32),
+            "labels": empty((len(rows), shape.segments), np.int32),
         }
         batch["segment_ids"].fill(packing.EMPTY)
         batch["labels"].fill(packing.EMPTY)
@@ -141,20 +145,25 @@ class TrainLoader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of this host's share of a batch."""
-        rows, slots = len(self._share.rows(self.shape.rows)), self.shape.slots
-        return rows * (slots * (math.prod(CUT_SHAPE) + 4) + self.shape.segments * 4)
+        """Bytes of this host's share of a batch, the largest."""
+        shape = self.shapes[-1]
+        slot, segment = math.prod(CUT_SHAPE) + 4, 4
+        return len(self._share.rows(shape.rows)) * (shape.slots * slot + shape.segments * segment)
 
     def _generator(self, step: int, draw: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, int(step), draw])
 
-    def _draw_placement(self, rng: np.random.Generator, clips: int) -> tuple[np.ndarray, packing.Placement]:
-        # Draws that do not fit the budget are too rare to change the distribution; they are drawn again.
+    def _draw_placement(
+        self, rng: np.random.Generator, clips: int
+    ) -> tuple[np.ndarray, packing.Placement, packing.RowShape]:
+        # Every host draws the lengths of the whole batch, so all find the same shape.
+        # Draws that do not fit the largest are too rare to change the distribution; they are drawn again.
         while True:
             lengths = self._frames.draw_lengths(rng, clips)
-            placement = packing.place(lengths, self.shape)
-            if placement is not None:
-                return lengths, placement
+            for shape in self.shapes:
+                placement = packing.place(lengths, shape)
+                if placement is not None:
+                    return lengths, placement, shape
 
     def _clip(self, ref: SequenceRef, length: int, rng: np.random.Generator) -> np.ndarray:
         sequence = self._source.read(ref)

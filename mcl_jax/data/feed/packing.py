@@ -9,6 +9,7 @@ By hand, because Grain packs sequences of tokens, without gaps, and not the fixe
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from statistics import NormalDist
 from typing import TypedDict
 
 import numpy as np
@@ -22,6 +23,8 @@ _TEST_SLOTS_PER_SEQUENCE = 20
 _SMALLEST_ROW = 32
 # Empty slots that one of the last batches may have: this share of its own, or that of all slots before it.
 _EMPTY_OF_BATCH, _EMPTY_OF_ALL = 1 / 8, 1 / 50
+# Share of a training batch's slots that one more size of rows has to save, as it is one more compilation.
+_LEAST_SAVING = 0.015
 
 
 class TrainBatch(TypedDict):
@@ -79,13 +82,50 @@ def train_row_shape(sequences: int, min_frames: int, max_frames: int) -> RowShap
     if min_frames == max_frames:
         return RowShape(sequences, max_frames, 1)
     segments = math.gcd(sequences, _SEQUENCES_PER_ROW)
-    rows = sequences // segments
-    mean = (min_frames + max_frames) / 2
-    variance = ((max_frames - min_frames + 1) ** 2 - 1) / 12
-    budget = segments * mean + 4 * math.sqrt(sequences * variance) / rows + GAP * segments
+    needed = _needed_slots(sequences, segments, min_frames, max_frames)
+    budget = needed.mean + 4 * needed.stdev
     longest = segments * (max_frames + GAP)
     slots = min(math.ceil(budget / _SLOT_MULTIPLE) * _SLOT_MULTIPLE, longest)
-    return RowShape(rows, slots, segments)
+    return RowShape(sequences // segments, slots, segments)
+
+
+def train_row_shapes(sequences: int, min_frames: int, max_frames: int, sizes: int) -> tuple[RowShape, ...]:
+    """Returns the shapes that training batches are packed into, each into the smallest that holds it.
+
+    They differ in slots alone, rising; the last is that of `train_row_shape`. The others are those with the
+    fewest slots a batch on average, as many as save 1.5 % of them each, but not more than `sizes` in all.
+    """
+    largest = train_row_shape(sequences, min_frames, max_frames)
+    if min_frames == max_frames:
+        return (largest,)
+    needed = _needed_slots(sequences, largest.segments, min_frames, max_frames)
+    slots = [*range(_SLOT_MULTIPLE, largest.slots, _SLOT_MULTIPLE), largest.slots]
+    slots = [size for size in slots if size > needed.mean - 4 * needed.stdev]
+    held = [*map(needed.cdf, slots[:-1]), 1.0]  # share of the batches that fit
+    # best[i]: the slots that batches which fit slots[i] take on average, and the best sizes for them.
+    best: list[tuple[float, tuple[int, ...]]]
+    best = [(share * size, (size,)) for size, share in zip(slots, held, strict=True)]
+    for _ in range(min(sizes, len(slots)) - 1):
+        with_one_more = best[:1]
+        for i in range(1, len(slots)):
+            several = [
+                (best[j][0] + (held[i] - held[j]) * slots[i], (*best[j][1], slots[i])) for j in range(i)
+            ]
+            with_one_more.append(min(several))
+        if with_one_more[-1][0] > (1 - _LEAST_SAVING) * best[-1][0]:
+            break
+        best = with_one_more
+    return tuple(dataclasses.replace(largest, slots=size) for size in best[-1][1])
+
+
+def _needed_slots(sequences: int, segments: int, min_frames: int, max_frames: int) -> NormalDist:
+    """Returns how the slots that the fullest row of a batch needs are distributed, nearly.
+
+    Rows are dealt evenly, so each has the mean over all of them.
+    """
+    mean = (min_frames + max_frames) / 2
+    variance = ((max_frames - min_frames + 1) ** 2 - 1) / 12
+    return NormalDist(segments * (mean + GAP), math.sqrt(sequences * variance) * segments / sequences)
 
 
 def place(lengths: np.ndarray, shape: RowShape) -> Placement | None:
