@@ -48,6 +48,7 @@ _DEFAULTS: dict[str, Any] = {
         "batch": (8, 16),  # P subjects × K sequences, over all devices
         "precision": "bfloat16",  # what the backbone computes in: bfloat16 or float32
         "remat": False,  # compute activations within blocks again for the gradient: less memory
+        "freeze_batch_norm": False,  # train with the running statistics of init_from, which stay as they are
         "log_every": 100,
         "save_every": 1_000,
         "keep": 3,  # newest checkpoints kept

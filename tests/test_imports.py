@@ -117,6 +117,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "models",
         "optim",
+        "train_step",
     },
     "evaluate": {
         "build",
@@ -147,7 +148,6 @@ ALLOWED: dict[str, set[str]] = {
         "runtime",
         "sharding",
         "train_state",
-        "train_step",
         "trees",
         "weights",
         "workdir",
@@ -162,7 +162,6 @@ ALLOWED: dict[str, set[str]] = {
         "models",
         "runtime",
         "train_state",
-        "train_step",
         "trees",
     },
 }

@@ -200,6 +200,18 @@ def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_pa
         assert np.array_equal(x, y)
 
 
+def test_fine_tuning_with_frozen_batch_norm_leaves_the_statistics(people, toy_run, tmp_path):
+    config = toy_config(people)
+    config.init_from, config.train.steps, config.optimizer.lr = str(toy_run), 2, 1e-4
+    config.train.freeze_batch_norm = True
+    train(config, tmp_path / "run")
+    first, second = load_weights(toy_run), load_weights(tmp_path / "run")
+    for x, y in zip(jax.tree.leaves(first.batch_stats), jax.tree.leaves(second.batch_stats), strict=True):
+        assert np.array_equal(x, y)
+    norms = [weights.params["stem"]["norm"] for weights in (first, second)]
+    assert all(np.any(norms[0][key] != norms[1][key]) for key in ("scale", "bias"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

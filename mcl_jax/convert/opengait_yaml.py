@@ -348,7 +348,6 @@ def _schedule(schedule: Settings) -> dict[str, Any]:
 
 def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
     """Returns the keys of `train` beside steps and batch, and `init_from`."""
-    trainer.must_be("fix_BN", False)
     half = trainer.take("enable_float16", bool)
     if half:
         trainer.note("enable_float16", "bfloat16 in its place, which needs no loss scaling")
@@ -372,6 +371,7 @@ def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
     )
     train = {
         "precision": "bfloat16" if half else "float32",
+        "freeze_batch_norm": trainer.take("fix_BN", bool),
         "log_every": trainer.take("log_iter", int),
         "save_every": save_every,
         "test_every": save_every if trainer.take("with_test", bool) else 0,

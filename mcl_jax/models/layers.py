@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.models.convolution import convolve, convolve_in_test
+from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 from mcl_jax.models.module import GaitOutput
 from mcl_jax.models.plain import is_plain
@@ -87,13 +88,13 @@ class BatchNorm(nnx.Module):
 
         Args:
             x: [n, ..., features].
-            train: whether to use, and record, the statistics of this batch.
+            train: whether to use, and record, the statistics of this batch, unless they are frozen.
             mask: [n], False where x is empty; None if nothing is.
 
         Returns:
             An array of the shape and type of x.
         """
-        if train:
+        if train and not is_frozen():
             weight = jnp.ones(len(x), bool) if mask is None else mask
             y, mean, var = _normalize(x, weight, self.scale[...], self.bias[...])
             self._record_statistics(mean, var, _count(x, weight, var.dtype))

@@ -182,7 +182,7 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("sync_BN: true", "fix_BN: true", "trainer_cfg.fix_BN: is True; would change the numbers"),
+        ("sync_BN: true", "fix_BN: 1", "trainer_cfg.fix_BN: is 1; expected bool"),
         ("strides: [1, 2, 2, 1]", "strides: [1, 2, 2, 2]", "backbone_cfg.strides: is [1, 2, 2, 2]"),
         (", maxpool: false", "", "maxpool: is True"),
         ("bin_num: [16]", "bin_num: [16, 8]", "model_cfg.bin_num: is (16, 8)"),
@@ -225,6 +225,12 @@ def test_weights_to_start_from_are_init_from_if_nothing_else_is_kept(tmp_path):
     )
     config, _ = translated(tmp_path, text)
     assert config.init_from == "a.pt"
+
+
+def test_fixed_batch_norms_are_frozen_ones(tmp_path):
+    assert not translated(tmp_path, GAITBASE_CASIAB)[0].train.freeze_batch_norm
+    text = GAITBASE_CASIAB.replace("sync_BN: true", "fix_BN: true")
+    assert translated(tmp_path, text)[0].train.freeze_batch_norm
 
 
 def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import layers
+from mcl_jax.models.frozen import frozen_statistics
 from mcl_jax.models.gaitset import leaky_relu, max_pool_2x2
 from mcl_jax.models.initializers import part_matrix_init
 
@@ -115,3 +116,20 @@ def test_batch_norm_in_test_is_folded_into_the_convolution():
     mask = jnp.ones(4, bool)
     expected = block.norm(block.conv(x), train=False, mask=mask)
     assert np.asarray(block(x, train=False, mask=mask)) == pytest.approx(np.asarray(expected), abs=1e-5)
+
+
+def test_frozen_batch_norm_trains_with_the_running_statistics_and_leaves_them():
+    norm = layers.BatchNorm(1, rngs=nnx.Rngs(0))
+    norm.scale[...], norm.bias[...] = jnp.array([2.0]), jnp.array([1.0])
+    norm.mean[...], norm.var[...] = jnp.array([3.0]), jnp.array([4.0 - 1e-5])
+    x = jnp.array([[5.0], [100.0]])
+    with frozen_statistics(True):
+        y = norm(x, train=True, mask=jnp.array([True, False]))
+        graphdef, params, stats = nnx.split(norm, nnx.Param, nnx.BatchStat)
+        to = jax.grad(lambda params: nnx.merge(graphdef, params, stats)(x, train=True).sum())(params)
+    assert y[0, 0] == pytest.approx(2 * (5 - 3) / 2 + 1)
+    assert to["scale"][...] == pytest.approx((5 - 3) / 2 + (100 - 3) / 2)
+    assert to["bias"][...] == 2
+    assert (norm.mean[...].item(), norm.var[...].item()) == (3.0, np.float32(4.0 - 1e-5))
+    norm(x, train=True)
+    assert norm.mean[...].item() != 3.0

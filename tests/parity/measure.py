@@ -5,6 +5,7 @@ own PyTorch modules on random inputs and weights, and, where they are at hand, f
 computed on real silhouettes.
 """
 
+import dataclasses
 import functools
 import json
 import pickle
@@ -36,6 +37,8 @@ TOLERANCES = {
     "gradients": 1e-8,
     "batch statistics": 1e-8,
     "second step's embeddings": 1e-8,
+    "losses of frozen steps": 1e-8,
+    "gradients of frozen steps": 1e-8,
     "losses of six SGD steps": 1e-7,
     "losses of six Adam steps": 1e-7,
 }
@@ -192,6 +195,32 @@ def _compare_first_step(trainer, rows, model, output):
     if logits is not None:
         errors["training logits"] = relative(ours[1], logits)
     return errors
+
+
+def measure_frozen_training(name):
+    """Compares three SGD steps with frozen batch norms in float64, sequences packed, blocks rematerialised."""
+    recipe = dataclasses.replace(VARIANTS[name].recipe, freeze_batch_norm=True)
+    losses, gradients = [], []
+    with jax.enable_x64(True):
+        theirs = TorchTrainer(torch_model(name).double(), recipe, OPTIMIZERS["SGD"])
+        model = JaxModel(VARIANTS[name].model, VARIANTS[name].sizes, dtype="float64")
+        model.load(to_arrays(theirs.model))
+        trainer = JaxTrainer(model, recipe, [OPTIMIZERS["SGD"]], remat=True)
+        before = trainer.statistics()
+        labels = np.array([0, 0, 3, 3])
+        for step in range(3):
+            lengths = [6, 4, 5, 3] if VARIANTS[name].packed else [6, 6, 6, 6]
+            clips = random_clips(lengths, np.float64, seed=step)
+            frames = torch.from_numpy(np.concatenate(clips))
+            expected = theirs.step(frames, lengths, torch.from_numpy(labels))[2]
+            losses.append(relative(trainer.step(pack(clips, slots=13, per_row=2), labels)[0], expected))
+            found = {key: parameter.grad.numpy() for key, parameter in theirs.model.named_parameters()}
+            gradients.append(worst(trainer.gradients(), found))
+        after, their_buffers = trainer.statistics(), dict(theirs.model.named_buffers())
+    assert before.keys() == after.keys() == {key for key, value in their_buffers.items() if value.ndim}
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert all(np.array_equal(before[key], their_buffers[key]) for key in before)
+    return {"losses of frozen steps": max(losses), "gradients of frozen steps": max(gradients)}
 
 
 def measure_losses(dtype):

@@ -28,6 +28,10 @@ def test_on_random_inputs(name):
     assert_within_tolerance(errors)
 
 
+def test_with_frozen_batch_norms():
+    assert_within_tolerance(measure.measure_frozen_training("gaitbase"))
+
+
 @by_variant
 def test_on_figures_of_the_reference(name, shared_parity, real_silhouettes):
     assert_within_tolerance(measure.measure_reference_test_mode(name, shared_parity, real_silhouettes))
