@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, Any] = {
         "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process
         "timeout": 300,  # seconds without a batch after which hanging workers are replaced, once; 0: never
-        "augment": (("cut", 1.0),),  # (transform, probability) in the order to apply them
+        "augment": (("cut", 1.0),),  # (transform, probability), or with {parameter: value}, in their order
         "sampling": dataclasses.asdict(FrameSampling("fixed_unordered")),
     },
     "train": {

@@ -9,7 +9,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mcl_jax.build import build_dataset, build_embedder, trained_block
-from mcl_jax.config import NO_PROTOCOL, write_config
+from mcl_jax.config import NO_PROTOCOL, model_block, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.embed import Embedder
@@ -45,7 +45,7 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     dataset = build_dataset(config)
     dataset.test_split()  # fails now, not after the weights are read
-    weights = load_weights(config.init_from or str(workdir))
+    weights = load_weights(config.init_from or str(workdir), model_block(config))
     block = trained_block(config, weights.block, weights.source, strict=False)
     embedder = build_embedder(config, block)
     arrays = fit(weights, embedder.model, *embedder.model.shapes())

@@ -34,7 +34,7 @@ def make_train_step(
         optimizer: with its schedule.
         losses: name of a loss → weight and arguments, see `total_loss`.
         remat: whether activations within the model's blocks are computed again for the gradient, not kept.
-        freeze_batch_norm: whether batch normalisation uses its running statistics, and leaves them as they are.
+        freeze_batch_norm: whether batch normalisation uses its running statistics, and leaves them.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.

@@ -264,7 +264,7 @@ def _find_start(config: ConfigDict, workdir: Path) -> Start:
         # A run that was started from weights has their sizes, whatever the config says.
         return Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
     if config.init_from:
-        weights = load_weights(config.init_from)
+        weights = load_weights(config.init_from, model_block(config))
         return Start(trained_block(config, weights.block, weights.source, strict=False), weights)
     return Start(model_block(config), None)
 
@@ -295,6 +295,6 @@ def _first_state(
         return dataclasses.replace(state, params=params, batch_stats=batch_stats)
     if config.train.freeze_batch_norm:
         logging.warning(
-            "train.freeze_batch_norm: without init_from the statistics are, and stay, means of 0 and variances of 1"
+            "train.freeze_batch_norm: without init_from the statistics are, and stay, means 0, variances 1"
         )
     return state

@@ -20,8 +20,17 @@ RUNS = sorted(recipes())
 SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "oumvlp": 5_153, "walkers": 100}
 
 # The table of published runs, typed in by hand, column by column.
-GAITBASE = {"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256, "num_classes": 0}
-GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "embed_dim": 256}
+GAITBASE = {
+    "name": "gaitbase",
+    "channels": (64, 128, 256, 512),
+    "layers": (1, 1, 1, 1),
+    "strides": (1, 2, 2, 1),
+    "max_pool": False,
+    "bins": (16,),
+    "embed_dim": 256,
+    "num_classes": 0,
+}
+GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "bins": (16, 8, 4, 2, 1), "embed_dim": 256}
 P3D = {
     "name": "deepgaitv2",
     "mode": "p3d",
@@ -206,6 +215,10 @@ def test_rows_of_the_published_batches():
         ("model.channels", (64, 128), "model.channels: is .*; expected 4 positive whole numbers"),
         ("model.channels", (64, 128, 0, 1), "model.channels: is .*; expected 4 positive whole numbers"),
         ("model.embed_dim", 0, "model.embed_dim: is 0; must be at least 1"),
+        ("model.bins", (16, 5), r"model.bins: is \(16, 5\); expected numbers that divide the 16 × 11 cells"),
+        ("model.bins", (), r"model.bins: is \(\); expected numbers that divide"),
+        ("model.strides", (1, 2, 3, 1), "model.strides: is .*; a stage has stride 1 or 2"),
+        ("model.max_pool", 1, "model.max_pool: is 1; expected True or False"),
         ("loss.mcl.gamma", -1.0, "loss.mcl.gamma: is -1.0; must not be negative"),
         ("loss.mcl.weight", -1.0, "loss.mcl.weight: is -1.0; must not be negative"),
         ("loss.cross_entropy.label_smoothing", 1.0, r"label_smoothing: is 1.0; must be below 1"),

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "leaving": set(),
     "hosts": {"errors"},
     "company": {"errors", "leaving"},
-    "workdir": {"errors", "files", "trees"},
+    "workdir": {"errors", "files", "models", "trees"},
     "keeping": {"errors", "files"},
     "guards": {
         "checkpoint",
@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "data.workers": set(),
     "data.sequences": {"errors", "files"},
     "data.stores": {"data.sequences", "errors", "files", "retry", "safe_pickle"},
-    "data.feed": {"data.sequences", "data.workers", "errors"},
+    "data.feed": {"arguments", "data.sequences", "data.workers", "errors"},
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files", "waiting"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
     "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},

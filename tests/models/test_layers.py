@@ -8,8 +8,9 @@ from flax import nnx
 
 from mcl_jax.models import layers
 from mcl_jax.models.frozen import frozen_statistics
-from mcl_jax.models.gaitset import leaky_relu, max_pool_2x2
+from mcl_jax.models.gaitset import leaky_relu
 from mcl_jax.models.initializers import part_matrix_init
+from mcl_jax.models.pooling import max_pool_2x2, max_pool_3x3
 
 
 def test_batch_norm_leaves_out_empty_slots():
@@ -99,6 +100,21 @@ def test_part_matrix_bound():
     bound = (6 / ((512 + 16) * 256)) ** 0.5
     assert jnp.abs(matrix).max() == pytest.approx(bound, rel=1e-3)
     assert matrix.std() == pytest.approx(bound / 3**0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 1), (1, 5, 7, 3), (1, 1, 2, 1)])
+def test_max_pool_of_3x3_is_that_of_resnets(shape):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape).astype(np.float32))  # with many ties
+
+    def theirs(x):
+        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    assert np.array_equal(max_pool_3x3(x), theirs(x))
+    weights = jnp.arange(theirs(x).size, dtype=jnp.float32).reshape(theirs(x).shape)
+    gradients = [
+        jax.grad(lambda x, pool=pool: (pool(x) * weights).sum())(x) for pool in (max_pool_3x3, theirs)
+    ]
+    assert np.array_equal(*gradients)
 
 
 def test_max_pool_gives_the_gradient_to_the_first_of_equals():

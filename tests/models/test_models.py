@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import MODELS
-from mcl_jax.models.model import create_model
+from mcl_jax.models.model import create_model, digest_of
 from mcl_jax.models.remat import rematerialised
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows
@@ -17,6 +17,18 @@ from mcl_jax.sharding import data_mesh, put_rows
 VARIANTS = {
     "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitbase": ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
+    "gaitbase_sizes": (
+        "gaitbase",
+        {
+            "channels": (2, 3, 3, 4),
+            "layers": (1, 2, 1, 1),
+            "strides": (1, 2, 1, 2),
+            "max_pool": True,
+            "bins": (16, 4, 1),
+            "embed_dim": 5,
+            "num_classes": 3,
+        },
+    ),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     **{
@@ -27,7 +39,7 @@ VARIANTS = {
         for mode in ("2d", "3d", "p3d")
     },
 }
-PARTS = {"gaitset": 62}
+PARTS = {"gaitset": 62, "gaitbase_sizes": 21}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -87,6 +99,33 @@ def test_parameter_counts_are_the_published_ones(name, arguments, millions):
     model = nnx.eval_shape(lambda: MODELS[name](**arguments, rngs=nnx.Rngs(0)))
     count = sum(math.prod(p.shape) for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
     assert count / 1e6 == pytest.approx(millions, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "digest"),
+    [
+        (
+            "gaitbase",
+            {"channels": (2, 2, 2, 2), "embed_dim": 2, "num_classes": 3},
+            "e942c2d00661",
+        ),
+        (
+            "gaitset",
+            {"channels": (2, 2, 2), "embed_dim": 2},
+            "4e7612bf8f3d",
+        ),
+    ],
+)
+def test_a_model_has_the_digest_it_had_before_it_had_more_arguments(name, arguments, digest):
+    """Else galleries and calibrations made with it would be refused."""
+
+    def digest_with(**more):
+        model = create_model(name, arguments | more, dtype="float32")
+        return digest_of(model, *jax.tree.map(lambda x: np.ones(x.shape, np.float32), model.shapes()))[:12]
+
+    assert digest_with() == digest
+    same_shapes = {"max_pool": True} if name == "gaitbase" else {"bins": (16, 8, 4, 1, 2)}
+    assert digest_with(**same_shapes) != digest
 
 
 def test_bfloat16_computes_the_backbone_only():

@@ -7,7 +7,7 @@ batch so that devices share it evenly.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
@@ -62,7 +62,7 @@ class TrainLoader:
         *,
         batch: tuple[int, int],
         frames: sampling.FrameSampling,
-        augmentation: Sequence[tuple[str, float]],
+        augmentation: Sequence[Sequence[Any]],
         seed: int,
         share: HostShare,
         skip_unreadable: bool = False,
