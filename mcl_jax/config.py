@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mcl_jax.arguments import check_arguments, lookup, with_defaults
 from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
-from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
@@ -24,6 +24,9 @@ from mcl_jax.optim import OPTIMIZERS, PROVIDED, SCHEDULES
 
 NO_PROTOCOL = "none"
 """Value of `eval.protocol` that writes embeddings and scores nothing."""
+
+TEST_PRECISIONS = ("float32", "bfloat16", "float16")
+"""What a model may compute in when testing; float16 has too small a range for gradients."""
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the recipes lie in the package, in a checkout beside it.
@@ -61,7 +64,9 @@ _DEFAULTS: dict[str, Any] = {
     "eval": {
         "metric": "euc",  # distance: euc or cos
         "protocol": "",  # "" for the dataset's own, none for embeddings only
-        "precision": "float32",
+        "step": 0,  # of mcl-jax test: the checkpoint in workdir of this step, not init_from or the newest
+        "precision": "float32",  # or bfloat16, or float16
+        "max_frames": MAX_TEST_FRAMES,  # frames of a sequence that count, its first
         "rows": 4,  # a test batch is rows × slots frames
         "slots": 256,
         "rerank": False,  # k-reciprocal re-ranking
@@ -153,7 +158,7 @@ def validate(config: ConfigDict) -> None:
         ("data.on_error", ("raise", "skip")),
         ("train.on_nonfinite", ("stop", "skip")),
         ("train.precision", ("float32", "bfloat16")),
-        ("eval.precision", ("float32", "bfloat16")),
+        ("eval.precision", TEST_PRECISIONS),
         ("eval.metric", ("euc", "cos")),
     ):
         lookup(key, dict.fromkeys(known), _value(c, key))
@@ -166,6 +171,7 @@ def validate(config: ConfigDict) -> None:
         "train.save_every",
         "train.keep",
         "train.max_skipped",
+        "eval.max_frames",
         "eval.rows",
         "eval.slots",
     ):
@@ -177,6 +183,7 @@ def validate(config: ConfigDict) -> None:
         "train.keep_every",
         "data.workers",
         "data.timeout",
+        "eval.step",
         "seed",
         "optimizer.lr",
     ):

@@ -121,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "evaluate": {
         "build",
+        "checkpoint",
         "config",
         "data.datasets",
         "data.feed",

@@ -82,6 +82,8 @@ def translate(path: str | Path) -> Translation:
         "schedule": _schedule(settings.block("scheduler_cfg")),
     }
     train, init_from = _train(trainer)
+    if evaluation["step"]:
+        train["keep_every"] = evaluation["step"]  # there every checkpoint is kept
     blocks["train"] = {"steps": steps, "batch": batch, **train}
     settings.end()
     return Translation(make_config(init_from=init_from, **blocks), tuple(settings.notes))
@@ -125,7 +127,8 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     hint = evaluator.take("restore_hint", (int, str))
     if isinstance(hint, str):
         raise evaluator.refused("restore_hint", hint, "give it as --config.init_from, with mcl-jax test")
-    if hint not in (0, steps):
+    step = hint if 0 <= hint < steps else 0
+    if hint > steps:
         evaluator.note("restore_hint", f"{hint}: the newest checkpoint is tested, at the end that of {steps}")
     if evaluator.take("enable_float16", bool):
         evaluator.note("enable_float16", "float32 in its place, which is more exact")
@@ -133,7 +136,9 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     sampler.must_be("sample_type", "all_ordered")
     if "frames_all_limit" not in sampler.values:
         sampler.note("frames_all_limit", f"is missing: here {MAX_TEST_FRAMES} frames count, there all")
-    sampler.must_be("frames_all_limit", MAX_TEST_FRAMES)
+    max_frames = sampler.take("frames_all_limit", int, MAX_TEST_FRAMES)
+    if max_frames < 1:
+        raise sampler.refused("frames_all_limit", max_frames, "expected how many frames count, at least 1")
     packs = "any number of sequences is packed into a test batch"
     sampler.ignore(batch_size=packs, type=packs, batch_shuffle="the order of testing changes nothing")
     sampler.end()
@@ -142,7 +147,7 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     evaluator.ignore(restore_ckpt_strict="always strict", save_name="--workdir names the run")
     metric = evaluator.take("metric", str)
     evaluator.end()
-    return {"metric": metric, "protocol": protocol}
+    return {"metric": metric, "protocol": protocol, "step": step, "max_frames": max_frames}
 
 
 def _transforms(block: Settings) -> list[Settings]:

@@ -196,7 +196,7 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
         ("type: RandomRotate", "type: RandomRotate, degree: far", "degree: is far; expected float"),
         ("type: RandomErasing", "type: RandomErasing, per_frame: 1", "per_frame: is 1; expected bool"),
         ("type: RandomRotate", "type: RandomBlur", "transform.type: is RandomBlur"),
-        ("frames_all_limit: 720", "frames_all_limit: 300", "frames_all_limit: is 300"),
+        ("frames_all_limit: 720", "frames_all_limit: -1", "frames_all_limit: is -1; expected how many"),
         ("dataset_name: CASIA-B,", "dataset_name: CCPG,", "data_cfg.dataset_name: is CCPG; mcl_jax has"),
         ("evaluate_indoor_dataset", "evaluate_Gait3D", "evaluator_cfg.eval_func: is evaluate_Gait3D"),
         ("dataset_partition:", "remove_no_gallery: true, dataset_partition:", "remove_no_gallery: is True"),
@@ -270,6 +270,18 @@ def test_parameters_of_transforms(tmp_path):
         ("erase", 0.3, {"min_area": 0.1, "aspect": 0.5, "per_frame": True}),
     )
     assert "RandomAffine.degree (5): OpenGait does not read it" in notes
+
+
+def test_how_many_frames_count_and_which_step_is_tested(tmp_path):
+    text = GAITBASE_CASIAB.replace("frames_all_limit: 720", "frames_all_limit: 300")
+    config, _ = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 40000"))
+    assert (config.eval.max_frames, config.eval.step, config.train.keep_every) == (300, 40000, 40000)
+    config, notes = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 60000"))
+    assert (config.eval.step, config.train.keep_every) == (0, 0)
+    assert "restore_hint" not in notes
+    config, notes = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 80000"))
+    assert config.eval.step == 0
+    assert "evaluator_cfg.restore_hint: 80000: the newest checkpoint is tested" in notes
 
 
 def test_fixed_batch_norms_are_frozen_ones(tmp_path):
