@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mcl_jax.config import load_config, validate
+from mcl_jax.arguments import lookup
+from mcl_jax.config import TEST_PRECISIONS, load_config, validate
 from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.prepare.reading import read_walk
@@ -138,7 +139,7 @@ def load(path: str | Path | None = None, *, precision: str = "float32", use_emb2
             checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
             PyTorch is not needed. None for the model that comes with the package, which was trained on
             synthetic people alone; docs/model_card.md says what it is worth.
-        precision: what the backbone computes in, "float32" or "bfloat16".
+        precision: what the backbone computes in, "float32", "bfloat16" or "float16".
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
 
     Raises:
@@ -186,8 +187,7 @@ def train(
 
 
 def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Embedder, tuple[Any, Any]]:
-    if precision not in ("float32", "bfloat16"):
-        raise ConfigError(f"precision: no {precision!r}; there are float32, bfloat16")
+    lookup("precision", dict.fromkeys(TEST_PRECISIONS), precision)
     block, name = dict(weights.block), weights.block["name"]
     if use_emb2 is not None:
         if "use_emb2" not in model_class(name).CHOICES:

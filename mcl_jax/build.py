@@ -24,6 +24,7 @@ from mcl_jax.models.model import (
     model_of,
 )
 from mcl_jax.optim import OPTIMIZERS, SCHEDULES
+from mcl_jax.train_step import StepFunction, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,26 @@ def build_optimization(config: ConfigDict) -> Optimization:
     schedule = SCHEDULES[config.schedule.name](config.optimizer.lr, **named_arguments(config, "schedule"))
     optimizer = OPTIMIZERS[config.optimizer.name](schedule, **named_arguments(config, "optimizer"))
     return Optimization(optimizer, schedule)
+
+
+def build_train_step(
+    config: ConfigDict, model: Model, optimization: Optimization, *, remat: bool | None = None
+) -> StepFunction:
+    """Returns the update as the `train` and `loss` blocks say, not yet compiled.
+
+    Args:
+        config: of the run.
+        model: to train.
+        optimization: its optimiser.
+        remat: in place of `train.remat`; None for that.
+    """
+    return make_train_step(
+        model,
+        optimization.optimizer,
+        config.loss.to_dict(),
+        remat=config.train.remat if remat is None else remat,
+        freeze_batch_norm=config.train.freeze_batch_norm,
+    )
 
 
 def build_embedder(config: ConfigDict, block: Mapping[str, Any]) -> Embedder:

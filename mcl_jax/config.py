@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mcl_jax.arguments import check_arguments, lookup, with_defaults
 from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
-from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
@@ -24,6 +24,9 @@ from mcl_jax.optim import OPTIMIZERS, PROVIDED, SCHEDULES
 
 NO_PROTOCOL = "none"
 """Value of `eval.protocol` that writes embeddings and scores nothing."""
+
+TEST_PRECISIONS = ("float32", "bfloat16", "float16")
+"""What a model may compute in when testing; float16 has too small a range for gradients."""
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the recipes lie in the package, in a checkout beside it.
@@ -40,7 +43,7 @@ _DEFAULTS: dict[str, Any] = {
         "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process
         "timeout": 300,  # seconds without a batch after which hanging workers are replaced, once; 0: never
-        "augment": (("cut", 1.0),),  # (transform, probability) in the order to apply them
+        "augment": (("cut", 1.0),),  # (transform, probability), or with {parameter: value}, in their order
         "sampling": dataclasses.asdict(FrameSampling("fixed_unordered")),
     },
     "train": {
@@ -49,6 +52,7 @@ _DEFAULTS: dict[str, Any] = {
         "precision": "bfloat16",  # what the backbone computes in: bfloat16 or float32
         "row_sizes": 5,  # most sizes of rows for drawn lengths, each a compilation when first needed
         "remat": False,  # compute activations within blocks again for the gradient: less memory
+        "freeze_batch_norm": False,  # train with the running statistics of init_from, which stay as they are
         "log_every": 100,
         "save_every": 1_000,
         "keep": 3,  # newest checkpoints kept
@@ -61,7 +65,9 @@ _DEFAULTS: dict[str, Any] = {
     "eval": {
         "metric": "euc",  # distance: euc or cos
         "protocol": "",  # "" for the dataset's own, none for embeddings only
-        "precision": "float32",
+        "step": 0,  # of mcl-jax test: the checkpoint in workdir of this step, not init_from or the newest
+        "precision": "float32",  # or bfloat16, or float16
+        "max_frames": MAX_TEST_FRAMES,  # frames of a sequence that count, its first
         "rows": 4,  # a test batch is rows × slots frames
         "slots": 256,
         "rerank": False,  # k-reciprocal re-ranking
@@ -153,7 +159,7 @@ def validate(config: ConfigDict) -> None:
         ("data.on_error", ("raise", "skip")),
         ("train.on_nonfinite", ("stop", "skip")),
         ("train.precision", ("float32", "bfloat16")),
-        ("eval.precision", ("float32", "bfloat16")),
+        ("eval.precision", TEST_PRECISIONS),
         ("eval.metric", ("euc", "cos")),
     ):
         lookup(key, dict.fromkeys(known), _value(c, key))
@@ -167,6 +173,7 @@ def validate(config: ConfigDict) -> None:
         "train.keep",
         "train.max_skipped",
         "train.row_sizes",
+        "eval.max_frames",
         "eval.rows",
         "eval.slots",
     ):
@@ -178,6 +185,7 @@ def validate(config: ConfigDict) -> None:
         "train.keep_every",
         "data.workers",
         "data.timeout",
+        "eval.step",
         "seed",
         "optimizer.lr",
     ):

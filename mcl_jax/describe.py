@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mcl_jax.build import build_dataset, build_optimization, build_train_model
+from mcl_jax.build import build_dataset, build_optimization, build_train_model, build_train_step
 from mcl_jax.config import frame_sampling, model_block
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
@@ -18,7 +18,6 @@ from mcl_jax.guards import allowed_in_a_row, guarded, start_counter
 from mcl_jax.models.model import Model, model_of
 from mcl_jax.runtime import compiler_options
 from mcl_jax.train_state import create_state
-from mcl_jax.train_step import make_train_step
 from mcl_jax.trees import count_numbers, flat_keys
 
 _FRAMES = 30  # of the sequence whose embedding is counted
@@ -107,15 +106,15 @@ def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat
     Returns:
         None where the backend does not tell it.
     """
-    optimizer = build_optimization(config).optimizer
-    state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimizer))
+    optimization = build_optimization(config)
+    state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimization.optimizer))
     batch = {
         "frames": jax.ShapeDtypeStruct((shape.rows, shape.slots, *CUT_SHAPE), jnp.uint8),
         "segment_ids": jax.ShapeDtypeStruct((shape.rows, shape.slots), jnp.int32),
         "labels": jax.ShapeDtypeStruct((shape.rows, shape.segments), jnp.int32),
         "leave": jax.ShapeDtypeStruct((1,), jnp.bool_),
     }
-    train_step = make_train_step(model, optimizer, config.loss.to_dict(), remat=remat)
+    train_step = build_train_step(config, model, optimization, remat=remat)
     step = jax.jit(
         guarded(train_step, allowed_in_a_row(config)),
         donate_argnums=0,

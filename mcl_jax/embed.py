@@ -14,6 +14,7 @@ from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
 from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.ring import Arrays
+from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.sequences import Split
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Model
@@ -61,7 +62,14 @@ class Embedder:
         self._embed = embed
 
     def embed_split(
-        self, params: ArrayTree, batch_stats: ArrayTree, split: Split, *, workers: int, timeout: float = 0.0
+        self,
+        params: ArrayTree,
+        batch_stats: ArrayTree,
+        split: Split,
+        *,
+        workers: int,
+        timeout: float = 0.0,
+        max_frames: int = MAX_TEST_FRAMES,
     ) -> EmbeddingSet:
         """Embeds every sequence of a split; hosts share the work, and each returns all embeddings.
 
@@ -71,6 +79,7 @@ class Embedder:
             split: which sequences.
             workers: processes that read; 0 reads in a thread of this one.
             timeout: see `mcl_jax.data.feed.prefetch.prefetched`.
+            max_frames: how many frames of a sequence count, its first.
 
         Raises:
             DataError: if a sequence cannot be read.
@@ -81,7 +90,8 @@ class Embedder:
         if len(sequences) < hosts:  # some would have none, and not know the shape of what they share
             host, hosts = 0, 1
         mine = range(host, len(sequences), hosts)
-        with prefetched(SequenceLoader(sequences, split.source), mine, workers, timeout=timeout) as loaded:
+        loader = SequenceLoader(sequences, split.source, max_frames)
+        with prefetched(loader, mine, workers, timeout=timeout) as loaded:
             frames = (sequence["frames"] for sequence in _with_bar(loaded, len(mine)))
             embedded = self.embed(params, batch_stats, frames)
         return _embedding_set(_gather(embedded, len(sequences), hosts), split)

@@ -9,11 +9,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mcl_jax.build import build_dataset, build_embedder, trained_block
-from mcl_jax.config import NO_PROTOCOL, write_config
+from mcl_jax.checkpoint import FOLDER
+from mcl_jax.config import NO_PROTOCOL, model_block, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.embed import Embedder
-from mcl_jax.errors import DataError
+from mcl_jax.errors import CheckpointError, DataError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
@@ -29,7 +30,7 @@ class NotScoredError(DataError):
 
 
 def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Tests `init_from`, or the newest checkpoint in workdir, and writes WORKDIR/test/.
+    """Tests `init_from`, or the checkpoint of `eval.step` in workdir, or its newest; writes WORKDIR/test/.
 
     The sizes of the model are those of the checkpoint.
 
@@ -45,12 +46,27 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     dataset = build_dataset(config)
     dataset.test_split()  # fails now, not after the weights are read
-    weights = load_weights(config.init_from or str(workdir))
+    source = _checkpoint_of(workdir, config.eval.step) if config.eval.step else config.init_from or workdir
+    weights = load_weights(source, model_block(config))
     block = trained_block(config, weights.block, weights.source, strict=False)
     embedder = build_embedder(config, block)
     arrays = fit(weights, embedder.model, *embedder.model.shapes())
     write_config(config, workdir / "config_test.json")
     return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, *arrays)
+
+
+def _checkpoint_of(workdir: Path, step: int) -> Path:
+    """Returns the folder of a checkpoint in workdir.
+
+    Raises:
+        CheckpointError: if it is not there, naming those that are.
+    """
+    folder = workdir / FOLDER
+    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    if step not in steps:
+        there = f"there are those of {', '.join(map(str, steps))}" if steps else "there is none"
+        raise CheckpointError(f"eval.step: {folder} has no checkpoint of step {step}; {there}")
+    return folder / str(step)
 
 
 def evaluate(
@@ -73,8 +89,14 @@ def evaluate(
     """
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
-    workers, timeout = config.data.workers, config.data.timeout
-    embeddings = embedder.embed_split(params, batch_stats, split, workers=workers, timeout=timeout)
+    embeddings = embedder.embed_split(
+        params,
+        batch_stats,
+        split,
+        workers=config.data.workers,
+        timeout=config.data.timeout,
+        max_frames=config.eval.max_frames,
+    )
     if jax.process_index() != 0:
         return {}
 
@@ -101,7 +123,8 @@ def evaluate(
         model = embedder.model
         digest = digest_of(model, *jax.device_get((params, batch_stats)))
         report.metrics["model"] = {"name": model.name, "digest": digest}
-        report.write(folder, silhouettes=SequenceLoader(split.sequences, split.source).read)
+        loader = SequenceLoader(split.sequences, split.source, config.eval.max_frames)
+        report.write(folder, silhouettes=loader.read)
     except DataError as error:
         raise NotScoredError(
             f"not scored: {error}; the embeddings are in {folder}/, for scripts/score_embeddings.py"

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.losses.total import total_loss
+from mcl_jax.models.frozen import frozen_statistics
 from mcl_jax.models.model import Model
 from mcl_jax.models.remat import rematerialised
 from mcl_jax.train_state import TrainState
@@ -24,6 +25,7 @@ def make_train_step(
     losses: Mapping[str, Mapping[str, Any]],
     *,
     remat: bool = False,
+    freeze_batch_norm: bool = False,
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
@@ -32,6 +34,7 @@ def make_train_step(
         optimizer: with its schedule.
         losses: name of a loss → weight and arguments, see `total_loss`.
         remat: whether activations within the model's blocks are computed again for the gradient, not kept.
+        freeze_batch_norm: whether batch normalisation uses its running statistics, and leaves them.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.
@@ -42,7 +45,7 @@ def make_train_step(
 
         def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
             module = model.merge(params, state.batch_stats)
-            with rematerialised(remat):
+            with rematerialised(remat), frozen_statistics(freeze_batch_norm):
                 output = module(
                     batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True
                 )

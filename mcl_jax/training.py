@@ -19,6 +19,7 @@ from mcl_jax.build import (
     build_optimization,
     build_train_loader,
     build_train_model,
+    build_train_step,
     trained_block,
 )
 from mcl_jax.checkpoint import Checkpoints, newest_block
@@ -49,7 +50,6 @@ from mcl_jax.progress import Progress
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.train_state import TrainState, create_state
-from mcl_jax.train_step import make_train_step
 from mcl_jax.trees import all_finite
 from mcl_jax.weights import fit, load_weights
 from mcl_jax.workdir import held, record_stretch, require_disk, require_no_changes
@@ -236,11 +236,10 @@ class _Run:
         Any size of rows but the largest is that of one batch in eight or more, so they are compiled in the
         first steps of a run, and come from the cache of programs in later runs: nothing is done ahead.
         """
-        optimizer, remat = self.optimization.optimizer, self.config.train.remat
-        train_step = make_train_step(self.model, optimizer, self.config.loss.to_dict(), remat=remat)
+        train_step = build_train_step(self.config, self.model, self.optimization)
         update = guarded(train_step, allowed_in_a_row(self.config))
         counter = jax.device_put(start_counter(), replicated(self.mesh))
-        return compile_guarded(update, self.mesh, compiler_options(remat=remat)), counter
+        return compile_guarded(update, self.mesh, compiler_options(remat=self.config.train.remat)), counter
 
     def _save(self, in_flight: InFlight) -> None:
         """Starts saving the newest state, once it is known to be finite."""
@@ -273,7 +272,7 @@ def _find_start(config: ConfigDict, workdir: Path) -> Start:
         # A run that was started from weights has their sizes, whatever the config says.
         return Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
     if config.init_from:
-        weights = load_weights(config.init_from)
+        weights = load_weights(config.init_from, model_block(config))
         return Start(trained_block(config, weights.block, weights.source, strict=False), weights)
     return Start(model_block(config), None)
 
@@ -301,5 +300,9 @@ def _first_state(
         if not all_finite((weights.params, weights.batch_stats)):
             raise CheckpointError(f"{weights.source}: holds numbers that are not finite; use another")
         params, batch_stats = jax.device_put(fit(weights, model, *arrays), replicated(mesh))
-        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        return dataclasses.replace(state, params=params, batch_stats=batch_stats)
+    if config.train.freeze_batch_norm:
+        logging.warning(
+            "train.freeze_batch_norm: without init_from the statistics are, and stay, means 0, variances 1"
+        )
     return state

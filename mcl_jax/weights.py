@@ -1,6 +1,8 @@
 """Weights by path, whatever wrote them: the one way to load a trained model."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -13,13 +15,14 @@ from mcl_jax.packed_weights import SHIPPED, SUFFIX, read_packed
 from mcl_jax.trees import ArrayTree, get_leaf, leaves_by_name, with_leaf
 
 
-def load_weights(path: str | Path | None) -> Weights:
+def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = None) -> Weights:
     """Returns the weights of a run or of a file, with the model that it says they are of.
 
     Args:
         path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
             checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
             the package.
+        expected: `model` block of a config, for what a PyTorch file does not tell: `convert.sizes.UNTOLD`.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
@@ -37,7 +40,7 @@ def load_weights(path: str | Path | None) -> Weights:
     elif folder.is_file() and folder.suffix == SUFFIX:
         weights = read_packed(folder)
     elif folder.is_file():
-        weights = import_weights(load_checkpoint(path), str(path))
+        weights = import_weights(load_checkpoint(path), str(path), expected)
     else:
         raise CheckpointError(
             f"{path}: no such run or checkpoint file; train first, or set --config.init_from"

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.files import read_bounded, write_atomically
+from mcl_jax.models.model import added_arguments, plain_block
 from mcl_jax.trees import flat_keys
 
 LOCK = "run.lock"
@@ -209,6 +210,8 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
     before = _last_config(workdir)
     if before is None:
         return []
+    if before.get("model", {}).get("name") == config.model.name:  # else the names differ, which is told
+        before["model"] = plain_block(added_arguments(config.model.name)) | before["model"]
     old, new = flat_keys(before), flat_keys(_plain(config))
     return [
         f"{key} was {_shown(old.get(key))} and is {_shown(new.get(key))}"

@@ -20,8 +20,17 @@ RUNS = sorted(recipes())
 SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "oumvlp": 5_153, "walkers": 100}
 
 # The table of published runs, typed in by hand, column by column.
-GAITBASE = {"name": "gaitbase", "channels": (64, 128, 256, 512), "embed_dim": 256, "num_classes": 0}
-GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "embed_dim": 256}
+GAITBASE = {
+    "name": "gaitbase",
+    "channels": (64, 128, 256, 512),
+    "layers": (1, 1, 1, 1),
+    "strides": (1, 2, 2, 1),
+    "max_pool": False,
+    "bins": (16,),
+    "embed_dim": 256,
+    "num_classes": 0,
+}
+GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "bins": (16, 8, 4, 2, 1), "embed_dim": 256}
 P3D = {
     "name": "deepgaitv2",
     "mode": "p3d",
@@ -202,10 +211,13 @@ def test_rows_of_the_published_batches():
     [
         ("data.dataset", "casia", "data.dataset: no 'casia'; there are casiab, "),
         ("model.name", "gaitgl", "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
-        ("model.name", "deepgaitv2", "model.embed_dim: deepgaitv2 has no such argument; it has mode, "),
+        ("model.name", "deepgaitv2", "model.bins: deepgaitv2 has no such argument; it has mode, "),
         ("model.channels", (64, 128), "model.channels: is .*; expected 4 positive whole numbers"),
         ("model.channels", (64, 128, 0, 1), "model.channels: is .*; expected 4 positive whole numbers"),
         ("model.embed_dim", 0, "model.embed_dim: is 0; must be at least 1"),
+        ("model.bins", (16, 5), r"model.bins: is \(16, 5\); expected numbers that divide the 16 × 11 cells"),
+        ("model.bins", (), r"model.bins: is \(\); expected numbers that divide"),
+        ("model.strides", (1, 2, 3, 1), "model.strides: is .*; a stage has stride 1 or 2"),
         ("loss.mcl.gamma", -1.0, "loss.mcl.gamma: is -1.0; must not be negative"),
         ("loss.mcl.weight", -1.0, "loss.mcl.weight: is -1.0; must not be negative"),
         ("loss.cross_entropy.label_smoothing", 1.0, r"label_smoothing: is 1.0; must be below 1"),
@@ -217,10 +229,13 @@ def test_rows_of_the_published_batches():
         ("train.batch", (8, 0), "train.batch"),
         ("train.precision", "float16", "train.precision: no 'float16'"),
         ("train.log_every", 0, "train.log_every: is 0; must be at least 1"),
+        ("eval.max_frames", 0, "eval.max_frames: is 0; must be at least 1"),
+        ("eval.step", -1, "eval.step: is -1; must not be negative"),
+        ("eval.precision", "float64", "eval.precision: no 'float64'; there are float32, bfloat16, float16"),
         ("eval.metric", "l2", "eval.metric: no 'l2'"),
         ("eval.protocol", "grew", "eval.protocol: no 'grew'"),
         ("data.sampling.mode", "all", "data.sampling.mode: no mode 'all'"),
-        ("data.augment", (("cut", 1.0), ("blur", 0.1)), "no transform 'blur'"),
+        ("data.augment", (("cut", 1.0), ("blur", 0.1)), "data.augment: no 'blur'; there are"),
         ("seed", -1, "seed: is -1"),
     ],
 )

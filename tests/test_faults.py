@@ -22,7 +22,7 @@ from mcl_jax.errors import CheckpointError, ConfigError, UserError
 from mcl_jax.leaving import TIME_IS_UP, Leaving, LeavingError
 from mcl_jax.training import train
 from mcl_jax.weights import load_weights
-from mcl_jax.workdir import LOCK, Lock
+from mcl_jax.workdir import LOCK, Lock, changes, record_stretch
 
 
 def all_saved(workdir) -> list[int]:
@@ -94,6 +94,18 @@ def test_another_config_is_listed_and_overwrites_nothing(people, tmp_path):
     stretches = [json.loads(line) for line in (tmp_path / "stretches.jsonl").read_text().splitlines()]
     assert [s["from_step"] for s in stretches] == [0, 1]
     assert len(stretches[1]["accepted_changes"]) == 2
+
+
+def test_arguments_that_a_model_came_to_have_later_are_no_change(people, tmp_path):
+    config = toy_config(people)
+    record_stretch(config, tmp_path, 0, [])
+    line = json.loads((tmp_path / "stretches.jsonl").read_text())
+    for key in ("layers", "strides", "max_pool", "bins"):
+        del line["config"]["model"][key]
+    (tmp_path / "stretches.jsonl").write_text(json.dumps(line) + "\n")
+    assert changes(config, tmp_path) == []
+    config.model.strides = (1, 2, 1, 1)
+    assert changes(config, tmp_path) == ["model.strides was [1, 2, 2, 1] and is [1, 2, 1, 1]"]
 
 
 def test_a_workdir_has_one_run_and_a_dead_one_is_followed(tmp_path):

@@ -15,13 +15,15 @@ import pytest
 from forked import run_main
 from ml_collections import ConfigDict
 
+import mcl_jax
 from mcl_jax.build import build_embedder
 from mcl_jax.config import load_config
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
+from mcl_jax.data.prepare.reading import read_walk
 from mcl_jax.data.sequences import Split
 from mcl_jax.data.stores.tree import PklSource, scan_tree
-from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.errors import CheckpointError, ConfigError, DataError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.training import train
@@ -198,6 +200,38 @@ def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_pa
     assert second["head"]["necks"].pop("kernel").shape == (16, 3, 5)
     for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         assert np.array_equal(x, y)
+
+
+def test_the_checkpoint_of_a_step_and_how_many_frames_count(people, toy_run, tmp_path):
+    config = toy_config(people)
+    shutil.copytree(toy_run, tmp_path / "run")
+    config.eval.step, config.init_from = 3, "/nowhere"
+
+    def embeddings(frames: int) -> np.ndarray:
+        config.eval.max_frames = frames
+        evaluate_run(config, tmp_path / "run")
+        return EmbeddingSet.load(tmp_path / "run" / "test" / "embeddings.npz").embeddings
+
+    gait = mcl_jax.load(toy_run)
+    first = sorted(path.parent for path in people.glob("004/*/*/*.pkl"))[0]
+    walk = read_walk(first)
+    for frames in (1, 4):
+        assert embeddings(frames)[0] == pytest.approx(gait.embed(walk[:frames])[0], rel=1e-4, abs=1e-5)
+    config.eval.step = 2
+    with pytest.raises(CheckpointError, match=r"eval.step: .* no checkpoint of step 2; there are those of 3"):
+        evaluate_run(config, tmp_path / "run")
+
+
+def test_fine_tuning_with_frozen_batch_norm_leaves_the_statistics(people, toy_run, tmp_path):
+    config = toy_config(people)
+    config.init_from, config.train.steps, config.optimizer.lr = str(toy_run), 2, 1e-4
+    config.train.freeze_batch_norm = True
+    train(config, tmp_path / "run")
+    first, second = load_weights(toy_run), load_weights(tmp_path / "run")
+    for x, y in zip(jax.tree.leaves(first.batch_stats), jax.tree.leaves(second.batch_stats), strict=True):
+        assert np.array_equal(x, y)
+    norms = [weights.params["stem"]["norm"] for weights in (first, second)]
+    assert all(np.any(norms[0][key] != norms[1][key]) for key in ("scale", "bias"))
 
 
 @pytest.mark.parametrize(

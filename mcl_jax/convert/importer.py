@@ -87,18 +87,22 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     return TorchCheckpoint(model, whole.get("optimizer"), whole.get("scheduler"), iteration, digest)
 
 
-def import_weights(checkpoint: TorchCheckpoint, source: str) -> Weights:
+def import_weights(
+    checkpoint: TorchCheckpoint, source: str, expected: Mapping[str, Any] | None = None
+) -> Weights:
     """Returns the weights of a checkpoint for the model that its names and shapes tell.
 
     Args:
         checkpoint: from `load_checkpoint`.
         source: path of the file, for messages.
+        expected: `model` block of a config, for what the file does not tell (`sizes.UNTOLD`); None for the
+            defaults.
 
     Raises:
         CheckpointError: if it is of none of our models, or names or shapes are not those of that model.
     """
     try:
-        block = read_block(checkpoint.state_dict)
+        block = read_block(checkpoint.state_dict, expected or {})
         shapes = model_of(block, dtype="float32").shapes()
         imported = import_state_dict(checkpoint.state_dict, *shapes, model=block["name"])
     except (CheckpointError, ConfigError) as error:

@@ -130,6 +130,8 @@ def _gaitbase(params: ArrayTree) -> Iterator[Entry]:
     yield from _conv_norm(f"{root}.conv1.conv", f"{root}.bn1", ("stem",))
     for i, block in sorted(params["stages"].items()):
         yield from _basic_block(f"{root}.layer{i + 1}.0", ("stages", i), block)
+        for j, more in sorted(params.get("rest", {}).get(i, {}).items()):
+            yield from _basic_block(f"{root}.layer{i + 1}.{j + 1}", ("rest", i, j), more)
     yield from _head()
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mcl_jax.config import make_config
 from mcl_jax.convert.yaml_settings import Settings, read_settings
 from mcl_jax.data.datasets import DATASETS
-from mcl_jax.data.feed.augment import MAX_ROTATION
+from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.errors import ConfigError
 
@@ -29,12 +29,25 @@ _PROTOCOLS = {
     "identification_GREW_submission": ("grew",),
 }
 _NO_ROOT = "your_path"  # what stands in OpenGait's files
+# Transform → its setting → the parameter here, and the value where neither says.
+_PARAMETERS: dict[str, dict[str, tuple[str, Any]]] = {
+    "RandomRotate": {"degree": ("degree", 10.0)},
+    "RandomErasing": {
+        "sl": ("min_area", 0.05),
+        "sh": ("max_area", 0.2),
+        "r1": ("aspect", 0.3),
+        "per_frame": ("per_frame", False),
+    },
+}
+# What its ResNet9 assumes where a config does not say.
+_RESNET9 = {"channels": [32, 64, 128, 256], "layers": [1, 2, 2, 1], "strides": [1, 2, 2, 1]}
 _NAMES = {
     "RandomPerspective": "perspective",
     "BaseSilCuttingTransform": "cut",
     "BaseSilTransform": "cut",
     "RandomHorizontalFlip": "flip",
     "RandomRotate": "rotate",
+    "RandomAffine": "affine",
     "RandomErasing": "erase",
 }
 
@@ -69,6 +82,8 @@ def translate(path: str | Path) -> Translation:
         "schedule": _schedule(settings.block("scheduler_cfg")),
     }
     train, init_from = _train(trainer)
+    if evaluation["step"]:
+        train["keep_every"] = evaluation["step"]  # there every checkpoint is kept
     blocks["train"] = {"steps": steps, "batch": batch, **train}
     settings.end()
     return Translation(make_config(init_from=init_from, **blocks), tuple(settings.notes))
@@ -112,7 +127,8 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     hint = evaluator.take("restore_hint", (int, str))
     if isinstance(hint, str):
         raise evaluator.refused("restore_hint", hint, "give it as --config.init_from, with mcl-jax test")
-    if hint not in (0, steps):
+    step = hint if 0 <= hint < steps else 0
+    if hint > steps:
         evaluator.note("restore_hint", f"{hint}: the newest checkpoint is tested, at the end that of {steps}")
     if evaluator.take("enable_float16", bool):
         evaluator.note("enable_float16", "float32 in its place, which is more exact")
@@ -120,7 +136,9 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     sampler.must_be("sample_type", "all_ordered")
     if "frames_all_limit" not in sampler.values:
         sampler.note("frames_all_limit", f"is missing: here {MAX_TEST_FRAMES} frames count, there all")
-    sampler.must_be("frames_all_limit", MAX_TEST_FRAMES)
+    max_frames = sampler.take("frames_all_limit", int, MAX_TEST_FRAMES)
+    if max_frames < 1:
+        raise sampler.refused("frames_all_limit", max_frames, "expected how many frames count, at least 1")
     packs = "any number of sequences is packed into a test batch"
     sampler.ignore(batch_size=packs, type=packs, batch_shuffle="the order of testing changes nothing")
     sampler.end()
@@ -129,7 +147,7 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     evaluator.ignore(restore_ckpt_strict="always strict", save_name="--workdir names the run")
     metric = evaluator.take("metric", str)
     evaluator.end()
-    return {"metric": metric, "protocol": protocol}
+    return {"metric": metric, "protocol": protocol, "step": step, "max_frames": max_frames}
 
 
 def _transforms(block: Settings) -> list[Settings]:
@@ -147,8 +165,8 @@ def _transforms(block: Settings) -> list[Settings]:
     return [Settings(f"{block.where}transform.", dict(one), block.notes) for one in given]
 
 
-def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[str, float], ...]:
-    steps = []
+def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[Any, ...], ...]:
+    entries = []
     for one in transforms:
         kind = one.take("type", str)
         if kind not in _NAMES:
@@ -157,22 +175,22 @@ def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[str, fl
         probability = 1.0
         if _NAMES[kind] == "cut":
             one.must_be("divsor", 255.0, 255)
-            one.must_be("cutting" if "Cutting" in kind else "img_shape", None)
+            one.must_be(*("cutting", None, CUT_COLUMNS) if "Cutting" in kind else ("img_shape", None))
             if kind == "BaseSilTransform":
                 one.notes.append(f"{kind}: frames of width 64 are cut to 44 here, and those of 44 are not")
             one.ignore(img_w="OpenGait does not read it", p="OpenGait does not read it")
         else:
             probability = float(one.take("prob", (float, int), 0.5))
-        if kind == "RandomRotate":
-            one.must_be("degree", int(MAX_ROTATION), MAX_ROTATION)
-        if kind == "RandomErasing":
-            one.must_be("sl", 0.05)
-            one.must_be("sh", 0.2)
-            one.must_be("r1", 0.3)
-            one.must_be("per_frame", False)
+        if kind == "RandomAffine":
+            one.ignore(degree="OpenGait does not read it")
+        parameters = {}
+        for key, (ours, default) in _PARAMETERS.get(kind, {}).items():
+            value = one.take(key, bool if isinstance(default, bool) else (float, int), default)
+            if value != default:
+                parameters[ours] = value if isinstance(default, bool) else float(value)
         one.end()
-        steps.append((_NAMES[kind], probability))
-    return tuple(steps)
+        entries.append((_NAMES[kind], probability, *([parameters] if parameters else [])))
+    return tuple(entries)
 
 
 def _sampling(sampler: Settings) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -262,43 +280,40 @@ def _fcs(model: Settings, inputs: int, parts: int) -> int:
     return outputs
 
 
-def _classes(model: Settings, inputs: int) -> int:
+def _classes(model: Settings, inputs: int, parts: int = 16) -> int:
     necks = model.block("SeparateBNNecks")
     necks.must_be("in_channels", inputs)
-    necks.must_be("parts_num", 16)
+    necks.must_be("parts_num", parts)
     classes: int = necks.take("class_num", int)
     necks.end()
     return classes
-
-
-def _must_have_bins(model: Settings, *bins: int) -> None:
-    if (given := model.numbers("bin_num")) != bins:
-        raise model.refused("bin_num", given, f"mcl_jax has {list(bins)} only")
 
 
 def _gaitset(model: Settings) -> dict[str, Any]:
     depth, *channels = model.numbers("in_channels", 4)
     if depth != 1:
         raise model.refused("in_channels", depth, "silhouettes have 1")
-    _must_have_bins(model, 16, 8, 4, 2, 1)
-    embed_dim = _fcs(model, channels[-1], 62)
-    return {"name": "gaitset", "channels": tuple(channels), "embed_dim": embed_dim}
+    bins = model.numbers("bin_num")
+    embed_dim = _fcs(model, channels[-1], 2 * sum(bins))
+    return {"name": "gaitset", "channels": tuple(channels), "bins": bins, "embed_dim": embed_dim}
 
 
 def _gaitbase(model: Settings) -> dict[str, Any]:
     backbone = model.block("backbone_cfg")
     backbone.must_be("type", "ResNet9")
     backbone.must_be("block", "BasicBlock")
-    backbone.must_be("layers", [1, 1, 1, 1])
-    backbone.must_be("strides", [1, 2, 2, 1])
-    backbone.must_be("maxpool", False, default=True)
     backbone.must_be("in_channel", 1)
-    channels = backbone.numbers("channels", 4)
+    block: dict[str, Any] = {"name": "gaitbase", "max_pool": backbone.take("maxpool", bool, True)}
+    for key, there in _RESNET9.items():
+        backbone.values.setdefault(key, there)
+        block[key] = backbone.numbers(key, 4)
+        if min(block[key]) < 1:
+            raise backbone.refused(key, block[key], "mcl_jax has no stage without blocks, channels or stride")
     backbone.end()
-    _must_have_bins(model, 16)
-    embed_dim = _fcs(model, channels[-1], 16)
-    classes = _classes(model, embed_dim)
-    return {"name": "gaitbase", "channels": channels, "embed_dim": embed_dim, "num_classes": classes}
+    bins = model.numbers("bin_num")
+    embed_dim = _fcs(model, block["channels"][-1], sum(bins))
+    classes = _classes(model, embed_dim, sum(bins))
+    return {**block, "bins": bins, "embed_dim": embed_dim, "num_classes": classes}
 
 
 def _deepgaitv2(model: Settings) -> dict[str, Any]:
@@ -348,7 +363,6 @@ def _schedule(schedule: Settings) -> dict[str, Any]:
 
 def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
     """Returns the keys of `train` beside steps and batch, and `init_from`."""
-    trainer.must_be("fix_BN", False)
     half = trainer.take("enable_float16", bool)
     if half:
         trainer.note("enable_float16", "bfloat16 in its place, which needs no loss scaling")
@@ -372,6 +386,7 @@ def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
     )
     train = {
         "precision": "bfloat16" if half else "float32",
+        "freeze_batch_norm": trainer.take("fix_BN", bool),
         "log_every": trainer.take("log_iter", int),
         "save_every": save_every,
         "test_every": save_every if trainer.take("with_test", bool) else 0,

@@ -43,7 +43,7 @@ def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: boo
     if (out / FOLDER).exists():
         raise CheckpointError(f"{out}: already holds checkpoints; choose a new --out")
     checkpoint = load_checkpoint(path)
-    weights = import_weights(checkpoint, str(path))
+    weights = import_weights(checkpoint, str(path), model_block(config))
     if differences := differing(model_block(config), weights.block):
         listed = describe_differences(differences, "the config", "the file")
         raise CheckpointError(f"{path}: {listed}")

@@ -15,6 +15,9 @@ StateDict = Mapping[str, np.ndarray]
 
 _STAGES = (1, 2, 3, 4)
 
+UNTOLD: dict[str, tuple[str, ...]] = {"gaitset": ("bins",), "gaitbase": ("strides", "max_pool", "bins")}
+"""Arguments that change what a model computes and that no array tells; of bins, their sum alone."""
+
 
 def read_sizes(state_dict: StateDict) -> dict[str, Any]:
     """Returns what the shapes tell about the model.
@@ -24,8 +27,8 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
 
     Returns:
         `name`, and those of `channels`, `embed_dim`, `num_classes`, `mode` and `layers` that the model has,
-        by the names of its arguments. A size is missing where the tensors it would be read from are; all
-        are if the model is none of ours.
+        by the names of its arguments; nothing tells those in `UNTOLD`. A size is missing where the tensors
+        it would be read from are; all are if the model is none of ours.
     """
     if "set_block1.forward_block.0.conv.weight" in state_dict:
         sizes = {
@@ -40,6 +43,7 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
         sizes = {
             "name": "gaitbase",
             "channels": _channels(state_dict, kernels),
+            "layers": tuple(_count(state_dict, f"Backbone.forward_block.layer{i}.") for i in _STAGES),
             "embed_dim": _size(state_dict, "FCs.fc_bin", 2),
             "num_classes": _size(state_dict, CLASSIFIER, 2),
         }
@@ -50,8 +54,12 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
     return {key: value for key, value in sizes.items() if value is not None}
 
 
-def read_block(state_dict: StateDict) -> dict[str, Any]:
+def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `model` block that makes the model of a `state_dict`.
+
+    Args:
+        state_dict: names without a `module.` prefix.
+        expected: `model` block of a config, which says what the file does not tell; {} for the defaults.
 
     Raises:
         CheckpointError: if it is none of ours, or its sizes cannot be told for missing tensors.
@@ -61,12 +69,29 @@ def read_block(state_dict: StateDict) -> dict[str, Any]:
         shown = ", ".join(list(state_dict)[:3])
         raise CheckpointError(f"is of none of the models {', '.join(CONVERTIBLE)} (it holds {shown}, …)")
     arguments = config_arguments(MODELS[sizes["name"]], PROVIDED)
-    untold = [key for key in arguments if key not in sizes and key not in MODELS[sizes["name"]].CHOICES]
-    if untold:
+    name, untold = sizes["name"], UNTOLD.get(sizes["name"], ())
+    free = {*untold, *MODELS[name].CHOICES}
+    missing = [key for key in arguments if key not in sizes and key not in free]
+    if missing:
         raise CheckpointError(
-            f"seems to be of {sizes['name']}, but tensors are missing that tell its {', '.join(untold)}"
+            f"seems to be of {name}, but tensors are missing that tell its {', '.join(missing)}"
         )
+    given = expected if expected.get("name") == name else arguments
+    sizes |= {key: given.get(key, arguments[key]) for key in untold}
+    if "bins" in untold:
+        _check_parts(state_dict, sizes)
     return sizes
+
+
+def _check_parts(state_dict: StateDict, sizes: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where the bins do not make the parts of the file."""
+    branches, head = (2, "Head.fc_bin") if sizes["name"] == "gaitset" else (1, "FCs.fc_bin")
+    parts, bins = _size(state_dict, head, 0), tuple(sizes["bins"])
+    if parts is not None and parts != branches * sum(bins):
+        raise CheckpointError(
+            f"has {parts} parts, and model.bins {bins} make {branches * sum(bins)}; set model.bins "
+            "in a config as it was trained, and convert it with that: mcl-jax convert --config"
+        )
 
 
 def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
@@ -77,10 +102,7 @@ def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
     else:
         mode, inner = "3d", ""
     prefixes = ["layer1.forward_block.", *(f"layer{i}.{inner}" for i in _STAGES[1:])]
-    layers = tuple(
-        len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
-        for prefix in prefixes
-    )
+    layers = tuple(_count(state_dict, prefix) for prefix in prefixes)
     tail = "conv2.forward_block.0.weight" if mode == "p3d" else "conv2.weight"
     kernels = [prefixes[0] + "0.conv2.weight", *(f"{prefix}0.{tail}" for prefix in prefixes[1:])]
     return {
@@ -90,6 +112,11 @@ def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
         "channels": _channels(state_dict, kernels),
         "num_classes": _size(state_dict, CLASSIFIER, 2),
     }
+
+
+def _count(state_dict: StateDict, prefix: str) -> int:
+    """Returns how many blocks a stage has, by the numbers behind its name."""
+    return len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
 
 
 def _channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:

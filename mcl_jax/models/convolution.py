@@ -24,6 +24,8 @@ _OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _TO_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
+_HALF = (jnp.bfloat16, jnp.float16)
+
 _TILES_AT_ONCE = 1024  # of 2×2 outputs, so that what lies between the transforms stays in the cache
 # With fewer, moving the data costs more than the products; less so where each image is a chunk by itself.
 _FEWEST_CHANNELS, _FEWEST_CHANNELS_OF_LARGE_IMAGES = 128, 64
@@ -56,7 +58,7 @@ def _convolve(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def _precision(x: Array) -> lax.Precision | None:
-    return lax.Precision.HIGHEST if x.dtype != jnp.bfloat16 else None
+    return None if x.dtype in _HALF else lax.Precision.HIGHEST
 
 
 @jax.custom_vjp
@@ -178,7 +180,7 @@ def convolve_in_test(
 
 
 def _suits_winograd(x: Array, kernel: Array, stride: int) -> bool:
-    if x.dtype == jnp.bfloat16 or stride != 1 or kernel.shape[:2] != (3, 3):
+    if x.dtype in _HALF or stride != 1 or kernel.shape[:2] != (3, 3):
         return False
     fewest = _FEWEST_CHANNELS_OF_LARGE_IMAGES if _tiles(x) >= _TILES_AT_ONCE // 2 else _FEWEST_CHANNELS
     return min(kernel.shape[2:]) >= fewest

@@ -168,7 +168,7 @@ class DeepGaitV2(GaitModule):
             rest = [kind(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1)]
             stages.append(nnx.List([first, *rest]))
         self.stages = nnx.List(stages)
-        self.head = PartHead(PARTS, channels[3], channels[2], num_classes, use_emb2=use_emb2, rngs=rngs)
+        self.head = PartHead((PARTS,), channels[3], channels[2], num_classes, use_emb2=use_emb2, rngs=rngs)
 
     def __call__(
         self,

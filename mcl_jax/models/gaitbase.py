@@ -1,7 +1,7 @@
 """GaitBase (Fan et al. 2023, OpenGait, arXiv:2211.06597): a ResNet-9 over frames, pooled over time."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -9,30 +9,35 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from mcl_jax.arguments import PositiveInt, Sizes
+from mcl_jax.errors import ConfigError
 from mcl_jax.models.layers import (
     CLASSIFIER,
     BasicBlock,
     ConvBN,
     PartHead,
+    check_bins,
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.pooling import max_pool_3x3
 from mcl_jax.models.remat import run_block
-
-PARTS = 16
-STAGE_STRIDES = (1, 2, 2, 1)
 
 
 class GaitBase(GaitModule):
     """Frames to part embeddings and class logits; the embedding is the output of the separate FCs."""
 
     CLASSIFIER = CLASSIFIER
+    ADDED: ClassVar = ("layers", "strides", "max_pool", "bins")
 
     def __init__(
         self,
         *,
         channels: Annotated[Sequence[int], Sizes(4)] = (64, 128, 256, 512),
         embed_dim: PositiveInt = 256,
+        layers: Annotated[Sequence[int], Sizes(4)] = (1, 1, 1, 1),
+        strides: Annotated[Sequence[int], Sizes(4)] = (1, 2, 2, 1),
+        max_pool: bool = False,
+        bins: Annotated[Sequence[int], Sizes()] = (16,),
         num_classes: PositiveInt,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -42,18 +47,36 @@ class GaitBase(GaitModule):
         Args:
             channels: output channels of the four stages.
             embed_dim: channels of the embedding.
+            layers: basic blocks of each of the four stages.
+            strides: 1 or 2, in space, of the first block of each stage.
+            max_pool: whether 3×3 maxima with stride 2 come before the first stage.
+            bins: numbers of strips that a frame is cut into; there are as many parts as all together.
             num_classes: subjects to classify in training.
             dtype: type the backbone computes in.
             rngs: source of the initial parameters.
         """
         self.dtype = dtype
+        self.max_pool = max_pool
         self.stem = ConvBN(1, channels[0], dtype=dtype, rngs=rngs)
         inputs = (channels[0], *channels[:-1])
         self.stages = nnx.List(
             BasicBlock(before, after, stride=stride, dtype=dtype, rngs=rngs)
-            for before, after, stride in zip(inputs, channels, STAGE_STRIDES, strict=True)
+            for before, after, stride in zip(inputs, channels, strides, strict=True)
         )
-        self.head = PartHead(PARTS, channels[-1], embed_dim, num_classes, rngs=rngs)
+        # Apart from the first blocks, which have been at `stages` since each stage had one.
+        self.rest = nnx.List(
+            nnx.List(BasicBlock(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1))
+            for after, count in zip(channels, layers, strict=True)
+        )
+        self.head = PartHead(bins, channels[-1], embed_dim, num_classes, rngs=rngs)
+
+    @classmethod
+    def check(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks that the strides are 1 or 2 and the bins fit what they leave of a frame."""
+        strides = tuple(arguments["strides"])
+        if max(strides) > 2:
+            raise ConfigError(f"model.strides: is {strides}; a stage has stride 1 or 2")
+        check_bins(arguments["bins"], halvings=arguments["max_pool"] + strides.count(2))
 
     def __call__(
         self,
@@ -66,17 +89,22 @@ class GaitBase(GaitModule):
         """Embeds the sequences of packed rows.
 
         Args:
-            frames: [rows, slots, height, width], uint8 or floats in [0, 1]; height a multiple of 64.
+            frames: [rows, slots, height, width], uint8 or floats in [0, 1]; of the size `FRAME_SHAPE`, or one
+                that the bins divide likewise.
             segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.
 
         Returns:
-            Embeddings [rows·num_segments, 16, embed_dim] and logits [rows·num_segments, 16, classes].
+            Embeddings [rows·num_segments, sum(bins), embed_dim] and logits [rows·num_segments, sum(bins),
+            classes].
         """
         mask = segment_ids >= 0
         images, flat = to_unit_range(frames, self.dtype), mask.reshape(-1)
         x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
-        for stage in self.stages:
-            x = run_block(stage, x, train=train, mask=mask)
+        if self.max_pool:
+            x = max_pool_3x3(x)
+        for first, rest in zip(self.stages, self.rest, strict=True):
+            for block in (first, *rest):
+                x = run_block(block, x, train=train, mask=mask)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

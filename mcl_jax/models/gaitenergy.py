@@ -26,11 +26,11 @@ from mcl_jax.models.layers import (
     segments_present,
     to_unit_range,
 )
-from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.module import FRAME_SHAPE, GaitModule, GaitOutput
 from mcl_jax.models.remat import run_block
 
 PARTS = 16
-HEIGHT, WIDTH = 64, 44
+HEIGHT, WIDTH = FRAME_SHAPE
 STAGE_STRIDES = (1, 2, 1)
 SORTING_CELL = 4  # rows and columns that the sorting network sees as one
 SORTING_UNITS = 48
@@ -72,7 +72,7 @@ class GaitEnergy(GaitModule):
             BasicBlock(before, after, stride=stride, dtype=dtype, rngs=rngs)
             for before, after, stride in zip(inputs, channels, STAGE_STRIDES, strict=True)
         )
-        self.head = PartHead(PARTS, channels[-1], embed_dim, num_classes, rngs=rngs)
+        self.head = PartHead((PARTS,), channels[-1], embed_dim, num_classes, rngs=rngs)
 
     def __call__(
         self,

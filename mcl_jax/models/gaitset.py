@@ -1,7 +1,7 @@
 """GaitSet (Chao et al. 2019, arXiv:1811.06186): frames as a set, a global branch beside them."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,15 +13,16 @@ from mcl_jax.models.convolution import map_in_chunks
 from mcl_jax.models.layers import (
     Conv,
     SeparateFCs,
+    check_bins,
     horizontal_pyramid_pool,
     segments_present,
     temporal_max,
     to_unit_range,
 )
 from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.pooling import max_pool_2x2
 from mcl_jax.models.remat import run_block
 
-BINS = (16, 8, 4, 2, 1)
 LEAKY_SLOPE = 0.01
 IMAGES_AT_ONCE = 32
 """On the CPU; 16 is alike, 8 and 64 are slower."""
@@ -30,21 +31,6 @@ IMAGES_AT_ONCE = 32
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Leaky ReLU with PyTorch's derivative at 0, the slope (`jax.nn.leaky_relu` has 1 there)."""
     return jnp.where(x > 0, x, LEAKY_SLOPE * x)
-
-
-def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Takes the maximum of each 2×2 square; the first of equal ones gets the gradient, as in PyTorch.
-
-    Written without `reduce_window`, which is slow on the CPU, above all in its gradient.
-    """
-
-    def first_maximum(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.where(a >= b, a, b)
-
-    n, height, width, channels = x.shape
-    squares = x.reshape(n, height // 2, 2, width // 2, 2, channels)
-    rows = first_maximum(squares[:, :, :, :, 0], squares[:, :, :, :, 1])
-    return first_maximum(rows[:, :, 0], rows[:, :, 1])
 
 
 class ConvPair(nnx.Module):
@@ -78,11 +64,14 @@ class ConvPair(nnx.Module):
 class GaitSet(GaitModule):
     """Frames to part embeddings. No batch norm and no classifier: trained with a triplet loss alone."""
 
+    ADDED: ClassVar = ("bins",)
+
     def __init__(
         self,
         *,
         channels: Annotated[Sequence[int], Sizes(3)] = (32, 64, 128),
         embed_dim: PositiveInt = 256,
+        bins: Annotated[Sequence[int], Sizes()] = (16, 8, 4, 2, 1),
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -91,17 +80,24 @@ class GaitSet(GaitModule):
         Args:
             channels: output channels of the three blocks.
             embed_dim: channels of the embedding.
+            bins: numbers of strips that a frame is cut into; each branch has as many parts as all together.
             dtype: type the convolutions compute in.
             rngs: source of the initial parameters.
         """
         c1, c2, c3 = channels
         self.dtype = dtype
+        self.bins = tuple(bins)
         self.set1 = ConvPair(1, c1, first_kernel=5, pool=True, dtype=dtype, rngs=rngs)
         self.set2 = ConvPair(c1, c2, pool=True, dtype=dtype, rngs=rngs)
         self.set3 = ConvPair(c2, c3, pool=False, dtype=dtype, rngs=rngs)
         self.global2 = ConvPair(c1, c2, pool=True, dtype=dtype, rngs=rngs)
         self.global3 = ConvPair(c2, c3, pool=False, dtype=dtype, rngs=rngs)
-        self.fcs = SeparateFCs(2 * sum(BINS), c3, embed_dim, rngs=rngs)
+        self.fcs = SeparateFCs(2 * sum(bins), c3, embed_dim, rngs=rngs)
+
+    @classmethod
+    def check(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks that the bins fit what two poolings leave of a frame."""
+        check_bins(arguments["bins"], halvings=2)
 
     def __call__(
         self,
@@ -121,8 +117,8 @@ class GaitSet(GaitModule):
             train: changes no number; in a test the frames go through in chunks on the CPU.
 
         Returns:
-            Embeddings [rows·num_segments, 62, embed_dim]: 31 parts of the frame branch, then 31 of the
-            global branch. No logits.
+            Embeddings [rows·num_segments, 2·sum(bins), embed_dim]: the parts of the frame branch, then those
+            of the global branch. No logits.
         """
         method = None if train else ConvPair.in_test
         x = run_block(self.set1, to_unit_range(frames, self.dtype), method=method)
@@ -134,6 +130,6 @@ class GaitSet(GaitModule):
         g = g + pooled
 
         wide = self.fcs.kernel[...].dtype
-        parts = [horizontal_pyramid_pool(branch.astype(wide), BINS) for branch in (pooled, g)]
+        parts = [horizontal_pyramid_pool(branch.astype(wide), self.bins) for branch in (pooled, g)]
         embeddings = self.fcs(jnp.concatenate(parts, axis=1))
         return GaitOutput(embeddings, None, segments_present(segment_ids, num_segments))

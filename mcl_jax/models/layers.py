@@ -15,9 +15,11 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from mcl_jax.errors import ConfigError
 from mcl_jax.models.convolution import convolve, convolve_in_test
+from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
-from mcl_jax.models.module import GaitOutput
+from mcl_jax.models.module import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.plain import is_plain
 
 BATCH_NORM_EPSILON = 1e-5
@@ -87,13 +89,13 @@ class BatchNorm(nnx.Module):
 
         Args:
             x: [n, ..., features].
-            train: whether to use, and record, the statistics of this batch.
+            train: whether to use, and record, the statistics of this batch, unless they are frozen.
             mask: [n], False where x is empty; None if nothing is.
 
         Returns:
             An array of the shape and type of x.
         """
-        if train:
+        if train and not is_frozen():
             weight = jnp.ones(len(x), bool) if mask is None else mask
             y, mean, var = _normalize(x, weight, self.scale[...], self.bias[...])
             self._record_statistics(mean, var, _count(x, weight, var.dtype))
@@ -263,7 +265,7 @@ def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> 
 
     Args:
         x: [n, h, w, c].
-        bins: numbers of strips; each divides h.
+        bins: numbers of strips, each of equally many cells; see `check_bins`.
 
     Returns:
         [n, sum(bins), c].
@@ -274,6 +276,22 @@ def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> 
         strips = x.reshape(n, b, -1, channels)
         pooled.append(strips.mean(axis=2) + strips.max(axis=2))
     return jnp.concatenate(pooled, axis=1)
+
+
+def check_bins(bins: Sequence[int], *, halvings: int) -> None:
+    """Checks the bins of a pyramid over what is left of a frame after so many halvings in space.
+
+    They need not divide the height: as in the reference, a strip is a run of cells, row by row.
+
+    Raises:
+        ConfigError: if there are none, or one does not divide the number of cells.
+    """
+    height, width = (-(-size // 2**halvings) for size in FRAME_SHAPE)
+    if not bins or any(height * width % b for b in bins):
+        raise ConfigError(
+            f"model.bins: is {tuple(bins)}; expected numbers that divide the {height} × {width} cells that "
+            "the backbone leaves of a frame"
+        )
 
 
 class SeparateFCs(nnx.Module):
@@ -317,7 +335,7 @@ class PartHead(nnx.Module):
 
     def __init__(
         self,
-        parts: int,
+        bins: Sequence[int],
         features_in: int,
         embed_dim: int,
         num_classes: int,
@@ -325,10 +343,10 @@ class PartHead(nnx.Module):
         use_emb2: bool = False,
         rngs: nnx.Rngs,
     ):
-        self.parts = parts
+        self.bins = tuple(bins)
         self.use_emb2 = use_emb2
-        self.fcs = SeparateFCs(parts, features_in, embed_dim, rngs=rngs)
-        self.necks = BNNecks(parts, embed_dim, num_classes, rngs=rngs)
+        self.fcs = SeparateFCs(sum(bins), features_in, embed_dim, rngs=rngs)
+        self.necks = BNNecks(sum(bins), embed_dim, num_classes, rngs=rngs)
 
     def __call__(
         self,
@@ -342,7 +360,7 @@ class PartHead(nnx.Module):
         pooled = temporal_max(features, segment_ids, num_segments)
         present = segments_present(segment_ids, num_segments)
         pooled = pooled.astype(self.fcs.kernel[...].dtype)
-        embeddings = self.fcs(horizontal_pyramid_pool(pooled, (self.parts,)))
+        embeddings = self.fcs(horizontal_pyramid_pool(pooled, self.bins))
         normed, logits = self.necks(embeddings, train=train, mask=present)
         return GaitOutput(normed if self.use_emb2 else embeddings, logits, present)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mcl_jax.arguments import check_arguments, lookup, with_defaults
+from mcl_jax.arguments import check_arguments, config_arguments, lookup, with_defaults
 from mcl_jax.errors import ConfigError
 from mcl_jax.models import MODELS
 from mcl_jax.models.module import GaitModule
@@ -133,7 +133,9 @@ def check_block(block: Mapping[str, Any]) -> None:
     arguments = _arguments(block)
     if arguments.get("num_classes") == 0:
         arguments["num_classes"] = 1
-    check_arguments("model", block["name"], model_class(block["name"]), arguments, PROVIDED)
+    kind = model_class(block["name"])
+    check_arguments("model", block["name"], kind, arguments, PROVIDED)
+    kind.check(arguments)
 
 
 def model_class(name: str) -> type[GaitModule]:
@@ -145,6 +147,16 @@ def model_class(name: str) -> type[GaitModule]:
     return lookup("model.name", MODELS, name)
 
 
+def added_arguments(name: str) -> dict[str, Any]:
+    """Returns the arguments that a model has not always had (`GaitModule.ADDED`), with their defaults.
+
+    Raises:
+        ConfigError: if there is no such model.
+    """
+    kind = model_class(name)
+    return {key: config_arguments(kind, PROVIDED)[key] for key in kind.ADDED}
+
+
 def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a `model` block as JSON gives it back: lists for tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in block.items()}
@@ -153,7 +165,12 @@ def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
 def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
     """Returns the SHA-256 of what decides embeddings: model, sizes and all numbers but the classifier's."""
     digest = hashlib.sha256(model.name.encode())
-    kept = {key: value for key, value in model.arguments.items() if key != "num_classes"}
+    added = added_arguments(model.name)
+    kept = {
+        key: value
+        for key, value in model.arguments.items()
+        if key != "num_classes" and not (key in added and value == added[key])
+    }
     digest.update(json.dumps(kept, sort_keys=True).encode())
     left_out = "/".join(map(str, ("params", *(model_class(model.name).CLASSIFIER or ()))))
     for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):

@@ -3,12 +3,16 @@
 A new model is one file with a subclass of `GaitModule` and one entry in `mcl_jax.models.MODELS`.
 """
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.trees import TreePath
+
+FRAME_SHAPE = (64, 44)
+"""Rows and columns of the frames that models are trained and tested on."""
 
 
 class GaitOutput(NamedTuple):
@@ -39,10 +43,22 @@ class GaitModule(nnx.Module):
             on other people leaves out; None for a model without a classifier.
         CHOICES: arguments that choose what comes out of the same arrays, so that a trained model can be used
             with other values than it was trained with.
+        ADDED: arguments that came after models had been trained without them. At their defaults they are left
+            out of a model's digest, so that it stays what it was.
     """
 
     CLASSIFIER: ClassVar[TreePath | None] = None
     CHOICES: ClassVar[tuple[str, ...]] = ()
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def check(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks what all arguments must be together, each being what its annotation says: here, nothing.
+
+        Raises:
+            ConfigError: naming the first key that cannot work.
+        """
+        del arguments
 
     def __call__(
         self,

@@ -5,6 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from toys import TOYS
 
 from mcl_jax.convert.importer import (
     TorchCheckpoint,
@@ -13,10 +14,11 @@ from mcl_jax.convert.importer import (
     import_weights,
     load_checkpoint,
 )
-from mcl_jax.convert.sizes import read_sizes
+from mcl_jax.convert.sizes import UNTOLD, read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError
-from mcl_jax.models.model import create_model
+from mcl_jax.models import MODELS
+from mcl_jax.models.model import complete_block, create_model
 
 
 def arrays(model):
@@ -105,8 +107,8 @@ def test_another_class_count_does_not_fit(gaitbase):
 
 def test_a_file_tells_which_model_it_is_of(toy):
     checkpoint = TorchCheckpoint(arrays(toy.trained(steps=3).model), None, None, 2, "")
-    weights = import_weights(checkpoint, "x.pt")
-    assert weights.block == {"name": toy.name} | toy.sizes
+    weights = import_weights(checkpoint, "x.pt", toy.block)
+    assert complete_block(weights.block) == toy.block
     assert (weights.step, weights.source) == (2, "x.pt")
     assert weights.uncounted_batches == (0 if toy.name == "gaitset" else 1)
     model = create_model(toy.name, toy.sizes, dtype="float32")
@@ -130,7 +132,22 @@ def test_what_the_file_does_not_tell_is_named(gaitbase, without, why):
 
 def test_sizes_are_read_from_the_file(toy):
     sizes = read_sizes(arrays(toy.torch_model()))
-    assert sizes == {"name": toy.name} | toy.sizes
+    untold = {*UNTOLD.get(toy.name, ()), *MODELS[toy.name].CHOICES}
+    assert sizes == {key: value for key, value in toy.block.items() if key not in untold}
+
+
+def test_what_no_array_tells_is_as_the_config_says_or_the_default():
+    toy = TOYS["gaitbase_sizes"]
+    checkpoint = TorchCheckpoint(arrays(toy.torch_model()), None, None, 0, "")
+    block = import_weights(checkpoint, "x.pt", toy.block | {"strides": (1, 2, 1, 1)}).block
+    assert (block["strides"], block["max_pool"], block["bins"]) == ((1, 2, 1, 1), True, (8, 2))
+    with pytest.raises(CheckpointError, match=r"x\.pt: has 10 parts, and model\.bins \(16,\) make 16; "):
+        import_weights(checkpoint, "x.pt")
+    published = TorchCheckpoint(arrays(TOYS["gaitbase"].torch_model()), None, None, 0, "")
+    assert complete_block(import_weights(published, "x.pt").block) == TOYS["gaitbase"].block
+    stages_differ = toy.block | {"strides": (2, 2, 1, 2)}  # the file has no projection in its first stage
+    with pytest.raises(CheckpointError, match=r"layer1\.0\.downsample\.0\.weight +missing"):
+        import_weights(checkpoint, "x.pt", stages_differ)
 
 
 def test_sizes_of_strangers_are_left_open():

@@ -182,14 +182,21 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("sync_BN: true", "fix_BN: true", "trainer_cfg.fix_BN: is True; would change the numbers"),
-        ("strides: [1, 2, 2, 1]", "strides: [1, 2, 2, 2]", "backbone_cfg.strides: is [1, 2, 2, 2]"),
-        (", maxpool: false", "", "maxpool: is True"),
-        ("bin_num: [16]", "bin_num: [16, 8]", "model_cfg.bin_num: is (16, 8)"),
-        ("prob: 0.3}, {type: RandomErasing", "prob: 0.3, degree: 15}, {type: RandomErasing", "degree: is 15"),
-        ("type: RandomErasing", "type: RandomErasing, sh: 0.4", "RandomErasing.sh: is 0.4"),
-        ("type: RandomRotate", "type: RandomAffine", "transform.type: is RandomAffine"),
-        ("frames_all_limit: 720", "frames_all_limit: 300", "frames_all_limit: is 300"),
+        ("sync_BN: true", "fix_BN: 1", "trainer_cfg.fix_BN: is 1; expected bool"),
+        (
+            "layers: [1, 1, 1, 1]",
+            "layers: [1, 1, 1, 0]",
+            "backbone_cfg.layers: is (1, 1, 1, 0); mcl_jax",
+        ),
+        ("maxpool: false", "maxpool: 1", "backbone_cfg.maxpool: is 1; expected bool"),
+        ("block: BasicBlock", "block: Bottleneck", "backbone_cfg.block: is Bottleneck; would change"),
+        ("bin_num: [16]", "bin_num: [16, 8]", "SeparateFCs.parts_num: is 16; would change the numbers"),
+        ("type: BaseSilCuttingTransform", "type: BaseSilCuttingTransform, cutting: 4", "cutting: is 4"),
+        ("type: BaseSilCuttingTransform", "type: BaseSilCuttingTransform, divsor: 1", "divsor: is 1"),
+        ("type: RandomRotate", "type: RandomRotate, degree: far", "degree: is far; expected float"),
+        ("type: RandomErasing", "type: RandomErasing, per_frame: 1", "per_frame: is 1; expected bool"),
+        ("type: RandomRotate", "type: RandomBlur", "transform.type: is RandomBlur"),
+        ("frames_all_limit: 720", "frames_all_limit: -1", "frames_all_limit: is -1; expected how many"),
         ("dataset_name: CASIA-B,", "dataset_name: CCPG,", "data_cfg.dataset_name: is CCPG; mcl_jax has"),
         ("evaluate_indoor_dataset", "evaluate_Gait3D", "evaluator_cfg.eval_func: is evaluate_Gait3D"),
         ("dataset_partition:", "remove_no_gallery: true, dataset_partition:", "remove_no_gallery: is True"),
@@ -227,6 +234,62 @@ def test_weights_to_start_from_are_init_from_if_nothing_else_is_kept(tmp_path):
     assert config.init_from == "a.pt"
 
 
+def test_sizes_of_gaitbase_and_bins(tmp_path):
+    text = GAITBASE_CASIAB.replace("layers: [1, 1, 1, 1]", "layers: [1, 2, 1, 1]")
+    text = text.replace("strides: [1, 2, 2, 1], maxpool: false", "strides: [1, 1, 2, 1]")
+    text = text.replace("bin_num: [16]", "bin_num: [16, 8, 4, 2, 1]").replace(
+        "parts_num: 16", "parts_num: 31"
+    )
+    model = translated(tmp_path, text)[0].model
+    assert (model.layers, model.strides, model.max_pool) == ((1, 2, 1, 1), (1, 1, 2, 1), True)
+    assert model.bins == (16, 8, 4, 2, 1)
+    text = RUNS["casiab_gaitset"].replace("[16, 8, 4, 2, 1]", "[8, 1]").replace("62", "18")
+    assert translated(tmp_path, text)[0].model.bins == (8, 1)
+
+
+def test_layers_and_strides_that_are_not_there_are_those_of_opengaits_resnet9(tmp_path):
+    model = translated(
+        tmp_path, GAITBASE_CASIAB.replace("layers: [1, 1, 1, 1], strides: [1, 2, 2, 1], ", "")
+    )[0].model
+    assert (model.layers, model.strides) == ((1, 2, 2, 1), (1, 2, 2, 1))
+
+
+def test_parameters_of_transforms(tmp_path):
+    text = GAITBASE_CASIAB.replace("type: RandomRotate", "type: RandomRotate, degree: 15")
+    text = text.replace(
+        "type: RandomErasing", "type: RandomErasing, sl: 0.1, sh: 0.2, r1: 0.5, per_frame: true"
+    )
+    text = text.replace(
+        "CuttingTransform},", "CuttingTransform, cutting: 10}, {type: RandomAffine, degree: 5},"
+    )
+    config, notes = translated(tmp_path, text)
+    assert tuple(config.data.augment) == (
+        ("cut", 1.0),
+        ("affine", 0.5),
+        ("rotate", 0.3, {"degree": 15.0}),
+        ("erase", 0.3, {"min_area": 0.1, "aspect": 0.5, "per_frame": True}),
+    )
+    assert "RandomAffine.degree (5): OpenGait does not read it" in notes
+
+
+def test_how_many_frames_count_and_which_step_is_tested(tmp_path):
+    text = GAITBASE_CASIAB.replace("frames_all_limit: 720", "frames_all_limit: 300")
+    config, _ = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 40000"))
+    assert (config.eval.max_frames, config.eval.step, config.train.keep_every) == (300, 40000, 40000)
+    config, notes = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 60000"))
+    assert (config.eval.step, config.train.keep_every) == (0, 0)
+    assert "restore_hint" not in notes
+    config, notes = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 80000"))
+    assert config.eval.step == 0
+    assert "evaluator_cfg.restore_hint: 80000: the newest checkpoint is tested" in notes
+
+
+def test_fixed_batch_norms_are_frozen_ones(tmp_path):
+    assert not translated(tmp_path, GAITBASE_CASIAB)[0].train.freeze_batch_norm
+    text = GAITBASE_CASIAB.replace("sync_BN: true", "fix_BN: true")
+    assert translated(tmp_path, text)[0].train.freeze_batch_norm
+
+
 def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeypatch):
     asked: set[str] = set()
 
@@ -245,7 +308,11 @@ def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeyp
     watch("ignore", lambda args, kwargs: kwargs)
     for text in RUNS.values():
         translated(tmp_path, text)
-    translated(tmp_path, RUNS["casiab_gaitset"].replace(CUT, "[{type: BaseSilTransform}]"))
+    for other in ("BaseSilTransform", "RandomAffine"):
+        text = RUNS["casiab_triplet"].replace(
+            "{type: RandomRotate", f"{{type: {other}}}, {{type: RandomRotate"
+        )
+        translated(tmp_path, text)
     page = (Path(__file__).resolve().parents[2] / "docs" / "opengait.md").read_text()
     listed: set[str] = set()
     for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE):

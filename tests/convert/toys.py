@@ -7,7 +7,7 @@ import torch
 import torch_reference
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
-from mcl_jax.models.model import create_model
+from mcl_jax.models.model import complete_block, create_model
 
 SGD = Optimizer()
 
@@ -18,6 +18,11 @@ class Toy:
 
     name: str
     sizes: dict[str, Any]
+
+    @property
+    def block(self):
+        """The whole `model` block."""
+        return complete_block({"name": self.name, **self.sizes})
 
     def torch_model(self):
         torch.manual_seed(0)
@@ -46,7 +51,20 @@ class Toy:
 CHANNELS = (2, 4, 4, 6)
 TOYS = {
     "gaitset": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
+    "gaitset_bins": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5, "bins": (8, 1)}),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
+    "gaitbase_sizes": Toy(
+        "gaitbase",
+        {
+            "channels": (2, 4, 4, 6),
+            "layers": (2, 1, 3, 1),
+            "strides": (1, 2, 1, 2),
+            "max_pool": True,
+            "bins": (8, 2),
+            "embed_dim": 5,
+            "num_classes": 3,
+        },
+    ),
     **{
         f"deepgaitv2_{mode}": Toy(
             "deepgaitv2", {"mode": mode, "layers": (1, 2, 1, 1), "channels": CHANNELS, "num_classes": 3}

@@ -99,12 +99,15 @@ def test_erased_boxes_have_the_stated_area_and_aspect():
 def test_rotations_are_uniform_to_either_side(monkeypatch):
     degrees = []
     monkeypatch.setattr(augment, "rotate", lambda clip, degree: degrees.append(degree) or clip)
-    run = Augmentation((("cut", 1.0), ("rotate", 1.0)))
-    rng = np.random.default_rng(0)
-    for _ in range(2000):
-        run(rng, CLIP)
-    counts, _ = np.histogram(degrees, bins=4, range=(-10, 10))
-    assert counts == pytest.approx(np.full(4, 500), rel=0.15)
+    for most, entry in ((10, ("rotate", 1.0)), (25, ("rotate", 1.0, {"degree": 25.0}))):
+        degrees.clear()
+        run = Augmentation((("cut", 1.0), entry))
+        rng = np.random.default_rng(0)
+        for _ in range(2000):
+            run(rng, CLIP)
+        counts, _ = np.histogram(degrees, bins=4, range=(-most, most))
+        assert sum(counts) == 2000
+        assert counts == pytest.approx(np.full(4, 500), rel=0.15)
 
 
 def test_corners_are_drawn_within_ten_columns(monkeypatch):
@@ -124,10 +127,72 @@ def test_frames_already_cut_are_trained_without_perspective():
     assert np.array_equal(run(np.random.default_rng(0), narrow), narrow)
 
 
+def test_erased_boxes_have_the_area_and_aspect_of_the_config():
+    run = Augmentation((("cut", 1.0), ("erase", 1.0, {"min_area": 0.3, "max_area": 0.4, "aspect": 0.9})))
+    clip = np.full((1, 64, 64), 255, np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        rows, columns = np.nonzero(run(rng, clip)[0] == 0)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert 0.28 < height * width / (64 * 44) < 0.42
+        assert 0.85 < height / width < 1.18
+
+
+def test_per_frame_each_frame_is_erased_by_its_own_chance():
+    clip = np.full((40, 64, 64), 255, np.uint8)
+    run = Augmentation((("cut", 1.0), ("erase", 0.3, {"per_frame": True})))
+    rng = np.random.default_rng(0)
+    frames = np.concatenate([run(rng, clip) for _ in range(25)])
+    erased = frames[(frames == 0).any(axis=(1, 2))]
+    assert len(erased) / len(frames) == pytest.approx(0.3, abs=0.04)
+    assert len(np.unique(erased, axis=0)) > 0.95 * len(erased)
+
+
+def test_affine_moves_three_points_each_by_less_than_ten_pixels(monkeypatch):
+    points = []
+    monkeypatch.setattr(augment, "affine", lambda clip, *pair: points.append(pair) or clip)
+    run = Augmentation((("cut", 1.0), ("affine", 1.0)))
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        run(rng, CLIP)
+    # Near (0, 0), (64, 0) and (0, 44): the height stands where the width should, as in the reference.
+    assert np.min(points, axis=(0, 1)).tolist() == [[0, 0], [55, 0], [0, 35]]
+    assert np.max(points, axis=(0, 1)).tolist() == [[9, 9], [64, 9], [9, 44]]
+
+
+def test_affine_puts_points_where_they_shall_be():
+    clip = np.zeros((5, 64, 44), np.uint8)
+    clip[:, 20:25, 10:15] = 255
+    source = np.array([[0, 0], [64, 0], [0, 44]])
+    moved = augment.affine(clip, source, source + np.array([3, -2]))  # all points alike: a plain shift
+    assert np.array_equal(moved[:, 18:23, 13:18], clip[:, 20:25, 10:15])
+    assert moved.sum() == clip.sum()
+
+
+def test_without_parameters_draws_and_clips_are_what_they_were_before_there_were_any():
+    run = Augmentation((("perspective", 0.5), ("cut", 1.0), ("flip", 0.5), ("rotate", 0.5), ("erase", 0.5)))
+    rng = np.random.default_rng(7)
+    clips = [run(rng, CLIP) for _ in range(200)]
+    assert rng.random() == 0.1891856099883762
+    # Interpolated grey levels may round otherwise in other versions of OpenCV.
+    assert sum(int(clip.sum()) for clip in clips) == pytest.approx(328_750_609, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ((("blur", 0.2), ("cut", 1.0)), "no transform 'blur'"),
+        ((("blur", 0.2), ("cut", 1.0)), "data.augment: no 'blur'; there are perspective, cut"),
+        ((("cut", 1.0), ("flip", 0.5, {"degree": 3})), "data.augment.flip.degree: flip has no such argument"),
+        (
+            (("cut", 1.0), ("rotate", 0.5, {"degree": -3})),
+            "data.augment.rotate.degree: is -3; must not be neg",
+        ),
+        ((("cut", 1.0), ("rotate", 0.5, {"degree": "far"})), "rotate.degree: is far; expected a number"),
+        ((("cut", 1.0), ("erase", 0.5, {"min_area": 0.3})), "erase has min_area 0.3, max_area 0.2 and"),
+        ((("cut", 1.0), ("erase", 0.5, {"per_frame": 1})), "per_frame: is 1; expected True or False"),
+        ((("cut", 1.0), ("flip", 0.5, 3)), "is no entry; expected"),
+        ((("cut", 1.0), "flip"), "'flip' is no entry; expected"),
+        ((("cut", 1.0), ("flip", "often")), "probability of flip is often"),
         ((("cut", 1.0), ("flip", 1.5)), "probability of flip is 1.5"),
         ((("flip", 0.5),), "must hold"),
         ((("cut", 1.0), ("perspective", 0.2)), "perspective must come before cut"),

@@ -7,8 +7,10 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import layers
-from mcl_jax.models.gaitset import leaky_relu, max_pool_2x2
+from mcl_jax.models.frozen import frozen_statistics
+from mcl_jax.models.gaitset import leaky_relu
 from mcl_jax.models.initializers import part_matrix_init
+from mcl_jax.models.pooling import max_pool_2x2, max_pool_3x3
 
 
 def test_batch_norm_leaves_out_empty_slots():
@@ -100,6 +102,21 @@ def test_part_matrix_bound():
     assert matrix.std() == pytest.approx(bound / 3**0.5, rel=1e-2)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 6, 1), (1, 5, 7, 3), (1, 1, 2, 1)])
+def test_max_pool_of_3x3_is_that_of_resnets(shape):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape).astype(np.float32))  # with many ties
+
+    def theirs(x):
+        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    assert np.array_equal(max_pool_3x3(x), theirs(x))
+    weights = jnp.arange(theirs(x).size, dtype=jnp.float32).reshape(theirs(x).shape)
+    gradients = [
+        jax.grad(lambda x, pool=pool: (pool(x) * weights).sum())(x) for pool in (max_pool_3x3, theirs)
+    ]
+    assert np.array_equal(*gradients)
+
+
 def test_max_pool_gives_the_gradient_to_the_first_of_equals():
     x = jnp.array([[1.0, 3.0, 5.0, 5.0], [3.0, 2.0, 5.0, 5.0]]).reshape(1, 2, 4, 1)
     assert max_pool_2x2(x).ravel().tolist() == [3.0, 5.0]
@@ -115,3 +132,20 @@ def test_batch_norm_in_test_is_folded_into_the_convolution():
     mask = jnp.ones(4, bool)
     expected = block.norm(block.conv(x), train=False, mask=mask)
     assert np.asarray(block(x, train=False, mask=mask)) == pytest.approx(np.asarray(expected), abs=1e-5)
+
+
+def test_frozen_batch_norm_trains_with_the_running_statistics_and_leaves_them():
+    norm = layers.BatchNorm(1, rngs=nnx.Rngs(0))
+    norm.scale[...], norm.bias[...] = jnp.array([2.0]), jnp.array([1.0])
+    norm.mean[...], norm.var[...] = jnp.array([3.0]), jnp.array([4.0 - 1e-5])
+    x = jnp.array([[5.0], [100.0]])
+    with frozen_statistics(True):
+        y = norm(x, train=True, mask=jnp.array([True, False]))
+        graphdef, params, stats = nnx.split(norm, nnx.Param, nnx.BatchStat)
+        to = jax.grad(lambda params: nnx.merge(graphdef, params, stats)(x, train=True).sum())(params)
+    assert y[0, 0] == pytest.approx(2 * (5 - 3) / 2 + 1)
+    assert to["scale"][...] == pytest.approx((5 - 3) / 2 + (100 - 3) / 2)
+    assert to["bias"][...] == 2
+    assert (norm.mean[...].item(), norm.var[...].item()) == (3.0, np.float32(4.0 - 1e-5))
+    norm(x, train=True)
+    assert norm.mean[...].item() != 3.0

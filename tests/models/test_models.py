@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import MODELS
-from mcl_jax.models.model import create_model
+from mcl_jax.models.model import create_model, digest_of
 from mcl_jax.models.remat import rematerialised
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows
@@ -17,6 +17,18 @@ from mcl_jax.sharding import data_mesh, put_rows
 VARIANTS = {
     "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitbase": ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
+    "gaitbase_sizes": (
+        "gaitbase",
+        {
+            "channels": (2, 3, 3, 4),
+            "layers": (1, 2, 1, 1),
+            "strides": (1, 2, 1, 2),
+            "max_pool": True,
+            "bins": (16, 4, 1),
+            "embed_dim": 5,
+            "num_classes": 3,
+        },
+    ),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     **{
@@ -27,7 +39,7 @@ VARIANTS = {
         for mode in ("2d", "3d", "p3d")
     },
 }
-PARTS = {"gaitset": 62}
+PARTS = {"gaitset": 62, "gaitbase_sizes": 21}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -89,7 +101,34 @@ def test_parameter_counts_are_the_published_ones(name, arguments, millions):
     assert count / 1e6 == pytest.approx(millions, abs=5e-4)
 
 
-def test_bfloat16_computes_the_backbone_only():
+@pytest.mark.parametrize(
+    ("name", "arguments", "digest"),
+    [
+        (
+            "gaitbase",
+            {"channels": (2, 2, 2, 2), "embed_dim": 2, "num_classes": 3},
+            "e942c2d00661",
+        ),
+        (
+            "gaitset",
+            {"channels": (2, 2, 2), "embed_dim": 2},
+            "4e7612bf8f3d",
+        ),
+    ],
+)
+def test_a_model_has_the_digest_it_had_before_it_had_more_arguments(name, arguments, digest):
+    """Else galleries and calibrations made with it would be refused."""
+
+    def digest_with(**more):
+        model = create_model(name, arguments | more, dtype="float32")
+        return digest_of(model, *jax.tree.map(lambda x: np.ones(x.shape, np.float32), model.shapes()))[:12]
+
+    assert digest_with() == digest
+    same_shapes = {"max_pool": True} if name == "gaitbase" else {"bins": (16, 8, 4, 1, 2)}
+    assert digest_with(**same_shapes) != digest
+
+
+def test_half_precision_is_of_the_backbone_only():
     name, arguments = VARIANTS["gaitbase"]
     model = create_model(name, arguments, dtype="bfloat16")
     params, batch_stats = model.initial_arrays(0)
@@ -101,12 +140,14 @@ def test_bfloat16_computes_the_backbone_only():
         module = create_model(name, arguments, dtype=dtype).merge(params, batch_stats)
         return module(frames, ids, num_segments=1, train=True)
 
-    half, full = run("bfloat16"), run("float32")
-    assert half.embeddings.dtype == half.logits.dtype == jnp.float32
-    cosine = (half.embeddings * full.embeddings).sum() / (
-        jnp.linalg.norm(half.embeddings) * jnp.linalg.norm(full.embeddings)
-    )
-    assert 0.99 < cosine < 1
+    full = run("float32")
+    for dtype, least in (("bfloat16", 0.99), ("float16", 0.9999)):
+        half = run(dtype)
+        assert half.embeddings.dtype == half.logits.dtype == jnp.float32
+        cosine = (half.embeddings * full.embeddings).sum() / (
+            jnp.linalg.norm(half.embeddings) * jnp.linalg.norm(full.embeddings)
+        )
+        assert least < cosine < 1
 
 
 @pytest.mark.parametrize("variant", ["gaitset", "gaitbase", "gaitenergy", "gaitpocket", "deepgaitv2_p3d"])

@@ -91,7 +91,7 @@ class JaxTrainer:
     Its one compiled program knows several optimisers.
     """
 
-    def __init__(self, model, recipe, optimizers):
+    def __init__(self, model, recipe, optimizers, *, remat=False):
         self.model = model
         self.metric = "triplet" if recipe.gamma is None else "mcl"
         losses = {
@@ -101,7 +101,9 @@ class JaxTrainer:
         if recipe.gamma is not None:
             losses[self.metric]["gamma"] = recipe.gamma
         self.optimizer = _recording([_make(optimizer) for optimizer in optimizers])
-        self.step_function = jax.jit(make_train_step(model.model, self.optimizer, complete_losses(losses)))
+        options = {"remat": remat, "freeze_batch_norm": recipe.freeze_batch_norm}
+        step = make_train_step(model.model, self.optimizer, complete_losses(losses), **options)
+        self.step_function = jax.jit(step)
         self.start(0)
 
     def start(self, number):

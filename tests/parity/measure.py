@@ -5,6 +5,7 @@ own PyTorch modules on random inputs and weights, and, where they are at hand, f
 computed on real silhouettes.
 """
 
+import dataclasses
 import functools
 import json
 import pickle
@@ -36,6 +37,8 @@ TOLERANCES = {
     "gradients": 1e-8,
     "batch statistics": 1e-8,
     "second step's embeddings": 1e-8,
+    "losses of frozen steps": 1e-8,
+    "gradients of frozen steps": 1e-8,
     "losses of six SGD steps": 1e-7,
     "losses of six Adam steps": 1e-7,
 }
@@ -76,6 +79,26 @@ VARIANTS = {
 }
 
 
+ALL = VARIANTS | {
+    "gaitset_bins": dataclasses.replace(
+        VARIANTS["gaitset"], sizes=VARIANTS["gaitset"].sizes | {"bins": (8, 4, 1)}
+    ),
+    "gaitbase_sizes": dataclasses.replace(
+        VARIANTS["gaitbase"],
+        sizes={
+            "channels": (8, 16, 16, 24),
+            "layers": (1, 2, 1, 2),
+            "strides": (1, 2, 1, 2),
+            "max_pool": True,
+            "bins": (8, 4, 2, 1),
+            "embed_dim": 32,
+            "num_classes": 8,
+        },
+    ),
+}
+"""And those of other sizes than the published runs have."""
+
+
 def relative(ours, theirs):
     """Returns the largest difference as a share of the largest value."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
@@ -90,12 +113,12 @@ def worst(ours, theirs):
 
 @functools.cache
 def jax_model(name, dtype="float32"):
-    return JaxModel(VARIANTS[name].model, VARIANTS[name].sizes, dtype=dtype)
+    return JaxModel(ALL[name].model, ALL[name].sizes, dtype=dtype)
 
 
 @functools.cache
 def jax_trainer(name):
-    return JaxTrainer(jax_model(name, "float64"), VARIANTS[name].recipe, list(OPTIMIZERS.values()))
+    return JaxTrainer(jax_model(name, "float64"), ALL[name].recipe, list(OPTIMIZERS.values()))
 
 
 # PyTorch's modules, on random inputs and weights.
@@ -109,7 +132,7 @@ def torch_model(name):
         "gaitbase": torch_reference.GaitBase,
         "deepgaitv2": torch_reference.DeepGaitV2,
     }
-    model = kinds[VARIANTS[name].model](**VARIANTS[name].sizes)
+    model = kinds[ALL[name].model](**ALL[name].sizes)
     for key, tensor in model.state_dict().items():
         if key.endswith("running_mean"):
             tensor.normal_(0, 0.3)
@@ -153,10 +176,10 @@ def measure_training(name):
     with jax.enable_x64(True):
         trainer = jax_trainer(name)
         for number, (optimizer, options) in enumerate(OPTIMIZERS.items()):
-            theirs = TorchTrainer(torch_model(name).double(), VARIANTS[name].recipe, options)
+            theirs = TorchTrainer(torch_model(name).double(), ALL[name].recipe, options)
             trainer.model.load(to_arrays(theirs.model))
             trainer.start(number)
-            losses, first_step = _compare_steps(trainer, theirs, packed=VARIANTS[name].packed)
+            losses, first_step = _compare_steps(trainer, theirs, packed=ALL[name].packed)
             errors = first_step | errors | {f"losses of six {optimizer} steps": losses}
     return errors
 
@@ -192,6 +215,32 @@ def _compare_first_step(trainer, rows, model, output):
     if logits is not None:
         errors["training logits"] = relative(ours[1], logits)
     return errors
+
+
+def measure_frozen_training(name):
+    """Compares three SGD steps with frozen batch norms in float64, packed and rematerialised."""
+    recipe = dataclasses.replace(ALL[name].recipe, freeze_batch_norm=True)
+    losses, gradients = [], []
+    with jax.enable_x64(True):
+        theirs = TorchTrainer(torch_model(name).double(), recipe, OPTIMIZERS["SGD"])
+        model = JaxModel(ALL[name].model, ALL[name].sizes, dtype="float64")
+        model.load(to_arrays(theirs.model))
+        trainer = JaxTrainer(model, recipe, [OPTIMIZERS["SGD"]], remat=True)
+        before = trainer.statistics()
+        labels = np.array([0, 0, 3, 3])
+        for step in range(3):
+            lengths = [6, 4, 5, 3] if ALL[name].packed else [6, 6, 6, 6]
+            clips = random_clips(lengths, np.float64, seed=step)
+            frames = torch.from_numpy(np.concatenate(clips))
+            expected = theirs.step(frames, lengths, torch.from_numpy(labels))[2]
+            losses.append(relative(trainer.step(pack(clips, slots=13, per_row=2), labels)[0], expected))
+            found = {key: parameter.grad.numpy() for key, parameter in theirs.model.named_parameters()}
+            gradients.append(worst(trainer.gradients(), found))
+        after, their_buffers = trainer.statistics(), dict(theirs.model.named_buffers())
+    assert before.keys() == after.keys() == {key for key, value in their_buffers.items() if value.ndim}
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert all(np.array_equal(before[key], their_buffers[key]) for key in before)
+    return {"losses of frozen steps": max(losses), "gradients of frozen steps": max(gradients)}
 
 
 def measure_losses(dtype):
@@ -248,7 +297,7 @@ def _losses_named(values, gradients, dtype):
 def check_case(folder, name):
     """Fails if the toy model here is not the one of the figures."""
     case = json.loads((folder / "cases.json").read_text())[name]
-    variant = VARIANTS[name]
+    variant = ALL[name]
     assert {
         key: tuple(v) if isinstance(v, list) else v for key, v in case.items() if key in variant.sizes
     } == (variant.sizes)
@@ -294,7 +343,7 @@ def measure_reference_training(name, folder, silhouettes):
         trainer.model.load(load_checkpoint(folder / f"{name}_init.pt").state_dict)
         trainer.start(list(OPTIMIZERS).index("SGD"))
         for step in range(6):
-            shorter = step % 2 and VARIANTS[name].packed
+            shorter = step % 2 and ALL[name].packed
             lengths = figures["batch/lengths"] if shorter else np.full(len(labels), frames)
             spans = zip(figures["batch/sequence"], figures["batch/start"], lengths, strict=True)
             clips = [sequences[i][start : start + n] / 255 for i, start, n in spans]
@@ -307,7 +356,7 @@ def measure_reference_training(name, folder, silhouettes):
                 output = trainer.model.run(rows, len(labels), train=True)
             losses.append(trainer.step(rows, labels))
             if step == 0:
-                errors |= _compare_reference_step(trainer, output, figures, VARIANTS[name].recipe)
+                errors |= _compare_reference_step(trainer, output, figures, ALL[name].recipe)
     errors["losses of six SGD steps"] = max(map(relative, losses, figures["train/losses"]))
     return errors
 

@@ -28,6 +28,15 @@ def test_on_random_inputs(name):
     assert_within_tolerance(errors)
 
 
+@pytest.mark.parametrize("name", ["gaitset_bins", "gaitbase_sizes"])
+def test_other_sizes_in_a_test(name):
+    assert_within_tolerance(measure.measure_test_mode(name))
+
+
+def test_other_sizes_with_frozen_batch_norms():
+    assert_within_tolerance(measure.measure_frozen_training("gaitbase_sizes"))
+
+
 @by_variant
 def test_on_figures_of_the_reference(name, shared_parity, real_silhouettes):
     assert_within_tolerance(measure.measure_reference_test_mode(name, shared_parity, real_silhouettes))

@@ -119,15 +119,16 @@ def per_frame(module, x):
 
 
 class GaitSet(nn.Module):
-    def __init__(self, channels, embed_dim):
+    def __init__(self, channels, embed_dim, bins=(16, 8, 4, 2, 1)):
         super().__init__()
+        self.bins = bins
         c1, c2, c3 = channels
         self.set_block1 = Named("forward_block", conv_pair(1, c1, first=5, pool=True))
         self.set_block2 = Named("forward_block", conv_pair(c1, c2, pool=True))
         self.set_block3 = Named("forward_block", conv_pair(c2, c3))
         self.gl_block2 = conv_pair(c1, c2, pool=True)
         self.gl_block3 = conv_pair(c2, c3)
-        self.Head = SeparateFCs(62, c3, embed_dim)
+        self.Head = SeparateFCs(2 * sum(bins), c3, embed_dim)
 
     def forward(self, frames, lengths):
         x = self.set_block1(frames[:, None])
@@ -135,8 +136,7 @@ class GaitSet(nn.Module):
         x = self.set_block2(x)
         g = self.gl_block3(g + max_over_time(x, lengths))
         x = max_over_time(self.set_block3(x), lengths)
-        bins = (16, 8, 4, 2, 1)
-        return self.Head(torch.cat([pyramid(x, bins), pyramid(g + x, bins)], 1)), None
+        return self.Head(torch.cat([pyramid(x, self.bins), pyramid(g + x, self.bins)], 1)), None
 
 
 def conv_pair(inputs, outputs, *, first=3, pool=False):
@@ -150,25 +150,38 @@ def conv_pair(inputs, outputs, *, first=3, pool=False):
 
 
 class GaitBase(nn.Module):
-    def __init__(self, channels, embed_dim, num_classes):
+    def __init__(
+        self,
+        channels,
+        embed_dim,
+        num_classes,
+        layers=(1, 1, 1, 1),
+        strides=(1, 2, 2, 1),
+        max_pool=False,
+        bins=(16,),
+    ):
         super().__init__()
+        self.max_pool, self.bins = max_pool, bins
         resnet = nn.Module()
         resnet.conv1 = Named("conv", conv(2, 1, channels[0], (3, 3)))
         resnet.bn1 = norm(2, channels[0])
-        for i, (before, after, stride) in enumerate(
-            zip((channels[0], *channels), channels, (1, 2, 2, 1), strict=False)
+        for i, (before, after, stride, count) in enumerate(
+            zip((channels[0], *channels), channels, strides, layers, strict=False)
         ):
-            setattr(resnet, f"layer{i + 1}", nn.Sequential(BasicBlock(2, before, after, stride)))
+            rest = (BasicBlock(2, after, after, 1) for _ in range(count - 1))
+            setattr(resnet, f"layer{i + 1}", nn.Sequential(BasicBlock(2, before, after, stride), *rest))
         self.Backbone = Named("forward_block", resnet)
-        self.FCs = SeparateFCs(16, channels[3], embed_dim)
-        self.BNNecks = BNNecks(16, embed_dim, num_classes)
+        self.FCs = SeparateFCs(sum(bins), channels[3], embed_dim)
+        self.BNNecks = BNNecks(sum(bins), embed_dim, num_classes)
 
     def forward(self, frames, lengths):
         resnet = self.Backbone.forward_block
         x = F.relu(resnet.bn1(resnet.conv1(frames[:, None])))
+        if self.max_pool:
+            x = F.max_pool2d(x, 3, 2, 1)
         for i in range(4):
             x = getattr(resnet, f"layer{i + 1}")(x)
-        embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
+        embeddings = self.FCs(pyramid(max_over_time(x, lengths), self.bins))
         return embeddings, self.BNNecks(embeddings)
 
 

@@ -19,17 +19,25 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Losses of a run; `gamma` None means the triplet loss, `ce_weight` None no classifier."""
+    """Losses of a run; `gamma` None means the triplet loss, `ce_weight` None no classifier.
+
+    With `freeze_batch_norm` the batch norms train in evaluation mode, as OpenGait's `fix_BN` has them.
+    """
 
     margin: float = 0.2
     gamma: float | None = None
     weight: float = 1.0
     ce_weight: float | None = 1.0
+    freeze_batch_norm: bool = False
 
 
 class TorchTrainer:
     def __init__(self, model, recipe, optimizer=Optimizer()):
         self.model, self.recipe = model.train(), recipe
+        if recipe.freeze_batch_norm:
+            for module in model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         options = {"lr": optimizer.lr, "weight_decay": optimizer.weight_decay}
         if optimizer.name == "sgd":
             self.optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, **options)

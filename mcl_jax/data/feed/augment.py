@@ -1,29 +1,30 @@
 """Augmentation of whole clips with OpenCV, one draw for all frames of a clip.
 
 Clips are arrays [s, h, w], uint8 as the loaders have them or float32 (what the reference computes on). Each
-transform is a plain function of its parameters beside a function that draws them; `Augmentation` strings them
-together in the configured order.
+transform is a plain function of its parameters beside a class that draws them, whose fields are what a config
+can set; `Augmentation` strings them together in the configured order.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
 
+from mcl_jax.arguments import AtLeast, NotNegative, check_arguments, lookup
 from mcl_jax.errors import ConfigError
 
 FULL_WIDTH = 64
 CUT_COLUMNS = 10
 
-MAX_ROTATION = 10.0
-"""Degrees to either side."""
-
 PERSPECTIVE_REACH = 10
 """Columns from either edge within which the corners of the quadrilateral lie."""
 
-ERASE_AREA = (0.05, 0.2)
-ERASE_ASPECT = (0.3, 1 / 0.3)
+AFFINE_REACH = 10
+"""Pixels by which each of the three points moves at most, along either axis."""
+
 ERASE_TRIES = 100
 
 # OpenCV 5 interpolates exactly for up to this many channels, and to 1/32 pixel beyond.
@@ -67,6 +68,19 @@ def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
     return _warp(clip, lambda image, out: cv2.warpPerspective(image, matrix, (width, height), dst=out))
 
 
+def affine(clip: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Moves three points of every frame to where they shall be; bilinear, zero border.
+
+    Args:
+        clip: [s, h, w].
+        source: [3, 2], (x, y) of the points.
+        target: [3, 2], where they come to lie.
+    """
+    _, height, width = clip.shape
+    matrix = cv2.getAffineTransform(source.astype(np.float32), target.astype(np.float32))
+    return _warp(clip, lambda image, out: cv2.warpAffine(image, matrix, (width, height), dst=out))
+
+
 def erase(clip: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
     """Zeroes one box in all frames; the clip itself is left as it is."""
     erased = clip.copy()
@@ -93,81 +107,185 @@ def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) ->
     return result[:count]
 
 
-def _always_cut(_: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-    return cut(clip)
+class Transform(Protocol):
+    """A transform whose parameters are drawn; a frozen dataclass of what a config can set.
+
+    Attributes:
+        per_frame: whether each frame has draws of its own, and its own chance of being transformed.
+    """
+
+    @property
+    def per_frame(self) -> bool:
+        """See above."""
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the transformed clip."""
 
 
-def _always_flip(_: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-    return flip(clip)
+@dataclass(frozen=True)
+class Cut:
+    """`cut`, always."""
+
+    per_frame: ClassVar = False
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the cut clip."""
+        del rng
+        return cut(clip)
 
 
-def _random_rotate(rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-    return rotate(clip, rng.uniform(-MAX_ROTATION, MAX_ROTATION))
+@dataclass(frozen=True)
+class Flip:
+    """`flip`, always."""
+
+    per_frame: ClassVar = False
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the flipped clip."""
+        del rng
+        return flip(clip)
 
 
-def _random_perspective(rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-    near = rng.integers(0, PERSPECTIVE_REACH, 4)
-    far = FULL_WIDTH - PERSPECTIVE_REACH
-    return perspective(clip, near + np.array([0, far, 0, far]))
+@dataclass(frozen=True)
+class Rotate:
+    """`rotate` by as many degrees at most, to either side."""
+
+    degree: Annotated[float, AtLeast(0, below=360)] = 10.0
+    per_frame: ClassVar = False
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the rotated clip."""
+        return rotate(clip, rng.uniform(-self.degree, self.degree))
 
 
-def _random_erase(rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-    _, height, width = clip.shape
-    for _ in range(ERASE_TRIES):
-        area = rng.uniform(*ERASE_AREA) * height * width
-        aspect = rng.uniform(*ERASE_ASPECT)
-        box_height, box_width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if box_height < height and box_width < width:
-            top = int(rng.integers(0, height - box_height + 1))
-            left = int(rng.integers(0, width - box_width + 1))
-            return erase(clip, top, left, box_height, box_width)
-    return clip
+@dataclass(frozen=True)
+class Perspective:
+    """`perspective` with corners within `PERSPECTIVE_REACH`."""
+
+    per_frame: ClassVar = False
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the stretched clip."""
+        near = rng.integers(0, PERSPECTIVE_REACH, 4)
+        far = FULL_WIDTH - PERSPECTIVE_REACH
+        return perspective(clip, near + np.array([0, far, 0, far]))
 
 
-Transform = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+@dataclass(frozen=True)
+class Affine:
+    """`affine` of three points near corners, moved within `AFFINE_REACH`.
 
-TRANSFORMS: dict[str, Transform] = {
-    "perspective": _random_perspective,
-    "cut": _always_cut,
-    "flip": _always_flip,
-    "rotate": _random_rotate,
-    "erase": _random_erase,
+    As the reference, which takes the height for the width: the points are near (0, 0), (h, 0) and (0, w).
+    """
+
+    per_frame: ClassVar = False
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the moved clip."""
+        _, height, width = clip.shape
+        near = rng.integers(0, AFFINE_REACH, (2, 3, 2))
+        corners = np.array([[0, 0], [height, 0], [0, width]])
+        inwards = np.array([[1, 1], [-1, 1], [1, -1]])
+        source, target = corners + inwards * near
+        return affine(clip, source, target)
+
+
+@dataclass(frozen=True)
+class Erase:
+    """`erase` of one box, the same in all frames unless `per_frame`.
+
+    Attributes:
+        min_area: least area of the box, as a share of the frame's.
+        max_area: largest area.
+        aspect: least height of the box as a share of its width; the largest is the inverse.
+        per_frame: see `Transform`.
+    """
+
+    min_area: NotNegative = 0.05
+    max_area: NotNegative = 0.2
+    aspect: Annotated[float, AtLeast(0.01)] = 0.3
+    per_frame: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.min_area <= self.max_area <= 1 and self.aspect <= 1):
+            raise ConfigError(
+                f"data.augment: erase has min_area {self.min_area}, max_area {self.max_area} and aspect "
+                f"{self.aspect}; expected min_area ≤ max_area ≤ 1 and aspect ≤ 1"
+            )
+
+    def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
+        """Returns the clip without what is in the box."""
+        _, height, width = clip.shape
+        for _ in range(ERASE_TRIES):
+            area = rng.uniform(self.min_area, self.max_area) * height * width
+            aspect = rng.uniform(self.aspect, 1 / self.aspect)
+            box_height, box_width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if box_height < height and box_width < width:
+                top = int(rng.integers(0, height - box_height + 1))
+                left = int(rng.integers(0, width - box_width + 1))
+                return erase(clip, top, left, box_height, box_width)
+        return clip
+
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "perspective": Perspective,
+    "cut": Cut,
+    "flip": Flip,
+    "rotate": Rotate,
+    "affine": Affine,
+    "erase": Erase,
 }
-"""Name in `data.augment` → function of (generator, clip)."""
+"""Name in `data.augment` → its class, whose fields an entry can set."""
 
 
 class Augmentation:
     """The configured transforms of a clip, each applied with its own probability; picklable."""
 
-    def __init__(self, steps: Sequence[tuple[str, float]]):
-        """Takes (name, probability) pairs in the order to apply them.
+    def __init__(self, entries: Sequence[Sequence[Any]]):
+        """Takes entries (name, probability), or (name, probability, {parameter: value}), in their order.
 
         Raises:
-            ConfigError: if a name is unknown, a probability is outside [0, 1], frames stay uncut, or
-                perspective, which needs uncut frames, comes after the cut.
+            ConfigError: if an entry is none, a name or parameter is unknown or cannot work, a probability is
+                outside [0, 1], frames stay uncut, or perspective, which needs them uncut, comes after it.
         """
-        names = [name for name, _ in steps]
-        for name, probability in steps:
-            if name not in TRANSFORMS:
-                raise ConfigError(f"data.augment: no transform {name!r}; there are {', '.join(TRANSFORMS)}")
-            if not 0 <= probability <= 1:
-                raise ConfigError(f"data.augment: probability of {name} is {probability}, not in [0, 1]")
-        if dict(steps).get("cut") != 1:
+        self._steps = [_step(entry) for entry in entries]
+        kinds = [type(transform) for transform, _ in self._steps]
+        if not any(isinstance(transform, Cut) and chance == 1 for transform, chance in self._steps):
             raise ConfigError(
                 'data.augment: must hold ("cut", 1.0): models are trained and tested on cut frames'
             )
-        if "perspective" in names and names.index("perspective") > names.index("cut"):
+        self._needs_full_width = Perspective in kinds
+        if self._needs_full_width and kinds.index(Perspective) > kinds.index(Cut):
             raise ConfigError("data.augment: perspective must come before cut, it needs the uncut frames")
-        self._steps = [(TRANSFORMS[name], probability) for name, probability in steps]
-        self._needs_full_width = "perspective" in names
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the augmented clip, of its type and of cut width; perhaps a view of it."""
         steps = self._steps
         if self._needs_full_width and clip.shape[2] != FULL_WIDTH:
             # Users who keep frames cut on disk train without it, as there.
-            steps = [s for s in steps if s[0] is not _random_perspective]
+            steps = [step for step in steps if not isinstance(step[0], Perspective)]
         for transform, probability in steps:
-            if probability == 1 or rng.random() < probability:
-                clip = transform(rng, clip)
+            parts = [clip[i : i + 1] for i in range(len(clip))] if transform.per_frame else [clip]
+            parts = [
+                transform(rng, part) if probability == 1 or rng.random() < probability else part
+                for part in parts
+            ]
+            clip = np.concatenate(parts) if transform.per_frame else parts[0]
         return clip
+
+
+def _step(entry: Sequence[Any]) -> tuple[Transform, float]:
+    """Returns the transform of an entry of `data.augment`, and its probability."""
+    fits = isinstance(entry, tuple | list) and len(entry) in (2, 3)
+    if not fits or not all(isinstance(parameters, dict) for parameters in entry[2:]):
+        raise ConfigError(
+            f"data.augment: {entry!r} is no entry; expected (name, probability), with parameters behind them "
+            'as in ("rotate", 0.3, {"degree": 15.0})'
+        )
+    name, probability, *rest = entry
+    parameters = rest[0] if rest else {}
+    kind = lookup("data.augment", TRANSFORMS, name)
+    if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1:
+        raise ConfigError(f"data.augment: probability of {name} is {probability}, not in [0, 1]")
+    check_arguments(f"data.augment.{name}", name, kind, parameters, ())
+    return kind(**parameters), probability

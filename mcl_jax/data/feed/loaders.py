@@ -7,7 +7,7 @@ batch so that devices share it evenly.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -64,7 +64,7 @@ class TrainLoader:
         *,
         batch: tuple[int, int],
         frames: sampling.FrameSampling,
-        augmentation: Sequence[tuple[str, float]],
+        augmentation: Sequence[Sequence[Any]],
         seed: int,
         share: HostShare,
         row_sizes: int = 1,
@@ -173,13 +173,16 @@ class TrainLoader:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceLoader:
-    """Reads the whole sequence at a position, cut; picklable."""
+    """Reads the sequence at a position, its first `max_frames` frames, cut; picklable."""
 
     sequences: Sequence[SequenceRef]
     source: Source
+    max_frames: int = sampling.MAX_TEST_FRAMES
 
-    nbytes: ClassVar[int] = sampling.MAX_TEST_FRAMES * math.prod(CUT_SHAPE)
-    """Bytes of the longest result."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the longest result."""
+        return self.max_frames * math.prod(CUT_SHAPE)
 
     def read(self, position: int) -> np.ndarray:
         """Returns the first frames, uint8 [s, 64, 44], of a sequence.
@@ -188,7 +191,7 @@ class SequenceLoader:
             DataError: if it cannot be read.
         """
         sequence = self.source.read(self.sequences[position])
-        return augment.cut(sequence[: sampling.MAX_TEST_FRAMES])
+        return augment.cut(sequence[: self.max_frames])
 
     def __call__(self, position: int, empty: Empty = np.empty, note: Note = unheard) -> Arrays:
         """Returns the same as item "frames" of a dict, in an array that `empty` made.

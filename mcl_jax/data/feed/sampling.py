@@ -11,7 +11,7 @@ from mcl_jax.data.sequences import Split
 from mcl_jax.errors import ConfigError
 
 MAX_TEST_FRAMES = 720
-"""Testing takes at most this many frames of a sequence, its first, as the reference does."""
+"""Unless told otherwise, testing takes the first so many frames of a sequence, as the reference does."""
 
 
 @dataclasses.dataclass(frozen=True)
