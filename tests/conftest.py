@@ -10,7 +10,9 @@ import pytest
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 # Most of the suite's time is compilation, often of the same toy programs, also in the processes tests start.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # half the time to compile; tests/parity has them all
+# XLA still optimises the graph; what is cheap here is the machine code. tests/parity has options of its own.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 COMPILED = Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"

@@ -124,14 +124,6 @@ MILLIONS = {
 }
 
 
-@pytest.fixture
-def compiled_quickly():
-    """For tests that spend their time compiling."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def walkers_config(**changes) -> ConfigDict:
     config = load_config("walkers_mcl")
     config.update_from_flattened_dict(changes)
@@ -172,7 +164,7 @@ def test_full_size(run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_one_step_at_toy_width(run, compiled_quickly):
+def test_one_step_at_toy_width(run):
     config = load_config(run)
     config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]
     if "layers" in config.model:
@@ -277,7 +269,7 @@ def test_an_unknown_recipe_is_named():
         load_config("grew_mlc")
 
 
-def test_describe_tells_sizes_work_and_memory(compiled_quickly):
+def test_describe_tells_sizes_work_and_memory():
     config = walkers_config(**{"model.channels": (2, 2, 2, 2), "model.num_classes": 7, "train.batch": (2, 2)})
     lines = describe(config).splitlines()
     told = dict(line.split("  ", 1) for line in lines if "  " in line)

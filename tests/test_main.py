@@ -42,10 +42,8 @@ def flags(people: Path) -> list[str]:
 def command(
     *arguments: str, config: str = "walkers_mcl", devices: int = 1
 ) -> tuple[list[str], dict[str, str]]:
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
+    xla = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
+    environment = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
     return [sys.executable, "-m", "mcl_jax.main", "--config", f"configs/{config}.py", *arguments], environment
 
 

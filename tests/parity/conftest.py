@@ -1,12 +1,28 @@
-"""Parity is shown with the optimisations that users have; the other tests compile without most of them."""
+"""How the parity tests compile.
+
+In float32 and bfloat16, which users run, with the optimisations that users have. In float64, where parity
+shows that the arithmetic is the same, XLA's passes over the graph are the users' and only the machine code is
+made cheaply.
+"""
 
 import jax
+import jax_side
 import pytest
+
+USERS = {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+CHEAP = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_backend_optimization_level": 1,  # with 0 the steps take longer than their compilation
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def optimised():
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        for dtype, options in {"float32": USERS, "bfloat16": USERS, "float64": CHEAP}.items():
+            patch.setitem(jax_side.OPTIONS, dtype, options)
+        yield
     jax.config.update("jax_disable_most_optimizations", before)

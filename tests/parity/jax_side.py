@@ -17,6 +17,9 @@ from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
 from mcl_jax.trees import get_leaf
 
+OPTIONS: dict[str, dict[str, int | bool]] = {"float32": {}, "float64": {}, "bfloat16": {}}
+"""XLA's options for programs in each precision; the tests set them."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -58,7 +61,9 @@ class JaxModel:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, wide),
             self.model.shapes(),
         )
-        self.forward = jax.jit(self._forward, static_argnames=("per_row", "train"))
+        self.forward = jax.jit(
+            self._forward, static_argnames=("per_row", "train"), compiler_options=OPTIONS[dtype]
+        )
 
     def load(self, state_dict):
         imported = import_state_dict(state_dict, self.params, self.stats, model=self.name)
@@ -103,7 +108,7 @@ class JaxTrainer:
         self.optimizer = _recording([_make(optimizer) for optimizer in optimizers])
         options = {"remat": remat, "freeze_batch_norm": recipe.freeze_batch_norm}
         step = make_train_step(model.model, self.optimizer, complete_losses(losses), **options)
-        self.step_function = jax.jit(step)
+        self.step_function = jax.jit(step, compiler_options=OPTIONS["float64"])
         self.start(0)
 
     def start(self, number):

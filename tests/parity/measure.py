@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch_reference
-from jax_side import JaxModel, JaxTrainer, pack
+from jax_side import OPTIONS, JaxModel, JaxTrainer, pack
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
 from mcl_jax.convert.importer import load_checkpoint
@@ -269,15 +269,15 @@ def measure_losses(dtype):
             x = torch.tensor(array, dtype=torch.float64, requires_grad=True)
             expected = theirs(x, torch.from_numpy(labels))
             expected.backward()
-            gradient_of = _gradient_of(ours)
+            gradient_of = _gradient_of(ours, dtype)
             (value, _), gradient = gradient_of(jnp.asarray(array, dtype), jnp.asarray(labels))
             values.append(relative(value, expected.item()))
             gradients.append(relative(gradient, x.grad))
     return _losses_named(values, gradients, dtype)
 
 
-def _gradient_of(loss):
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+def _gradient_of(loss, dtype):
+    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=OPTIONS[dtype])
 
 
 def _metric_per_part(margin, gamma):
@@ -388,11 +388,11 @@ def measure_reference_losses(dtype, folder):
             embeddings = jnp.asarray(figures[f"{j}/embeddings"], dtype)
             for key, margin, gamma in (("triplet", 0.2, None), ("mcl", 0.6, 0.6), ("mcl_g1", 0.4, 1.0)):
                 loss = _metric_per_part(margin, gamma)
-                (_, metrics), gradient = _gradient_of(loss)(embeddings, labels)
+                (_, metrics), gradient = _gradient_of(loss, dtype)(embeddings, labels)
                 values.append(relative(metrics["loss"], figures[f"{j}/{key}/loss_per_part"]))
                 gradients.append(relative(gradient, figures[f"{j}/{key}/grad_embeddings"]))
             logits = jnp.asarray(figures[f"{j}/logits"], dtype)
-            (value, _), gradient = _gradient_of(cross_entropy_loss)(logits, labels)
+            (value, _), gradient = _gradient_of(cross_entropy_loss, dtype)(logits, labels)
             values.append(relative(value, figures[f"{j}/ce/loss"]))
             gradients.append(relative(gradient, figures[f"{j}/ce/grad_logits"]))
     return _losses_named(values, gradients, dtype)
