@@ -38,7 +38,9 @@ def test_the_names_are_there_and_importing_them_is_lazy():
 
 def test_a_run_says_what_it_is(gait, toy_run):
     assert (gait.name, gait.parts, gait.channels, gait.step) == ("gaitbase", 16, 3, 3)
-    assert gait.arguments == {"channels": (2, 2, 3, 3), "embed_dim": 3, "num_classes": 3}
+    sizes = {"channels": (2, 2, 3, 3), "embed_dim": 3, "num_classes": 3}
+    defaults = {"layers": (1, 1, 1, 1), "strides": (1, 2, 2, 1), "max_pool": False, "bins": (16,)}
+    assert gait.arguments == sizes | defaults
     shown = repr(gait)
     for text in ("gaitbase", "16 parts × 3 channels", f"{gait.parameters:,}", "3 steps", str(toy_run)):
         assert text in shown
@@ -126,8 +128,8 @@ def test_precision_and_the_other_embedding_are_choices(gait, toy_run, walks, tmp
     full = gait.embed(walks[0])
     assert not np.array_equal(half, full)
     assert (half * full).sum() / (np.linalg.norm(half) * np.linalg.norm(full)) > 0.99
-    with pytest.raises(ConfigError, match="precision: no 'float16'; there are float32, bfloat16"):
-        mcl_jax.load(toy_run, precision="float16")
+    with pytest.raises(ConfigError, match="precision: no 'float64'; there are float32, bfloat16, float16"):
+        mcl_jax.load(toy_run, precision="float64")
     with pytest.raises(ConfigError, match="use_emb2: gaitbase has no other embedding to choose"):
         mcl_jax.load(toy_run, use_emb2=True)
 
