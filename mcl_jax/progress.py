@@ -33,7 +33,7 @@ class Progress:
         schedule: optax.Schedule,
     ):
         """Starts the clock. Hosts other than the first show nothing."""
-        self._schedule = schedule
+        self._schedule = jax.jit(schedule)  # one program instead of one for every operation
         self._log_every, self._last_step = log_every, steps
         self._sequences_per_step, self._skipped, self._left_out = sequences_per_step, 0, 0
         self._pending: list[Mapping[str, jax.Array]] = []
