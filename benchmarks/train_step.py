@@ -33,8 +33,8 @@ BOUNDS = {"fixed": (30, 30), "drawn": (10, 50)}
 """Kind → fewest and most frames of a sequence."""
 MCL = {"margin": 0.6, "gamma": 0.6}
 LR, MILESTONES, DECAY = 1e-3, (1000,), 5e-4
-# PyTorch's float32 is off from its float64 by 1e-7 in loss and 4e-3 in gradients (GaitBase, 8 × 4 frames), and
-# more in deeper models; a gradient of another model is off by about 1.
+# PyTorch's float32 is off from its float64 by 1e-7 in loss and 4e-3 in gradients (GaitBase, 8 × 4 frames),
+# and more in deeper models; a gradient of another model is off by about 1.
 TOLERANCES = {"loss": 1e-5, "gradients": 1e-1, "batch statistics": 1e-4}
 
 
