@@ -16,6 +16,7 @@ from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError, DataError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
+from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.models.model import digest_of
@@ -103,15 +104,10 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     clear_report(folder)
     embeddings.save(folder / "embeddings.npz")
-    known = DATASETS[config.data.dataset]
-    name = config.eval.protocol or known.protocol
-    if name == NO_PROTOCOL:
+    protocol = _protocol_of(config)
+    if protocol is None:
         print(f"embeddings written to {folder}/")
         return {}
-    protocol = find_protocol(name)
-    own = config.eval.protocol.endswith(SUFFIX)
-    if known.title and not own:  # else the titles would name the people that the protocol was made for
-        protocol = dataclasses.replace(protocol, data=known.title)
     try:
         report = score(
             embeddings,
@@ -132,3 +128,16 @@ def evaluate(
     print(report.table)
     print(f"written to {folder}/")
     return report.metrics
+
+
+def _protocol_of(config: ConfigDict) -> Protocol | None:
+    """Returns the protocol of the config, else that of its dataset; None where nothing is to be scored."""
+    known = DATASETS[config.data.dataset]
+    name = config.eval.protocol or known.protocol
+    if name == NO_PROTOCOL:
+        return None
+    protocol = find_protocol(name)
+    own = config.eval.protocol.endswith(SUFFIX)
+    if known.title and not own:  # else the titles would name the people that the protocol was made for
+        return dataclasses.replace(protocol, data=known.title)
+    return protocol

@@ -21,6 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]
 
 import measure  # noqa: E402 (it lives beside the tests)
+import measure_losses  # noqa: E402
 
 Errors = Mapping[str, float]
 
@@ -53,8 +54,10 @@ def measure_all() -> list[str]:
         cosines.append(f"| {name} | {smallest:.6f} | {mean:.6f} |")
     losses: dict[str, Errors] = {}
     for dtype in ("float32", "float64"):
-        losses |= {f"random, {dtype}": _without_suffix(measure.measure_losses(dtype))}
-        losses |= {f"reference, {dtype}": _without_suffix(measure.measure_reference_losses(dtype, parity))}
+        losses |= {f"random, {dtype}": _without_suffix(measure_losses.measure_losses(dtype))}
+        losses |= {
+            f"reference, {dtype}": _without_suffix(measure_losses.measure_reference_losses(dtype, parity))
+        }
     return [
         "### Models: our PyTorch modules, random inputs and weights",
         "",

@@ -4,21 +4,17 @@ Scales and biases still learn. It is for fine-tuning: small batches, or batches 
 the statistics of the weights that are started from.
 """
 
-import contextlib
 import contextvars
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from mcl_jax.models.switches import switched
 
 _FROZEN = contextvars.ContextVar("frozen", default=False)
 
 
-@contextlib.contextmanager
-def frozen_statistics(wanted: bool) -> Iterator[None]:
+def frozen_statistics(wanted: bool) -> AbstractContextManager[None]:
     """Models that are traced inside use their running statistics in training too, if that is wanted."""
-    token = _FROZEN.set(wanted)
-    try:
-        yield
-    finally:
-        _FROZEN.reset(token)
+    return switched(_FROZEN, wanted)
 
 
 def is_frozen() -> bool:

@@ -3,21 +3,17 @@
 Each row is one whole sequence without empty slots, and convolutions are the compiler's own on every platform.
 """
 
-import contextlib
 import contextvars
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from mcl_jax.models.switches import switched
 
 _PLAIN = contextvars.ContextVar("plain", default=False)
 
 
-@contextlib.contextmanager
-def plain_program() -> Iterator[None]:
+def plain_program() -> AbstractContextManager[None]:
     """Models that are traced inside have their plain program; for testing only."""
-    token = _PLAIN.set(True)
-    try:
-        yield
-    finally:
-        _PLAIN.reset(token)
+    return switched(_PLAIN, True)
 
 
 def is_plain() -> bool:

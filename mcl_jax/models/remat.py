@@ -5,25 +5,22 @@ batch statistics are recorded once (Chen et al. 2016, "Training Deep Nets with S
 arXiv:1604.06174).
 """
 
-import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flax import nnx
 from jaxtyping import Array
 
+from mcl_jax.models.switches import switched
+
 _REMAT = contextvars.ContextVar("remat", default=False)
 
 
-@contextlib.contextmanager
-def rematerialised(wanted: bool) -> Iterator[None]:
+def rematerialised(wanted: bool) -> AbstractContextManager[None]:
     """Models that are traced inside keep only the activations between their blocks, if that is wanted."""
-    token = _REMAT.set(wanted)
-    try:
-        yield
-    finally:
-        _REMAT.reset(token)
+    return switched(_REMAT, wanted)
 
 
 def run_block(

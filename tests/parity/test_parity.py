@@ -1,6 +1,7 @@
 """All five models against PyTorch: forward passes, gradients, statistics, and six updates."""
 
 import measure
+import measure_losses
 import pytest
 from measure import TOLERANCES, VARIANTS
 
@@ -53,9 +54,9 @@ def test_bfloat16_embeddings_point_the_same_way(name, shared_parity, real_silhou
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_losses_on_random_inputs(dtype):
-    assert_within_tolerance(measure.measure_losses(dtype))
+    assert_within_tolerance(measure_losses.measure_losses(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_losses_on_figures_of_the_reference(dtype, shared_parity):
-    assert_within_tolerance(measure.measure_reference_losses(dtype, shared_parity))
+    assert_within_tolerance(measure_losses.measure_reference_losses(dtype, shared_parity))

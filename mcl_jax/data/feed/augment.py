@@ -8,7 +8,7 @@ can set; `Augmentation` strings them together in the configured order.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -107,26 +107,23 @@ def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) ->
     return result[:count]
 
 
-class Transform(Protocol):
+class Transform:
     """A transform whose parameters are drawn; a frozen dataclass of what a config can set.
 
     Attributes:
         per_frame: whether each frame has draws of its own, and its own chance of being transformed.
     """
 
-    @property
-    def per_frame(self) -> bool:
-        """See above."""
+    per_frame = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the transformed clip."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cut(Transform):
     """`cut`, always."""
-
-    per_frame: ClassVar = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the cut clip."""
@@ -135,10 +132,8 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Flip:
+class Flip(Transform):
     """`flip`, always."""
-
-    per_frame: ClassVar = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the flipped clip."""
@@ -147,11 +142,10 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Rotate:
+class Rotate(Transform):
     """`rotate` by as many degrees at most, to either side."""
 
     degree: Annotated[float, AtLeast(0, below=360)] = 10.0
-    per_frame: ClassVar = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the rotated clip."""
@@ -159,10 +153,8 @@ class Rotate:
 
 
 @dataclass(frozen=True)
-class Perspective:
+class Perspective(Transform):
     """`perspective` with corners within `PERSPECTIVE_REACH`."""
-
-    per_frame: ClassVar = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the stretched clip."""
@@ -172,13 +164,11 @@ class Perspective:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(Transform):
     """`affine` of three points near corners, moved within `AFFINE_REACH`.
 
     As the reference, which takes the height for the width: the points are near (0, 0), (h, 0) and (0, w).
     """
-
-    per_frame: ClassVar = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the moved clip."""
@@ -191,7 +181,7 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Erase:
+class Erase(Transform):
     """`erase` of one box, the same in all frames unless `per_frame`.
 
     Attributes:

@@ -1,0 +1,15 @@
+"""Switches that hold while a model is traced: what a program is to be, which no module need be told."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def switched(switch: contextvars.ContextVar[bool], wanted: bool) -> Iterator[None]:
+    """Within, `switch.get()` returns `wanted`."""
+    token = switch.set(wanted)
+    try:
+        yield
+    finally:
+        switch.reset(token)
