@@ -21,6 +21,7 @@ from jax_side import JaxModel, JaxTrainer, pack
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
 from mcl_jax.convert.importer import load_checkpoint
+from mcl_jax.losses import mcl_loss, triplet_loss
 
 TOLERANCES = {
     "test embeddings (float32)": 1e-5,
@@ -96,6 +97,13 @@ ALL = VARIANTS | {
     ),
 }
 """And those of other sizes than the published runs have."""
+
+
+def metric_per_part(margin, gamma):
+    """Returns the loss over embeddings and labels: MCL, or triplet loss where there is no gamma."""
+    if gamma is None:
+        return lambda x, labels: triplet_loss(x, labels, margin)
+    return lambda x, labels: mcl_loss(x, labels, margin, gamma)
 
 
 def relative(ours, theirs):
@@ -315,7 +323,7 @@ def measure_reference_training(name, folder, silhouettes):
 def _compare_reference_step(trainer, output, figures, recipe):
     embeddings, logits = output
     gradients = {key[6:]: figures[key] for key in figures if key.startswith("grad0/")}
-    _, metrics = _metric_per_part(recipe.margin, recipe.gamma)(
+    _, metrics = metric_per_part(recipe.margin, recipe.gamma)(
         jnp.asarray(embeddings), jnp.asarray(figures["batch/labels"])
     )
     errors = {

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 import torch_reference
 from jax_side import OPTIONS
-from measure import relative
+from measure import metric_per_part, relative
 
-from mcl_jax.losses import cross_entropy_loss, mcl_loss, triplet_loss
+from mcl_jax.losses import cross_entropy_loss
 
 
 def measure_losses(dtype):
@@ -18,14 +18,14 @@ def measure_losses(dtype):
     logits = generator.uniform(-1, 1, size=(12, 5, 7)).astype(np.float32)
     labels = np.repeat(np.arange(4), 3)
     cases = [
-        (_metric_per_part(0.2, None), lambda x, y: torch_reference.metric_loss(x, y, 0.2).mean(), embeddings),
+        (metric_per_part(0.2, None), lambda x, y: torch_reference.metric_loss(x, y, 0.2).mean(), embeddings),
         (
-            _metric_per_part(0.6, 0.6),
+            metric_per_part(0.6, 0.6),
             lambda x, y: torch_reference.metric_loss(x, y, 0.6, 0.6).mean(),
             embeddings,
         ),
         (
-            _metric_per_part(0.4, 1.0),
+            metric_per_part(0.4, 1.0),
             lambda x, y: torch_reference.metric_loss(x, y, 0.4, 1.0).mean(),
             embeddings,
         ),
@@ -53,7 +53,7 @@ def measure_reference_losses(dtype, folder):
             labels = jnp.asarray(figures[f"{j}/labels"])
             embeddings = jnp.asarray(figures[f"{j}/embeddings"], dtype)
             for key, margin, gamma in (("triplet", 0.2, None), ("mcl", 0.6, 0.6), ("mcl_g1", 0.4, 1.0)):
-                loss = _metric_per_part(margin, gamma)
+                loss = metric_per_part(margin, gamma)
                 (_, metrics), gradient = _gradient_of(loss, dtype)(embeddings, labels)
                 values.append(relative(metrics["loss"], figures[f"{j}/{key}/loss_per_part"]))
                 gradients.append(relative(gradient, figures[f"{j}/{key}/grad_embeddings"]))
@@ -66,12 +66,6 @@ def measure_reference_losses(dtype, folder):
 
 def _gradient_of(loss, dtype):
     return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=OPTIONS[dtype])
-
-
-def _metric_per_part(margin, gamma):
-    if gamma is None:
-        return lambda x, labels: triplet_loss(x, labels, margin)
-    return lambda x, labels: mcl_loss(x, labels, margin, gamma)
 
 
 def _losses_named(values, gradients, dtype):
