@@ -6,6 +6,7 @@ holds the whole result, [n, m]. Tiles at the edges are padded to a power of two,
 compiles a handful of programs.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal, get_args
 
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Float32
 from mcl_jax.errors import ConfigError, DataError
 
 Metric = Literal["euc", "cos"]
-TILE = 1024
+TILE = 2048
 SMALLEST_TILE = 64
 NORM_EPS = 1e-12
 _OVERFLOW = "embeddings: a distance overflows float32: scale the embeddings down or retrain"
@@ -46,11 +47,9 @@ def pairwise_distances(
     check_norms(y)
     result = np.empty((len(x), len(y)), np.float32)
     pending: tuple[slice, slice, Array] | None = None
-    for i in range(0, len(x), tile):
-        rows = slice(i, min(i + tile, len(x)))
+    for rows in _tiles(len(x), tile):
         x_tile = jax.device_put(_padded(x[rows], tile))
-        for j in range(0, len(y), tile):
-            columns = slice(j, min(j + tile, len(y)))
+        for columns in _tiles(len(y), tile):
             distances = _tile_distances(x_tile, _padded(y[columns], tile), metric=metric)
             # One tile behind: the host copies the last result while the device works on the next.
             _store(result, pending)
@@ -84,14 +83,15 @@ def _tile_distances(
     def add_part(total: Array, xy: tuple[Array, Array]) -> tuple[Array, None]:
         x_part, y_part = xy
         # HIGHEST, because GPUs and TPUs would otherwise round the factors to 10 or 8 bits.
-        inner = jnp.matmul(x_part, y_part.T, precision=jax.lax.Precision.HIGHEST)
+        inner = jnp.matmul(x_part, y_part, precision=jax.lax.Precision.HIGHEST)
         if metric == "cos":
             return total + inner, None
-        squared = jnp.sum(x_part**2, 1)[:, None] + jnp.sum(y_part**2, 1)[None, :] - 2 * inner
+        squared = jnp.sum(x_part**2, 1)[:, None] + jnp.sum(y_part**2, 0)[None, :] - 2 * inner
         # relu, because rounding can leave the difference of two equal embeddings below zero.
         return total + jnp.sqrt(jax.nn.relu(squared)), None
 
-    parts = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, 1, 0)
+    # y with its sequences last, once, because XLA's products on the CPU are slower on a transposed factor.
+    parts = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, 0, 2)
     # A scan, because all parts at once would be an n × m × p array.
     total, _ = jax.lax.scan(add_part, jnp.zeros((len(x), len(y)), jnp.float32), parts)
     mean = total / x.shape[1]
@@ -102,10 +102,20 @@ def _normalised(x: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), NORM_EPS)
 
 
+def _tiles(n: int, tile: int) -> Iterator[slice]:
+    """Cuts n sequences into tiles: whole ones, then halves once less than three quarters are left."""
+    start = 0
+    while start < n:
+        left = n - start
+        size = tile if left > 3 * tile // 4 else max(tile // 2, 1)
+        yield slice(start, min(start + size, n))
+        start += size
+
+
 def _padded(x: np.ndarray, tile: int) -> np.ndarray:
     """Adds zero sequences up to a power of two within [SMALLEST_TILE, tile], so that few shapes compile."""
     size = min(tile, max(SMALLEST_TILE, 1 << (len(x) - 1).bit_length()))
-    return np.pad(x, ((0, size - len(x)), (0, 0), (0, 0)))
+    return x if len(x) == size else np.pad(x, ((0, size - len(x)), (0, 0), (0, 0)))
 
 
 def _store(result: np.ndarray, tile: tuple[slice, slice, Array] | None) -> None:

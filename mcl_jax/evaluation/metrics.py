@@ -7,13 +7,15 @@ gallery order. Work goes through `ROWS` probes at a time, which bounds the memor
 By hand, because scikit-learn ranks one query at a time and knows neither hidden gallery sequences nor mINP.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 NO_MATCH = np.iinfo(np.int64).max  # never within rank k, for any k
-ROWS = 512
+ROWS = 64
 _FEW_MATCHES = 32  # so many are counted one by one
 
 
@@ -52,7 +54,8 @@ def average_precision(
         (AP [n], INP [n]); their means over probes are mAP and mINP.
     """
     ap, inp = np.zeros(len(distances)), np.zeros(len(distances))
-    for rows in _chunks(len(distances)):
+
+    def of_chunk(rows: slice) -> None:
         d, ok = distances[rows], match[rows]
         count = ok.sum(axis=1)
         most = int(count.max())
@@ -62,6 +65,9 @@ def average_precision(
         precision = np.where(found <= count[:, None], found / sorted_ranks, 0)
         ap[rows] = precision.sum(axis=1) / np.maximum(count, 1)
         inp[rows] = count / np.max(np.where(found <= count[:, None], sorted_ranks, 1), axis=1, initial=1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets other threads run while it compares
+        list(pool.map(of_chunk, _chunks(len(distances))))
     return ap, inp
 
 
@@ -73,15 +79,19 @@ def _match_ranks_by_counting(
     Counts what comes before each match, which takes a tenth of the time of sorting where matches are few.
     """
     columns = np.arange(d.shape[1])
-    row, column = np.nonzero(match)
     ranks = np.full((len(d), most), d.shape[1] + 1)
+    row, column = np.nonzero(match)
     place = np.arange(len(row)) - np.searchsorted(row, row)  # of a match among those of its probe
+    at = np.zeros_like(ranks)
+    at[row, place] = column
     for k in range(most):
-        probes, at = row[place == k], column[place == k]
-        mine, own = d[probes], d[probes, at][:, None]
-        before = np.count_nonzero(mine < own, axis=1)
-        before += np.count_nonzero((mine == own) & (columns < at[:, None]), axis=1)
-        ranks[probes, k] = before + 1
+        own = np.take_along_axis(d, at[:, k : k + 1], axis=1)
+        before = np.count_nonzero(d < own, axis=1)
+        tied = np.count_nonzero(d <= own, axis=1) - before > 1
+        equal = (d[tied] == own[tied]) & (columns < at[tied, k : k + 1])
+        before[tied] += np.count_nonzero(equal, axis=1)
+        ranks[:, k] = before + 1
+    ranks[np.arange(most) >= np.bincount(row, minlength=len(d))[:, None]] = d.shape[1] + 1
     return np.sort(ranks, axis=1)
 
 
