@@ -140,12 +140,11 @@ class Programs:
     def seconds(self, kind: str) -> float:
         """Measured on the first device."""
         batch = jax.device_put(self.batch)
-        options = compiler_options()
         if kind == "embed":
-            embed = jax.jit(self.embed, compiler_options=options)
+            embed = jax.jit(self.embed, compiler_options=compiler_options())
             arrays = jax.device_put(self.model.initial_arrays(0))
             return seconds(lambda: embed(*arrays, batch["frames"], batch["segment_ids"]))
-        step = jax.jit(self.update, donate_argnums=0, compiler_options=options)
+        step = jax.jit(self.update, donate_argnums=0, compiler_options=compiler_options(training=True))
         state = jax.device_put(create_state(*self.model.initial_arrays(0), self.optimizer))
 
         def call() -> object:

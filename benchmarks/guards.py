@@ -45,7 +45,7 @@ def sides() -> tuple[Callable[[], None], Callable[[], None]]:
         return state, metrics["loss"]  # the norm of the gradient, which nobody asks for, falls away
 
     allowed = allowed_in_a_row(config)
-    options = {"donate_argnums": 0, "compiler_options": compiler_options()}
+    options = {"donate_argnums": 0, "compiler_options": compiler_options(training=True)}
     plain, safe = jax.jit(unguarded, **options), jax.jit(guarded(update, allowed), **options)
     states = [create_state(*model.initial_arrays(0), optimizer) for _ in range(2)]
     counter = jax.device_put(start_counter())

@@ -108,7 +108,7 @@ def compare(name: str, kind: str, sizes: int, rounds: int, peak: float) -> str:
     losses = {"mcl": {"weight": 1.0, **MCL}} | ({"cross_entropy": {"weight": 1.0}} if classifies else {})
     optimizer = OPTIMIZERS["sgd"](multi_step(LR, milestones=MILESTONES), momentum=0.9, weight_decay=DECAY)
     update = make_train_step(model, optimizer, complete_losses(losses))
-    step = jax.jit(update, donate_argnums=0, compiler_options=compiler_options())
+    step = jax.jit(update, donate_argnums=0, compiler_options=compiler_options(training=True))
     batch, before = packed(sequences, kind, sizes), jax.device_get(params)
     state = create_state(params, batch_stats, optimizer)
     work = flops(update, jax.eval_shape(lambda: state), batch)

@@ -118,7 +118,7 @@ def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat
     step = jax.jit(
         guarded(train_step, allowed_in_a_row(config)),
         donate_argnums=0,
-        compiler_options=compiler_options(remat=remat),
+        compiler_options=compiler_options(training=True),
     )
     analysis = step.lower(state, start_counter(), batch).compile().memory_analysis()
     if analysis is None:

@@ -50,18 +50,18 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "mcl_jax" / "xla"))
 
 
-# The CPU's compiler takes away the barriers around what is computed again, and then keeps that instead.
-_REMAT_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# The CPU's compiler takes away barriers, and then keeps what is to be computed again, and fuses what is not.
+_TRAINING_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
-def compiler_options(*, remat: bool = False) -> dict[str, str]:
+def compiler_options(*, training: bool = False) -> dict[str, str]:
     """Returns the options to pass to `jax.jit`, or none where this jaxlib does not know them.
 
     Args:
-        remat: whether it is for a training step that computes activations again.
+        training: whether it is for a training step.
     """
     known = _known_options()
-    return known | _REMAT_OPTIONS if remat and known else known
+    return known | _TRAINING_OPTIONS if training and known else known
 
 
 @functools.cache

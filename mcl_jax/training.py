@@ -239,7 +239,7 @@ class _Run:
         train_step = build_train_step(self.config, self.model, self.optimization)
         update = guarded(train_step, allowed_in_a_row(self.config))
         counter = jax.device_put(start_counter(), replicated(self.mesh))
-        return compile_guarded(update, self.mesh, compiler_options(remat=self.config.train.remat)), counter
+        return compile_guarded(update, self.mesh, compiler_options(training=True)), counter
 
     def _save(self, in_flight: InFlight) -> None:
         """Starts saving the newest state, once it is known to be finite."""

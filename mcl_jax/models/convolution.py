@@ -41,9 +41,7 @@ def convolve(
     if kernel.shape[:2] == (1, 1):
         x = lax.slice(x, (0,) * 4, x.shape, (1, stride, stride, 1))
         return jnp.matmul(x, kernel[0, 0], precision=_precision(x))
-    if kernel.shape[:2] == (3, 3) and stride == 2 and x.shape[1] % 2 == x.shape[2] % 2 == 0:
-        return _convolve_by_two(x, kernel)
-    return _convolve(x, kernel, stride)
+    return _convolve_to_train(x, kernel, stride)
 
 
 def _convolve(x: Array, kernel: Array, stride: int) -> Array:
@@ -61,31 +59,44 @@ def _precision(x: Array) -> lax.Precision | None:
     return None if x.dtype in _HALF else lax.Precision.HIGHEST
 
 
-@jax.custom_vjp
-def _convolve_by_two(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c d"]) -> Array:
-    return _convolve(x, kernel, 2)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_to_train(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c d"], stride: int) -> Array:
+    return _convolve(x, kernel, stride)
 
 
-def _by_two_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve_by_two(x, kernel), (x, kernel)
+def _convolve_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, stride), (x, kernel)
 
 
-def _by_two_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _convolve_backward(
+    stride: int, residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
     x, kernel = residuals
 
-    def of_input(x: Array, kernel: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda x: _convolve(x, kernel, 2), x)[1](gradient)[0]
+    def to_input(x: Array, kernel: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)[0]
 
-    def of_input_by_parity(x: Array, kernel: Array, gradient: Array) -> Array:
-        del x
-        return _gradient_by_parity(kernel, gradient)
+    def to_input_on_cpu(x: Array, kernel: Array, gradient: Array) -> Array:
+        if kernel.shape[:2] == (3, 3) and stride == 2 and x.shape[1] % 2 == x.shape[2] % 2 == 0:
+            return _gradient_by_parity(kernel, gradient)
+        return to_input(x, kernel, gradient)
 
-    to_x = lax.platform_dependent(x, kernel, gradient, cpu=of_input_by_parity, default=of_input)
-    (to_kernel,) = jax.vjp(lambda kernel: _convolve(x, kernel, 2), kernel)[1](gradient)
-    return to_x, to_kernel
+    def to_kernel(x: Array, gradient: Array) -> Array:
+        zeros = jnp.zeros(kernel.shape, kernel.dtype)
+        return jax.vjp(lambda kernel: _convolve(x, kernel, stride), zeros)[1](gradient)[0]
+
+    def to_kernel_on_cpu(x: Array, gradient: Array) -> Array:
+        # It transposes both. Without the barrier that is one loop with all that they are computed from, such
+        # as a normalisation, and takes three times as long.
+        return to_kernel(*lax.optimization_barrier((x, gradient)))
+
+    return (
+        lax.platform_dependent(x, kernel, gradient, cpu=to_input_on_cpu, default=to_input),
+        lax.platform_dependent(x, gradient, cpu=to_kernel_on_cpu, default=to_kernel),
+    )
 
 
-_convolve_by_two.defvjp(_by_two_forward, _by_two_backward)
+_convolve_to_train.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _gradient_by_parity(kernel: Float[Array, "3 3 c d"], gradient: Float[Array, "n h w d"]) -> Array:

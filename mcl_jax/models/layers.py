@@ -21,6 +21,7 @@ from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 from mcl_jax.models.module import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.plain import is_plain
+from mcl_jax.models.sums import sum_per_feature
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.
@@ -134,12 +135,11 @@ def _normalize(
     Differentiated by hand: two sums over x in place of the eight that follow from the formulas, each of which
     reads all of x. The statistics are for the record alone and have no gradient.
     """
-    axes = tuple(range(x.ndim - 1))
     wide = x.astype(scale.dtype)
     weight, count = _weight(x, mask, scale.dtype), _count(x, mask, scale.dtype)
-    mean = (wide * weight).sum(axes) / count
+    mean = sum_per_feature(wide * weight) / count
     # Two passes: the one-pass formula E[x²] − E[x]² cancels catastrophically.
-    var = (jnp.square(wide - mean) * weight).sum(axes) / count
+    var = sum_per_feature(jnp.square(wide - mean) * weight) / count
     factor = scale * lax.rsqrt(var + BATCH_NORM_EPSILON)
     return ((wide - mean) * factor + bias).astype(x.dtype), mean, var
 
@@ -152,10 +152,9 @@ def _normalize_forward(x: Array, mask: Array, scale: Array, bias: Array) -> tupl
 def _normalize_backward(residuals: Any, gradients: Any) -> tuple[Array, None, Array, Array]:
     x, mask, scale, mean, var = residuals
     gradient = gradients[0].astype(scale.dtype)
-    axes = tuple(range(x.ndim - 1))
     inverse = lax.rsqrt(var + BATCH_NORM_EPSILON)
     unit = (x.astype(scale.dtype) - mean) * inverse
-    to_bias, to_scale = gradient.sum(axes), (gradient * unit).sum(axes)
+    to_bias, to_scale = sum_per_feature(gradient), sum_per_feature(gradient * unit)
     share = _weight(x, mask, scale.dtype) / _count(x, mask, scale.dtype)
     to_x = scale * inverse * (gradient - share * (to_bias + unit * to_scale))
     return to_x.astype(x.dtype), None, to_scale, to_bias

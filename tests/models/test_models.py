@@ -167,7 +167,7 @@ def test_rematerialised_gradients_and_statistics_are_the_same(variant):
                 nnx.state(module, nnx.BatchStat)
             )
 
-        lowered = jax.jit(jax.grad(loss, has_aux=True), compiler_options=compiler_options(remat=remat))
+        lowered = jax.jit(jax.grad(loss, has_aux=True), compiler_options=compiler_options(training=True))
         lowered = lowered.lower(params)
         return lowered.as_text().count("optimization_barrier"), lowered.compile()(params)
 
@@ -175,8 +175,7 @@ def test_rematerialised_gradients_and_statistics_are_the_same(variant):
         model = create_model(name, arguments, dtype="float64")
         params, batch_stats = jax.tree.map(lambda x: jnp.array(rng.uniform(-0.5, 1, x.shape)), model.shapes())
         (none, kept), (blocks, again) = gradients(False), gradients(True)
-    assert none == 0
-    assert blocks >= 3  # else nothing was computed again
+    assert blocks >= none + 3  # else nothing was computed again
     assert all(np.any(x) for x in jax.tree.leaves(kept))
     assert jax.tree.structure(kept) == jax.tree.structure(again)
     for x, y in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
