@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from mcl_jax.models.plain import is_plain
 
@@ -23,6 +23,8 @@ from mcl_jax.models.plain import is_plain
 _OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _TO_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+_IMAGES_AT_ONCE = 16
 
 _HALF = (jnp.bfloat16, jnp.float16)
 
@@ -68,9 +70,7 @@ def _convolve_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tupl
     return _convolve(x, kernel, stride), (x, kernel)
 
 
-def _convolve_backward(
-    stride: int, residuals: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
+def _convolve_backward(stride: int, residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = residuals
 
     def to_input(x: Array, kernel: Array, gradient: Array) -> Array:
@@ -123,23 +123,27 @@ def _gradient_by_parity(kernel: Float[Array, "3 3 c d"], gradient: Float[Array, 
     return jnp.stack(rows, axis=2).reshape(n, 2 * height, 2 * width, channels)
 
 
-def map_in_chunks(
-    function: Callable[[Float[Array, "m h w c"]], Float[Array, "m h2 w2 d"]],
-    x: Float[Array, "n h w c"],
-    size: int,
-) -> Float[Array, "n h2 w2 d"]:
-    """Returns function(x), on the CPU for `size` images at a time.
+def map_images(function: Callable[..., Array], *arrays: Array, train: bool) -> Array:
+    """Returns function(*arrays), in a test on the CPU for some images at a time.
 
-    What lies between its layers stays in the cache then. The function treats every image alike and by itself.
+    What lies between its layers stays in the cache then, and in memory that is there already. In training the
+    gradient of such a loop would be slow. The function treats every image alike and by itself, but for what
+    batch normalisation records in training.
+
+    Args:
+        function: from arrays [m, ...] to one [m, ...].
+        arrays: [n, ...] each, one entry for each image.
+        train: whether the model trains.
     """
-    if is_plain() or len(x) <= size:
-        return function(x)
+    if train or is_plain() or len(arrays[0]) <= _IMAGES_AT_ONCE:
+        return function(*arrays)
 
-    def by_chunks(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-        y = lax.map(function, _cut(x, size))
-        return y.reshape(-1, *y.shape[2:])[: len(x)]
+    def by_chunks(*arrays: Array) -> Array:
+        chunks = tuple(_cut(x, _IMAGES_AT_ONCE) for x in arrays)
+        y = lax.map(lambda chunk: function(*chunk), chunks)
+        return y.reshape(-1, *y.shape[2:])[: len(arrays[0])]
 
-    return lax.platform_dependent(x, cpu=by_chunks, default=function)
+    return lax.platform_dependent(*arrays, cpu=by_chunks, default=function)
 
 
 def convolve_in_time(
@@ -227,10 +231,10 @@ def _chunks(x: Float[Array, "n h w c"]) -> Float[Array, "k m h w c"]:
     return _cut(x, -(-n // chunks))
 
 
-def _cut(x: Float[Array, "n h w c"], size: int) -> Float[Array, "k m h w c"]:
+def _cut(x: Shaped[Array, "n ..."], size: int) -> Shaped[Array, "k m ..."]:
     """Cuts images into chunks of a size; zeros fill up the last one."""
     chunks = -(-len(x) // size)
-    x = jnp.pad(x, ((0, chunks * size - len(x)), (0, 0), (0, 0), (0, 0)))
+    x = jnp.pad(x, ((0, chunks * size - len(x)), *((0, 0),) * (x.ndim - 1)))
     return x.reshape(chunks, size, *x.shape[1:])
 
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.arguments import PositiveInt, Sizes
 from mcl_jax.errors import ConfigError
+from mcl_jax.models.convolution import map_images
 from mcl_jax.models.layers import (
     CLASSIFIER,
     BasicBlock,
@@ -99,12 +100,16 @@ class GaitBase(GaitModule):
             Embeddings [rows·num_segments, sum(bins), embed_dim] and logits [rows·num_segments, sum(bins),
             classes].
         """
-        mask = segment_ids >= 0
-        images, flat = to_unit_range(frames, self.dtype), mask.reshape(-1)
-        x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
-        if self.max_pool:
-            x = max_pool_3x3(x)
-        for first, rest in zip(self.stages, self.rest, strict=True):
-            for block in (first, *rest):
-                x = run_block(block, x, train=train, mask=mask)
+
+        def features(images: Float[Array, "f h w 1"], mask: Bool[Array, " f"]) -> Float[Array, "f h2 w2 c"]:
+            x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=mask)
+            if self.max_pool:
+                x = max_pool_3x3(x)
+            for first, rest in zip(self.stages, self.rest, strict=True):
+                for block in (first, *rest):
+                    x = run_block(block, x, train=train, mask=mask[None])
+            return x
+
+        images = to_unit_range(frames, self.dtype)
+        x = map_images(features, images, (segment_ids >= 0).reshape(-1), train=train)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from mcl_jax.arguments import PositiveInt, Sizes
-from mcl_jax.models.convolution import map_in_chunks
+from mcl_jax.models.convolution import map_images
 from mcl_jax.models.layers import (
     Conv,
     SeparateFCs,
@@ -24,8 +24,6 @@ from mcl_jax.models.pooling import max_pool_2x2
 from mcl_jax.models.remat import run_block
 
 LEAKY_SLOPE = 0.01
-IMAGES_AT_ONCE = 32
-"""On the CPU; 16 is alike, 8 and 64 are slower."""
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -55,10 +53,6 @@ class ConvPair(nnx.Module):
         """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
         x = leaky_relu(self.conv2(leaky_relu(self.conv1(x))))
         return max_pool_2x2(x) if self.pool else x
-
-    def in_test(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
-        """Maps x likewise; differentiated on the CPU it would be slow."""
-        return map_in_chunks(self, x, IMAGES_AT_ONCE)
 
 
 class GaitSet(GaitModule):
@@ -120,12 +114,15 @@ class GaitSet(GaitModule):
             Embeddings [rows·num_segments, 2·sum(bins), embed_dim]: the parts of the frame branch, then those
             of the global branch. No logits.
         """
-        method = None if train else ConvPair.in_test
-        x = run_block(self.set1, to_unit_range(frames, self.dtype), method=method)
+
+        def of_frames(pair: ConvPair, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
+            return map_images(lambda x: run_block(pair, x), x, train=train)
+
+        x = of_frames(self.set1, to_unit_range(frames, self.dtype))
         g = self.global2(temporal_max(x, segment_ids, num_segments))
-        x = run_block(self.set2, x, method=method)
+        x = of_frames(self.set2, x)
         g = self.global3(g + temporal_max(x, segment_ids, num_segments))
-        x = run_block(self.set3, x, method=method)
+        x = of_frames(self.set3, x)
         pooled = temporal_max(x, segment_ids, num_segments)
         g = g + pooled
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcl_jax.models.convolution import convolve, convolve_in_test, convolve_in_time
+from mcl_jax.models.convolution import convolve, convolve_in_test, convolve_in_time, map_images
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,31 @@ def test_only_the_cpu_is_given_the_gradient_without_zeros(platform, dilated):
     gradient = jax.jit(jax.grad(lambda x, k: jnp.square(convolve(x, k, 2)).sum()))
     program = gradient.trace(x, k).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("lhs_dilate = [2, 2]") == dilated
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 1), ("cuda", 0)])
+def test_only_the_cpu_is_given_a_barrier_before_the_gradient_of_a_kernel(platform, barriers):
+    x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
+    k = jax.ShapeDtypeStruct((3, 3, 4, 4), jnp.float32)
+    gradient = jax.jit(jax.grad(lambda k, x: jnp.square(convolve(x, k)).sum()))
+    program = gradient.trace(k, x).lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("optimization_barrier") == barriers
+
+
+@pytest.mark.parametrize("images", [16, 17, 40])
+@pytest.mark.parametrize("train", [False, True])
+def test_images_in_chunks_give_what_they_give_at_once(images, train):
+    def function(x, mask):
+        return jnp.where(mask[:, None, None], x + 1, 0).sum(1)
+
+    x, mask = jnp.arange(images * 6.0).reshape(images, 3, 2), jnp.arange(images) % 3 > 0
+    np.testing.assert_array_equal(map_images(function, x, mask, train=train), function(x, mask))
+
+
+@pytest.mark.parametrize(
+    ("platform", "train", "loops"), [("cpu", False, 1), ("cpu", True, 0), ("cuda", False, 0)]
+)
+def test_only_a_test_on_the_cpu_goes_through_images_in_chunks(platform, train, loops):
+    x = jax.ShapeDtypeStruct((40, 3), jnp.float32)
+    program = jax.jit(lambda x: map_images(jnp.square, x, train=train)).trace(x)
+    assert program.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while") == loops
