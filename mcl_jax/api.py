@@ -83,7 +83,7 @@ class Gait:
             DataError: if a walk is empty, of another shape or type, or cannot be read.
         """
         alone = isinstance(walks, str | Path) or (isinstance(walks, np.ndarray) and walks.ndim == 3)
-        several: Sequence[Walk] = [walks] if alone else walks  # type: ignore[list-item, assignment]
+        several: Sequence[Walk] = [walks] if alone else walks  # type: ignore[list-item, assignment] # mypy does not see `alone` narrow
         if len(several) == 0:
             return np.empty((0, self.parts, self.channels), np.float32)
         return self._embedder.embed(*self._arrays, (_silhouettes(walk, i) for i, walk in enumerate(several)))

@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]
 
 import measure  # noqa: E402 (it lives beside the tests)
-import measure_losses  # noqa: E402
+import measure_losses  # noqa: E402 (likewise)
 
 Errors = Mapping[str, float]
 

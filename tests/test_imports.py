@@ -250,6 +250,7 @@ def test_every_top_module_exists():
 
 
 def test_no_circle_between_layers():
+    """`prepare` raises CycleError."""
     graphlib.TopologicalSorter(ALLOWED).prepare()
 
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.arguments import PositiveInt, Sizes
-from mcl_jax.models.convolution import convolve, convolve_in_time, map_images
+from mcl_jax.models.convolution import convolve, convolve_in_time
 from mcl_jax.models.initializers import conv_init
 from mcl_jax.models.layers import (
     CLASSIFIER,
@@ -97,21 +97,12 @@ class BlockP3D(nnx.Module):
         self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
     ) -> Float[Array, "f h2 w2 c2"]:
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
-
-        def before(x: Float[Array, "n h w c"], mask: Bool[Array, " n"]) -> Float[Array, "n h2 w2 c2"]:
-            return jax.nn.relu(self.conv1(x, train=train, mask=mask))
-
-        def after(
-            residual: Float[Array, "n h2 w2 c2"], x: Float[Array, "n h w c"], mask: Bool[Array, " n"]
-        ) -> Float[Array, "n h2 w2 c2"]:
-            residual = self.conv2(residual, train=train, mask=mask)
-            identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=mask)
-            return jax.nn.relu(residual + identity)
-
         flat = mask.reshape(-1)
-        residual = map_images(before, x, flat, train=train)
+        residual = jax.nn.relu(self.conv1(x, train=train, mask=flat))
         residual = jax.nn.relu(residual + self.temporal(residual, train=train, mask=mask))
-        return map_images(after, residual, x, flat, train=train)
+        residual = self.conv2(residual, train=train, mask=flat)
+        identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
+        return jax.nn.relu(residual + identity)
 
 
 class Block3D(nnx.Module):
@@ -201,15 +192,8 @@ class DeepGaitV2(GaitModule):
         """
         mask = segment_ids >= 0
         images, flat = to_unit_range(frames, self.dtype), mask.reshape(-1)
-
-        def first(images: Float[Array, "n h w 1"], mask: Bool[Array, " n"]) -> Float[Array, "n h w c"]:
-            x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=mask)
-            for block in self.stages[0]:
-                x = run_block(block, x, train=train, mask=mask[None])
-            return x
-
-        x = map_images(first, images, flat, train=train)
-        for stage in self.stages[1:]:
+        x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
+        for stage in self.stages:
             for block in stage:
                 x = run_block(block, x, train=train, mask=mask)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

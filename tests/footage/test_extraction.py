@@ -113,7 +113,10 @@ class Camera:
 
 def test_a_camera_that_goes_takes_nothing_with_it(alone, monkeypatch):
     real = cv2.VideoCapture
-    fake = lambda place, *rest: Camera(alone) if place == 0 else real(place, *rest)  # noqa: E731
+
+    def fake(place, *rest):
+        return Camera(alone) if place == 0 else real(place, *rest)
+
     monkeypatch.setattr(sources.cv2, "VideoCapture", fake)
     found = []
     with pytest.raises(DataError, match=r"camera 0: is gone after \d+ frames"):

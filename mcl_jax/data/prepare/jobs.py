@@ -195,8 +195,8 @@ def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
 
 def _parse_outcome(line: str) -> Outcome | None:
     entry = parse_line(line)
-    try:
-        name, stamp, size = entry["name"], entry["stamp"], entry["size"]  # type: ignore[index] # None: TypeError
+    try:  # what parse_line gives may be no dictionary at all: that is a TypeError, caught below
+        name, stamp, size = entry["name"], entry["stamp"], entry["size"]  # type: ignore[index]
         sequences = tuple(StoredSequence(*sequence) for sequence in entry["sequences"])  # type: ignore[index]
         issues = tuple(Issue(*issue) for issue in entry["issues"])  # type: ignore[index]
     except (KeyError, TypeError):

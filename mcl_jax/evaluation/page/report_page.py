@@ -93,15 +93,15 @@ def _figures(
     protocol: Protocol, groups: dict[str, GroupScores], verification: Verification
 ) -> list[dict[str, Any]]:
     """Rows of the main table: group, its figures, and the interval of its rank-1."""
-    rows = [{"name": name, "values": group.scores} for name, group in groups.items()]
+    rows: list[dict[str, Any]] = [{"name": name, "values": group.scores} for name, group in groups.items()]
     if len(groups) > 1:
         mean = {f: float(np.mean([group.scores[f] for group in groups.values()])) for f in protocol.figures}
         rows.append({"name": "mean", "values": mean})
     return [
         {
             "name": row["name"],
-            "values": {figure: percent(value) for figure, value in row["values"].items()},  # type: ignore[attr-defined]
-            "rank1": _interval(asdict(verification.rank1[str(row["name"])])),
+            "values": {figure: percent(value) for figure, value in row["values"].items()},
+            "rank1": _interval(asdict(verification.rank1[row["name"]])),
         }
         for row in rows
     ]
