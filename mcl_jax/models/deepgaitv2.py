@@ -98,11 +98,10 @@ class BlockP3D(nnx.Module):
     ) -> Float[Array, "f h2 w2 c2"]:
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
         flat = mask.reshape(-1)
-        residual = jax.nn.relu(self.conv1(x, train=train, mask=flat))
-        residual = jax.nn.relu(residual + self.temporal(residual, train=train, mask=mask))
-        residual = self.conv2(residual, train=train, mask=flat)
         identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
-        return jax.nn.relu(residual + identity)
+        y = self.conv1.activated(x, train=train, mask=flat)
+        y = jax.nn.relu(y + self.temporal(y, train=train, mask=mask))
+        return self.conv2.activated(y, identity, train=train, mask=flat)
 
 
 class Block3D(nnx.Module):

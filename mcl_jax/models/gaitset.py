@@ -26,11 +26,6 @@ from mcl_jax.models.remat import run_block
 LEAKY_SLOPE = 0.01
 
 
-def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Leaky ReLU with PyTorch's derivative at 0, the slope (`jax.nn.leaky_relu` has 1 there)."""
-    return jnp.where(x > 0, x, LEAKY_SLOPE * x)
-
-
 class ConvPair(nnx.Module):
     """Two convolutions, each followed by a leaky ReLU, then 2×2 max pooling if asked."""
 
@@ -51,7 +46,7 @@ class ConvPair(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
         """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
-        x = leaky_relu(self.conv2(leaky_relu(self.conv1(x))))
+        x = self.conv2(self.conv1(x, slope=LEAKY_SLOPE), slope=LEAKY_SLOPE)
         return max_pool_2x2(x) if self.pool else x
 
 

@@ -60,14 +60,9 @@ class Conv(nnx.Module):
         self.dtype = dtype
         self.kernel = nnx.Param(conv_init(rngs.params(), (*kernel, features_in, features_out), jnp.float32))
 
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-        """Maps x."""
-        return convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride)
-
-    def in_test(self, x: Float[Array, "n h w c"], factor: Float[Array, " d"]) -> Float[Array, "n h2 w2 d"]:
-        """Maps x and multiplies each output channel by its factor; not meant to be differentiated."""
-        kernel = self.kernel[...] * factor
-        return convolve_in_test(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+    def __call__(self, x: Float[Array, "n h w c"], *, slope: float = 1.0) -> Float[Array, "n h2 w2 d"]:
+        """Maps x, and multiplies what is negative then by the slope."""
+        return convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride, slope=slope)
 
 
 class BatchNorm(nnx.Module):
@@ -185,15 +180,27 @@ class ConvBN(nnx.Module):
         """Returns BN(conv(x)); mask [n] is False at empty slots."""
         if train:
             return self.norm(self.conv(x), train=True, mask=mask)
-        # With the factor in the kernel, what is left fuses into whatever follows.
-        factor, shift = self.norm.in_test()
-        return (self.conv.in_test(x, factor) + shift).astype(x.dtype)
+        return self._in_test(x)
 
     def activated(
-        self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"]
+        self,
+        x: Float[Array, "n h w c"],
+        residual: Float[Array, "n h2 w2 c2"] | None = None,
+        *,
+        train: bool,
+        mask: Bool[Array, " n"],
     ) -> Float[Array, "n h2 w2 c2"]:
-        """Returns the same through a ReLU."""
-        return jax.nn.relu(self(x, train=train, mask=mask))
+        """Returns ReLU(BN(conv(x)) + residual)."""
+        if train:
+            y = self.norm(self.conv(x), train=True, mask=mask)
+            return jax.nn.relu(y if residual is None else y + residual)
+        return self._in_test(x, residual=residual, slope=0.0)
+
+    def _in_test(self, x: Array, **finish: Any) -> Array:
+        """Returns the same with the running statistics, which become part of kernel and bias."""
+        factor, shift = self.norm.in_test()
+        kernel = (self.conv.kernel[...] * factor).astype(self.conv.dtype)
+        return convolve_in_test(x.astype(self.conv.dtype), kernel, self.conv.stride, bias=shift, **finish)
 
 
 class BasicBlock(nnx.Module):
@@ -209,10 +216,9 @@ class BasicBlock(nnx.Module):
     ) -> Float[Array, "f h2 w2 c2"]:
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
         flat = mask.reshape(-1)
-        residual = jax.nn.relu(self.conv1(x, train=train, mask=flat))
-        residual = self.conv2(residual, train=train, mask=flat)
         identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
-        return jax.nn.relu(residual + identity)
+        y = self.conv1.activated(x, train=train, mask=flat)
+        return self.conv2.activated(y, identity, train=train, mask=flat)
 
 
 def shortcut(

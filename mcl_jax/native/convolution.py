@@ -1,0 +1,93 @@
+"""The functions of `convolution.cc` for JAX programs of the CPU. Neither has a derivative."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mcl_jax.native.build import library
+
+_CONVOLVE, _KERNEL_GRADIENT = "mcl_jax_convolve", "mcl_jax_kernel_gradient"
+_CHANNELS = 32  # a multiple of what any CPU computes at once
+
+
+def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
+    """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process.
+
+    Not where its CPU poses as several devices: XLA could not split the work between them.
+    """
+    return x.dtype == jnp.float32 and features_out % _CHANNELS == 0 and x.size > 0 and _is_ready()
+
+
+@functools.cache
+def _is_ready() -> bool:
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return False
+    found = library()
+    if found is None:
+        return False
+    for name, function in ((_CONVOLVE, found.MclConvolve), (_KERNEL_GRADIENT, found.MclKernelGradient)):
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
+    return True
+
+
+def convolve(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    *,
+    stride: int = 1,
+    before: tuple[int, int],
+    size: tuple[int, int],
+    bias: Float[Array, " d"] | None = None,
+    residual: Float[Array, "n h2 w2 d"] | None = None,
+    slope: float = 1.0,
+) -> Float[Array, "n h2 w2 d"]:
+    """Returns the convolution, plus bias and residual, where negative times the slope.
+
+    Args:
+        x: images.
+        kernel: its weights.
+        stride: in both directions.
+        before: rows of zeros above an image, and columns to the left. Beyond its other edges are zeros as well.
+        size: rows and columns of the output.
+        bias: of each output channel.
+        residual: what is added to the output.
+        slope: 1 leaves negative numbers as they are, 0 makes a ReLU.
+    """
+    none = jnp.zeros(0, jnp.float32)
+    shape = jax.ShapeDtypeStruct((len(x), *size, kernel.shape[-1]), jnp.float32)
+    return jax.ffi.ffi_call(_CONVOLVE, shape)(
+        x,
+        kernel,
+        none if bias is None else bias,
+        none if residual is None else residual,
+        stride=np.int64(stride),
+        top=np.int64(before[0]),
+        left=np.int64(before[1]),
+        slope=np.float32(slope),
+    )
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w c"],
+    gradient: Float[Array, "n h2 w2 d"],
+    *,
+    kernel: tuple[int, int],
+    stride: int,
+    before: tuple[int, int],
+) -> Float[Array, "kh kw c d"]:
+    """Returns the gradient of a convolution's kernel.
+
+    Args:
+        x: what was convolved.
+        gradient: of the output.
+        kernel: rows and columns of the kernel.
+        stride: of the convolution.
+        before: rows of zeros above an image, and columns to the left.
+    """
+    shape = jax.ShapeDtypeStruct((*kernel, x.shape[-1], gradient.shape[-1]), jnp.float32)
+    return jax.ffi.ffi_call(_KERNEL_GRADIENT, shape)(
+        x, gradient, stride=np.int64(stride), top=np.int64(before[0]), left=np.int64(before[1])
+    )
