@@ -18,6 +18,7 @@ from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.sequences import Split
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Model
+from mcl_jax.models.split import split_over
 from mcl_jax.runtime import compiler_options
 from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
 from mcl_jax.trees import ArrayTree
@@ -58,7 +59,8 @@ class Embedder:
             num_segments: int,
         ) -> jax.Array:
             module = model.merge(params, batch_stats)
-            output = module(frames, segment_ids, num_segments=num_segments, train=False)
+            with split_over(self._mesh):
+                output = module(frames, segment_ids, num_segments=num_segments, train=False)
             return output.embeddings.astype(jnp.float32)
 
         self._embed = embed

@@ -22,6 +22,7 @@ from mcl_jax.errors import UserError
 from mcl_jax.files import write_atomically
 from mcl_jax.keeping import Keep
 from mcl_jax.losses.pairwise import Metrics
+from mcl_jax.models.split import split_over
 from mcl_jax.sharding import replicated, split_rows
 from mcl_jax.train_state import TrainState
 from mcl_jax.train_step import StepFunction
@@ -89,8 +90,13 @@ def guarded(train_step: StepFunction, allowed: int) -> GuardedStep:
 def compile_guarded(step: GuardedStep, mesh: Mesh, compiler_options: dict[str, str]) -> GuardedStep:
     """Jits the update: state donated and on every device, rows of the batch split over the mesh."""
     whole, rows = replicated(mesh), split_rows(mesh)
+
+    def split_step(*arguments: Any) -> tuple[TrainState, jax.Array, Metrics]:
+        with split_over(mesh):
+            return step(*arguments)
+
     return jax.jit(
-        step,
+        split_step,
         donate_argnums=0,
         in_shardings=(whole, whole, rows),
         out_shardings=(whole, whole, whole),

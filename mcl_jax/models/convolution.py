@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Shaped
 
 from mcl_jax.native import convolution as native
 from mcl_jax.models.plain import is_plain
+from mcl_jax.models.split import on_each_device
 
 _IMAGES_AT_ONCE = 16  # 32, 64 and 128 are alike
 
@@ -62,9 +63,7 @@ def convolve_in_test(
     if is_plain() or not native.suits(x, kernel.shape[-1]):
         return default(x, kernel, bias, residual)
 
-    def on_cpu(x: Array, kernel: Array, bias: Array, residual: Array | None) -> Array:
-        return _natively(x, kernel, stride, bias=bias, residual=residual, slope=slope)
-
+    on_cpu = partial(_natively, stride=stride, slope=slope)
     return lax.platform_dependent(x, kernel, bias, residual, cpu=on_cpu, default=default)
 
 
@@ -90,10 +89,31 @@ def _precision(x: Array) -> lax.Precision | None:
     return None if x.dtype in _HALF else lax.Precision.HIGHEST
 
 
-def _natively(x: Array, kernel: Array, stride: int, **finish: Any) -> Array:
-    before = _padding(kernel)
-    size = tuple(-(-length // stride) for length in x.shape[1:3])
-    return native.convolve(x, kernel, stride=stride, before=before, size=size, **finish)
+def _natively(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    residual: Array | None = None,
+    *,
+    stride: int = 1,
+    slope: float = 1.0,
+    before: tuple[int, int] | None = None,
+) -> Array:
+    """Returns the convolution by our own code, with `before` in place of half the kernel's size."""
+
+    def ours(x: Array, residual: Array | None, kernel: Array, bias: Array | None) -> Array:
+        return native.convolve(
+            x,
+            kernel,
+            stride=stride,
+            before=_padding(kernel) if before is None else before,
+            size=(-(-x.shape[1] // stride), -(-x.shape[2] // stride)),
+            bias=bias,
+            residual=residual,
+            slope=slope,
+        )
+
+    return on_each_device(ours, (x, residual), (kernel, bias), add=False)
 
 
 def _padding(kernel: Array) -> tuple[int, int]:
@@ -136,9 +156,10 @@ def _gradient_of_input(x: Array, kernel: Array, gradient: Array, stride: int) ->
     def on_cpu(x: Array, kernel: Array, gradient: Array) -> Array:
         ours = native.suits(gradient, kernel.shape[2])
         if strided:
-            return _gradient_by_parity(kernel, gradient, _convolve_natively if ours else _convolve_by_xla)
+            convolve = partial(_natively, before=(0, 0)) if ours else _convolve_from_here
+            return _gradient_by_parity(kernel, gradient, convolve)
         if stride == 1 and ours:
-            return _natively(gradient, kernel[::-1, ::-1].swapaxes(2, 3), 1)
+            return _natively(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
         return default(x, kernel, gradient)
 
     return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=default)
@@ -152,7 +173,8 @@ def _gradient_of_kernel(x: Array, kernel: Array, gradient: Array, stride: int) -
     def on_cpu(x: Array, gradient: Array) -> Array:
         if native.suits(gradient, kernel.shape[3]):
             size = kernel.shape[0], kernel.shape[1]
-            return native.kernel_gradient(x, gradient, kernel=size, stride=stride, before=_padding(kernel))
+            ours = partial(native.kernel_gradient, kernel=size, stride=stride, before=_padding(kernel))
+            return on_each_device(ours, (x, gradient), (), add=True)
         # XLA transposes both. Without the barrier that is one loop with all that they are computed from, such
         # as a normalisation, and takes three times as long.
         return default(*lax.optimization_barrier((x, gradient)))
@@ -184,11 +206,7 @@ def _gradient_by_parity(
     return jnp.stack(rows, axis=2).reshape(n, 2 * height, 2 * width, channels)
 
 
-def _convolve_natively(x: Array, kernel: Array) -> Array:
-    return native.convolve(x, kernel, before=(0, 0), size=x.shape[1:3])
-
-
-def _convolve_by_xla(x: Array, kernel: Array) -> Array:
+def _convolve_from_here(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,

@@ -3,10 +3,13 @@
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
 
 
 @contextlib.contextmanager
-def switched(switch: contextvars.ContextVar[bool], wanted: bool) -> Iterator[None]:
+def switched(switch: contextvars.ContextVar[_Value], wanted: _Value) -> Iterator[None]:
     """Within, `switch.get()` returns `wanted`."""
     token = switch.set(wanted)
     try:

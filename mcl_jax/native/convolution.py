@@ -14,18 +14,13 @@ _CHANNELS = 32  # a multiple of what any CPU computes at once
 
 
 def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
-    """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process.
-
-    Not where its CPU poses as several devices: XLA could not split the work between them.
-    """
+    """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process."""
     return x.dtype == jnp.float32 and features_out % _CHANNELS == 0 and x.size > 0 and _is_ready()
 
 
 @functools.cache
 def _is_ready() -> bool:
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
-        return False
-    found = library()
+    found = library() if jax.default_backend() == "cpu" else None
     if found is None:
         return False
     for name, function in ((_CONVOLVE, found.MclConvolve), (_KERNEL_GRADIENT, found.MclKernelGradient)):

@@ -8,7 +8,6 @@ from flax import nnx
 
 from mcl_jax.models import layers
 from mcl_jax.models.frozen import frozen_statistics
-from mcl_jax.models.gaitset import leaky_relu
 from mcl_jax.models.initializers import part_matrix_init
 from mcl_jax.models.pooling import max_pool_2x2, max_pool_3x3
 
@@ -88,11 +87,6 @@ def test_necks_have_a_finite_gradient_at_the_zero_vector():
         jnp.zeros((2, 1, 2))
     )
     assert jnp.isfinite(gradient).all()
-
-
-def test_leaky_relu_has_the_slope_at_zero():
-    gradient = jax.vmap(jax.grad(leaky_relu))(jnp.array([-1.0, 0.0, 1.0]))
-    assert gradient.tolist() == pytest.approx([0.01, 0.01, 1.0])
 
 
 def test_part_matrix_bound():
