@@ -9,6 +9,11 @@ from mcl_jax.errors import UserError
 from mcl_jax.retry import retried
 
 
+def user_cache() -> Path:
+    """Returns the folder of what is kept for this user's later runs, and can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcl_jax"
+
+
 def read_bounded(path: str | Path, limit: int) -> bytes:
     """Returns the content of a file that may come from anybody.
 

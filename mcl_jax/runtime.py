@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from absl import flags, logging
 
+from mcl_jax.files import user_cache
+
 # XLA's default convolutions on CPU run at half the speed of these.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
@@ -46,8 +48,7 @@ def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR names another place already."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "mcl_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
 
 
 # The CPU's compiler takes away barriers, and then keeps what is to be computed again, and fuses what is not.

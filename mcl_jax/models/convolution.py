@@ -1,8 +1,8 @@
 """Convolutions without bias, padded by half their kernel on both sides as PyTorch pads.
 
-XLA's own convolution is the right one on GPUs and TPUs. On the CPU float32 goes through `mcl_jax.native`, where
-it can, and through XLA otherwise; in a test images go through layers a few at a time. Which way is taken is
-decided here and nowhere else, when a program is lowered for its platform.
+XLA's own convolution is the right one on GPUs and TPUs. On the CPU float32 goes through `mcl_jax.native`
+where it can; in a test images go through layers a few at a time. Which way is taken is decided here and
+nowhere else, when a program is lowered for its platform.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
-from mcl_jax.native import convolution as native
 from mcl_jax.models.plain import is_plain
 from mcl_jax.models.split import on_each_device
+from mcl_jax.native import convolution as native
 
 _IMAGES_AT_ONCE = 16  # 32, 64 and 128 are alike
 

@@ -1,4 +1,4 @@
-"""Compiles `convolution.cc` for this CPU, once, and keeps the library beside the compiled XLA programs."""
+"""Compiles `convolution.cc` for this CPU, once, and keeps the library for later runs."""
 
 import ctypes
 import functools
@@ -15,6 +15,9 @@ import jax
 import jaxlib
 from absl import logging
 
+from mcl_jax.errors import UserError
+from mcl_jax.files import user_cache, write_atomically
+
 SWITCH = "MCL_JAX_NATIVE"
 """Environment variable: 0 leaves convolutions to XLA."""
 
@@ -28,49 +31,60 @@ _TIME_LIMIT = 300  # seconds; it takes five
 def library() -> ctypes.CDLL | None:
     """Returns the library, or None, and logs why, where it is not wanted or cannot be had."""
     if os.environ.get(SWITCH) == "0":
-        logging.info("%s=0: convolutions are XLA's", SWITCH)
+        logging.info("%s is 0: convolutions are XLA's", SWITCH)
         return None
     try:
-        return ctypes.CDLL(str(_compiled(cache_folder())))
+        return _kept() or _compiled()
     except (OSError, subprocess.SubprocessError) as error:
-        logging.warning("convolutions are XLA's, which are slower, since ours cannot be compiled: %s", error)
+        logging.warning(
+            "convolutions are XLA's, which take two to three times as long, as ours cannot be compiled: %s",
+            error,
+        )
         return None
 
 
-def cache_folder() -> Path:
-    """Returns the folder of what is compiled on this machine for later runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcl_jax"
+def _path() -> Path:
+    return user_cache() / "native" / f"convolution-{_key()}.so"
 
 
-def _compiled(folder: Path) -> Path:
-    """Returns the file of the library, compiled before or now.
+def _kept() -> ctypes.CDLL | None:
+    """Returns the library that was compiled before, if only this user, or root, can have put it there."""
+    path = _path()
+    if not path.exists():
+        return None
+    status = path.stat()
+    if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+        logging.warning("%s: not used, as others than you may write it", path)
+        return None
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:  # made where other libraries are, say, for a home that machines share
+        logging.warning("%s: compiled again, as it cannot be loaded: %s", path, error)
+        return None
+
+
+def _compiled() -> ctypes.CDLL:
+    """Compiles and loads the library, and keeps it if its folder can be written.
 
     Raises:
-        OSError: there is no compiler, or the folder cannot be written.
+        OSError: there is no compiler, or what it made cannot be loaded.
         subprocess.SubprocessError: the compiler failed.
     """
-    path = folder / "native" / f"{_key()}.so"
-    if not _is_own(path):
-        compiler = _compiler()
-        logging.info("compiling convolutions for this CPU, once")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may do the same now; whoever comes last puts an equal file in place of the first.
-        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            new = Path(temporary) / path.name
-            command = (*compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), str(_SOURCE), "-o", str(new))
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False)
-            if done.returncode:
-                raise subprocess.SubprocessError(f"{shlex.join(command)}\n{done.stderr.strip()}")
-            new.replace(path)
-    return path
-
-
-def _is_own(path: Path) -> bool:
-    """Returns whether the file is there and nobody but this user, or the machine's owner, could have put it there."""
-    if not path.exists():
-        return False
-    status = path.stat()
-    return status.st_uid in (0, os.getuid()) and not status.st_mode & 0o022
+    compiler = _compiler()
+    logging.info("compiling convolutions for this CPU, once")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "convolution.so"
+        command = (*compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), str(_SOURCE), "-o", str(made))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False)
+        if done.returncode:
+            raise subprocess.SubprocessError(f"{shlex.join(command)}\n{done.stderr.strip()}")
+        loaded = ctypes.CDLL(str(made))
+        try:
+            write_atomically(_path(), made.read_bytes())
+            _path().chmod(0o644)  # some let all of their group write what they write
+        except UserError as error:
+            logging.warning("the compiled convolutions are not kept: %s", error)
+        return loaded
 
 
 def _compiler() -> tuple[str, ...]:
@@ -80,19 +94,16 @@ def _compiler() -> tuple[str, ...]:
         FileNotFoundError: there is none.
     """
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(shlex.split(name)[0]):
+        if name and os.name == "posix" and shutil.which(shlex.split(name)[0]):
             return tuple(shlex.split(name))
     raise FileNotFoundError("there is no C++ compiler (c++, g++, clang++ or what CXX names)")
 
 
 def _key() -> str:
-    """Returns a name for the library: what it is made of and which CPU for."""
-    parts = (_SOURCE.read_bytes(), " ".join(_FLAGS), jaxlib.__version__, platform.machine(), _cpu())
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else part.encode())
-        digest.update(b"\0")
-    return f"convolution-{digest.hexdigest()[:16]}"
+    """Returns what tells this library from others: what it is made of and which CPU for."""
+    compiler = os.environ.get("CXX", "")
+    told = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
+    return hashlib.sha256(_SOURCE.read_bytes() + "\0".join(told).encode()).hexdigest()[:16]
 
 
 def _cpu() -> str:

@@ -45,7 +45,7 @@ def convolve(
         x: images.
         kernel: its weights.
         stride: in both directions.
-        before: rows of zeros above an image, and columns to the left. Beyond its other edges are zeros as well.
+        before: rows of zeros above an image, and columns to its left; beyond its other edges are zeros too.
         size: rows and columns of the output.
         bias: of each output channel.
         residual: what is added to the output.

@@ -22,7 +22,7 @@ from mcl_jax.data.stores.job_log import is_unfinished
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
 from mcl_jax.data.stores.tree import subfolders, walk_tree
 from mcl_jax.errors import DataError, UserError
-from mcl_jax.files import write_atomically
+from mcl_jax.files import user_cache, write_atomically
 
 CACHE_NAME = ".mcl_jax_listing.json"
 _FORMAT = 2
@@ -68,9 +68,8 @@ def list_tree(root: Path) -> list[SequenceRef]:
 
 
 def _cache_paths(root: Path) -> list[Path]:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:32]
-    return [root / CACHE_NAME, home / "mcl_jax" / f"listing-{name}.json"]
+    return [root / CACHE_NAME, user_cache() / f"listing-{name}.json"]
 
 
 def _times(folders: Sequence[str]) -> list[int] | None:

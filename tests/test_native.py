@@ -1,0 +1,156 @@
+"""Compiling our own convolutions: once for a CPU, and what becomes of it where that cannot be."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mcl_jax.native import build
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    return tmp_path / "mcl_jax" / "native"
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@needs_compiler
+def test_it_is_compiled_once_and_kept(cache, monkeypatch):
+    previous = os.umask(0o002)
+    try:
+        assert build.library.__wrapped__().MclConvolve
+    finally:
+        os.umask(previous)
+    (file,) = cache.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+    monkeypatch.setattr(build, "_compiler", lambda: pytest.fail("compiled again"))
+    assert build.library.__wrapped__().MclKernelGradient
+
+
+@needs_compiler
+def test_other_cpus_and_compilers_have_libraries_of_their_own(cache, monkeypatch):
+    names = {build._path()}
+    monkeypatch.setenv("CXX", "c++ -mno-avx512f")
+    names.add(build._path())
+    monkeypatch.setattr(build, "_cpu", lambda: "another")
+    names.add(build._path())
+    assert len(names) == 3
+
+
+@needs_compiler
+def test_what_others_may_write_is_not_loaded(cache, caplog):
+    path = build._path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"harm")
+    path.chmod(0o666)
+    assert build.library.__wrapped__().MclConvolve  # compiled anew
+    assert warnings_of(caplog) == [f"{path}: not used, as others than you may write it"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@needs_compiler
+def test_without_a_place_to_keep_it_it_is_compiled_again(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert build.library.__wrapped__().MclConvolve
+    (message,) = warnings_of(caplog)
+    assert "the compiled convolutions are not kept" in message
+
+
+def test_without_a_compiler_convolutions_are_xlas(cache, monkeypatch, caplog):
+    monkeypatch.setenv("PATH", str(cache))
+    assert build.library.__wrapped__() is None
+    (message,) = warnings_of(caplog)
+    assert "there is no C++ compiler" in message
+
+
+def test_a_compiler_that_fails_is_named(cache, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "false")
+    assert build.library.__wrapped__() is None
+    (message,) = warnings_of(caplog)
+    assert "false -std=c++17" in message
+
+
+@needs_compiler
+def test_a_damaged_library_is_compiled_again(cache, caplog):
+    path = build._path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a library")
+    path.chmod(0o644)
+    assert build.library.__wrapped__().MclConvolve
+    (message,) = warnings_of(caplog)
+    assert message.startswith(f"{path}: compiled again")
+    assert build._kept().MclConvolve
+
+
+def test_it_can_be_switched_off(cache, monkeypatch):
+    monkeypatch.setenv(build.SWITCH, "0")
+    assert build.library.__wrapped__() is None
+    assert not cache.exists()
+
+
+PROGRAM = """
+import hashlib, sys
+import jax, jax.numpy as jnp, numpy as np
+from mcl_jax.models.convolution import convolve
+from mcl_jax.native.build import library
+
+wanted = sys.argv[1]
+assert (library() is not None) == (wanted == "ours"), wanted
+rng = np.random.default_rng(0)
+made = []
+for kernel, stride in (((3, 3, 32, 96), 1), ((3, 3, 32, 96), 2), ((5, 5, 1, 32), 1)):
+    x = jnp.asarray(rng.normal(size=(11, 12, 10, kernel[2])), jnp.float32)
+    k = jnp.asarray(rng.normal(size=kernel), jnp.float32)
+    y, vjp = jax.vjp(lambda x, k: convolve(x, k, stride), x, k)
+    made += [np.asarray(array).ravel() for array in (y, *vjp(y))]
+sys.stdout.buffer.write(np.concatenate([part / abs(part).max() for part in made]).tobytes())
+"""
+
+
+def in_a_process(wanted, cpus=None, **environment):
+    arguments = [sys.executable, "-W", "error", "-c", PROGRAM, wanted]
+    done = subprocess.run(
+        arguments,
+        capture_output=True,
+        env=os.environ | {"XLA_FLAGS": "", "JAX_ENABLE_COMPILATION_CACHE": "false"} | environment,
+        preexec_fn=None if cpus is None else lambda: os.sched_setaffinity(0, cpus),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return np.frombuffer(done.stdout, np.float32)
+
+
+@pytest.fixture(scope="module")
+def by_xla():
+    return in_a_process("xla", MCL_JAX_NATIVE="0")
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="options of x86 compilers")
+@pytest.mark.parametrize("options", ["", "-mno-avx512f", "-mno-avx512f -mno-avx2 -mno-fma"])
+def test_every_instruction_set_gives_the_same_up_to_rounding(options, by_xla, tmp_path):
+    ours = in_a_process("ours", CXX=f"c++ {options}", XDG_CACHE_HOME=str(tmp_path))
+    assert np.abs(ours - by_xla).max() < 2e-6
+
+
+@needs_compiler
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be bound to a core here")
+def test_the_number_of_threads_changes_no_bit():
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) == 1:
+        pytest.skip("there is one core")
+    made = {hashlib.sha256(in_a_process("ours", count).tobytes()).hexdigest() for count in (cpus, cpus[:1])}
+    assert len(made) == 1
