@@ -1,6 +1,7 @@
 """Guards of a run against numbers that are not finite: found on the device in every step, never kept."""
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -91,6 +92,7 @@ def compile_guarded(step: GuardedStep, mesh: Mesh, compiler_options: dict[str, s
     """Jits the update: state donated and on every device, rows of the batch split over the mesh."""
     whole, rows = replicated(mesh), split_rows(mesh)
 
+    @functools.wraps(step)
     def split_step(*arguments: Any) -> tuple[TrainState, jax.Array, Metrics]:
         with split_over(mesh):
             return step(*arguments)

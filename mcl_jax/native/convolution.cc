@@ -18,6 +18,10 @@
 #include <mutex>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -48,6 +52,17 @@ inline const Vector& At(const float* p) { return *reinterpret_cast<const Vector*
 inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---------------------------------------------------------------------------------------------- memory, threads
+
+// Asks for large pages where an array is about to be written. XLA's memory is new in every execution, and the
+// system needs longer to hand out a gigabyte in pages of 4 KB than these functions need to fill it.
+void InLargePages(float* data, int64_t floats) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = uintptr_t{1} << 21;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(data + floats) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 
 // Memory that a thread keeps from call to call, as first use of fresh pages is slow.
 class Scratch {
@@ -586,6 +601,7 @@ ffi::Error Convolve(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<f
   const Finish finish{bias.element_count() ? bias.typed_data() : nullptr,
                       residual.element_count() ? residual.typed_data() : nullptr, slope};
   if (auto error = Check(out); error.failure()) return error;
+  InLargePages(y->typed_data(), out.n * out.size());
   if (ByTiles(in, out, window))
     ConvolveByTiles(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
   else
