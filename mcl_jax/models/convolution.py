@@ -18,7 +18,7 @@ from mcl_jax.models.plain import is_plain
 from mcl_jax.models.split import on_each_device
 from mcl_jax.native import convolution as native
 
-_IMAGES_AT_ONCE = 16  # 32, 64 and 128 are alike
+_IMAGES_AT_ONCE = 32
 
 _HALF = (jnp.bfloat16, jnp.float16)
 

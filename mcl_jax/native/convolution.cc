@@ -30,16 +30,16 @@ namespace {
 
 // As many sums as leave registers for two vectors of the kernel and one number of the image.
 #if defined(__AVX512F__)
-constexpr int64_t kLanes = 16, kRows = 14, kTiles = 56;
+constexpr int64_t kLanes = 16, kRows = 14;
 #elif defined(__AVX2__) && defined(__FMA__)
-constexpr int64_t kLanes = 8, kRows = 6, kTiles = 48;
+constexpr int64_t kLanes = 8, kRows = 6;
 #elif defined(__aarch64__)
-constexpr int64_t kLanes = 4, kRows = 14, kTiles = 56;
+constexpr int64_t kLanes = 4, kRows = 14;
 #else
-constexpr int64_t kLanes = 4, kRows = 6, kTiles = 48;
+constexpr int64_t kLanes = 4, kRows = 6;
 #endif
 constexpr int64_t kPanel = 2 * kLanes;  // output channels of a product
-constexpr int64_t kPlanes = 16;         // numbers of a transformed tile
+constexpr int64_t kChannels = 128;      // output channels that are transformed back together
 constexpr int64_t kBand = 8;            // output rows and, at most, columns that are computed together
 constexpr int64_t kColumns = 56;
 
@@ -298,125 +298,181 @@ void ConvolveDirectly(ffi::ThreadPool& pool, const float* x, Images in, const fl
 
 // ------------------------------------------------------------------------------------------------------ Winograd
 
-// The 1-D transforms: Bᵀ of four inputs, A of two gradients, Aᵀ to two outputs, G of three weights, Gᵀ back.
-inline void Input(const Vector x[4], Vector y[4]) {
-  y[0] = x[0] - x[2];
-  y[1] = x[1] + x[2];
-  y[2] = x[2] - x[1];
-  y[3] = x[1] - x[3];
-}
-inline void Gradient(const Vector x[2], Vector y[4]) {
-  y[0] = x[0];
-  y[1] = x[0] + x[1];
-  y[2] = x[0] - x[1];
-  y[3] = -x[1];
-}
-inline void Output(const Vector x[4], Vector y[2]) {
-  y[0] = x[0] + x[1] + x[2];
-  y[1] = x[1] - x[2] - x[3];
-}
-inline void Kernel(const Vector x[3], Vector y[4]) {
-  const Vector ends = 0.5f * (x[0] + x[2]), middle = 0.5f * x[1];
-  y[0] = x[0];
-  y[1] = ends + middle;
-  y[2] = ends - middle;
-  y[3] = x[2];
-}
-inline void KernelBack(const Vector x[4], Vector y[3]) {
-  const Vector sum = 0.5f * (x[1] + x[2]);
-  y[0] = x[0] + sum;
-  y[1] = 0.5f * (x[1] - x[2]);
-  y[2] = x[3] + sum;
-}
+// The 1-D transforms of F(outputs, 3): Bᵀ of inputs, G of weights, Aᵀ to outputs; their transposes for gradients.
+struct TwoOutputs {
+  static constexpr int kOut = 2, kIn = 4;
+  static void Input(const Vector* x, Vector* y) {
+    y[0] = x[0] - x[2];
+    y[1] = x[1] + x[2];
+    y[2] = x[2] - x[1];
+    y[3] = x[1] - x[3];
+  }
+  static void Kernel(const Vector* x, Vector* y) {
+    const Vector ends = 0.5f * (x[0] + x[2]), middle = 0.5f * x[1];
+    y[0] = x[0];
+    y[1] = ends + middle;
+    y[2] = ends - middle;
+    y[3] = x[2];
+  }
+  static void Output(const Vector* x, Vector* y) {
+    y[0] = x[0] + x[1] + x[2];
+    y[1] = x[1] - x[2] - x[3];
+  }
+  static void Gradient(const Vector* x, Vector* y) {
+    y[0] = x[0];
+    y[1] = x[0] + x[1];
+    y[2] = x[0] - x[1];
+    y[3] = -x[1];
+  }
+  static void KernelBack(const Vector* x, Vector* y) {
+    const Vector sum = 0.5f * (x[1] + x[2]);
+    y[0] = x[0] + sum;
+    y[1] = 0.5f * (x[1] - x[2]);
+    y[2] = x[3] + sum;
+  }
+};
+
+// At the points 0, ±1/√2, ±√2 and ∞, whose error is a quarter of that of the usual 0, ±1, ±2 and ∞.
+struct FourOutputs {
+  static constexpr int kOut = 4, kIn = 6;
+  static constexpr float kSmall = 0.70710678f, kLarge = 1.41421356f;
+  static void Input(const Vector* x, Vector* y) {
+    const Vector a = x[4] - 2.0f * x[2], b = kSmall * (x[3] - 2.0f * x[1]);
+    const Vector c = x[4] - 0.5f * x[2], d = kLarge * (x[3] - 0.5f * x[1]);
+    y[0] = x[0] - 2.5f * x[2] + x[4];
+    y[1] = a + b;
+    y[2] = a - b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = x[1] - 2.5f * x[3] + x[5];
+  }
+  static void Kernel(const Vector* x, Vector* y) {
+    const Vector a = (-2.0f / 3.0f) * (x[0] + 0.5f * x[2]), b = (-2.0f / 3.0f * kSmall) * x[1];
+    const Vector c = (1.0f / 6.0f) * (x[0] + 2.0f * x[2]), d = (1.0f / 6.0f * kLarge) * x[1];
+    y[0] = x[0];
+    y[1] = a + b;
+    y[2] = a - b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = x[2];
+  }
+  static void Output(const Vector* x, Vector* y) {
+    const Vector a = x[1] + x[2], b = x[1] - x[2], c = x[3] + x[4], d = x[3] - x[4];
+    y[0] = x[0] + a + c;
+    y[1] = kSmall * b + kLarge * d;
+    y[2] = 0.5f * a + 2.0f * c;
+    y[3] = 0.5f * kSmall * b + 2.0f * kLarge * d + x[5];
+  }
+  static void Gradient(const Vector* x, Vector* y) {
+    const Vector a = x[0] + 0.5f * x[2], b = kSmall * (x[1] + 0.5f * x[3]);
+    const Vector c = x[0] + 2.0f * x[2], d = kLarge * (x[1] + 2.0f * x[3]);
+    y[0] = x[0];
+    y[1] = a + b;
+    y[2] = a - b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = x[3];
+  }
+  static void KernelBack(const Vector* x, Vector* y) {
+    const Vector a = (-2.0f / 3.0f) * (x[1] + x[2]), b = (-2.0f / 3.0f * kSmall) * (x[1] - x[2]);
+    const Vector c = (1.0f / 6.0f) * (x[3] + x[4]), d = (1.0f / 6.0f * kLarge) * (x[3] - x[4]);
+    y[0] = x[0] + a + c;
+    y[1] = b + d;
+    y[2] = 0.5f * a + 2.0f * c + x[5];
+  }
+};
 
 // Applies a 1-D transform to the columns and then to the rows of from × from vectors.
 template <int from, int to>
 inline void InTwoDimensions(void (*transform)(const Vector*, Vector*), const Vector (&x)[from][from],
                             Vector (&y)[to][to]) {
   Vector half[from][to];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int j = 0; j < from; ++j) {
     Vector column[from];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int i = 0; i < from; ++i) column[i] = x[i][j];
     transform(column, half[j]);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int i = 0; i < to; ++i) {
     Vector row[from];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int j = 0; j < from; ++j) row[j] = half[j][i];
     transform(row, y[i]);
   }
 }
 
-// The 2×2 tiles that images are cut into, in order.
+// How many tiles are transformed together: more where there are more weights to fetch for them, and fewer where
+// threads would have none.
+int64_t TilesAtOnce(const ffi::ThreadPool& pool, int64_t channels, int64_t tiles) {
+  const int64_t most = kRows * Ceil(channels, 64);
+  const int64_t fair = Ceil(Ceil(tiles, std::max<int64_t>(pool.num_threads(), 1)), kRows) * kRows;
+  return std::min(most, fair);
+}
+
+// Writes size × size vectors, one into each plane.
+template <int size>
+inline void ToPlanes(const Vector (&x)[size][size], float* to, int64_t plane) {
+#pragma GCC unroll 6
+  for (int i = 0; i < size; ++i)
+#pragma GCC unroll 6
+    for (int j = 0; j < size; ++j) At(to + (i * size + j) * plane) = x[i][j];
+}
+
+template <int size>
+inline void FromPlanes(const float* from, int64_t plane, Vector (&x)[size][size]) {
+#pragma GCC unroll 6
+  for (int i = 0; i < size; ++i)
+#pragma GCC unroll 6
+    for (int j = 0; j < size; ++j) x[i][j] = At(from + (i * size + j) * plane);
+}
+
+// The tiles that images are cut into, in order.
+template <typename F>
 struct Tiling {
-  int64_t down, across;
-  explicit Tiling(const Images& images) : down(Ceil(images.h, 2)), across(Ceil(images.w, 2)) {}
+  int64_t h, w, down, across;
+  explicit Tiling(const Images& images)
+      : h(images.h), w(images.w), down(Ceil(h, F::kOut)), across(Ceil(w, F::kOut)) {}
   int64_t each() const { return down * across; }
+  int64_t image(int64_t tile) const { return tile / each(); }
+  int64_t top(int64_t tile) const { return tile % each() / across * F::kOut; }
+  int64_t left(int64_t tile) const { return tile % across * F::kOut; }
 };
 
-// Transforms tile number t of images into planes [kPlanes], each number of channels of them.
-void TransformInput(const float* x, const Images& in, const Tiling& tiling, int64_t t, const float* zeros, float* to,
-                    int64_t plane) {
-  const int64_t image = t / tiling.each(), top = t % tiling.each() / tiling.across * 2 - 1,
-                left = t % tiling.across * 2 - 1;
-  const float* pixels[4][4];
-  for (int64_t i = 0; i < 4; ++i)
-    for (int64_t j = 0; j < 4; ++j) {
+// Transforms what a tile sees of the images; `zeros` is what lies outside.
+template <typename F>
+void TransformInput(const float* x, const Images& in, const Tiling<F>& tiling, int64_t tile, const float* zeros,
+                    float* to, int64_t plane) {
+  const int64_t image = tiling.image(tile), top = tiling.top(tile) - 1, left = tiling.left(tile) - 1;
+  const float* pixels[F::kIn][F::kIn];
+  for (int64_t i = 0; i < F::kIn; ++i)
+    for (int64_t j = 0; j < F::kIn; ++j) {
       const bool inside = top + i >= 0 && top + i < in.h && left + j >= 0 && left + j < in.w;
       pixels[i][j] = inside ? x + ((image * in.h + top + i) * in.w + left + j) * in.c : zeros;
     }
   for (int64_t c = 0; c < in.c; c += kLanes) {
-    Vector tile[4][4], transformed[4][4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) tile[i][j] = At(pixels[i][j] + c);
-    InTwoDimensions<4, 4>(Input, tile, transformed);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) At(to + (i * 4 + j) * plane + c) = transformed[i][j];
+    Vector seen[F::kIn][F::kIn], transformed[F::kIn][F::kIn];
+#pragma GCC unroll 6
+    for (int i = 0; i < F::kIn; ++i)
+#pragma GCC unroll 6
+      for (int j = 0; j < F::kIn; ++j) seen[i][j] = At(pixels[i][j] + c);
+    InTwoDimensions(F::Input, seen, transformed);
+    ToPlanes(transformed, to + c, plane);
   }
 }
 
-// Transforms the gradient of a tile's outputs into panels [kPlanes, panels, kTiles, kPanel], for d channels from `first`.
-void TransformGradient(const float* g, const Images& out, const Tiling& tiling, int64_t t, int64_t first, int64_t d,
-                       float* to, int64_t plane) {
-  const int64_t image = t / tiling.each(), top = t % tiling.each() / tiling.across * 2, left = t % tiling.across * 2;
-  const float* tile_at = g + ((image * out.h + top) * out.w + left) * out.c + first;
-  const bool below = top + 1 < out.h, beside = left + 1 < out.w;
+// Transforms d products of a tile, from channel `first` on, into its outputs.
+template <typename F>
+void TransformOutput(const float* products, int64_t plane, const Images& out, const Tiling<F>& tiling, int64_t tile,
+                     int64_t first, int64_t d, const Finish& finish, float* y) {
+  const int64_t top = tiling.top(tile), left = tiling.left(tile);
+  const int64_t tile_at = ((tiling.image(tile) * out.h + top) * out.w + left) * out.c + first;
+  const int64_t rows = std::min<int64_t>(F::kOut, out.h - top), columns = std::min<int64_t>(F::kOut, out.w - left);
   for (int64_t c = 0; c < d; c += kLanes) {
-    const float* at = tile_at + c;
-    Vector tile[2][2] = {}, transformed[4][4];
-    tile[0][0] = At(at);
-    if (beside) tile[0][1] = At(at + out.c);
-    if (below) tile[1][0] = At(at + out.w * out.c);
-    if (beside && below) tile[1][1] = At(at + (out.w + 1) * out.c);
-    InTwoDimensions<2, 4>(Gradient, tile, transformed);
-    float* panel = to + c / kPanel * kTiles * kPanel + c % kPanel;
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) At(panel + (i * 4 + j) * plane) = transformed[i][j];
-  }
-}
-
-// Transforms products [kPlanes] of d channels from `first` on into a tile of outputs.
-void TransformOutput(const float* products, int64_t plane, int64_t t, int64_t first, int64_t d, const Images& out,
-                     const Tiling& tiling, const Finish& finish, float* y) {
-  const int64_t image = t / tiling.each(), top = t % tiling.each() / tiling.across * 2, left = t % tiling.across * 2;
-  const int64_t tile_at = ((image * out.h + top) * out.w + left) * out.c + first;
-  const int64_t rows = std::min<int64_t>(2, out.h - top), columns = std::min<int64_t>(2, out.w - left);
-  for (int64_t c = 0; c < d; c += kLanes) {
-    Vector tile[4][4], outputs[2][2];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) tile[i][j] = At(products + (i * 4 + j) * plane + c);
-    InTwoDimensions<4, 2>(Output, tile, outputs);
+    Vector sums[F::kIn][F::kIn], outputs[F::kOut][F::kOut];
+    FromPlanes(products + c, plane, sums);
+    InTwoDimensions(F::Output, sums, outputs);
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < columns; ++j) {
         const int64_t at = tile_at + (i * out.w + j) * out.c + c;
@@ -425,54 +481,51 @@ void TransformOutput(const float* products, int64_t plane, int64_t t, int64_t fi
   }
 }
 
-// Transforms channels [p, p + kPanel) of a kernel [3, 3, c, d] into [kPlanes] panels [c, kPanel].
+// Transforms channels [p, p + kPanel) of a kernel [3, 3, c, d] into panels [c, kPanel], one in each plane.
+template <typename F>
 void TransformKernel(const float* kernel, int64_t c, int64_t d, int64_t p, float* to, int64_t plane) {
   for (int64_t k = 0; k < c; ++k)
     for (int64_t v = 0; v < kPanel; v += kLanes) {
-      Vector weights[3][3], transformed[4][4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 3; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < 3; ++j) weights[i][j] = At(kernel + ((i * 3 + j) * c + k) * d + p + v);
-      InTwoDimensions<3, 4>(Kernel, weights, transformed);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) At(to + (i * 4 + j) * plane + k * kPanel + v) = transformed[i][j];
+      Vector weights[3][3], transformed[F::kIn][F::kIn];
+      FromPlanes(kernel + k * d + p + v, c * d, weights);
+      InTwoDimensions(F::Kernel, weights, transformed);
+      ToPlanes(transformed, to + k * kPanel + v, plane);
     }
 }
 
-constexpr int64_t kChannels = 128;  // output channels that are transformed back together
-
+template <typename F>
 void ConvolveByTiles(ffi::ThreadPool& pool, const float* x, Images in, const float* kernel, float* y, Images out,
                      Finish finish) {
-  const Tiling tiling(in);
+  constexpr int64_t planes = F::kIn * F::kIn;
+  const Tiling<F> tiling(in);
   const int64_t kernel_plane = in.c * out.c, tiles = in.n * tiling.each();
-  float* weights = of_call.Get(kPlanes * kernel_plane);  // [kPlanes, d / kPanel, c, kPanel]
+  float* weights = of_call.Get(planes * kernel_plane);  // [planes, d / kPanel, c, kPanel]
   ForEach(pool, out.c / kPanel, [&](int64_t p) {
-    TransformKernel(kernel, in.c, out.c, p * kPanel, weights + p * in.c * kPanel, kernel_plane);
+    TransformKernel<F>(kernel, in.c, out.c, p * kPanel, weights + p * in.c * kPanel, kernel_plane);
   });
+  const int64_t block = TilesAtOnce(pool, in.c, tiles);
   const int64_t row = in.c + 16;  // rows of 2^n numbers would all lie in the same places of the cache
   const int64_t channels = std::min(out.c, kChannels), product_row = channels + 16;
-  ForEach(pool, Ceil(tiles, kTiles), [&](int64_t block) {
-    const int64_t first = block * kTiles, count = std::min(kTiles, tiles - first);
-    float* zeros = of_item.Get(in.c + kPlanes * kTiles * (row + product_row));
+  const int64_t plane = block * row, product_plane = block * product_row;
+  ForEach(pool, Ceil(tiles, block), [&](int64_t item) {
+    const int64_t first = item * block, count = std::min(block, tiles - first);
+    float* zeros = of_item.Get(in.c + planes * (plane + product_plane));
     float* transformed = zeros + in.c;
-    float* products = transformed + kPlanes * kTiles * row;
+    float* products = transformed + planes * plane;
     std::fill(zeros, zeros + in.c, 0.0f);
     for (int64_t t = 0; t < count; ++t)
-      TransformInput(x, in, tiling, first + t, zeros, transformed + t * row, kTiles * row);
+      TransformInput<F>(x, in, tiling, first + t, zeros, transformed + t * row, plane);
     for (int64_t d = 0; d < out.c; d += channels) {
       const int64_t these = std::min(channels, out.c - d);
-      for (int64_t plane = 0; plane < kPlanes; ++plane)
+      for (int64_t i = 0; i < planes; ++i)
         for (int64_t p = 0; p < these; p += kPanel)
           InParts(count, [&](int64_t t, int64_t rows) {
-            Rows(rows, UpToRows())(transformed + (plane * kTiles + t) * row, 0, row,
-                                   weights + plane * kernel_plane + (d + p) * in.c, 1, in.c,
-                                   products + (plane * kTiles + t) * product_row + p, product_row);
+            Rows(rows, UpToRows())(transformed + i * plane + t * row, 0, row,
+                                   weights + i * kernel_plane + (d + p) * in.c, 1, in.c,
+                                   products + i * product_plane + t * product_row + p, product_row);
           });
       for (int64_t t = 0; t < count; ++t)
-        TransformOutput(products + t * product_row, kTiles * product_row, first + t, d, these, out, tiling, finish, y);
+        TransformOutput<F>(products + t * product_row, product_plane, out, tiling, first + t, d, these, finish, y);
     }
   });
 }
@@ -481,7 +534,7 @@ void ConvolveByTiles(ffi::ThreadPool& pool, const float* x, Images in, const flo
 
 // Images are summed in groups, whose number depends on the shape alone; each is summed by one thread.
 int64_t Groups(int64_t images, int64_t floats) {
-  const int64_t most = int64_t{1} << 24;  // 64 MB
+  const int64_t most = int64_t{1} << 22;  // 16 MB
   return std::max<int64_t>(1, std::min({images, int64_t{8}, most / floats}));
 }
 
@@ -529,48 +582,70 @@ void KernelGradientDirectly(ffi::ThreadPool& pool, const float* x, Images in, co
   });
 }
 
+// Transforms the gradient of a tile's outputs into panels [panels, count, kPanel] of each plane, for d channels from
+// `first` on.
+template <typename F>
+void TransformGradient(const float* g, const Images& out, const Tiling<F>& tiling, int64_t tile, int64_t first,
+                       int64_t d, float* to, int64_t panel, int64_t plane) {
+  const int64_t top = tiling.top(tile), left = tiling.left(tile);
+  const float* tile_at = g + ((tiling.image(tile) * out.h + top) * out.w + left) * out.c + first;
+  const int64_t rows = std::min<int64_t>(F::kOut, out.h - top), columns = std::min<int64_t>(F::kOut, out.w - left);
+  for (int64_t c = 0; c < d; c += kLanes) {
+    Vector gradient[F::kOut][F::kOut] = {}, transformed[F::kIn][F::kIn];
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j) gradient[i][j] = At(tile_at + (i * out.w + j) * out.c + c);
+    InTwoDimensions(F::Gradient, gradient, transformed);
+    ToPlanes(transformed, to + c / kPanel * panel + c % kPanel, plane);
+  }
+}
+
+template <typename F>
 void KernelGradientByTiles(ffi::ThreadPool& pool, const float* x, Images in, const float* g, Images out, float* to) {
-  const Tiling tiling(in);
-  const int64_t panels = out.c / kPanel, plane = in.c * out.c, size = kPlanes * plane;
+  constexpr int64_t planes = F::kIn * F::kIn, block = 8 * kRows;
+  const Tiling<F> tiling(in);
+  const int64_t panels = out.c / kPanel, kernel_plane = in.c * out.c, size = planes * kernel_plane;
   const int64_t groups = Groups(in.n, size), parts = PanelParts(pool, groups, panels);
-  float* all_sums = of_call.Get(groups * size);  // [groups, kPlanes, panels, c, kPanel]
+  float* all_sums = of_call.Get(groups * size);  // [groups, planes, panels, c, kPanel]
   const int64_t row = in.c + 16;
   ForEach(pool, groups * parts, [&](int64_t item) {
     const int64_t group = item / parts, part = item % parts;
     const int64_t first = panels * part / parts, last = panels * (part + 1) / parts, d = (last - first) * kPanel;
     float* sums = all_sums + group * size;
-    for (int64_t i = 0; i < kPlanes; ++i)
-      std::fill(sums + i * plane + first * in.c * kPanel, sums + i * plane + last * in.c * kPanel, 0.0f);
-    float* zeros = of_item.Get(in.c + kPlanes * kTiles * (row + d));
-    float* inputs = zeros + in.c;
-    float* gradients = inputs + kPlanes * kTiles * row;
+    for (int64_t i = 0; i < planes; ++i)
+      std::fill(sums + i * kernel_plane + first * in.c * kPanel, sums + i * kernel_plane + last * in.c * kPanel, 0.0f);
+    float* zeros = of_item.Get(in.c + planes * block * (row + d));
+    float* inputs = zeros + in.c;                        // [planes, block, row]
+    float* gradients = inputs + planes * block * row;    // [planes, panels, block, kPanel]
     std::fill(zeros, zeros + in.c, 0.0f);
     const int64_t end = in.n * (group + 1) / groups * tiling.each();
-    for (int64_t tile = in.n * group / groups * tiling.each(); tile < end; tile += kTiles) {
-      const int64_t count = std::min(kTiles, end - tile);
+    for (int64_t tile = in.n * group / groups * tiling.each(); tile < end; tile += block) {
+      const int64_t count = std::min(block, end - tile);
       for (int64_t t = 0; t < count; ++t) {
-        TransformInput(x, in, tiling, tile + t, zeros, inputs + t * row, kTiles * row);
-        TransformGradient(g, out, tiling, tile + t, first * kPanel, d, gradients + t * kPanel, kTiles * d);
+        TransformInput<F>(x, in, tiling, tile + t, zeros, inputs + t * row, block * row);
+        TransformGradient<F>(g, out, tiling, tile + t, first * kPanel, d, gradients + t * kPanel, block * kPanel,
+                             block * d);
       }
-      for (int64_t i = 0; i < kPlanes; ++i)
+      for (int64_t i = 0; i < planes; ++i)
         for (int64_t p = first; p < last; ++p)
           InParts(in.c, [&](int64_t c, int64_t rows) {
-            TransposedRows(rows, UpToRows())(inputs + i * kTiles * row + c, 0, row,
-                                             gradients + (i * d + (p - first) * kPanel) * kTiles, 0, kPanel, 1, count,
-                                             sums + i * plane + (p * in.c + c) * kPanel);
+            TransposedRows(rows, UpToRows())(inputs + i * block * row + c, 0, row,
+                                             gradients + (i * d + (p - first) * kPanel) * block, 0, kPanel, 1, count,
+                                             sums + i * kernel_plane + (p * in.c + c) * kPanel);
           });
     }
   });
   ForEach(pool, panels, [&](int64_t p) {
     for (int64_t c = 0; c < in.c; ++c)
       for (int64_t v = 0; v < kPanel; v += kLanes) {
-        Vector sums[4][4] = {}, gradient[3][3];
-        for (int64_t group = 0; group < groups; ++group)
-          for (int64_t i = 0; i < kPlanes; ++i)
-            sums[i / 4][i % 4] += At(all_sums + group * size + i * plane + (p * in.c + c) * kPanel + v);
-        InTwoDimensions<4, 3>(KernelBack, sums, gradient);
-        for (int64_t i = 0; i < 3; ++i)
-          for (int64_t j = 0; j < 3; ++j) At(to + ((i * 3 + j) * in.c + c) * out.c + p * kPanel + v) = gradient[i][j];
+        Vector sums[F::kIn][F::kIn] = {}, gradient[3][3];
+        for (int64_t group = 0; group < groups; ++group) {
+          Vector of_group[F::kIn][F::kIn];
+          FromPlanes(all_sums + group * size + (p * in.c + c) * kPanel + v, kernel_plane, of_group);
+          for (int i = 0; i < F::kIn; ++i)
+            for (int j = 0; j < F::kIn; ++j) sums[i][j] += of_group[i][j];
+        }
+        InTwoDimensions(F::KernelBack, sums, gradient);
+        ToPlanes(gradient, to + c * out.c + p * kPanel + v, in.c * out.c);
       }
   });
 }
@@ -603,7 +678,7 @@ ffi::Error Convolve(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<f
   if (auto error = Check(out); error.failure()) return error;
   InLargePages(y->typed_data(), out.n * out.size());
   if (ByTiles(in, out, window))
-    ConvolveByTiles(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
+    ConvolveByTiles<FourOutputs>(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
   else
     ConvolveDirectly(pool, x.typed_data(), in, kernel.typed_data(), window, y->typed_data(), out, finish);
   return ffi::Error::Success();
@@ -616,7 +691,7 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Bu
   const Window window{size[0], size[1], stride, top, left};
   if (auto error = Check(out); error.failure()) return error;
   if (ByTiles(in, out, window))
-    KernelGradientByTiles(pool, x.typed_data(), in, gradient.typed_data(), out, to->typed_data());
+    KernelGradientByTiles<FourOutputs>(pool, x.typed_data(), in, gradient.typed_data(), out, to->typed_data());
   else
     KernelGradientDirectly(pool, x.typed_data(), in, gradient.typed_data(), out, window, to->typed_data());
   return ffi::Error::Success();

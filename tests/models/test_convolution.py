@@ -91,9 +91,9 @@ def exact(images, kernel, stride):
 def test_our_own_is_exact_to_rounding(images, kernel, stride):
     x, k, weight, expected, gradients = exact(images, kernel, stride)
     actual, vjp = jax.vjp(lambda x, k: convolve(x, k, stride), x, k)
-    assert norm_error(actual, expected) < 1.5e-6
+    assert norm_error(actual, expected) < 4e-6
     for ours, theirs in zip(vjp(weight), gradients, strict=True):
-        assert norm_error(ours, theirs) < 1.5e-6
+        assert norm_error(ours, theirs) < 4e-6
 
 
 @native
@@ -105,7 +105,7 @@ def test_bias_residual_and_slope(images, kernel, stride, slope, added):
     bias = jnp.linspace(-3, 3, kernel[-1])
     actual = convolve_in_test(x, k, stride, bias=bias, residual=residual if added else None, slope=slope)
     expected = expected + np.float64(bias) + (np.float64(residual) if added else 0)
-    assert norm_error(actual, np.where(expected > 0, expected, slope * expected)) < 1.5e-6
+    assert norm_error(actual, np.where(expected > 0, expected, slope * expected)) < 4e-6
 
 
 @native
@@ -117,7 +117,7 @@ def test_a_slope_has_its_gradients(kernel):
         reference = jax.vjp(lambda x, k: plain(x, k, (1, 1)), jnp.float64(x), jnp.float64(k))[1]
         gradients = reference(jnp.where(expected > 0, 1, 0.25) * jnp.float64(weight))
     for ours, theirs in zip(vjp(weight), gradients, strict=True):
-        assert norm_error(ours, np.asarray(theirs)) < 1.5e-6
+        assert norm_error(ours, np.asarray(theirs)) < 4e-6
 
 
 @native
@@ -157,7 +157,7 @@ def test_devices_share_the_images(images, kernel, stride, devices, monkeypatch):
     assert results[0].sharding.is_equivalent_to(rows, 4)
     np.testing.assert_array_equal(results[0], alone)
     for ours, theirs in zip(results[1:], vjp(weight), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
 @native
