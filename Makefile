@@ -51,6 +51,7 @@ test: lint
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror mcl_jax/native/*.cc mcl_jax/native/*.h
 	$(BIN)/mypy
 
 $(VENV)/installed-docs: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Compiles `convolution.cc` for this CPU, once, and keeps the library for later runs."""
+"""Compiles `convolution.cc` and its headers for this CPU, once, and keeps the library for later runs."""
 
 import ctypes
 import functools
@@ -21,7 +21,7 @@ from mcl_jax.files import user_cache, write_atomically
 SWITCH = "MCL_JAX_NATIVE"
 """Environment variable: 0 leaves convolutions to XLA."""
 
-_SOURCE = Path(__file__).with_name("convolution.cc")
+_SOURCES = Path(__file__).parent
 # -march=native: the library is for one kind of CPU, which its name tells.
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 _TIME_LIMIT = 300  # seconds; it takes five
@@ -74,7 +74,15 @@ def _compiled() -> ctypes.CDLL:
     logging.info("compiling convolutions for this CPU, once")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "convolution.so"
-        command = (*compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), str(_SOURCE), "-o", str(made))
+        command = (
+            *compiler,
+            *_FLAGS,
+            "-isystem",
+            jax.ffi.include_dir(),
+            str(_SOURCES / "convolution.cc"),
+            "-o",
+            str(made),
+        )
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False)
         if done.returncode:
             raise subprocess.SubprocessError(f"{shlex.join(command)}\n{done.stderr.strip()}")
@@ -103,7 +111,9 @@ def _key() -> str:
     """Returns what tells this library from others: what it is made of and which CPU for."""
     compiler = os.environ.get("CXX", "")
     told = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
-    return hashlib.sha256(_SOURCE.read_bytes() + "\0".join(told).encode()).hexdigest()[:16]
+    sources = sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cc", ".h"))
+    content = b"\0".join(path.read_bytes() for path in sources)
+    return hashlib.sha256(content + "\0".join(told).encode()).hexdigest()[:16]
 
 
 def _cpu() -> str:

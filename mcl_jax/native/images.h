@@ -1,0 +1,96 @@
+// Images, parts of them, and kernels.
+
+#ifndef MCL_JAX_NATIVE_IMAGES_H_
+#define MCL_JAX_NATIVE_IMAGES_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "products.h"
+
+namespace {
+
+constexpr int64_t kBand = 8;      // output rows that are computed together,
+constexpr int64_t kColumns = 56;  // and columns, at most
+
+struct Images {
+  int64_t n, h, w, c;
+  int64_t size() const { return h * w * c; }
+};
+
+// What becomes of a sum: bias and residual are added where there are any; below zero it is multiplied by
+// slope.
+struct Finish {
+  const float* bias;
+  const float* residual;
+  float slope;
+
+  // `at` is where in the output, d which channel.
+  inline Vector operator()(Vector sum, int64_t at, int64_t d) const {
+    if (bias != nullptr) sum += At(bias + d);
+    if (residual != nullptr) sum += At(residual + at);
+    if (slope == 1.0f) return sum;
+    return sum <= 0.0f ? slope * sum : sum;  // so that NaN stays
+  }
+};
+
+// Copies rows [top, top + rows) and columns [left, left + columns) of an image; outside of it are zeros.
+void Cut(const float* image, const Images& of, int64_t top, int64_t left, int64_t rows, int64_t columns,
+         float* to) {
+  const int64_t first = std::clamp<int64_t>(-left, 0, columns),
+                last = std::clamp<int64_t>(of.w - left, first, columns);
+  for (int64_t y = 0; y < rows; ++y, to += columns * of.c) {
+    if (top + y < 0 || top + y >= of.h) {
+      std::fill(to, to + columns * of.c, 0.0f);
+      continue;
+    }
+    std::fill(to, to + first * of.c, 0.0f);
+    std::memcpy(to + first * of.c, image + ((top + y) * of.w + left + first) * of.c,
+                (last - first) * of.c * sizeof(float));
+    std::fill(to + last * of.c, to + columns * of.c, 0.0f);
+  }
+}
+
+// Writes a matrix [depth, d] as panels [d / kPanel, depth, kPanel].
+void ToPanels(const float* matrix, int64_t depth, int64_t d, float* panels) {
+  for (int64_t p = 0; p < d; p += kPanel)
+    for (int64_t k = 0; k < depth; ++k, panels += kPanel)
+      std::memcpy(panels, matrix + k * d + p, kPanel * sizeof(float));
+}
+
+// The bands that an output is cut into: which image, and which of its rows and columns.
+struct Band {
+  int64_t image, top, rows, left, columns;
+};
+
+struct Bands {
+  int64_t n, h, w;
+  int64_t across() const { return Ceil(w, kColumns); }
+  int64_t down() const { return Ceil(h, kBand); }
+  int64_t count() const { return n * down() * across(); }
+  Band operator[](int64_t i) const {
+    const int64_t column = i % across(), row = i / across() % down();
+    const int64_t top = h * row / down(), left = w * column / across();
+    return {i / across() / down(), top, h * (row + 1) / down() - top, left,
+            w * (column + 1) / across() - left};
+  }
+};
+
+struct Window {
+  int64_t kh, kw, stride, top, left;  // size, stride, and the zeros above and to the left
+};
+
+// The part of the padded input that a band sees.
+struct Seen {
+  int64_t top, left, rows, columns;
+  Seen(const Band& band, const Window& k)
+      : top(band.top * k.stride - k.top),
+        left(band.left * k.stride - k.left),
+        rows((band.rows - 1) * k.stride + k.kh),
+        columns((band.columns - 1) * k.stride + k.kw) {}
+};
+
+}  // namespace
+
+#endif

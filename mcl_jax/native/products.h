@@ -1,0 +1,117 @@
+// Vectors, and the products of matrices whose sums stay in registers: all arithmetic that counts.
+
+#ifndef MCL_JAX_NATIVE_PRODUCTS_H_
+#define MCL_JAX_NATIVE_PRODUCTS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+namespace {
+
+// As many sums as leave registers for two vectors of the kernel and one number of the image.
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16, kRows = 14;
+#elif defined(__AVX2__) && defined(__FMA__)
+constexpr int64_t kLanes = 8, kRows = 6;
+#elif defined(__aarch64__)
+constexpr int64_t kLanes = 4, kRows = 14;
+#else
+constexpr int64_t kLanes = 4, kRows = 6;
+#endif
+constexpr int64_t kPanel = 2 * kLanes;  // output channels of a product
+
+// Need not lie at a multiple of its size.
+typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+inline Vector& At(float* p) { return *reinterpret_cast<Vector*>(p); }
+inline const Vector& At(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+
+inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// y[r] = Σ over i < times, k < depth of a[i · a_time + r · a_row + k] · b[(i · depth + k) · kPanel …], for R
+// rows.
+template <int R>
+void Multiply(const float* a, int64_t a_time, int64_t a_row, const float* b, int64_t times, int64_t depth,
+              float* y, int64_t y_row) {
+  Vector sums[R][2] = {};
+  for (int64_t i = 0; i < times; ++i) {
+    const float* at = a + i * a_time;
+    for (int64_t k = 0; k < depth; ++k, b += kPanel) {
+      const Vector b0 = At(b), b1 = At(b + kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const float x = at[r * a_row + k];
+        sums[r][0] += x * b0;
+        sums[r][1] += x * b1;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    At(y + r * y_row) = sums[r][0];
+    At(y + r * y_row + kLanes) = sums[r][1];
+  }
+}
+
+// y[r] += Σ over i < times, k < depth of a[i · a_time + k · a_step + r] · b[i · b_time + k · b_step …], for R
+// rows.
+template <int R>
+void MultiplyTransposed(const float* a, int64_t a_time, int64_t a_step, const float* b, int64_t b_time,
+                        int64_t b_step, int64_t times, int64_t depth, float* y) {
+  Vector sums[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    sums[r][0] = At(y + r * kPanel);
+    sums[r][1] = At(y + r * kPanel + kLanes);
+  }
+  for (int64_t i = 0; i < times; ++i) {
+    const float *at = a + i * a_time, *bt = b + i * b_time;
+    for (int64_t k = 0; k < depth; ++k, at += a_step, bt += b_step) {
+      const Vector b0 = At(bt), b1 = At(bt + kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const float x = at[r];
+        sums[r][0] += x * b0;
+        sums[r][1] += x * b1;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    At(y + r * kPanel) = sums[r][0];
+    At(y + r * kPanel + kLanes) = sums[r][1];
+  }
+}
+
+using MultiplyRows = decltype(&Multiply<1>);
+using MultiplyTransposedRows = decltype(&MultiplyTransposed<1>);
+
+template <int... R>
+MultiplyRows Rows(int64_t rows, std::integer_sequence<int, R...>) {
+  static constexpr MultiplyRows of[] = {&Multiply<R + 1>...};
+  return of[rows - 1];
+}
+
+template <int... R>
+MultiplyTransposedRows TransposedRows(int64_t rows, std::integer_sequence<int, R...>) {
+  static constexpr MultiplyTransposedRows of[] = {&MultiplyTransposed<R + 1>...};
+  return of[rows - 1];
+}
+
+using UpToRows = std::make_integer_sequence<int, kRows>;
+
+// Calls part(begin, size) for as few parts of at most kRows as there can be, of sizes as equal as they can
+// be.
+template <typename Part>
+inline void InParts(int64_t count, const Part& part) {
+  const int64_t parts = Ceil(count, kRows);
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t begin = count * i / parts;
+    part(begin, count * (i + 1) / parts - begin);
+  }
+}
+
+}  // namespace
+
+#endif

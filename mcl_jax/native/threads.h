@@ -1,0 +1,90 @@
+// Memory and threads.
+
+#ifndef MCL_JAX_NATIVE_THREADS_H_
+#define MCL_JAX_NATIVE_THREADS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <type_traits>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+// Asks for large pages where an array is about to be written. XLA's memory is new in every execution, and the
+// system needs longer to hand out a gigabyte in pages of 4 KB than these functions need to fill it.
+void InLargePages(float* data, int64_t floats) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = uintptr_t{1} << 21;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(data + floats) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+// Memory that a thread keeps from call to call, as first use of fresh pages is slow.
+class Scratch {
+ public:
+  ~Scratch() { std::free(data_); }
+
+  float* Get(int64_t floats) {
+    if (floats > size_) {
+      std::free(data_);
+      data_ = static_cast<float*>(std::aligned_alloc(64, (floats + 15) / 16 * 64));
+      if (data_ == nullptr) {
+        std::fputs("mcl_jax: no memory is left for a convolution\n", stderr);
+        std::abort();
+      }
+      size_ = floats;
+    }
+    return data_;
+  }
+
+ private:
+  float* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+thread_local Scratch of_call, of_item;
+
+// Runs work(0), …, work(count − 1) on all threads of the pool and returns when all are done. The caller takes
+// part and waits for none that has not begun, so calls from threads of the pool cannot wait for each other.
+template <typename Work>
+void ForEach(ffi::ThreadPool& pool, int64_t count, const Work& work) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  auto state = std::make_shared<State>();
+  auto run = [state, count, &work] {
+    for (int64_t i; (i = state->next.fetch_add(1)) < count;) {
+      work(i);
+      if (state->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->all_done.notify_all();
+      }
+    }
+  };
+  for (int64_t i = 1; i < std::min(pool.num_threads(), count); ++i)
+    pool.Schedule(std::decay_t<decltype(run)>(run));
+  run();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done.load() == count; });
+}
+
+}  // namespace
+
+#endif
