@@ -1,6 +1,5 @@
 """Compiling our own convolutions: once for a CPU, and what becomes of it where that cannot be."""
 
-import hashlib
 import os
 import platform
 import shutil
@@ -102,7 +101,10 @@ def test_it_can_be_switched_off(cache, monkeypatch):
 
 
 PROGRAM = """
-import hashlib, sys
+import os, sys
+
+if len(sys.argv) > 2:
+    os.sched_setaffinity(0, {int(sys.argv[2])})
 import jax, jax.numpy as jnp, numpy as np
 from mcl_jax.models.convolution import convolve
 from mcl_jax.native.build import library
@@ -120,13 +122,12 @@ sys.stdout.buffer.write(np.concatenate([part / abs(part).max() for part in made]
 """
 
 
-def in_a_process(wanted, cpus=None, **environment):
-    arguments = [sys.executable, "-W", "error", "-c", PROGRAM, wanted]
+def in_a_process(wanted, *cpu, **environment):
+    arguments = [sys.executable, "-W", "error", "-c", PROGRAM, wanted, *map(str, cpu)]
     done = subprocess.run(
         arguments,
         capture_output=True,
         env=os.environ | {"XLA_FLAGS": "", "JAX_ENABLE_COMPILATION_CACHE": "false"} | environment,
-        preexec_fn=None if cpus is None else lambda: os.sched_setaffinity(0, cpus),
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -152,5 +153,4 @@ def test_the_number_of_threads_changes_no_bit():
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) == 1:
         pytest.skip("there is one core")
-    made = {hashlib.sha256(in_a_process("ours", count).tobytes()).hexdigest() for count in (cpus, cpus[:1])}
-    assert len(made) == 1
+    np.testing.assert_array_equal(in_a_process("ours"), in_a_process("ours", cpus[0]))
