@@ -34,9 +34,8 @@ def first_step(config: str, walkers: Path, folder: Path, cache: Path) -> float:
     command = [sys.executable, "-m", "mcl_jax.main", "--config", config, f"--workdir={folder}"]
     command += [f"--config.{key}={value}" for key, value in flags.items()]
     start = time.monotonic()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
-    ) as process:
+    caches = {"JAX_COMPILATION_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | caches) as process:
         for line in process.stdout:
             if line.startswith("step 1/"):
                 taken = time.monotonic() - start

@@ -43,7 +43,6 @@ ffi::Error Convolve(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<f
   const Finish finish{bias.element_count() ? bias.typed_data() : nullptr,
                       residual.element_count() ? residual.typed_data() : nullptr, slope};
   if (auto error = Check(out); error.failure()) return error;
-  InLargePages(y->typed_data(), out.n * out.size());
   if (ByTiles(in, out, window))
     ConvolveByTiles(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
   else

@@ -13,26 +13,11 @@
 #include <mutex>
 #include <type_traits>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
-
-// Asks for large pages where an array is about to be written. XLA's memory is new in every execution, and the
-// system needs longer to hand out a gigabyte in pages of 4 KB than these functions need to fill it.
-void InLargePages(float* data, int64_t floats) {
-#if defined(MADV_HUGEPAGE)
-  constexpr uintptr_t page = uintptr_t{1} << 21;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(data + floats) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
 
 // Memory that a thread keeps from call to call, as first use of fresh pages is slow.
 class Scratch {
