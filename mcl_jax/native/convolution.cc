@@ -26,12 +26,7 @@ Images Of(const ffi::Buffer<ffi::F32>& x) {
 
 bool ByTiles(const Images& in, const Images& out, const Window& k) {
   return k.kh == 3 && k.kw == 3 && k.stride == 1 && k.top == 1 && k.left == 1 && in.h == out.h &&
-         in.w == out.w && in.c % kLanes == 0;
-}
-
-ffi::Error Check(const Images& out) {
-  if (out.c % kPanel == 0) return ffi::Error::Success();
-  return ffi::Error::InvalidArgument("mcl_jax: output channels must be a multiple of 32");
+         in.w == out.w && in.c % kLanes == 0 && out.c % kPanel == 0;
 }
 
 ffi::Error Convolve(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> kernel,
@@ -42,7 +37,6 @@ ffi::Error Convolve(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<f
   const Window window{size[0], size[1], stride, top, left};
   const Finish finish{bias.element_count() ? bias.typed_data() : nullptr,
                       residual.element_count() ? residual.typed_data() : nullptr, slope};
-  if (auto error = Check(out); error.failure()) return error;
   if (ByTiles(in, out, window))
     ConvolveByTiles(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
   else
@@ -55,7 +49,6 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Bu
   const Images in = Of(x), out = Of(gradient);
   const auto size = to->dimensions();
   const Window window{size[0], size[1], stride, top, left};
-  if (auto error = Check(out); error.failure()) return error;
   if (ByTiles(in, out, window))
     KernelGradientByTiles(pool, x.typed_data(), in, gradient.typed_data(), out, to->typed_data());
   else

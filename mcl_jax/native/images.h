@@ -26,10 +26,10 @@ struct Finish {
   const float* residual;
   float slope;
 
-  // `at` is where in the output, d which channel.
-  inline Vector operator()(Vector sum, int64_t at, int64_t d) const {
-    if (bias != nullptr) sum += At(bias + d);
-    if (residual != nullptr) sum += At(residual + at);
+  // `at` is where in the output, d which channel, and count how many there are.
+  inline Vector operator()(Vector sum, int64_t at, int64_t d, int64_t count = kLanes) const {
+    if (bias != nullptr) sum += Part(bias + d, count);
+    if (residual != nullptr) sum += Part(residual + at, count);
     if (slope == 1.0f) return sum;
     return sum <= 0.0f ? slope * sum : sum;  // so that NaN stays
   }
@@ -52,11 +52,17 @@ void Cut(const float* image, const Images& of, int64_t top, int64_t left, int64_
   }
 }
 
-// Writes a matrix [depth, d] as panels [d / kPanel, depth, kPanel].
+// How many channels whole panels have.
+inline int64_t Widened(int64_t channels) { return Ceil(channels, kPanel) * kPanel; }
+
+// Writes a matrix [depth, d] as panels [panels, depth, kPanel]; zeros fill up the last one.
 void ToPanels(const float* matrix, int64_t depth, int64_t d, float* panels) {
   for (int64_t p = 0; p < d; p += kPanel)
-    for (int64_t k = 0; k < depth; ++k, panels += kPanel)
-      std::memcpy(panels, matrix + k * d + p, kPanel * sizeof(float));
+    for (int64_t k = 0; k < depth; ++k, panels += kPanel) {
+      const int64_t count = std::min(kPanel, d - p);
+      std::memcpy(panels, matrix + k * d + p, count * sizeof(float));
+      std::fill(panels + count, panels + kPanel, 0.0f);
+    }
 }
 
 // The bands that an output is cut into: which image, and which of its rows and columns.

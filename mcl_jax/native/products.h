@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 namespace {
@@ -26,6 +27,20 @@ typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned
 
 inline Vector& At(float* p) { return *reinterpret_cast<Vector*>(p); }
 inline const Vector& At(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+
+// The same for the first `count` numbers alone, where there may be no more.
+inline Vector Part(const float* p, int64_t count) {
+  if (count >= kLanes) return At(p);
+  Vector x = {};
+  std::memcpy(&x, p, count * sizeof(float));
+  return x;
+}
+inline void SetPart(float* p, const Vector& x, int64_t count) {
+  if (count >= kLanes)
+    At(p) = x;
+  else
+    std::memcpy(p, &x, count * sizeof(float));
+}
 
 inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

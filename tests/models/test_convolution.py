@@ -67,6 +67,8 @@ CASES = [
     ((2, 6, 5, 32), (1, 1, 32, 64), 2),
     ((2, 6, 5, 32), (1, 1, 32, 64), 1),
     ((2, 9, 70, 32), (3, 1, 32, 32), 1),  # over time
+    ((2, 6, 5, 8), (3, 3, 8, 8), 1),  # fewer channels than are computed at once
+    ((2, 6, 5, 24), (3, 3, 24, 41), 2),  # and some more
 ]
 
 
@@ -97,7 +99,7 @@ def test_our_own_is_exact_to_rounding(images, kernel, stride):
 
 
 @native
-@pytest.mark.parametrize(("images", "kernel", "stride"), CASES[:7:2])
+@pytest.mark.parametrize(("images", "kernel", "stride"), [*CASES[:7:2], CASES[-1]])
 @pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("added", [False, True])
 def test_bias_residual_and_slope(images, kernel, stride, slope, added):
