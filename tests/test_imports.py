@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": {"evaluation", "waiting"},
     "optim": {"arguments", "errors"},
     "runtime": {"files"},
-    "native": {"errors", "files"},
+    "native": {"files"},
     "sharding": set(),
     "models": {"arguments", "errors", "native", "trees"},
     "losses": {"arguments", "errors", "models"},

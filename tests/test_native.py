@@ -21,6 +21,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "mcl_jax" / "native"
 
 
+def path_of(cache):
+    return cache / f"convolution-{build._key()}.so"
+
+
 def warnings_of(caplog):
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
@@ -40,23 +44,33 @@ def test_it_is_compiled_once_and_kept(cache, monkeypatch):
 
 @needs_compiler
 def test_other_cpus_and_compilers_have_libraries_of_their_own(cache, monkeypatch):
-    names = {build._path()}
+    names = {build._key()}
     monkeypatch.setenv("CXX", "c++ -mno-avx512f")
-    names.add(build._path())
+    names.add(build._key())
     monkeypatch.setattr(build, "_cpu", lambda: "another")
-    names.add(build._path())
+    names.add(build._key())
     assert len(names) == 3
 
 
 @needs_compiler
 def test_what_others_may_write_is_not_loaded(cache, caplog):
-    path = build._path()
+    path = path_of(cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"harm")
     path.chmod(0o666)
     assert build.library.__wrapped__().MclConvolve  # compiled anew
-    assert warnings_of(caplog) == [f"{path}: not used, as others than you may write it"]
+    assert warnings_of(caplog) == [f"{path}: not used, as others than you may write it or its folder"]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+@needs_compiler
+def test_where_others_may_write_nothing_is_kept(cache, caplog):
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+    assert build.library.__wrapped__().MclConvolve
+    assert not list(cache.iterdir())
+    (message,) = warnings_of(caplog)
+    assert "not kept there" in message
 
 
 @needs_compiler
@@ -65,7 +79,7 @@ def test_without_a_place_to_keep_it_it_is_compiled_again(tmp_path, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert build.library.__wrapped__().MclConvolve
     (message,) = warnings_of(caplog)
-    assert "the compiled convolutions are not kept" in message
+    assert "compiled convolutions are not kept" in message
 
 
 def test_without_a_compiler_convolutions_are_xlas(cache, monkeypatch, caplog):
@@ -75,23 +89,24 @@ def test_without_a_compiler_convolutions_are_xlas(cache, monkeypatch, caplog):
     assert "there is no C++ compiler" in message
 
 
-def test_a_compiler_that_fails_is_named(cache, monkeypatch, caplog):
-    monkeypatch.setenv("CXX", "false")
+@pytest.mark.parametrize(("compiler", "said"), [("false", "false -std=c++17"), ('c++ "', "quotation")])
+def test_a_compiler_that_fails_is_named(compiler, said, cache, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", compiler)
     assert build.library.__wrapped__() is None
     (message,) = warnings_of(caplog)
-    assert "false -std=c++17" in message
+    assert said in message
 
 
 @needs_compiler
 def test_a_damaged_library_is_compiled_again(cache, caplog):
-    path = build._path()
+    path = path_of(cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a library")
     path.chmod(0o644)
     assert build.library.__wrapped__().MclConvolve
     (message,) = warnings_of(caplog)
     assert message.startswith(f"{path}: compiled again")
-    assert build._kept().MclConvolve
+    assert build._kept(path).MclConvolve
 
 
 def test_it_can_be_switched_off(cache, monkeypatch):

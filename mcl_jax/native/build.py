@@ -15,8 +15,7 @@ import jax
 import jaxlib
 from absl import logging
 
-from mcl_jax.errors import UserError
-from mcl_jax.files import user_cache, write_atomically
+from mcl_jax.files import user_cache
 
 SWITCH = "MCL_JAX_NATIVE"
 """Environment variable: 0 leaves convolutions to XLA."""
@@ -34,65 +33,72 @@ def library() -> ctypes.CDLL | None:
         logging.info("%s is 0: convolutions are XLA's", SWITCH)
         return None
     try:
-        return _kept() or _compiled()
-    except (OSError, subprocess.SubprocessError) as error:
-        logging.warning(
-            "convolutions are XLA's, which take two to three times as long, as ours cannot be compiled: %s",
-            error,
-        )
+        path = user_cache() / "native" / f"convolution-{_key()}.so"
+        return _kept(path) or _compiled(path)
+    # ValueError: quotes in CXX that do not match. RuntimeError: there is no home.
+    except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        logging.warning("convolutions are XLA's, which are slower, as ours cannot be compiled: %s", error)
         return None
 
 
-def _path() -> Path:
-    return user_cache() / "native" / f"convolution-{_key()}.so"
-
-
-def _kept() -> ctypes.CDLL | None:
+def _kept(path: Path) -> ctypes.CDLL | None:
     """Returns the library that was compiled before, if only this user, or root, can have put it there."""
-    path = _path()
-    if not path.exists():
-        return None
-    status = path.stat()
-    if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
-        logging.warning("%s: not used, as others than you may write it", path)
-        return None
     try:
+        if not path.exists():
+            return None
+        if not (_is_ours(path) and _is_ours(path.parent)):
+            logging.warning("%s: not used, as others than you may write it or its folder", path)
+            return None
         return ctypes.CDLL(str(path))
     except OSError as error:  # made where other libraries are, say, for a home that machines share
         logging.warning("%s: compiled again, as it cannot be loaded: %s", path, error)
         return None
 
 
-def _compiled() -> ctypes.CDLL:
-    """Compiles and loads the library, and keeps it if its folder can be written.
+def _is_ours(path: Path) -> bool:
+    status = path.stat()
+    return status.st_uid in (0, os.getuid()) and not status.st_mode & 0o022
+
+
+def _compiled(path: Path) -> ctypes.CDLL:
+    """Compiles the library, keeps it if that can be, and loads it.
 
     Raises:
         OSError: there is no compiler, or what it made cannot be loaded.
         subprocess.SubprocessError: the compiler failed.
     """
-    compiler = _compiler()
+    command = (*_compiler(), *_FLAGS, "-isystem", jax.ffi.include_dir(), str(_SOURCES / "convolution.cc"))
     logging.info("compiling convolutions for this CPU, once")
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "convolution.so"
-        command = (
-            *compiler,
-            *_FLAGS,
-            "-isystem",
-            jax.ffi.include_dir(),
-            str(_SOURCES / "convolution.cc"),
-            "-o",
-            str(made),
+    folder = _own_folder(path.parent)
+    # A folder for each process: several may compile at once, and the last puts an equal file in place.
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
+        made = Path(temporary) / path.name
+        done = subprocess.run(
+            (*command, "-o", str(made)),
+            capture_output=True,
+            errors="replace",
+            timeout=_TIME_LIMIT,
+            check=False,
         )
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False)
         if done.returncode:
             raise subprocess.SubprocessError(f"{shlex.join(command)}\n{done.stderr.strip()}")
-        loaded = ctypes.CDLL(str(made))
-        try:
-            write_atomically(_path(), made.read_bytes())
-            _path().chmod(0o644)  # some let all of their group write what they write
-        except UserError as error:
-            logging.warning("the compiled convolutions are not kept: %s", error)
-        return loaded
+        if folder is None:
+            return ctypes.CDLL(str(made))
+        made.chmod(0o644)  # some let all of their group write what they write
+        made.replace(path)
+    return ctypes.CDLL(str(path))
+
+
+def _own_folder(folder: Path) -> Path | None:
+    """Returns the folder, made if need be, or None where nothing can be kept."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_ours(folder) and os.access(folder, os.W_OK):
+            return folder
+        logging.warning("%s: compiled convolutions are not kept there, as others may write it", folder)
+    except OSError as error:
+        logging.warning("compiled convolutions are not kept: %s", error)
+    return None
 
 
 def _compiler() -> tuple[str, ...]:
@@ -101,9 +107,10 @@ def _compiler() -> tuple[str, ...]:
     Raises:
         FileNotFoundError: there is none.
     """
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and os.name == "posix" and shutil.which(shlex.split(name)[0]):
-            return tuple(shlex.split(name))
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        words = shlex.split(name)
+        if words and os.name == "posix" and shutil.which(words[0]):
+            return tuple(words)
     raise FileNotFoundError("there is no C++ compiler (c++, g++, clang++ or what CXX names)")
 
 

@@ -1,6 +1,7 @@
 """The functions of `convolution.cc` for JAX programs of the CPU. Neither has a derivative."""
 
 import functools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 from mcl_jax.native.build import library
 
 _CONVOLVE, _KERNEL_GRADIENT = "mcl_jax_convolve", "mcl_jax_kernel_gradient"
+_READYING = threading.Lock()  # threads that embed first at once register one library
 _FEWEST_CHANNELS = 8  # with fewer most of what a CPU computes at once would be in vain
 
 
@@ -18,9 +20,17 @@ def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
     return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and _is_ready()
 
 
-@functools.cache
 def _is_ready() -> bool:
-    found = library() if jax.default_backend() == "cpu" else None
+    # Hosts must have one program, whatever compilers they have.
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return False
+    with _READYING:
+        return _register()
+
+
+@functools.cache
+def _register() -> bool:
+    found = library()
     if found is None:
         return False
     for name, function in ((_CONVOLVE, found.MclConvolve), (_KERNEL_GRADIENT, found.MclKernelGradient)):

@@ -31,7 +31,9 @@ struct Finish {
     if (bias != nullptr) sum += Part(bias + d, count);
     if (residual != nullptr) sum += Part(residual + at, count);
     if (slope == 1.0f) return sum;
-    return sum <= 0.0f ? slope * sum : sum;  // so that NaN stays
+    // Compared so that NaN stays; 0 times minus infinity would be one.
+    if (slope == 0.0f) return sum <= 0.0f ? Vector{} : sum;
+    return sum <= 0.0f ? slope * sum : sum;
   }
 };
 

@@ -122,6 +122,13 @@ def test_a_slope_has_its_gradients(kernel):
         assert norm_error(ours, np.asarray(theirs)) < 4e-6
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])  # by our own code on a CPU, and by XLA
+def test_a_relu_of_minus_infinity_is_zero(dtype):
+    x = jnp.full((1, 4, 4, 8), jnp.finfo(dtype).max, dtype)
+    y = convolve_in_test(x, -x[0, :3, :3, :, None] * jnp.ones(8, dtype), bias=jnp.zeros(8), slope=0.0)
+    assert (y == 0).all()
+
+
 @native
 @pytest.mark.parametrize("kernel", [(3, 3, 32, 32), (5, 5, 32, 32)])
 @pytest.mark.parametrize("slope", [0.0, 1.0])
