@@ -15,6 +15,7 @@ from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
 from mcl_jax.hosts import join, local_count, run_local
 from mcl_jax.leaving import Leaving
+from mcl_jax.native.convolution import prepare
 from mcl_jax.runtime import enable_compilation_cache, show_own_log
 from mcl_jax.training import open_data, train
 
@@ -79,10 +80,13 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
 def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
     if options.describe:
         print(describe(config))
-    elif options.show_clips:
+        return
+    if options.show_clips:
         write_atomically(options.show_clips, encode_png(clip_sheet(open_data(config).loader(0))))
         print(f"the first batch is drawn in {options.show_clips}")
-    elif options.phase == "test":
+        return
+    prepare()
+    if options.phase == "test":
         test(config, workdir)
     else:
         with Leaving(options.max_minutes) as leaving:

@@ -2,14 +2,16 @@
 
 import os
 import platform
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
-from mcl_jax.native import build
+from mcl_jax.native import build, convolution
 
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 
@@ -113,6 +115,13 @@ def test_it_can_be_switched_off(cache, monkeypatch):
     monkeypatch.setenv(build.SWITCH, "0")
     assert build.library.__wrapped__() is None
     assert not cache.exists()
+
+
+def test_preparing_happens_beside_other_work(monkeypatch):
+    seen = queue.Queue()
+    monkeypatch.setattr(convolution, "_register", lambda: seen.put(threading.current_thread()))
+    convolution.prepare()
+    assert seen.get(timeout=60) is not threading.current_thread()
 
 
 PROGRAM = """

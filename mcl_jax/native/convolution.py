@@ -15,6 +15,11 @@ _READYING = threading.Lock()  # threads that embed first at once register one li
 _FEWEST_CHANNELS = 8  # with fewer most of what a CPU computes at once would be in vain
 
 
+def prepare() -> None:
+    """Starts to compile what this process will need, if it is not there, beside what else it does."""
+    threading.Thread(target=_is_ready, name="compile convolutions", daemon=True).start()
+
+
 def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
     """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process."""
     return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and _is_ready()
