@@ -77,11 +77,15 @@ def _by_xla(x: Array, kernel: Array, stride: int) -> Array:
     if kernel.shape[:2] == (1, 1):
         x = lax.slice(x, (0,) * 4, x.shape, (1, stride, stride, 1))
         return jnp.matmul(x, kernel[0, 0], precision=_precision(x))
+    return _convolve_padded(x, kernel, stride, [(size // 2, size // 2) for size in kernel.shape[:2]])
+
+
+def _convolve_padded(x: Array, kernel: Array, stride: int, padding: list[tuple[int, int]]) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        [(size // 2, size // 2) for size in kernel.shape[:2]],
+        padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=_precision(x),
     )
@@ -209,14 +213,7 @@ def _gradient_by_parity(
 
 
 def _convolve_from_here(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (1, 1),
-        [(0, size - 1) for size in kernel.shape[:2]],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=_precision(x),
-    )
+    return _convolve_padded(x, kernel, 1, [(0, size - 1) for size in kernel.shape[:2]])
 
 
 def map_images(function: Callable[..., Array], *arrays: Array, train: bool) -> Array:

@@ -122,6 +122,13 @@ def test_a_slope_has_its_gradients(kernel):
         assert norm_error(ours, np.asarray(theirs)) < 4e-6
 
 
+@pytest.mark.parametrize("channels", [1, 32])  # by XLA and, on a CPU, by our own code
+def test_the_slope_is_the_gradient_below_zero_and_at_it(channels):
+    x, kernel = jnp.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1), jnp.ones((1, 1, 1, channels))
+    gradient = jax.grad(lambda x: convolve(x, kernel, slope=0.01)[..., 0].sum())(x)
+    assert gradient.ravel().tolist() == pytest.approx([0.01, 0.01, 1.0])
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])  # by our own code on a CPU, and by XLA
 def test_a_relu_of_minus_infinity_is_zero(dtype):
     x = jnp.full((1, 4, 4, 8), jnp.finfo(dtype).max, dtype)
