@@ -16,7 +16,7 @@ from mcl_jax.files import write_atomically
 from mcl_jax.hosts import join, local_count, run_local
 from mcl_jax.leaving import Leaving
 from mcl_jax.native.convolution import prepare
-from mcl_jax.runtime import enable_compilation_cache, show_own_log
+from mcl_jax.runtime import enable_compilation_cache, keep_memory, show_own_log
 from mcl_jax.training import open_data, train
 
 
@@ -70,6 +70,7 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     workdir = Path(options.workdir) if options.workdir else Path("runs") / name
     show_own_log()
     enable_compilation_cache()
+    keep_memory()
     if (count := local_count(options.hosts)) is not None:
         sys.exit(run_local(sys.orig_argv, count))
     join(options.hosts, options.coordinator, options.host)

@@ -1,8 +1,11 @@
 """Settings of the process: its log, the compilation cache, and compiler options for this machine."""
 
+import ctypes
 import functools
+import importlib.util
 import logging as std_logging
 import os
+import platform
 import sys
 import traceback
 from pathlib import Path
@@ -49,6 +52,31 @@ def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR names another place already."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
+
+
+# Of glibc's malloc.h: M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD; -1 is the largest threshold.
+_KEEPING = ((-8, 1), (-4, 0), (-1, -1))
+
+
+def keep_memory() -> bool:
+    """Keeps the memory of a step for the next one, on a CPU; returns whether it does.
+
+    Otherwise glibc returns it after every step, and the system hands out each page again, cleared. A process takes
+    about half as much memory again for it. MCL_JAX_KEEP_MEMORY=0 leaves it, and so does any setting of glibc's own
+    (MALLOC_ARENA_MAX and others); other C libraries do not know these settings. To be called before JAX has made its
+    threads, as a thread stays with the memory it began with: so a GPU is one that JAX could find.
+    """
+    chosen = os.environ.get("MCL_JAX_KEEP_MEMORY") == "0" or any(n.startswith("MALLOC_") for n in os.environ)
+    if chosen or platform.libc_ver()[0] != "glibc" or not _cpu_alone():
+        return False
+    return all(ctypes.CDLL(None).mallopt(name, value) for name, value in _KEEPING)
+
+
+def _cpu_alone() -> bool:
+    asked = jax.config.jax_platforms
+    if asked:
+        return bool(asked == "cpu")
+    return not any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
 
 
 # The CPU's compiler takes away barriers, and then keeps what is to be computed again, and fuses what is not.

@@ -1,0 +1,67 @@
+"""Settings of the process, each tried in a process of its own."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# How often the system hands out pages while a thread takes and returns 100 MB eight times.
+PROGRAM = """
+import ctypes, resource, threading
+from mcl_jax.runtime import keep_memory
+
+kept = keep_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+
+def take_and_return():
+    memory = ctypes.c_void_p(libc.malloc(100_000_000))
+    libc.memset(memory, 1, 100_000_000)
+    libc.free(memory)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def work():
+    take_and_return()
+    before = faults()
+    for _ in range(8):
+        take_and_return()
+    print(kept, (faults() - before) // 8)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def kept_and_faults(**settings: str) -> tuple[str, int]:
+    """Returns whether memory is kept, and how many page faults each later use of 100 MB has."""
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("MALLOC_")}
+    environment |= {"JAX_PLATFORMS": "cpu", "MCL_JAX_KEEP_MEMORY": "1"} | settings
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    kept, faults = result.stdout.split()
+    return kept, int(faults)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept with glibc alone")
+def test_memory_is_kept_for_the_next_step():
+    kept, faults = kept_and_faults()
+    assert kept == "True"
+    assert faults < 10
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"MCL_JAX_KEEP_MEMORY": "0"}, {"MALLOC_TRIM_THRESHOLD_": "1000000"}, {"JAX_PLATFORMS": "cuda,cpu"}],
+    ids=["switched off", "glibc told otherwise", "a GPU asked for"],
+)
+def test_memory_is_returned_where_that_is_asked_for(settings):
+    kept, faults = kept_and_faults(**settings)
+    assert kept == "False"
+    if platform.libc_ver()[0] == "glibc":
+        assert faults > 40  # of 2 MB each, if the system has such pages, or of 4 kB
