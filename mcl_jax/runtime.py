@@ -61,10 +61,11 @@ _KEEPING = ((-8, 1), (-4, 0), (-1, -1))
 def keep_memory() -> bool:
     """Keeps the memory of a step for the next one, on a CPU; returns whether it does.
 
-    Otherwise glibc returns it after every step, and the system hands out each page again, cleared. A process takes
-    about half as much memory again for it. MCL_JAX_KEEP_MEMORY=0 leaves it, and so does any setting of glibc's own
-    (MALLOC_ARENA_MAX and others); other C libraries do not know these settings. To be called before JAX has made its
-    threads, as a thread stays with the memory it began with: so a GPU is one that JAX could find.
+    Otherwise glibc returns it after every step, and the system hands out each page again, cleared. A process
+    takes about half as much memory again for it. MCL_JAX_KEEP_MEMORY=0 leaves it, and so does any setting of
+    glibc's own (MALLOC_ARENA_MAX and others); other C libraries do not know these settings. To be called
+    before JAX has made its threads, as a thread stays with the memory it began with: so a GPU is one that JAX
+    could find.
     """
     chosen = os.environ.get("MCL_JAX_KEEP_MEMORY") == "0" or any(n.startswith("MALLOC_") for n in os.environ)
     if chosen or platform.libc_ver()[0] != "glibc" or not _cpu_alone():
@@ -73,7 +74,7 @@ def keep_memory() -> bool:
 
 
 def _cpu_alone() -> bool:
-    asked = jax.config.jax_platforms
+    asked = jax.config.read("jax_platforms")
     if asked:
         return bool(asked == "cpu")
     return not any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
