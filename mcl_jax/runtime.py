@@ -74,7 +74,7 @@ def keep_memory() -> bool:
 
 
 def _cpu_alone() -> bool:
-    asked = jax.config.read("jax_platforms")
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time, so mypy cannot see it
     if asked:
         return bool(asked == "cpu")
     return not any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
