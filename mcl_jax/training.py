@@ -47,7 +47,7 @@ from mcl_jax.keeping import Keep, note_scores
 from mcl_jax.leaving import Leaving, LeavingError
 from mcl_jax.models.model import Model, Weights
 from mcl_jax.progress import Progress
-from mcl_jax.runtime import compiler_options
+from mcl_jax.runtime import compiler_options, options_to_run_once
 from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.train_state import TrainState, create_state
 from mcl_jax.trees import all_finite
@@ -290,7 +290,7 @@ def _first_state(
     Raises:
         CheckpointError: if that checkpoint is damaged or of another model.
     """
-    arrays = model.initial_arrays(config.seed)
+    arrays = model.initial_arrays(config.seed, options_to_run_once())
     state = jax.device_put(create_state(*arrays, optimization.optimizer), replicated(mesh))
     restored = checkpoints.restore(state)
     if restored is not None:

@@ -36,6 +36,18 @@ thread.start()
 thread.join()
 """
 
+# The bytes of initial parameters, compiled as a program that runs once and as any other.
+INITIAL = """
+import jax, numpy as np
+from mcl_jax.models.model import create_model
+from mcl_jax.runtime import options_to_run_once
+
+sizes = {"channels": (8, 16, 16, 32), "embed_dim": 16, "num_classes": 4}
+model = create_model("gaitbase", sizes, dtype="float32")
+for options in (options_to_run_once(), None):
+    print(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(model.initial_arrays(3, options))).hex())
+"""
+
 
 def kept_and_faults(**settings: str) -> tuple[str, int]:
     """Returns whether memory is kept, and how many page faults each later use of 100 MB has."""
@@ -65,3 +77,15 @@ def test_memory_is_returned_where_that_is_asked_for(settings):
     assert kept == "False"
     if platform.libc_ver()[0] == "glibc":
         assert faults > 40  # of 2 MB each, if the system has such pages, or of 4 kB
+
+
+def test_initial_parameters_are_the_same_bits_whatever_their_program_is_compiled_for():
+    environment = {
+        n: v for n, v in os.environ.items() if n not in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", INITIAL], env=environment, capture_output=True, text=True, check=True
+    )
+    quickly, otherwise = result.stdout.split()
+    assert len(quickly) > 100_000
+    assert quickly == otherwise

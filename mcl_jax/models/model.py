@@ -46,14 +46,21 @@ class Model:
         """Returns the module with the given arrays."""
         return nnx.merge(self.graphdef, params, batch_stats)
 
-    def initial_arrays(self, seed: int) -> tuple[ArrayTree, ArrayTree]:
-        """Returns initial parameters and batch statistics."""
+    def initial_arrays(
+        self, seed: int, compiler_options: dict[str, Any] | None = None
+    ) -> tuple[ArrayTree, ArrayTree]:
+        """Returns initial parameters and batch statistics.
 
-        @jax.jit  # one program instead of one for every initialiser
+        Args:
+            seed: of all that is drawn.
+            compiler_options: for `jax.jit`.
+        """
+
         def init() -> tuple[ArrayTree, ArrayTree]:
             return _arrays(_construct(self.name, self.arguments, self.dtype, seed))
 
-        return init()
+        # One program instead of one for every initialiser.
+        return jax.jit(init, compiler_options=compiler_options)()
 
     def shapes(self) -> tuple[ArrayTree, ArrayTree]:
         """Returns parameters and batch statistics as shapes, without making an array."""
