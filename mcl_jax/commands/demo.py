@@ -9,6 +9,7 @@ from mcl_jax.commands.walks import embed, load_model, own_thresholds, read_walks
 from mcl_jax.config_line import parse_config
 from mcl_jax.gallery.gallery import open_gallery
 from mcl_jax.launch import RunOptions, launch
+from mcl_jax.runtime import keep_memory
 from mcl_jax.walkers import Passer, film, write_walkers
 
 HELP = (
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: for anything the user can mend.
     """
+    keep_memory()  # the model that identifies already makes JAX's threads, before the training does it
     _identify(arguments.out / "films")
     _train(arguments.out, arguments.workers, arguments.config_keys)
 
