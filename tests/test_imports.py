@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files", "waiting"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},
     "walkers": {"data.prepare", "data.stores", "errors", "files", "footage"},
-    "evaluation": {"errors", "files", "npz"},
+    "evaluation": {"errors", "files", "native", "npz"},
     "config": {
         "arguments",
         "data.datasets",

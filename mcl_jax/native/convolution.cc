@@ -7,10 +7,13 @@
 //
 // Results are the same whatever the number of threads: a sum that threads share is cut by its shape alone
 // (groups.h).
+//
+// The distances between embeddings (distances.h) are those products too, and so are here.
 
 #include <cstdint>
 
 #include "direct.h"
+#include "distances.h"
 #include "images.h"
 #include "products.h"
 #include "threads.h"
@@ -56,6 +59,14 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Bu
   return ffi::Error::Success();
 }
 
+ffi::Error Distances(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> y,
+                     ffi::ResultBuffer<ffi::F32> to, bool euclidean) {
+  const auto of_x = x.dimensions(), of_y = y.dimensions();
+  SumDistances(pool, x.typed_data(), y.typed_data(), {of_x[0], of_x[1], of_y[2], of_x[2]}, euclidean,
+               to->typed_data());
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(MclConvolve, Convolve,
@@ -80,3 +91,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(MclKernelGradient, KernelGradient,
                                   .Attr<int64_t>("stride")
                                   .Attr<int64_t>("top")
                                   .Attr<int64_t>("left"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(MclDistances, Distances,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("euclidean"));

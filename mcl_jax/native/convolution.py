@@ -1,4 +1,4 @@
-"""The functions of `convolution.cc` for JAX programs of the CPU. Neither has a derivative."""
+"""The functions of `convolution.cc` for JAX programs of the CPU. None has a derivative."""
 
 import functools
 import threading
@@ -11,21 +11,23 @@ from jaxtyping import Array, Float
 from mcl_jax.native.build import library
 
 _CONVOLVE, _KERNEL_GRADIENT = "mcl_jax_convolve", "mcl_jax_kernel_gradient"
+_DISTANCES = "mcl_jax_distances"
 _READYING = threading.Lock()  # threads that embed first at once register one library
 _FEWEST_CHANNELS = 8  # with fewer most of what a CPU computes at once would be in vain
 
 
 def prepare() -> None:
     """Starts to compile what this process will need, if it is not there, beside what else it does."""
-    threading.Thread(target=_is_ready, name="compile convolutions", daemon=True).start()
+    threading.Thread(target=is_ready, name="compile convolutions", daemon=True).start()
 
 
 def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
     """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process."""
-    return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and _is_ready()
+    return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and is_ready()
 
 
-def _is_ready() -> bool:
+def is_ready() -> bool:
+    """Returns whether programs of this process can call these functions; compiles them if need be."""
     # Hosts must have one program, whatever compilers they have.
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return False
@@ -38,7 +40,12 @@ def _register() -> bool:
     found = library()
     if found is None:
         return False
-    for name, function in ((_CONVOLVE, found.MclConvolve), (_KERNEL_GRADIENT, found.MclKernelGradient)):
+    functions = {
+        _CONVOLVE: found.MclConvolve,
+        _KERNEL_GRADIENT: found.MclKernelGradient,
+        _DISTANCES: found.MclDistances,
+    }
+    for name, function in functions.items():
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
     return True
 
@@ -101,3 +108,17 @@ def kernel_gradient(
     return jax.ffi.ffi_call(_KERNEL_GRADIENT, shape)(
         x, gradient, stride=np.int64(stride), top=np.int64(before[0]), left=np.int64(before[1])
     )
+
+
+def sum_distances(
+    x: Float[Array, "p n c"], y: Float[Array, "p c m"], *, euclidean: bool
+) -> Float[Array, "n m"]:
+    """Returns the sum over parts of Euclidean distances, or of inner products.
+
+    Args:
+        x: embeddings, float32, as is y; see `is_ready`.
+        y: embeddings.
+        euclidean: whether it is distances.
+    """
+    shape = jax.ShapeDtypeStruct((x.shape[1], y.shape[2]), jnp.float32)
+    return jax.ffi.ffi_call(_DISTANCES, shape)(x, y, euclidean=euclidean)

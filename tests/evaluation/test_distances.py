@@ -1,10 +1,13 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.evaluation import distances
 from mcl_jax.evaluation.distances import pairwise_distances
+from mcl_jax.native.convolution import is_ready
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -61,6 +64,21 @@ def test_duplicates_are_near_zero_and_tie(metric):
     assert np.isfinite(result).all()
     assert np.abs(np.diagonal(result)).max() < 2e-2  # √ of a rounding error of |x|²
     np.testing.assert_array_equal(result[:, :40], result[:, 40:])
+
+
+@pytest.mark.parametrize("metric", ["euc", "cos"])
+@pytest.mark.parametrize(
+    ("n", "m", "p", "c"), [(1, 1, 1, 1), (14, 32, 2, 8), (171, 83, 3, 33), (64, 200, 16, 256)]
+)
+def test_products_of_our_own_and_of_xla_give_the_same_up_to_rounding(metric, n, m, p, c, monkeypatch):
+    if not is_ready():
+        pytest.skip("no C++ compiler")
+    x, y = jnp.asarray(draw(n, n, p, c)), jnp.asarray(draw(100 + m, m, p, c))
+    result = {}
+    for ours in (True, False):
+        monkeypatch.setattr(distances, "is_ready", lambda ours=ours: ours)
+        result[ours] = np.asarray(distances._tile_distances.__wrapped__(x, y, metric=metric))
+    np.testing.assert_allclose(result[True], result[False], atol=1e-5)
 
 
 def test_zero_embedding_has_no_cosine_and_no_nan():
