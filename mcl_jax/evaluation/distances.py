@@ -93,7 +93,7 @@ def _tile_distances(
 
     # y with its sequences last, once, because XLA's products on the CPU are slower on a transposed factor.
     parts = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, 0, 2)
-    if x.dtype == y.dtype == jnp.float32 and is_ready():
+    if x.dtype == y.dtype == jnp.float32 and x.size > 0 and is_ready():
         total = sum_distances(*parts, euclidean=metric == "euc")
     else:
         # A scan, because all parts at once would be an n × m × p array.

@@ -23,7 +23,6 @@ struct Pairs {
 };
 
 // Writes Σ over parts of √(|x|² + |y|² − 2 x · y), or of x · y alone where not `euclidean`, as [n, m].
-// Squares are summed in the order of products, so that it is zero between equal embeddings.
 void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs pairs, bool euclidean,
                   float* to) {
   constexpr int64_t block = 12 * kRows;
