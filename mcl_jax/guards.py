@@ -27,6 +27,7 @@ from mcl_jax.models.split import split_over
 from mcl_jax.sharding import replicated, split_rows
 from mcl_jax.train_state import TrainState
 from mcl_jax.train_step import StepFunction
+from mcl_jax.trees import joined
 
 FOLDER = "nonfinite"
 
@@ -76,8 +77,8 @@ def guarded(train_step: StepFunction, allowed: int) -> GuardedStep:
         updated, metrics = train_step(state, {k: v for k, v in batch.items() if k != "leave"})
         over = left_out > allowed
         seen = (metrics["loss"], metrics["gradient_norm"], updated)
-        floats = [x for x in jax.tree.leaves(seen) if jnp.issubdtype(x.dtype, jnp.floating)]
-        finite = jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
+        # Without the barrier a CPU's compiler puts the check of all numbers into the loop of every parameter.
+        finite = jax.lax.optimization_barrier(jnp.isfinite(joined(seen)).all())
         left_out = jnp.where(over, left_out, jnp.where(finite, 0, left_out + 1))
         use = finite & ~over
         kept = jax.tree.map(lambda new, old: jnp.where(use, new, old), updated, state)

@@ -63,6 +63,17 @@ def count_numbers(tree: ArrayTree) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
+def joined(tree: Any) -> jax.Array:
+    """Returns all numbers of a tree's floating-point arrays in one array, to compute one thing of them all.
+
+    A loop, or a GPU's kernel, for each of hundreds of small arrays takes longer to compile and to start than
+    to run.
+    """
+    floats = [x.ravel() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    # Without the barrier a CPU's compiler finds out anew for each number which array it is from.
+    return jax.lax.optimization_barrier(jnp.concatenate(floats))
+
+
 def all_finite(tree: Any) -> bool:
     """Returns whether all numbers of a tree of arrays on the host are finite."""
     arrays = map(np.asarray, jax.tree.leaves(tree))

@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "sharding",
         "train_state",
         "train_step",
+        "trees",
     },
     "progress": {"evaluation", "waiting"},
     "optim": {"arguments", "errors"},
