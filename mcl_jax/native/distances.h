@@ -55,8 +55,7 @@ void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs p
       }
       for (int64_t p = 0; p < m; p += kPanel)
         InParts(count, [&](int64_t r, int64_t size) {
-          Rows(size, UpToRows())(rows + r * c, 0, c, panels + part * c * wide + p * c, 1, c, products,
-                                 kPanel);
+          Rows(size)(rows + r * c, 0, c, panels + part * c * wide + p * c, 1, c, products, kPanel);
           for (int64_t i = 0; i < size; ++i)
             for (int64_t v = 0; v < std::min(kPanel, m - p); v += kLanes) {
               Vector sum = At(products + i * kPanel + v);

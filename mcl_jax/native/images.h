@@ -54,16 +54,19 @@ void Cut(const float* image, const Images& of, int64_t top, int64_t left, int64_
   }
 }
 
-// How many channels whole panels have.
-inline int64_t Widened(int64_t channels) { return Ceil(channels, kPanel) * kPanel; }
+// Output channels of a product: of one vector where there are no more.
+inline int64_t PanelFor(int64_t channels) { return channels <= kLanes ? kLanes : kPanel; }
 
-// Writes a matrix [depth, d] as panels [panels, depth, kPanel]; zeros fill up the last one.
-void ToPanels(const float* matrix, int64_t depth, int64_t d, float* panels) {
-  for (int64_t p = 0; p < d; p += kPanel)
-    for (int64_t k = 0; k < depth; ++k, panels += kPanel) {
-      const int64_t count = std::min(kPanel, d - p);
+// How many channels whole panels have.
+inline int64_t Widened(int64_t channels, int64_t panel = kPanel) { return Ceil(channels, panel) * panel; }
+
+// Writes a matrix [depth, d] as panels [panels, depth, panel]; zeros fill up the last one.
+void ToPanels(const float* matrix, int64_t depth, int64_t d, float* panels, int64_t panel = kPanel) {
+  for (int64_t p = 0; p < d; p += panel)
+    for (int64_t k = 0; k < depth; ++k, panels += panel) {
+      const int64_t count = std::min(panel, d - p);
       std::memcpy(panels, matrix + k * d + p, count * sizeof(float));
-      std::fill(panels + count, panels + kPanel, 0.0f);
+      std::fill(panels + count, panels + panel, 0.0f);
     }
 }
 

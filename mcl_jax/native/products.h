@@ -20,7 +20,7 @@ constexpr int64_t kLanes = 4, kRows = 14;
 #else
 constexpr int64_t kLanes = 4, kRows = 6;
 #endif
-constexpr int64_t kPanel = 2 * kLanes;  // output channels of a product
+constexpr int64_t kPanel = 2 * kLanes;  // output channels of a product; kLanes where there are no more
 
 // Need not lie at a multiple of its size.
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
@@ -28,93 +28,108 @@ typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned
 inline Vector& At(float* p) { return *reinterpret_cast<Vector*>(p); }
 inline const Vector& At(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 
-// The same for the first `count` numbers alone, where there may be no more.
+// The same for the first `count` numbers alone, where there may be no more. Half a vector is copied without a
+// call.
 inline Vector Part(const float* p, int64_t count) {
   if (count >= kLanes) return At(p);
   Vector x = {};
-  std::memcpy(&x, p, count * sizeof(float));
+  if (count == kLanes / 2)
+    std::memcpy(&x, p, kLanes / 2 * sizeof(float));
+  else
+    std::memcpy(&x, p, count * sizeof(float));
   return x;
 }
 inline void SetPart(float* p, const Vector& x, int64_t count) {
   if (count >= kLanes)
     At(p) = x;
+  else if (count == kLanes / 2)
+    std::memcpy(p, &x, kLanes / 2 * sizeof(float));
   else
     std::memcpy(p, &x, count * sizeof(float));
 }
 
 inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// y[r] = Σ over i < times, k < depth of a[i · a_time + r · a_row + k] · b[(i · depth + k) · kPanel …], for R
-// rows.
-template <int R>
+// y[r] = Σ over i < times, k < depth of a[i · a_time + r · a_row + k] · b[(i · depth + k) · panel …], for R
+// rows and panels of V vectors.
+template <int R, int V>
 void Multiply(const float* a, int64_t a_time, int64_t a_row, const float* b, int64_t times, int64_t depth,
               float* y, int64_t y_row) {
-  Vector sums[R][2] = {};
+  Vector sums[R][V] = {};
   for (int64_t i = 0; i < times; ++i) {
     const float* at = a + i * a_time;
-    for (int64_t k = 0; k < depth; ++k, b += kPanel) {
-      const Vector b0 = At(b), b1 = At(b + kLanes);
+    for (int64_t k = 0; k < depth; ++k, b += V * kLanes) {
+      Vector row[V];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) row[v] = At(b + v * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const float x = at[r * a_row + k];
-        sums[r][0] += x * b0;
-        sums[r][1] += x * b1;
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) sums[r][v] += x * row[v];
       }
     }
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    At(y + r * y_row) = sums[r][0];
-    At(y + r * y_row + kLanes) = sums[r][1];
-  }
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) At(y + r * y_row + v * kLanes) = sums[r][v];
 }
 
 // y[r] += Σ over i < times, k < depth of a[i · a_time + k · a_step + r] · b[i · b_time + k · b_step …], for R
-// rows.
-template <int R>
+// rows and panels of V vectors.
+template <int R, int V>
 void MultiplyTransposed(const float* a, int64_t a_time, int64_t a_step, const float* b, int64_t b_time,
                         int64_t b_step, int64_t times, int64_t depth, float* y) {
-  Vector sums[R][2];
+  Vector sums[R][V];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    sums[r][0] = At(y + r * kPanel);
-    sums[r][1] = At(y + r * kPanel + kLanes);
-  }
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) sums[r][v] = At(y + (r * V + v) * kLanes);
   for (int64_t i = 0; i < times; ++i) {
     const float *at = a + i * a_time, *bt = b + i * b_time;
     for (int64_t k = 0; k < depth; ++k, at += a_step, bt += b_step) {
-      const Vector b0 = At(bt), b1 = At(bt + kLanes);
+      Vector row[V];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) row[v] = At(bt + v * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const float x = at[r];
-        sums[r][0] += x * b0;
-        sums[r][1] += x * b1;
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) sums[r][v] += x * row[v];
       }
     }
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    At(y + r * kPanel) = sums[r][0];
-    At(y + r * kPanel + kLanes) = sums[r][1];
-  }
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) At(y + (r * V + v) * kLanes) = sums[r][v];
 }
 
-using MultiplyRows = decltype(&Multiply<1>);
-using MultiplyTransposedRows = decltype(&MultiplyTransposed<1>);
+using MultiplyRows = decltype(&Multiply<1, 1>);
+using MultiplyTransposedRows = decltype(&MultiplyTransposed<1, 1>);
 
-template <int... R>
-MultiplyRows Rows(int64_t rows, std::integer_sequence<int, R...>) {
-  static constexpr MultiplyRows of[] = {&Multiply<R + 1>...};
+template <int V, int... R>
+MultiplyRows RowsOf(int64_t rows, std::integer_sequence<int, R...>) {
+  static constexpr MultiplyRows of[] = {&Multiply<R + 1, V>...};
   return of[rows - 1];
 }
 
-template <int... R>
-MultiplyTransposedRows TransposedRows(int64_t rows, std::integer_sequence<int, R...>) {
-  static constexpr MultiplyTransposedRows of[] = {&MultiplyTransposed<R + 1>...};
+template <int V, int... R>
+MultiplyTransposedRows TransposedRowsOf(int64_t rows, std::integer_sequence<int, R...>) {
+  static constexpr MultiplyTransposedRows of[] = {&MultiplyTransposed<R + 1, V>...};
   return of[rows - 1];
 }
 
 using UpToRows = std::make_integer_sequence<int, kRows>;
+
+// The products for so many rows, and panels of so many channels.
+inline MultiplyRows Rows(int64_t rows, int64_t panel = kPanel) {
+  return panel == kPanel ? RowsOf<2>(rows, UpToRows()) : RowsOf<1>(rows, UpToRows());
+}
+inline MultiplyTransposedRows TransposedRows(int64_t rows, int64_t panel = kPanel) {
+  return panel == kPanel ? TransposedRowsOf<2>(rows, UpToRows()) : TransposedRowsOf<1>(rows, UpToRows());
+}
 
 // Calls part(begin, size) for as few parts of at most kRows as there can be, of sizes as equal as they can
 // be.

@@ -148,9 +148,8 @@ void ConvolveByTiles(ffi::ThreadPool& pool, const float* x, Images in, const flo
       for (int64_t i = 0; i < planes; ++i)
         for (int64_t p = 0; p < these; p += kPanel)
           InParts(count, [&](int64_t t, int64_t rows) {
-            Rows(rows, UpToRows())(transformed + i * plane + t * row, 0, row,
-                                   weights + i * kernel_plane + (d + p) * in.c, 1, in.c,
-                                   products + i * product_plane + t * product_row + p, product_row);
+            Rows(rows)(transformed + i * plane + t * row, 0, row, weights + i * kernel_plane + (d + p) * in.c,
+                       1, in.c, products + i * product_plane + t * product_row + p, product_row);
           });
       for (int64_t t = 0; t < count; ++t)
         TransformOutput(products + t * product_row, product_plane, out, tiling, first + t, d, these, finish,
@@ -206,9 +205,9 @@ void KernelGradientByTiles(ffi::ThreadPool& pool, const float* x, Images in, con
       for (int64_t i = 0; i < planes; ++i)
         for (int64_t p = first; p < last; ++p)
           InParts(in.c, [&](int64_t c, int64_t rows) {
-            TransposedRows(rows, UpToRows())(inputs + i * block * row + c, 0, row,
-                                             gradients + (i * d + (p - first) * kPanel) * block, 0, kPanel, 1,
-                                             count, sums + i * kernel_plane + (p * in.c + c) * kPanel);
+            TransposedRows(rows)(inputs + i * block * row + c, 0, row,
+                                 gradients + (i * d + (p - first) * kPanel) * block, 0, kPanel, 1, count,
+                                 sums + i * kernel_plane + (p * in.c + c) * kPanel);
           });
     }
   });
