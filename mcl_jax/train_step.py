@@ -54,7 +54,7 @@ def make_train_step(
 
         gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["gradient_norm"] = jnp.sqrt(jnp.square(joined(gradients)).sum())
+        metrics["gradient_norm"] = optax.tree.norm(joined(gradients))
         metrics["sequences"] = (labels >= 0).sum()
         metrics["frames"] = (batch["segment_ids"] >= 0).sum()
         params = optax.apply_updates(state.params, updates)

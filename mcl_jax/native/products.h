@@ -28,22 +28,16 @@ typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned
 inline Vector& At(float* p) { return *reinterpret_cast<Vector*>(p); }
 inline const Vector& At(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 
-// The same for the first `count` numbers alone, where there may be no more. Half a vector is copied without a
-// call.
+// The same for the first `count` numbers alone, where there may be no more.
 inline Vector Part(const float* p, int64_t count) {
   if (count >= kLanes) return At(p);
   Vector x = {};
-  if (count == kLanes / 2)
-    std::memcpy(&x, p, kLanes / 2 * sizeof(float));
-  else
-    std::memcpy(&x, p, count * sizeof(float));
+  std::memcpy(&x, p, count * sizeof(float));
   return x;
 }
 inline void SetPart(float* p, const Vector& x, int64_t count) {
   if (count >= kLanes)
     At(p) = x;
-  else if (count == kLanes / 2)
-    std::memcpy(p, &x, kLanes / 2 * sizeof(float));
   else
     std::memcpy(p, &x, count * sizeof(float));
 }
