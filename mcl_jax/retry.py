@@ -20,8 +20,9 @@ _NAMES = """
     EHOSTUNREACH ENETDOWN ENETUNREACH ENETRESET ENOLINK EREMOTEIO ESHUTDOWN
 """
 _PASSING = frozenset(getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name))
-# What a folder says whose disk is away; without one of the above before, it is the plain truth.
-_AWAY = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+# Only after one of the above these are not the plain truth: what a folder says whose disk is away,
+# and one that is cleared while threads of the failed try still write into it, as Orbax's may.
+_AFTERWARDS = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EEXIST, errno.ENOTEMPTY})
 # C++ libraries raise errors of their own, with the system's words in them.
 _WORDS = tuple(os.strerror(code) for code in sorted(_PASSING) if code not in (errno.EAGAIN, errno.EBUSY))
 
@@ -48,8 +49,8 @@ def retried(what: str, action: Callable[[], _T]) -> _T:
         try:
             return action()
         except Exception as error:
-            away = tried > 0 and isinstance(error, OSError) and error.errno in _AWAY
-            if not (away or is_passing(error)):
+            aftermath = tried > 0 and isinstance(error, OSError) and error.errno in _AFTERWARDS
+            if not (aftermath or is_passing(error)):
                 raise
             if tried == 0:
                 reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
