@@ -81,6 +81,17 @@ def _tile_distances(
     if metric == "cos":
         x, y = _normalised(x), _normalised(y)
 
+    if x.dtype == y.dtype == jnp.float32 and x.size > 0 and is_ready():
+        total = sum_distances(x, y, euclidean=metric == "euc")
+    else:
+        total = _sum_by_parts(x, y, metric)
+    mean = total / x.shape[1]
+    return 1 - mean if metric == "cos" else mean
+
+
+def _sum_by_parts(x: Float[Array, "n p c"], y: Float[Array, "m p c"], metric: str) -> Float[Array, "n m"]:
+    """Returns the sum over parts of Euclidean distances, or of inner products."""
+
     def add_part(total: Array, xy: tuple[Array, Array]) -> tuple[Array, None]:
         x_part, y_part = xy
         # HIGHEST, because GPUs and TPUs would otherwise round the factors to 10 or 8 bits.
@@ -93,13 +104,9 @@ def _tile_distances(
 
     # y with its sequences last, once, because XLA's products on the CPU are slower on a transposed factor.
     parts = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, 0, 2)
-    if x.dtype == y.dtype == jnp.float32 and x.size > 0 and is_ready():
-        total = sum_distances(*parts, euclidean=metric == "euc")
-    else:
-        # A scan, because all parts at once would be an n × m × p array.
-        total, _ = jax.lax.scan(add_part, jnp.zeros((len(x), len(y)), jnp.float32), parts)
-    mean = total / x.shape[1]
-    return 1 - mean if metric == "cos" else mean
+    # A scan, because all parts at once would be an n × m × p array.
+    total, _ = jax.lax.scan(add_part, jnp.zeros((len(x), len(y)), jnp.float32), parts)
+    return total
 
 
 def _normalised(x: Float[Array, "n p c"]) -> Float[Array, "n p c"]:

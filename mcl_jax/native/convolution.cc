@@ -62,7 +62,7 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Bu
 ffi::Error Distances(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> y,
                      ffi::ResultBuffer<ffi::F32> to, bool euclidean) {
   const auto of_x = x.dimensions(), of_y = y.dimensions();
-  SumDistances(pool, x.typed_data(), y.typed_data(), {of_x[0], of_x[1], of_y[2], of_x[2]}, euclidean,
+  SumDistances(pool, x.typed_data(), y.typed_data(), {of_x[1], of_x[0], of_y[0], of_x[2]}, euclidean,
                to->typed_data());
   return ffi::Error::Success();
 }

@@ -111,7 +111,7 @@ def kernel_gradient(
 
 
 def sum_distances(
-    x: Float[Array, "p n c"], y: Float[Array, "p c m"], *, euclidean: bool
+    x: Float[Array, "n p c"], y: Float[Array, "m p c"], *, euclidean: bool
 ) -> Float[Array, "n m"]:
     """Returns the sum over parts of Euclidean distances, or of inner products.
 
@@ -120,5 +120,5 @@ def sum_distances(
         y: embeddings.
         euclidean: whether it is distances.
     """
-    shape = jax.ShapeDtypeStruct((x.shape[1], y.shape[2]), jnp.float32)
+    shape = jax.ShapeDtypeStruct((len(x), len(y)), jnp.float32)
     return jax.ffi.ffi_call(_DISTANCES, shape)(x, y, euclidean=euclidean)

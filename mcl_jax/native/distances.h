@@ -17,50 +17,72 @@ inline Vector Root(Vector x) {
   return x;
 }
 
-// Embeddings x [parts, n, c] and y [parts, c, m].
+// Embeddings x [n, parts, c] and y [m, parts, c].
 struct Pairs {
   int64_t parts, n, m, c;
 };
+
+// Writes |x|² of rows [count, c]. Each is summed in the order of the products, so that nothing is left of an
+// embedding's distance to itself; several at once, as every sum waits for itself.
+void Squares(const float* rows, int64_t count, int64_t c, float* to) {
+  constexpr int64_t together = 8;
+  for (int64_t first = 0; first < count; first += together) {
+    const int64_t size = std::min(together, count - first);
+    float sums[together] = {};
+    for (int64_t k = 0; k < c; ++k)
+      for (int64_t r = 0; r < together; ++r) {
+        const float number = rows[(first + std::min(r, size - 1)) * c + k];
+        sums[r] += number * number;
+      }
+    std::copy_n(sums, size, to + first);
+  }
+}
+
+// Writes one part of up to kPanel embeddings, `step` apart, as a panel [c, kPanel], and their squares.
+void ToPanel(const float* embeddings, int64_t step, int64_t count, int64_t c, float* panel, float* squares) {
+  if (count < kPanel) std::fill(panel, panel + c * kPanel, 0.0f);
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t k = 0; k < c; ++k) panel[k * kPanel + j] = embeddings[j * step + k];
+  for (int64_t v = 0; v < kPanel; v += kLanes) {
+    Vector sum = {};
+    for (int64_t k = 0; k < c; ++k) {
+      const Vector number = At(panel + k * kPanel + v);
+      sum += number * number;
+    }
+    At(squares + v) = sum;
+  }
+}
 
 // Writes Σ over parts of √(|x|² + |y|² − 2 x · y), or of x · y alone where not `euclidean`, as [n, m].
 void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs pairs, bool euclidean,
                   float* to) {
   constexpr int64_t block = 12 * kRows;
-  const int64_t n = pairs.n, m = pairs.m, c = pairs.c, wide = Widened(m);
-  float* panels = of_call.Get(pairs.parts * (c + 1) * wide);  // [parts, panels, c, kPanel]
-  float* squares = panels + pairs.parts * c * wide;           // [parts, wide]
-  ForEach(pool, pairs.parts, [&](int64_t part) {
-    float* at = panels + part * c * wide;
-    ToPanels(y + part * c * m, c, m, at);
-    for (int64_t p = 0; p < wide; p += kPanel)
-      for (int64_t v = 0; v < kPanel; v += kLanes) {
-        Vector sum = {};
-        for (int64_t k = 0; k < c; ++k) {
-          const Vector number = At(at + p * c + k * kPanel + v);
-          sum += number * number;
-        }
-        At(squares + part * wide + p + v) = sum;
-      }
+  const int64_t n = pairs.n, m = pairs.m, c = pairs.c, step = pairs.parts * c;
+  const int64_t across = Ceil(m, kPanel), size = (c + 1) * kPanel;  // of a panel and its squares
+  float* panels = of_call.Get(pairs.parts * across * size);         // [parts, across, c + 1, kPanel]
+  ForEach(pool, pairs.parts * across, [&](int64_t item) {
+    const int64_t part = item / across, first = item % across * kPanel;
+    float* panel = panels + item * size;
+    ToPanel(y + first * step + part * c, step, std::min(kPanel, m - first), c, panel, panel + c * kPanel);
   });
   ForEach(pool, Ceil(n, block), [&](int64_t item) {
     const int64_t first = item * block, count = std::min(block, n - first);
-    float* products = of_item.Get(kRows * kPanel + block);
-    float* own = products + kRows * kPanel;  // squares of x
+    float* products = of_item.Get(kRows * kPanel + block * (c + 1));
+    float* rows =
+        products + kRows * kPanel;  // one part of x: where it lies, rows would share lines of a cache
+    float* own = rows + block * c;  // their squares
     for (int64_t part = 0; part < pairs.parts; ++part) {
-      const float* rows = x + (part * n + first) * c;
-      for (int64_t r = 0; r < count; ++r) {
-        float sum = 0.0f;
-        for (int64_t k = 0; k < c; ++k) sum += rows[r * c + k] * rows[r * c + k];
-        own[r] = sum;
-      }
+      for (int64_t r = 0; r < count; ++r) std::copy_n(x + (first + r) * step + part * c, c, rows + r * c);
+      Squares(rows, count, c, own);
       for (int64_t p = 0; p < m; p += kPanel)
-        InParts(count, [&](int64_t r, int64_t size) {
-          Rows(size)(rows + r * c, 0, c, panels + part * c * wide + p * c, 1, c, products, kPanel);
-          for (int64_t i = 0; i < size; ++i)
+        InParts(count, [&](int64_t r, int64_t some) {
+          const float* panel = panels + (part * across + p / kPanel) * size;
+          Rows(some)(rows + r * c, 0, c, panel, 1, c, products, kPanel);
+          for (int64_t i = 0; i < some; ++i)
             for (int64_t v = 0; v < std::min(kPanel, m - p); v += kLanes) {
               Vector sum = At(products + i * kPanel + v);
               if (euclidean) {
-                sum = own[r + i] + At(squares + part * wide + p + v) - 2.0f * sum;
+                sum = own[r + i] + At(panel + c * kPanel + v) - 2.0f * sum;
                 // Rounding can leave it below zero; NaN stays.
                 sum = Root(sum < 0.0f ? Vector{} : sum);
               }
