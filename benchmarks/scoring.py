@@ -17,6 +17,7 @@ from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.metrics import average_precision, first_match_ranks
 
 SUBJECTS = 1000
+_NEAR_TIES = 2  # probes whose first match may come a place earlier or later
 
 
 class Case:
@@ -36,13 +37,16 @@ class Case:
         precision, _ = average_precision(distances, self.match)
         return 100 * np.array([(ranks == 1).mean(), precision.mean()])
 
-    def of_torch(self) -> np.ndarray:
+    def distances_of_torch(self) -> np.ndarray:
         x, y = (torch.from_numpy(side).transpose(0, 1) for side in (self.x, self.y))
         total = 0
         for a, b in zip(x, y, strict=True):
             squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
             total = total + squared.clamp(min=0).sqrt()
-        order = np.argsort((total / len(x)).numpy(), axis=1)
+        return (total / len(x)).numpy()
+
+    def of_torch(self) -> np.ndarray:
+        order = np.argsort(self.distances_of_torch(), axis=1)
         matches = self.subjects[1][order] == self.subjects[0][:, None]
         firsts, precisions = [], []
         for found in matches.astype(np.int32):
@@ -64,9 +68,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     case = Case(args.probes, args.gallery, args.parts, args.channels)
-    figures = case.ours()
-    error = require_equal(figures, case.of_torch())
-    mine, other = take_turns(case.ours, case.of_torch, args.rounds)
+    error = require_equal(pairwise_distances(case.x, case.y), case.distances_of_torch())
+    figures, theirs = case.ours(), case.of_torch()
+    # PyTorch's rounding differs from run to run, and with it who comes first of two that are as near.
+    if np.abs(figures - theirs).max() > _NEAR_TIES * 100 / args.probes:
+        raise SystemExit(f"the figures differ: {figures} and {theirs}")
+    mine, other = take_turns(case.ours, case.of_torch, args.rounds, warm=True)
     print(f"rank-1 {figures[0]:.2f}, mAP {figures[1]:.2f}")
     print(HEADER)
     print(row(f"{args.probes} × {args.gallery}", mine, other, error=error))
