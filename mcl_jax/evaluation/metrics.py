@@ -8,7 +8,7 @@ By hand, because scikit-learn ranks one query at a time and knows neither hidden
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int
 
 NO_MATCH = np.iinfo(np.int64).max  # never within rank k, for any k
 ROWS = 64
-_FEW_MATCHES = 32  # so many are counted one by one
 
 
 def first_match_ranks(
@@ -28,12 +27,15 @@ def first_match_ranks(
     """
     ranks = np.full(len(distances), NO_MATCH, np.int64)
     columns = np.arange(distances.shape[1])
-    for rows in _chunks(len(distances)):
+
+    def of_chunk(rows: slice) -> None:
         d, ok = distances[rows], match[rows]
         best = np.argmin(np.where(ok, d, np.inf), axis=1)  # argmin returns the first of several
         nearest = np.take_along_axis(d, best[:, None], axis=1)
         before = (d < nearest) | ((d == nearest) & (columns < best[:, None]))
         ranks[rows] = np.where(ok.any(axis=1), before.sum(axis=1) + 1, NO_MATCH)
+
+    _for_chunks(len(distances), of_chunk)
     return ranks
 
 
@@ -58,51 +60,32 @@ def average_precision(
     def of_chunk(rows: slice) -> None:
         d, ok = distances[rows], match[rows]
         count = ok.sum(axis=1)
-        most = int(count.max())
-        ranks = _match_ranks_by_counting if most <= _FEW_MATCHES else _match_ranks_by_sorting
-        sorted_ranks = ranks(d, ok, most)
+        sorted_ranks = _match_ranks(d, ok, int(count.max()))
         found = np.arange(1, sorted_ranks.shape[1] + 1)
         precision = np.where(found <= count[:, None], found / sorted_ranks, 0)
         ap[rows] = precision.sum(axis=1) / np.maximum(count, 1)
         inp[rows] = count / np.max(np.where(found <= count[:, None], sorted_ranks, 1), axis=1, initial=1)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets other threads run while it compares
-        list(pool.map(of_chunk, _chunks(len(distances))))
+    _for_chunks(len(distances), of_chunk)
     return ap, inp
 
 
-def _match_ranks_by_counting(
+def _match_ranks(
     d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], most: int
 ) -> Int[np.ndarray, "n k"]:
     """Ranks, from 1, of each probe's matches, rising; what is left of the row is more than m.
 
-    Counts what comes before each match, which takes a tenth of the time of sorting where matches are few.
+    Looks the matches up among the sorted distances: NumPy sorts numbers ten times as fast as it sorts places.
     """
-    columns = np.arange(d.shape[1])
-    row, column = np.nonzero(match)
-    place = np.arange(len(row)) - np.searchsorted(row, row)  # of a match among those of its probe
-    at = np.zeros((len(d), most), np.int64)
-    at[row, place] = column
-    ranks = np.empty_like(at)
-    for k in range(most):
-        own = np.take_along_axis(d, at[:, k : k + 1], axis=1)
-        before = np.count_nonzero(d < own, axis=1)
-        tied = np.count_nonzero(d <= own, axis=1) - before > 1
-        equal = (d[tied] == own[tied]) & (columns < at[tied, k : k + 1])
-        before[tied] += np.count_nonzero(equal, axis=1)
-        ranks[:, k] = before + 1
-    ranks[np.arange(most) >= match.sum(axis=1)[:, None]] = d.shape[1] + 1
-    return np.sort(ranks, axis=1)
-
-
-def _match_ranks_by_sorting(
-    d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], most: int
-) -> Int[np.ndarray, "n k"]:
-    """Returns the same for any number of matches."""
-    order = np.argsort(d, axis=1, kind="stable")
-    hits = np.take_along_axis(match, order, axis=1)
-    ranks = np.where(hits, np.arange(1, d.shape[1] + 1), d.shape[1] + 1)
-    return np.sort(ranks, axis=1)[:, :most]
+    ranks = np.full((len(d), most), d.shape[1] + 1)
+    for row, numbers in enumerate(np.sort(d, axis=1)):
+        columns = np.flatnonzero(match[row])
+        own = d[row, columns]
+        before = np.searchsorted(numbers, own)
+        if (np.searchsorted(numbers, own, "right") - before > 1).any():  # tied: their places count as well
+            before = np.flatnonzero(match[row][np.argsort(d[row], kind="stable")])
+        ranks[row, : len(columns)] = np.sort(before) + 1
+    return ranks
 
 
 def nearest(distances: Float[np.ndarray, "n m"], k: int) -> Int[np.ndarray, "n k"]:
@@ -115,6 +98,12 @@ def nan_mean(cells: np.ndarray, axis: int) -> np.ndarray:
     """Mean of what is not NaN; NaN where all of it is (`np.nanmean` would also warn there)."""
     number = (~np.isnan(cells)).sum(axis=axis)
     return np.asarray(np.nansum(cells, axis=axis) / np.where(number, number, np.nan))
+
+
+def _for_chunks(n: int, of_chunk: Callable[[slice], None]) -> None:
+    """Calls a function for all rows, `ROWS` at a time; NumPy lets other threads run while it compares."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(of_chunk, _chunks(n)))
 
 
 def _chunks(n: int) -> Iterator[slice]:
