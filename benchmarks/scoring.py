@@ -72,8 +72,8 @@ def main() -> None:
     few = pairwise_distances(case.x[:_CHECKED], case.y)
     error = require_equal(few, case.distances_of_torch(_CHECKED, torch.float64))
     figures, theirs = case.ours(), case.of_torch()
-    # Rounding decides who comes first of two that are as near. PyTorch's differs: in one process of ten half of
-    # its distances are off by up to 2e-5 of the largest, in the others by 4e-7.
+    # Rounding decides who comes first of two that are as near. PyTorch's differs: in one process of ten half
+    # of its distances are off by up to 2e-5 of the largest, in the others by 4e-7.
     if np.abs(figures - theirs).max() > _NEAR_TIES * 100 / args.probes:
         raise SystemExit(f"the figures differ: {figures} and {theirs}")
     mine, other = take_turns(case.ours, case.of_torch, args.rounds, warm=True)
