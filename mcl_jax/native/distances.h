@@ -3,6 +3,10 @@
 #ifndef MCL_JAX_NATIVE_DISTANCES_H_
 #define MCL_JAX_NATIVE_DISTANCES_H_
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 
@@ -13,8 +17,16 @@
 namespace {
 
 inline Vector Root(Vector x) {
+#if defined(__AVX512F__)
+  // A guess of 14 bits and one step of Newton's, within two units in the last place: the exact instruction
+  // takes as long as forty products. Infinity becomes NaN.
+  const Vector guess = x == 0.0f ? Vector{} : Vector(_mm512_rsqrt14_ps(__m512(x)));
+  const Vector root = x * guess;
+  return root * (1.5f - 0.5f * (root * guess));
+#else
   for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
+#endif
 }
 
 // Embeddings x [n, parts, c] and y [m, parts, c].

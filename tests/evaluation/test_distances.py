@@ -81,6 +81,15 @@ def test_products_of_our_own_and_of_xla_give_the_same_up_to_rounding(metric, n, 
     np.testing.assert_allclose(result[True], result[False], atol=1e-5)
 
 
+def test_distances_of_every_size_are_right_up_to_rounding():
+    """The root is by Newton's way on some CPUs."""
+    sizes = (10.0 ** np.linspace(-18.5, 18.5, 999)).astype(np.float32)
+    x, y = np.zeros((1, 1, 2), np.float32), np.zeros((999, 1, 2), np.float32)
+    y[:, 0, 0] = sizes
+    np.testing.assert_allclose(pairwise_distances(x, y)[0], sizes, rtol=3e-7)
+    assert pairwise_distances(x, x)[0, 0] == 0
+
+
 def test_zero_embedding_has_no_cosine_and_no_nan():
     x = np.zeros((1, 2, 3), np.float32)
     np.testing.assert_array_equal(pairwise_distances(x, draw(3, 2, 2, 3), metric="cos"), np.ones((1, 2)))
