@@ -34,35 +34,29 @@ struct Pairs {
   int64_t parts, n, m, c;
 };
 
-// Writes |x|² of rows [count, c]. Each is summed in the order of the products, so that nothing is left of an
-// embedding's distance to itself; several at once, as every sum waits for itself.
-void Squares(const float* rows, int64_t count, int64_t c, float* to) {
+// Writes |x|² of `count` vectors of c numbers, `step` apart. Each is summed in the order of the products, so
+// that nothing is left of an embedding's distance to itself; several at once, as every sum waits for itself.
+void Squares(const float* x, int64_t step, int64_t count, int64_t c, float* to) {
   constexpr int64_t together = 8;
   for (int64_t first = 0; first < count; first += together) {
     const int64_t size = std::min(together, count - first);
     float sums[together] = {};
     for (int64_t k = 0; k < c; ++k)
       for (int64_t r = 0; r < together; ++r) {
-        const float number = rows[(first + std::min(r, size - 1)) * c + k];
+        const float number = x[(first + std::min(r, size - 1)) * step + k];
         sums[r] += number * number;
       }
     std::copy_n(sums, size, to + first);
   }
 }
 
-// Writes one part of up to kPanel embeddings, `step` apart, as a panel [c, kPanel], and their squares.
-void ToPanel(const float* embeddings, int64_t step, int64_t count, int64_t c, float* panel, float* squares) {
-  if (count < kPanel) std::fill(panel, panel + c * kPanel, 0.0f);
+// Writes one part of up to kPanel embeddings, `step` apart, as a panel [c + 1, kPanel]: the last row has
+// their squares. Zeros fill it up.
+void ToPanel(const float* embeddings, int64_t step, int64_t count, int64_t c, float* panel) {
+  if (count < kPanel) std::fill(panel, panel + (c + 1) * kPanel, 0.0f);
   for (int64_t j = 0; j < count; ++j)
     for (int64_t k = 0; k < c; ++k) panel[k * kPanel + j] = embeddings[j * step + k];
-  for (int64_t v = 0; v < kPanel; v += kLanes) {
-    Vector sum = {};
-    for (int64_t k = 0; k < c; ++k) {
-      const Vector number = At(panel + k * kPanel + v);
-      sum += number * number;
-    }
-    At(squares + v) = sum;
-  }
+  Squares(embeddings, step, count, c, panel + c * kPanel);
 }
 
 // Writes Σ over parts of √(|x|² + |y|² − 2 x · y), or of x · y alone where not `euclidean`, as [n, m].
@@ -74,18 +68,17 @@ void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs p
   float* panels = of_call.Get(pairs.parts * across * size);         // [parts, across, c + 1, kPanel]
   ForEach(pool, pairs.parts * across, [&](int64_t item) {
     const int64_t part = item / across, first = item % across * kPanel;
-    float* panel = panels + item * size;
-    ToPanel(y + first * step + part * c, step, std::min(kPanel, m - first), c, panel, panel + c * kPanel);
+    ToPanel(y + first * step + part * c, step, std::min(kPanel, m - first), c, panels + item * size);
   });
   ForEach(pool, Ceil(n, block), [&](int64_t item) {
     const int64_t first = item * block, count = std::min(block, n - first);
     float* products = of_item.Get(kRows * kPanel + block * (c + 1));
-    float* rows =
-        products + kRows * kPanel;  // one part of x: where it lies, rows would share lines of a cache
+    // One part of x; where it lies, rows would share lines of a cache.
+    float* rows = products + kRows * kPanel;
     float* own = rows + block * c;  // their squares
     for (int64_t part = 0; part < pairs.parts; ++part) {
       for (int64_t r = 0; r < count; ++r) std::copy_n(x + (first + r) * step + part * c, c, rows + r * c);
-      Squares(rows, count, c, own);
+      Squares(rows, c, count, c, own);
       for (int64_t p = 0; p < m; p += kPanel)
         InParts(count, [&](int64_t r, int64_t some) {
           const float* panel = panels + (part * across + p / kPanel) * size;
