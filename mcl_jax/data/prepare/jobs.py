@@ -194,11 +194,11 @@ def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
 
 
 def _parse_outcome(line: str) -> Outcome | None:
-    entry = parse_line(line)
-    try:  # what parse_line gives may be no dictionary at all: that is a TypeError, caught below
-        name, stamp, size = entry["name"], entry["stamp"], entry["size"]  # type: ignore[index]
-        sequences = tuple(StoredSequence(*sequence) for sequence in entry["sequences"])  # type: ignore[index]
-        issues = tuple(Issue(*issue) for issue in entry["issues"])  # type: ignore[index]
+    entry: Any = parse_line(line)
+    try:  # an entry may be no dictionary at all: that is a TypeError, caught below
+        name, stamp, size = entry["name"], entry["stamp"], entry["size"]
+        sequences = tuple(StoredSequence(*sequence) for sequence in entry["sequences"])
+        issues = tuple(Issue(*issue) for issue in entry["issues"])
     except (KeyError, TypeError):
         return None
     sound = isinstance(name, str) and type(size) is int and all(type(s.frames) is int for s in sequences)
