@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def show_own_log() -> None:
     handler.addFilter(of_interest)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
     sys.unraisablehook = _without_orbax
+    # Writes that a failed save of Orbax's never began; nothing of ours is a coroutine.
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
 
 
 def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:

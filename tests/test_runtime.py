@@ -48,6 +48,26 @@ for options in (options_to_run_once(), None):
     print(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(model.initial_arrays(3, options))).hex())
 """
 
+# What a save of Orbax's may leave behind when it fails: a write whose loop ended before it began.
+ABANDONED = """
+import gc
+from mcl_jax.runtime import show_own_log
+
+show_own_log()
+
+async def write():
+    pass
+
+write()
+gc.collect()
+print("the end")
+"""
+
+
+def test_writes_that_a_failed_save_never_began_are_not_in_the_log():
+    done = subprocess.run([sys.executable, "-c", ABANDONED], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("the end\n", "")
+
 
 def kept_and_faults(**settings: str) -> tuple[str, int]:
     """Returns whether memory is kept, and how many page faults each later use of 100 MB has."""
