@@ -21,7 +21,7 @@ from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 from mcl_jax.models.module import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.plain import is_plain
-from mcl_jax.models.sums import sum_per_feature
+from mcl_jax.models.sums import mean_and_variance, sum_per_feature
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.
@@ -93,7 +93,7 @@ class BatchNorm(nnx.Module):
         """
         if train and not is_frozen():
             weight = jnp.ones(len(x), bool) if mask is None else mask
-            y, mean, var = _normalize(x, weight, self.scale[...], self.bias[...])
+            y, mean, var = _normalize(x, weight, self.scale[...], self.bias[...], self.mean[...])
             self._record_statistics(mean, var, _count(x, weight, var.dtype))
             return y
         factor, shift = self.in_test()
@@ -123,28 +123,30 @@ def _weight(x: Float[Array, "n ..."], mask: Bool[Array, " n"], dtype: DTypeLike)
 
 @jax.custom_vjp
 def _normalize(
-    x: Float[Array, "n ..."], mask: Bool[Array, " n"], scale: Float[Array, " f"], bias: Float[Array, " f"]
+    x: Float[Array, "n ..."],
+    mask: Bool[Array, " n"],
+    scale: Float[Array, " f"],
+    bias: Float[Array, " f"],
+    guess: Float[Array, " f"],
 ) -> tuple[Float[Array, "n ..."], Float[Array, " f"], Float[Array, " f"]]:
     """Returns x normalised by its own statistics, and these: mean and biased variance without empty items.
 
     Differentiated by hand: two sums over x in place of the eight that follow from the formulas, each of which
-    reads all of x. The statistics are for the record alone and have no gradient.
+    reads all of x. The statistics are for the record alone and have no gradient. `guess` is one of the mean.
     """
     wide = x.astype(scale.dtype)
     weight, count = _weight(x, mask, scale.dtype), _count(x, mask, scale.dtype)
-    mean = sum_per_feature(wide * weight) / count
-    # Two passes: the one-pass formula E[x²] − E[x]² cancels catastrophically.
-    var = sum_per_feature(jnp.square(wide - mean) * weight) / count
+    mean, var = mean_and_variance(wide, weight, count, guess)
     factor = scale * lax.rsqrt(var + BATCH_NORM_EPSILON)
     return ((wide - mean) * factor + bias).astype(x.dtype), mean, var
 
 
-def _normalize_forward(x: Array, mask: Array, scale: Array, bias: Array) -> tuple[Any, Any]:
-    y, mean, var = _normalize(x, mask, scale, bias)
+def _normalize_forward(x: Array, mask: Array, scale: Array, bias: Array, guess: Array) -> tuple[Any, Any]:
+    y, mean, var = _normalize(x, mask, scale, bias, guess)
     return (y, mean, var), (x, mask, scale, mean, var)
 
 
-def _normalize_backward(residuals: Any, gradients: Any) -> tuple[Array, None, Array, Array]:
+def _normalize_backward(residuals: Any, gradients: Any) -> tuple[Array, None, Array, Array, None]:
     x, mask, scale, mean, var = residuals
     gradient = gradients[0].astype(scale.dtype)
     inverse = lax.rsqrt(var + BATCH_NORM_EPSILON)
@@ -152,7 +154,7 @@ def _normalize_backward(residuals: Any, gradients: Any) -> tuple[Array, None, Ar
     to_bias, to_scale = sum_per_feature(gradient), sum_per_feature(gradient * unit)
     share = _weight(x, mask, scale.dtype) / _count(x, mask, scale.dtype)
     to_x = scale * inverse * (gradient - share * (to_bias + unit * to_scale))
-    return to_x.astype(x.dtype), None, to_scale, to_bias
+    return to_x.astype(x.dtype), None, to_scale, to_bias, None
 
 
 _normalize.defvjp(_normalize_forward, _normalize_backward)

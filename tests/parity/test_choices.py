@@ -8,6 +8,7 @@ import torch
 from flax import nnx
 
 from mcl_jax.losses import triplet_loss
+from mcl_jax.models import layers, sums
 from mcl_jax.models.convolution import convolve
 from mcl_jax.models.layers import BatchNorm, temporal_max
 
@@ -64,6 +65,36 @@ def test_running_variance_is_unbiased_and_normalisation_is_not():
     expected = theirs(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(norm.var[...], theirs.running_var, rtol=1e-6)
     np.testing.assert_allclose(output, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reads", ["_in_two_reads", "_in_one_read"])  # on a CPU and on a GPU
+def test_batch_norm_trains_as_pytorchs(monkeypatch, reads):
+    monkeypatch.setattr(sums, "_in_two_reads", getattr(sums, reads))
+    rng = np.random.default_rng(0)
+    theirs = torch.nn.BatchNorm2d(5).double()
+    with jax.enable_x64(True):
+        norm = BatchNorm(5, rngs=nnx.Rngs(0))
+        nnx.update(norm, jax.tree.map(lambda x: x.astype("float64"), nnx.state(norm)))
+        norm.scale[...], norm.bias[...] = rng.normal(size=(2, 5))
+        with torch.no_grad():
+            theirs.weight.copy_(torch.from_numpy(np.array(norm.scale[...])))
+            theirs.bias.copy_(torch.from_numpy(np.array(norm.bias[...])))
+        for _ in range(4):
+            x, gradient = rng.normal(20, 3, (6, 4, 3, 5)), rng.normal(size=(6, 4, 3, 5))
+            mask, scale, bias, mean = jnp.ones(6, bool), norm.scale[...], norm.bias[...], norm.mean[...]
+            _, vjp = jax.vjp(lambda *a: layers._normalize(*a)[0], jnp.asarray(x), mask, scale, bias, mean)
+            ours = norm(jnp.asarray(x), train=True)
+            batch = torch.from_numpy(x).movedim(-1, 1).requires_grad_()
+            expected = theirs(batch)
+            expected.backward(torch.from_numpy(gradient).movedim(-1, 1))
+            np.testing.assert_allclose(ours, expected.detach().movedim(1, -1), rtol=1e-9, atol=1e-12)
+            found = vjp(jnp.asarray(gradient))
+            np.testing.assert_allclose(found[0], batch.grad.movedim(1, -1), rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(found[2], theirs.weight.grad, rtol=1e-9)
+            np.testing.assert_allclose(found[3], theirs.bias.grad, rtol=1e-9)
+            theirs.zero_grad()
+        np.testing.assert_allclose(norm.mean[...], theirs.running_mean, rtol=1e-12)
+        np.testing.assert_allclose(norm.var[...], theirs.running_var, rtol=1e-12)
 
 
 def test_equal_embeddings_have_a_finite_gradient():

@@ -1,6 +1,6 @@
 """The models, losses and training step again in PyTorch, with the names of OpenGait's `state_dict`s.
 
-Written for comparison only: plain, one sequence or equal lengths at a time where time is convolved.
+Written for comparison only: plain, each sequence by itself where time is convolved.
 """
 
 from torch_reference.losses import cross_entropy, metric_loss

@@ -104,9 +104,9 @@ class BlockP3D(nn.Module):
         self.sbn = norm(3, outputs)
         self.downsample = projection(3, inputs, outputs, (1, stride, stride))
 
-    def forward(self, x):
+    def forward(self, x, lengths):
         y = per_frame(self.conv1, x)
-        y = F.relu(y + self.sbn(self.shortcut3d(y)))
+        y = F.relu(y + self.sbn(over_time(self.shortcut3d, y, lengths)))
         y = per_frame(self.conv2, y)
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
@@ -116,6 +116,13 @@ def per_frame(module, x):
     n, _, s = x.shape[:3]
     y = module(x.transpose(1, 2).flatten(0, 1))
     return y.unflatten(0, (n, s)).transpose(1, 2)
+
+
+def over_time(module, x, lengths):
+    """Applies a 3-D module to [n, c, s, h, w], whose s frames are sequences of these lengths, end to end."""
+    if len(lengths) == 1:
+        return module(x)
+    return torch.cat([module(sequence) for sequence in x.split(lengths, 2)], 2)
 
 
 class GaitSet(nn.Module):
@@ -186,7 +193,7 @@ class GaitBase(nn.Module):
 
 
 class DeepGaitV2(nn.Module):
-    """With time convolved (3d, p3d), all lengths of a batch are equal."""
+    """In the mode 3d, all lengths of a batch are equal: else neighbours would be convolved together."""
 
     def __init__(self, mode, layers, channels, num_classes):
         super().__init__()
@@ -215,10 +222,12 @@ class DeepGaitV2(nn.Module):
             for stage in stages:
                 x = stage(x)
         else:
-            (length,) = set(lengths)
-            x = x.unflatten(0, (-1, length)).transpose(1, 2)
-            for stage in stages:
-                x = stage(x)
+            equal = len(set(lengths)) == 1
+            assert equal or self.mode == "p3d"
+            in_a_line = lengths[:1] if equal else lengths
+            x = x.unflatten(0, (-1, sum(in_a_line))).transpose(1, 2)
+            for block in (block for stage in stages for block in stage):
+                x = block(x, in_a_line) if self.mode == "p3d" else block(x)
             x = x.transpose(1, 2).flatten(0, 1)
         embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
         return embeddings, self.BNNecks(embeddings)
