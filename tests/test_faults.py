@@ -167,7 +167,7 @@ def test_the_end_of_the_time_is_an_end_with_its_own_code():
 
 def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, tmp_path, monkeypatch, caplog):
     config = toy_config(people)
-    config.train.steps, config.data.timeout = 5, 1
+    config.train.steps, config.data.timeout = 5, 2
     answered = PklSource.read
     reads, ended = itertools.count(), threading.Event()
 

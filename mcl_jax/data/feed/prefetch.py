@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from absl import flags
 
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
 from mcl_jax.data.feed.under_way import Board, Note, unheard
-from mcl_jax.data.feed.watchdog import Feed, Named
+from mcl_jax.data.feed.watchdog import Feed, Named, ended_before_it_began
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 
@@ -95,6 +96,9 @@ def _from_workers(loader: Loader, positions: range, workers: int, board: Board) 
         except RuntimeError as error:
             if "terminated unexpectedly" not in str(error):
                 raise
+            code = re.search(r"exit code (\d+)", str(error))
+            if code:  # not negative: no signal, but an error outside our code, which hands its own over
+                raise ended_before_it_began(int(code[1])) from None
             raise UserError(
                 "data.workers: a worker process was ended from outside, most often for want of memory; lower "
                 "data.workers, and start again"

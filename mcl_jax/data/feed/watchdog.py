@@ -32,6 +32,14 @@ class StalledError(UserError):
     """No result came for `data.timeout` seconds, also after the workers were replaced."""
 
 
+def ended_before_it_began(code: int) -> UserError:
+    """Returns the error of a worker that ended with this exit code while its modules were imported."""
+    return UserError(
+        f"data.workers: a worker ended with exit code {code} before it began; "
+        'scripts have to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
+    )
+
+
 class Named(Protocol):
     """Names what a loader is at, for people."""
 
@@ -111,17 +119,14 @@ class Feed:
         return _Reader(lambda: self._start(positions, board))
 
     def _refuse_workers_that_never_began(self) -> None:
-        """Grain itself notices only those that end later."""
+        """Grain itself notices some of them only much later."""
         if not self._workers or self._begun():
             return
         self._seen.update(self._living())
         for child in self._seen:
             if child.exitcode:
                 self._ended = True
-                raise UserError(
-                    f"data.workers: a worker ended with exit code {child.exitcode} before it began; "
-                    'scripts have to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
-                )
+                raise ended_before_it_began(child.exitcode)
 
     def _patience(self) -> float:
         return self._timeout if self._begun() else max(self._timeout, _START_SECONDS)
