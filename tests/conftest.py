@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Set before jax is imported anywhere: four devices, so that sharding is tested on any machine.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -20,6 +21,10 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 jaxtyping.install_import_hook(["mcl_jax.losses", "mcl_jax.models", "mcl_jax.evaluation"], "beartype.beartype")
+
+# A busy machine is no failure.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -20,7 +20,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(value=VALUES, protocol=st.integers(0, 5))
 def test_plain_values_come_back(value, protocol):
     assert safe_pickle.load(pickle.dumps(value, protocol), NOTHING) == value
@@ -168,7 +168,7 @@ def test_names_and_opcodes_are_shown_in_printable_form():
         safe_pickle.load(b"\xff", NOTHING)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(program=st.lists(st.sampled_from(PIECES)).map(b"".join))
 def test_any_program_is_read_or_refused(program):
     try:

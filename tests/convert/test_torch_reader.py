@@ -220,7 +220,7 @@ def small_file(tmp_path_factory):
     return path
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_flipped_bit_is_refused_or_changes_nothing(small_file, data):
     whole = bytearray(small_file.read_bytes())

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl_jax.data.feed.sampling import FrameSampling, SubjectSampler, sample_frames
@@ -35,7 +35,6 @@ def test_unfixed_lengths_are_uniform():
     assert not FrameSampling("unfixed_unordered", min_frames=3, max_frames=3).variable_length
 
 
-@settings(deadline=None)
 @given(
     available=st.integers(1, 60),
     length=st.integers(1, 12),

@@ -146,7 +146,7 @@ def test_the_short_way_is_taken_for_older_numpy(protocol):
     assert np.array_equal(long_way(content), FRAMES[:1])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_the_short_way_reads_no_damaged_file_otherwise(data):
     content = bytearray(pickle.dumps(FRAMES[:1, :4, :4], data.draw(st.integers(3, 5))))

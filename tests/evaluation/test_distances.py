@@ -46,7 +46,7 @@ def test_equals_the_definition(metric):
     np.testing.assert_allclose(result, slow(x, y, metric), atol=2e-6)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     n=st.integers(1, 9), m=st.integers(1, 9), tile=st.integers(1, 5), metric=st.sampled_from(["euc", "cos"])
 )

@@ -159,7 +159,7 @@ def test_gait3d_counts_entries_without_sequence(caplog):
     assert "1 of 2 entries of PROBE_SET have no sequence" in caplog.text
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_perfect_embeddings_score_100(seed):
     rng = np.random.default_rng(seed)
