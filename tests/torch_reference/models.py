@@ -1,5 +1,7 @@
 """GaitSet, GaitBase and DeepGaitV2. A batch is [frames, h, w] of sequences end to end, and their lengths."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -226,7 +228,7 @@ class DeepGaitV2(nn.Module):
             assert equal or self.mode == "p3d"
             in_a_line = lengths[:1] if equal else lengths
             x = x.unflatten(0, (-1, sum(in_a_line))).transpose(1, 2)
-            for block in (block for stage in stages for block in stage):
+            for block in itertools.chain(*stages):
                 x = block(x, in_a_line) if self.mode == "p3d" else block(x)
             x = x.transpose(1, 2).flatten(0, 1)
         embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
