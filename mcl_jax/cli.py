@@ -1,6 +1,7 @@
 """The program `mcl-jax`: finds the command, reads its flags, and ends with 0, 1 (mistake) or 2 (usage)."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ _KEY = "--config."
 
 def main() -> None:
     """Runs the command that the process was started with."""
+    # Where JAX comes with CUDA and there is no driver, its C++ says so several times.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,6 +1,8 @@
 """What a config means, before anything is trained: sizes, work and memory of its model and step."""
 
+import dataclasses
 import itertools
+import json
 import math
 from typing import Any, NamedTuple
 
@@ -14,6 +16,9 @@ from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
+from mcl_jax.gpu_check.cards import card as find_card
+from mcl_jax.gpu_check.compiling import MISSING, is_installed
+from mcl_jax.gpu_check.report import estimate, lines, tasks_of
 from mcl_jax.guards import allowed_in_a_row, guarded, start_counter
 from mcl_jax.models.model import Model, model_of
 from mcl_jax.models.plain import plain_program
@@ -41,7 +46,7 @@ def describe(config: ConfigDict) -> str:
     shapes = train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)
     largest, slots = shapes[-1], ", ".join(str(shape.slots) for shape in shapes)
     params, _ = model.shapes()
-    facts = {
+    facts: dict[str, Any] = {
         "parameters": f"{count_numbers(params):,}",
         "classes": model.arguments.get("num_classes", "no classifier"),
         "FLOPs a frame": f"{_flops_of_a_frame(model):.3g} to embed a sequence of {_FRAMES}",
@@ -55,6 +60,32 @@ def describe(config: ConfigDict) -> str:
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
     keys = [f"--config.{key}={value}" for key, value in flat_keys(config).items()]
     return "\n".join([*keys, "", *lines])
+
+
+def describe_on(config: ConfigDict, gpu: str, devices: int, *, as_json: bool = False) -> str:
+    """Returns kernels, memory, work and least time of a config's programs on a GPU that is not here.
+
+    Args:
+        config: a valid config.
+        gpu: name of the card, see `gpu_check.cards`.
+        devices: how many of them.
+        as_json: whether to return JSON in place of a table.
+
+    Raises:
+        UserError: if there is no such card, XLA's compiler for GPUs is not installed, or the number of
+            classes is not known.
+    """
+    card = find_card(gpu)
+    if devices < 1:
+        raise ConfigError(f"--devices: is {devices}; must be at least 1")
+    if not is_installed():
+        raise ConfigError(MISSING)
+    classes = _training_subjects(config) if "num_classes" in config.model else None
+    estimates = [estimate(config, classes, card, devices, task) for task in tasks_of(config)]
+    if as_json:
+        figures = {"card": dataclasses.asdict(card), "devices": devices, "jax": jax.__version__}
+        return json.dumps(figures | {"programs": [item.as_dict() for item in estimates]}, indent=1)
+    return "\n".join(lines(card, devices, estimates))
 
 
 def _training_subjects(config: ConfigDict) -> int:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
 from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
@@ -27,6 +28,42 @@ from mcl_jax.waiting import Waiting
 _BATCHES_IN_FLIGHT = 2
 
 
+def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:
+    """Returns the jitted embedding of packed rows, which are split over a mesh.
+
+    Args:
+        model: its structure.
+        mesh: of the devices.
+        compiler_options: for `jax.jit`.
+
+    Returns:
+        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and,
+        static, the number of segments of a row; it returns float32 [rows · segments, parts, channels].
+    """
+    whole, split = replicated(mesh), split_rows(mesh)
+
+    @functools.partial(
+        jax.jit,
+        static_argnums=4,
+        in_shardings=(whole, whole, split, split),
+        out_shardings=split,
+        compiler_options=compiler_options,
+    )
+    def embed(
+        params: ArrayTree,
+        batch_stats: ArrayTree,
+        frames: jax.Array,
+        segment_ids: jax.Array,
+        num_segments: int,
+    ) -> jax.Array:
+        module = model.merge(params, batch_stats)
+        with split_over(mesh):
+            output = module(frames, segment_ids, num_segments=num_segments, train=False)
+        return output.embeddings.astype(jnp.float32)
+
+    return embed
+
+
 class Embedder:
     """Embeds whole sequences with a model, packed into rows, on all devices of this host.
 
@@ -41,29 +78,7 @@ class Embedder:
         self._on_cpu = self._mesh.devices.flat[0].platform == "cpu"
         self._was_run: set[tuple[tuple[int, ...], int]] = set()
         self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size)
-
-        whole, split = replicated(self._mesh), split_rows(self._mesh)
-
-        @functools.partial(
-            jax.jit,
-            static_argnums=4,
-            in_shardings=(whole, whole, split, split),
-            out_shardings=split,
-            compiler_options=compiler_options(),
-        )
-        def embed(
-            params: ArrayTree,
-            batch_stats: ArrayTree,
-            frames: jax.Array,
-            segment_ids: jax.Array,
-            num_segments: int,
-        ) -> jax.Array:
-            module = model.merge(params, batch_stats)
-            with split_over(self._mesh):
-                output = module(frames, segment_ids, num_segments=num_segments, train=False)
-            return output.embeddings.astype(jnp.float32)
-
-        self._embed = embed
+        self._embed = embedding_program(model, self._mesh, compiler_options())
 
     def embed_split(
         self,

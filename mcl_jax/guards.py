@@ -27,7 +27,7 @@ from mcl_jax.models.split import split_over
 from mcl_jax.sharding import replicated, split_rows
 from mcl_jax.train_state import TrainState
 from mcl_jax.train_step import StepFunction
-from mcl_jax.trees import joined
+from mcl_jax.trees import finite
 
 FOLDER = "nonfinite"
 
@@ -76,11 +76,11 @@ def guarded(train_step: StepFunction, allowed: int) -> GuardedStep:
         leave = batch["leave"].any()  # of any host: so all of them learn it at the same step
         updated, metrics = train_step(state, {k: v for k, v in batch.items() if k != "leave"})
         over = left_out > allowed
-        seen = (metrics["loss"], metrics["gradient_norm"], updated)
-        # Without the barrier a CPU's compiler puts the check of all numbers into the loop of every parameter.
-        finite = jax.lax.optimization_barrier(jnp.isfinite(joined(seen)).all())
-        left_out = jnp.where(over, left_out, jnp.where(finite, 0, left_out + 1))
-        use = finite & ~over
+        # The optimiser's own state is finite where the state before, the gradient and the parameters are.
+        seen = (metrics["loss"], metrics["gradient_norm"], updated.params, updated.batch_stats)
+        is_finite = finite(seen)
+        left_out = jnp.where(over, left_out, jnp.where(is_finite, 0, left_out + 1))
+        use = is_finite & ~over
         kept = jax.tree.map(lambda new, old: jnp.where(use, new, old), updated, state)
         step = jnp.where(left_out > allowed, state.step, state.step + 1)
         told = {"left_out": left_out, "leave": leave}
@@ -89,7 +89,7 @@ def guarded(train_step: StepFunction, allowed: int) -> GuardedStep:
     return guarded_step
 
 
-def compile_guarded(step: GuardedStep, mesh: Mesh, compiler_options: dict[str, str]) -> GuardedStep:
+def compile_guarded(step: GuardedStep, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:
     """Jits the update: state donated and on every device, rows of the batch split over the mesh."""
     whole, rows = replicated(mesh), split_rows(mesh)
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from mcl_jax.company import in_company
 from mcl_jax.config import validate
 from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
-from mcl_jax.describe import describe
+from mcl_jax.describe import describe, describe_on
 from mcl_jax.evaluate import test
 from mcl_jax.files import write_atomically
 from mcl_jax.hosts import join, local_count, run_local
@@ -34,6 +34,10 @@ class RunOptions:
     describe: bool = _flag(
         False, "Print the whole config, with the size, work and memory of its model, and stop."
     )
+    gpu: str | None = _flag(
+        None, "With --describe: for this card, which need not be here, h100 for instance."
+    )
+    devices: int = _flag(1, "With --describe and --gpu: how many of these cards.")
     max_minutes: float | None = _flag(None, "Save and leave after this time, with exit code 75.")
     accept_changes: bool = _flag(False, "Go on with a run whose config was another, and record the change.")
     coordinator: str | None = _flag(None, "HOST:PORT of host 0, to train on several hosts.")
@@ -80,7 +84,8 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
 
 def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
     if options.describe:
-        print(describe(config))
+        on = options.gpu
+        print(describe(config) if on is None else describe_on(config, on, options.devices))
         return
     if options.show_clips:
         write_atomically(options.show_clips, encode_png(clip_sheet(open_data(config).loader(0))))

@@ -14,7 +14,7 @@ from mcl_jax.models.frozen import frozen_statistics
 from mcl_jax.models.model import Model
 from mcl_jax.models.remat import rematerialised
 from mcl_jax.train_state import TrainState
-from mcl_jax.trees import ArrayTree, joined
+from mcl_jax.trees import ArrayTree, norm
 
 StepFunction = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]
 
@@ -54,7 +54,7 @@ def make_train_step(
 
         gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["gradient_norm"] = optax.tree.norm(joined(gradients))
+        metrics["gradient_norm"] = norm(gradients)
         metrics["sequences"] = (labels >= 0).sum()
         metrics["frames"] = (batch["segment_ids"] >= 0).sum()
         params = optax.apply_updates(state.params, updates)

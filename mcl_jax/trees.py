@@ -7,9 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 ArrayTree = Mapping[Any, Any]
 """Nested dicts of arrays, as `nnx.to_pure_dict` makes them; a list of modules is a dict with integer keys."""
+
+_LARGE = 1 << 14
 
 TreePath = tuple[str | int, ...]
 """Keys from the root to a leaf."""
@@ -63,15 +66,45 @@ def count_numbers(tree: ArrayTree) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
-def joined(tree: Any) -> jax.Array:
-    """Returns all numbers of a tree's floating-point arrays in one array, to compute one thing of them all.
+def norm(tree: Any) -> jax.Array:
+    """Returns the Euclidean norm of all numbers of a tree's floating-point arrays."""
 
-    A loop, or a GPU's kernel, for each of hundreds of small arrays takes longer to compile and to start than
-    to run.
-    """
-    floats = [x.ravel() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    def by_leaf(leaves: list[jax.Array]) -> jax.Array:
+        return jnp.sqrt(sum(jnp.square(x).sum() for x in _small_joined(leaves)))
+
+    def at_once(leaves: list[jax.Array]) -> jax.Array:
+        return jnp.sqrt(jnp.square(_joined(leaves)).sum())
+
+    return lax.platform_dependent(_floats(tree), cpu=at_once, default=by_leaf)
+
+
+def finite(tree: Any) -> jax.Array:
+    """Returns whether all numbers of a tree's floating-point arrays are finite."""
+
+    def by_leaf(leaves: list[jax.Array]) -> jax.Array:
+        return jnp.stack([jnp.isfinite(x).all() for x in _small_joined(leaves)]).all()
+
+    def at_once(leaves: list[jax.Array]) -> jax.Array:
+        # Without the barrier a CPU's compiler puts the check of all numbers into the loop of every parameter.
+        return lax.optimization_barrier(jnp.isfinite(_joined(leaves)).all())
+
+    return lax.platform_dependent(_floats(tree), cpu=at_once, default=by_leaf)
+
+
+def _floats(tree: Any) -> list[jax.Array]:
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
+def _small_joined(leaves: list[jax.Array]) -> list[jax.Array]:
+    """Returns the large arrays, and all small ones as one: to join them costs less than a kernel for each."""
+    small = [x.ravel() for x in leaves if x.size < _LARGE]
+    return [x for x in leaves if x.size >= _LARGE] + ([jnp.concatenate(small)] if small else [])
+
+
+def _joined(leaves: list[jax.Array]) -> jax.Array:
+    """Returns all numbers in one array: a loop for each of hundreds of them takes a CPU longer to compile."""
     # Without the barrier a CPU's compiler finds out anew for each number which array it is from.
-    return jax.lax.optimization_barrier(jnp.concatenate(floats))
+    return lax.optimization_barrier(jnp.concatenate([x.ravel() for x in leaves]))
 
 
 def all_finite(tree: Any) -> bool:

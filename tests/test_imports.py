@@ -162,11 +162,23 @@ ALLOWED: dict[str, set[str]] = {
         "data.datasets",
         "data.feed",
         "errors",
+        "gpu_check",
         "guards",
         "models",
         "runtime",
         "train_state",
         "trees",
+    },
+    "gpu_check": {
+        "build",
+        "config",
+        "data.feed",
+        "embed",
+        "errors",
+        "guards",
+        "models",
+        "sharding",
+        "train_state",
     },
 }
 # These may import everything, and only each other import them.

@@ -18,6 +18,7 @@ COMMANDS = (
     "score",
     "convert",
     "config",
+    "describe",
     "export",
     "enroll",
     "identify",

@@ -34,7 +34,9 @@ def cross_entropy_loss(
     # Labels of invalid rows may be anything; class 0 keeps the look-up in range.
     targets = jnp.where(valid, labels, 0)[:, None, None]
     log_probability = jax.nn.log_softmax(scale * logits, axis=-1)
-    of_target = jnp.take_along_axis(log_probability, targets, axis=-1)[..., 0]
+    # Not `take_along_axis`, whose gradient is a scatter.
+    is_target = jnp.arange(logits.shape[-1]) == targets
+    of_target = jnp.where(is_target, log_probability, 0).sum(axis=-1)
     terms = -(1 - label_smoothing) * of_target - label_smoothing * log_probability.mean(axis=-1)
 
     weight = valid[:, None] / (jnp.maximum(valid.sum(), 1) * logits.shape[1])

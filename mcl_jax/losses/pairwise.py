@@ -7,11 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from mcl_jax.models.split import on_every_device
+
 Metrics = dict[str, Array]
 
 _Sums = tuple[Array, Array, Array, Array]
 
-# Distances looked at together: enough to keep a GPU busy, few enough for a CPU's cache.
+# Distances looked at together: few enough for a CPU's cache.
 _DISTANCES_AT_ONCE = 1 << 20
 
 
@@ -19,8 +21,9 @@ def pairwise_distance(embeddings: Float[Array, "n p c"]) -> Float[Array, "p n n"
     """Returns the Euclidean distances √relu(|x|² + |y|² − 2x·y) of all pairs, part by part.
 
     An embedding's distance to itself is exactly 0. Equal embeddings get a zero gradient, never NaN.
+    Embeddings that are split over devices are gathered first, once, and each device has all distances.
     """
-    x = embeddings.swapaxes(0, 1)
+    x = on_every_device(embeddings).swapaxes(0, 1)
     squared_norm = jnp.square(x).sum(axis=-1)
     inner = jnp.einsum("pic,pjc->pij", x, x, precision=lax.Precision.HIGHEST)
     squared = squared_norm[:, :, None] + squared_norm[:, None, :] - 2 * inner
@@ -79,8 +82,7 @@ def _sum_hinges(
 ) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
     """Returns the sum of the terms of each part, and how many are not zero.
 
-    Goes through the positives of all anchors together, first, second, …, and stops after those of the largest
-    class: n² · (largest class) terms, never stored. The gradient is a matter of counting, done on the way.
+    No term is stored. The gradient is a matter of counting, done on the way.
     """
     total, number, _ = _sum_and_count(distances, positive, negative, margin)
     return total, number
@@ -113,6 +115,27 @@ def _sum_and_count(
     The derivative by the distance to a positive is the number of its terms that are not zero; by the
     distance to a negative, minus that number.
     """
+    on_cpu = partial(_by_positives, margin=margin)
+    default = partial(_all_at_once, margin=margin)
+    return lax.platform_dependent(distances, positive, negative, cpu=on_cpu, default=default)
+
+
+def _all_at_once(
+    distances: Array, positive: Array, negative: Array, *, margin: float
+) -> tuple[Array, Array, Array]:
+    """Sums over all triplets, which XLA computes within each sum and never stores on a GPU."""
+    to_positive = jnp.where(positive, distances, -jnp.inf)[:, :, :, None]
+    to_negative = jnp.where(negative, distances, jnp.inf)[:, :, None, :]
+    terms = jax.nn.relu(to_positive - to_negative + margin)
+    active = (terms > 0).astype(distances.dtype)
+    of_positive, of_negative = active.sum(axis=3), active.sum(axis=2)
+    return terms.sum(axis=(1, 2, 3)), of_positive.sum(axis=(1, 2)), of_positive - of_negative
+
+
+def _by_positives(
+    distances: Array, positive: Array, negative: Array, *, margin: float
+) -> tuple[Array, Array, Array]:
+    """Goes through the positives of all anchors together, and stops after those of the largest class."""
     n = distances.shape[1]
     anchors = jnp.arange(n)
     columns = jnp.argsort(~positive, axis=1, stable=True)  # the positives of each anchor come first

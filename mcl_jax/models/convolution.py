@@ -1,17 +1,23 @@
 """Convolutions without bias, padded by half their kernel on both sides as PyTorch pads.
 
-XLA's own convolution is the right one on GPUs and TPUs. On the CPU float32 goes through `mcl_jax.native`
-where it can; in a test images go through layers a few at a time. Which way is taken is decided here and
-nowhere else, when a program is lowered for its platform.
+XLA's own convolution is the right one on GPUs and TPUs, for 1×1 kernels too: written as a slice and a matrix
+product, a projection with a stride aborts XLA's GPU compiler (openxla/xla#47381). On the CPU float32 goes
+through `mcl_jax.native` where it can, 1×1 kernels are matrix products otherwise, and in a test images go
+through layers a few at a time. Which way is taken is decided here and nowhere else, when a program is lowered
+for its platform.
+
+Kernels come in the type they are stored in, and are rounded to that of the images here, so that their
+gradients are summed over devices in float32, whatever the images are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from mcl_jax.models.plain import is_plain
@@ -23,6 +29,15 @@ _IMAGES_AT_ONCE = 32
 _HALF = (jnp.bfloat16, jnp.float16)
 
 
+def precision_of(dtype: DTypeLike) -> lax.Precision | None:
+    """Returns the precision of the products of a model that computes in a type.
+
+    In float32 they are true float32. In half precision what is left in float32, as the head's products, is
+    TF32 on NVIDIA GPUs, whose rounding is finer than that of the features they take.
+    """
+    return None if dtype in _HALF else lax.Precision.HIGHEST
+
+
 def convolve(
     x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 1, *, slope: float = 1.0
 ) -> Float[Array, "n h2 w2 d"]:
@@ -32,8 +47,8 @@ def convolve(
     of negative numbers, as in PyTorch.
 
     Args:
-        x: images.
-        kernel: its weights.
+        x: images; the output has their type.
+        kernel: its weights, rounded to the type of x. Their gradient has their own type.
         stride: in both directions.
         slope: 1 for the convolution alone.
     """
@@ -53,18 +68,23 @@ def convolve_in_test(
 ) -> Float[Array, "n h2 w2 d"]:
     """Returns the convolution plus bias and residual, and where negative that times the slope.
 
-    It has no derivative on the CPU.
+    In half precision the bias is rounded to it, and cuDNN adds it, the residual and the activation in the
+    same kernel. It has no derivative on the CPU.
     """
 
-    def default(x: Array, kernel: Array, bias: Array, residual: Array | None) -> Array:
-        y = (_by_xla(x, kernel, stride) + bias).astype(x.dtype)
-        return _activate(y if residual is None else y + residual, slope)
+    def by(convolution: Callable[..., Array]) -> Callable[..., Array]:
+        def finished(x: Array, kernel: Array, bias: Array, residual: Array | None) -> Array:
+            y = convolution(x, kernel, stride) + bias.astype(x.dtype)
+            return _activate(y if residual is None else y + residual, slope)
 
-    if is_plain() or not native.suits(x, kernel.shape[-1]):
-        return default(x, kernel, bias, residual)
+        return finished
 
-    on_cpu = partial(_natively, stride=stride, slope=slope)
-    return lax.platform_dependent(x, kernel, bias, residual, cpu=on_cpu, default=default)
+    if is_plain():
+        return by(_by_xla)(x, kernel, bias, residual)
+    on_cpu = by(_by_xla_on_cpu)
+    if native.suits(x, kernel.shape[-1]):
+        on_cpu = partial(_natively, stride=stride, slope=slope)
+    return lax.platform_dependent(x, kernel, bias, residual, cpu=on_cpu, default=by(_by_xla))
 
 
 def _activate(y: Array, slope: float) -> Array:
@@ -73,26 +93,28 @@ def _activate(y: Array, slope: float) -> Array:
     return y if slope == 1 else jnp.where(y > 0, y, slope * y)
 
 
-def _by_xla(x: Array, kernel: Array, stride: int) -> Array:
-    if kernel.shape[:2] == (1, 1):
-        x = lax.slice(x, (0,) * 4, x.shape, (1, stride, stride, 1))
-        return jnp.matmul(x, kernel[0, 0], precision=_precision(x))
-    return _convolve_padded(x, kernel, stride, [(size // 2, size // 2) for size in kernel.shape[:2]])
-
-
-def _convolve_padded(x: Array, kernel: Array, stride: int, padding: list[tuple[int, int]]) -> Array:
+def _by_xla(x: Array, kernel: Array, stride: int, padding: Sequence[tuple[int, int]] | None = None) -> Array:
+    """Returns the compiler's own convolution of images, or of rows of slots where the kernel has a time."""
+    extent = kernel.shape[:-2]
+    if padding is None:
+        padding = [(size // 2, size // 2) for size in extent]
+    in_time = len(extent) == 3
     return lax.conv_general_dilated(
         x,
-        kernel,
-        (stride, stride),
+        kernel.astype(x.dtype),
+        (1, stride, stride) if in_time else (stride, stride),
         padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=_precision(x),
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC") if in_time else ("NHWC", "HWIO", "NHWC"),
+        precision=precision_of(x.dtype),
     )
 
 
-def _precision(x: Array) -> lax.Precision | None:
-    return None if x.dtype in _HALF else lax.Precision.HIGHEST
+def _by_xla_on_cpu(x: Array, kernel: Array, stride: int) -> Array:
+    """Returns the same, with a matrix product for a 1×1 kernel, which a CPU computes faster."""
+    if kernel.shape[:-2] != (1, 1):
+        return _by_xla(x, kernel, stride)
+    x = lax.slice(x, (0,) * 4, x.shape, (1, stride, stride, 1))
+    return jnp.matmul(x, kernel[0, 0].astype(x.dtype), precision=precision_of(x.dtype))
 
 
 def _natively(
@@ -129,13 +151,13 @@ def _padding(kernel: Array) -> tuple[int, int]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, kernel: Array, stride: int, slope: float) -> Array:
-    def default(x: Array, kernel: Array) -> Array:
-        return _activate(_by_xla(x, kernel, stride), slope)
+    def by(convolution: Callable[..., Array]) -> Callable[..., Array]:
+        return lambda x, kernel: _activate(convolution(x, kernel, stride), slope)
 
-    if not native.suits(x, kernel.shape[-1]):
-        return default(x, kernel)
-    on_cpu = partial(_natively, stride=stride, slope=slope)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=default)
+    on_cpu = by(_by_xla_on_cpu)
+    if native.suits(x, kernel.shape[-1]):
+        on_cpu = partial(_natively, stride=stride, slope=slope)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=by(_by_xla))
 
 
 def _convolve_forward(x: Array, kernel: Array, stride: int, slope: float) -> tuple[Array, Any]:
@@ -156,26 +178,26 @@ _convolve.defvjp(_convolve_forward, _convolve_backward)
 def _gradient_of_input(x: Array, kernel: Array, gradient: Array, stride: int) -> Array:
     strided = kernel.shape[:2] == (3, 3) and stride == 2 and x.shape[1] % 2 == x.shape[2] % 2 == 0
 
-    def default(x: Array, kernel: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda x: _by_xla(x, kernel, stride), x)[1](gradient)[0]
-
     def on_cpu(x: Array, kernel: Array, gradient: Array) -> Array:
         ours = native.suits(gradient, kernel.shape[2])
         if strided:
             convolve = partial(_natively, before=(0, 0)) if ours else _convolve_from_here
-            return _gradient_by_parity(kernel, gradient, convolve)
+            return _gradient_by_parity(kernel.astype(x.dtype), gradient, convolve)
         if stride == 1 and ours:
             return _natively(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-        return default(x, kernel, gradient)
+        return _transposed_by_xla(x, kernel, gradient, stride, _by_xla_on_cpu)
 
+    default = partial(_transposed_by_xla, stride=stride)
     return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=default)
 
 
-def _gradient_of_kernel(x: Array, kernel: Array, gradient: Array, stride: int) -> Array:
-    def default(x: Array, gradient: Array) -> Array:
-        zeros = jnp.zeros(kernel.shape, kernel.dtype)
-        return jax.vjp(lambda kernel: _by_xla(x, kernel, stride), zeros)[1](gradient)[0]
+def _transposed_by_xla(
+    x: Array, kernel: Array, gradient: Array, stride: int, convolution: Callable[..., Array] = _by_xla
+) -> Array:
+    return jax.vjp(lambda x: convolution(x, kernel, stride), x)[1](gradient)[0]
 
+
+def _gradient_of_kernel(x: Array, kernel: Array, gradient: Array, stride: int) -> Array:
     def on_cpu(x: Array, gradient: Array) -> Array:
         if native.suits(gradient, kernel.shape[3]):
             size = kernel.shape[0], kernel.shape[1]
@@ -183,9 +205,27 @@ def _gradient_of_kernel(x: Array, kernel: Array, gradient: Array, stride: int) -
             return on_each_device(ours, (x, gradient), (), add=True)
         # XLA transposes both. Without the barrier that is one loop with all that they are computed from, such
         # as a normalisation, and takes three times as long.
-        return default(*lax.optimization_barrier((x, gradient)))
+        x, gradient = lax.optimization_barrier((x, gradient))
+        return _kernel_gradient_by_xla(x, gradient, kernel, stride, _by_xla_on_cpu)
 
+    default = partial(_kernel_gradient_by_xla, kernel=kernel, stride=stride)
     return lax.platform_dependent(x, gradient, cpu=on_cpu, default=default)
+
+
+def _kernel_gradient_by_xla(
+    x: Array, gradient: Array, kernel: Array, stride: int, convolution: Callable[..., Array] = _by_xla
+) -> Array:
+    """Returns the gradient in the kernel's type, to which each device rounds its share before they are added.
+
+    Left to XLA the shares would be added in the type of x.
+    """
+
+    def share(x: Array, gradient: Array) -> Array:
+        zeros = jnp.zeros(kernel.shape, x.dtype)
+        back = jax.vjp(lambda kernel: convolution(x, kernel, stride), zeros)[1]
+        return back(gradient)[0].astype(kernel.dtype)
+
+    return on_each_device(share, (x, gradient), (), add=True)
 
 
 def _gradient_by_parity(
@@ -213,7 +253,7 @@ def _gradient_by_parity(
 
 
 def _convolve_from_here(x: Array, kernel: Array) -> Array:
-    return _convolve_padded(x, kernel, 1, [(0, size - 1) for size in kernel.shape[:2]])
+    return _by_xla(x, kernel, 1, [(0, size - 1) for size in kernel.shape[:2]])
 
 
 def map_images(function: Callable[..., Array], *arrays: Array, train: bool) -> Array:
@@ -255,7 +295,7 @@ def convolve_in_time(
     the time there and three times the memory of x.
     """
     if is_plain():
-        return _convolve_3d(x, kernel, stride)
+        return _by_xla(x, kernel, stride)
     return lax.platform_dependent(
         x,
         kernel,
@@ -264,15 +304,22 @@ def convolve_in_time(
     )
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve_3d(x: Array, kernel: Array, stride: int) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (1, stride, stride),
-        [(size // 2, size // 2) for size in kernel.shape[:3]],
-        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
-        precision=_precision(x),
-    )
+    return _by_xla(x, kernel, stride)
+
+
+def _convolve_3d_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, Any]:
+    return _by_xla(x, kernel, stride), (x, kernel)
+
+
+def _convolve_3d_backward(stride: int, residuals: Any, gradient: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    to_kernel = _kernel_gradient_by_xla(x, gradient, kernel, stride)
+    return _transposed_by_xla(x, kernel, gradient, stride), to_kernel
+
+
+_convolve_3d.defvjp(_convolve_3d_forward, _convolve_3d_backward)
 
 
 def _neighbours_as_channels(x: Array, kernel: Array, stride: int) -> Array:

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.arguments import PositiveInt, Sizes
-from mcl_jax.models.convolution import convolve, convolve_in_time
+from mcl_jax.models.convolution import convolve, convolve_in_test, convolve_in_time
 from mcl_jax.models.initializers import conv_init
 from mcl_jax.models.layers import (
     CLASSIFIER,
@@ -18,6 +18,7 @@ from mcl_jax.models.layers import (
     BatchNorm,
     ConvBN,
     PartHead,
+    relu_of_sum,
     shortcut,
     to_unit_range,
 )
@@ -29,7 +30,7 @@ STAGE_STRIDES = (1, 2, 2, 1)
 
 
 class TemporalConv(nnx.Module):
-    """A bias-free convolution over slots and space, padded by half its kernel on all sides."""
+    """The convolution alone; with an extent of 1 in space its kernel is [time, 1, in, out]."""
 
     def __init__(
         self,
@@ -47,19 +48,43 @@ class TemporalConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "r s h w c"]) -> Float[Array, "r s h2 w2 d"]:
         """Maps rows of slots."""
-        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        x, kernel = x.astype(self.dtype), self.kernel[...]
         if kernel.ndim == 5:
             return convolve_in_time(x, kernel, self.stride)
         # Without extent in space it is a 2-D convolution over [slots, h·w]: twice as fast on the CPU.
-        y = convolve(x.reshape(*x.shape[:2], -1, x.shape[-1]), kernel)
+        return convolve(_flat(x), kernel).reshape(*x.shape[:-1], -1)
+
+    def in_test(
+        self,
+        x: Float[Array, "r s h w c"],
+        factor: Float[Array, " d"],
+        bias: Float[Array, " d"],
+        residual: Float[Array, "r s h2 w2 d"] | None,
+    ) -> Float[Array, "r s h2 w2 d"]:
+        """Returns ReLU(conv(x) · factor + bias + residual)."""
+        x, kernel = x.astype(self.dtype), self.kernel[...] * factor
+        if kernel.ndim == 5:
+            y = convolve_in_time(x, kernel, self.stride) + bias.astype(self.dtype)
+            return jax.nn.relu(y if residual is None else y + residual)
+        flat = None if residual is None else _flat(residual)
+        y = convolve_in_test(_flat(x), kernel, bias=bias, residual=flat, slope=0.0)
         return y.reshape(*x.shape[:-1], -1)
 
 
-class TemporalConvBN(nnx.Module):
-    """A convolution that also sees the neighbouring slots, and the batch normalisation of its output.
+def _zero_empty(x: Float[Array, "f h w c"], mask: Bool[Array, "r s"]) -> Float[Array, "f h w c"]:
+    """Returns x with zeros at empty slots; a GPU does so in the kernel that makes x, if that is done once."""
+    return jnp.where(mask.reshape(-1, 1, 1, 1), x, 0)
 
-    Empty slots are zeroed before the convolution. With one empty slot between two sequences of a row, each is
-    padded with zeros in time just as if it were alone.
+
+def _flat(x: Float[Array, "r s h w c"]) -> Float[Array, "r s h*w c"]:
+    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+
+
+class TemporalConvBN(nnx.Module):
+    """A bias-free convolution over slots and space, and the batch normalisation of its output.
+
+    It is padded by half its kernel on all sides. With zeros at empty slots (see `_zero_empty`), and one of
+    them between two sequences of a row, each sequence is padded in time just as if it were alone.
     """
 
     def __init__(
@@ -76,12 +101,29 @@ class TemporalConvBN(nnx.Module):
         self.norm = BatchNorm(features_out, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
+        self,
+        x: Float[Array, "f h w c"],
+        residual: Float[Array, "f h2 w2 c2"] | None = None,
+        *,
+        train: bool,
+        mask: Bool[Array, "r s"],
     ) -> Float[Array, "f h2 w2 c2"]:
-        """Returns BN(conv(x)) for x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
-        x = jnp.where(mask.reshape(-1, 1, 1, 1), x, 0)
-        y = self.conv(x.reshape(*mask.shape, *x.shape[1:]))
-        return self.norm(y.reshape(-1, *y.shape[2:]), train=train, mask=mask.reshape(-1))
+        """Returns ReLU(BN(conv(x)) + residual).
+
+        Args:
+            x: [rows·slots, h, w, c], zeros at empty slots.
+            residual: what is added before the activation; None for nothing.
+            train: whether to use, and record, the statistics of this batch.
+            mask: [rows, slots], False at empty slots.
+        """
+        x = x.reshape(*mask.shape, *x.shape[1:])
+        if not train:
+            rest = None if residual is None else residual.reshape(*mask.shape, *residual.shape[1:])
+            y = self.conv.in_test(x, *self.norm.in_test(), rest)
+            return y.reshape(-1, *y.shape[2:])
+        y = self.conv(x)
+        y = self.norm(y.reshape(-1, *y.shape[2:]), train=True, mask=mask.reshape(-1))
+        return jax.nn.relu(y) if residual is None else relu_of_sum(y, residual)
 
 
 class BlockP3D(nnx.Module):
@@ -99,8 +141,8 @@ class BlockP3D(nnx.Module):
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
         flat = mask.reshape(-1)
         identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
-        y = self.conv1.activated(x, train=train, mask=flat)
-        y = jax.nn.relu(y + self.temporal(y, train=train, mask=mask))
+        y = _zero_empty(self.conv1.activated(x, train=train, mask=flat), mask)
+        y = self.temporal(y, y, train=train, mask=mask)
         return self.conv2.activated(y, identity, train=train, mask=flat)
 
 
@@ -118,10 +160,10 @@ class Block3D(nnx.Module):
         self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
     ) -> Float[Array, "f h2 w2 c2"]:
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
-        residual = jax.nn.relu(self.conv1(x, train=train, mask=mask))
-        residual = self.conv2(residual, train=train, mask=mask)
+        x = _zero_empty(x, mask)
         identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=mask.reshape(-1))
-        return jax.nn.relu(residual + identity)
+        y = _zero_empty(self.conv1(x, train=train, mask=mask), mask)
+        return self.conv2(y, identity, train=train, mask=mask)
 
 
 BLOCKS: dict[str, type[BasicBlock | BlockP3D | Block3D]] = {"2d": BasicBlock, "p3d": BlockP3D, "3d": Block3D}
@@ -167,7 +209,9 @@ class DeepGaitV2(GaitModule):
             rest = [kind(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1)]
             stages.append(nnx.List([first, *rest]))
         self.stages = nnx.List(stages)
-        self.head = PartHead((PARTS,), channels[3], channels[2], num_classes, use_emb2=use_emb2, rngs=rngs)
+        self.head = PartHead(
+            (PARTS,), channels[3], channels[2], num_classes, use_emb2=use_emb2, dtype=dtype, rngs=rngs
+        )
 
     def __call__(
         self,

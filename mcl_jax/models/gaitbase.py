@@ -69,7 +69,7 @@ class GaitBase(GaitModule):
             nnx.List(BasicBlock(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1))
             for after, count in zip(channels, layers, strict=True)
         )
-        self.head = PartHead(bins, channels[-1], embed_dim, num_classes, rngs=rngs)
+        self.head = PartHead(bins, channels[-1], embed_dim, num_classes, dtype=dtype, rngs=rngs)
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:

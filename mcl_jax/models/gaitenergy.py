@@ -72,7 +72,7 @@ class GaitEnergy(GaitModule):
             BasicBlock(before, after, stride=stride, dtype=dtype, rngs=rngs)
             for before, after, stride in zip(inputs, channels, STAGE_STRIDES, strict=True)
         )
-        self.head = PartHead((PARTS,), channels[-1], embed_dim, num_classes, rngs=rngs)
+        self.head = PartHead((PARTS,), channels[-1], embed_dim, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,

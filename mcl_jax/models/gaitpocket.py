@@ -72,7 +72,7 @@ class GaitPocket(GaitModule):
         self.worth = nnx.Param(jnp.zeros(third, jnp.float32))
         self.mix = ConvBN(2 * third, last, (1, 1), dtype=dtype, rngs=rngs)
         self.walk_stage = BasicBlock(last, last, stride=1, dtype=dtype, rngs=rngs)
-        self.head = PartHead((PARTS,), last, embed_dim, num_classes, rngs=rngs)
+        self.head = PartHead((PARTS,), last, embed_dim, num_classes, dtype=dtype, rngs=rngs)
         self.whitening = Whitening(PARTS, embed_dim)
 
     def __call__(

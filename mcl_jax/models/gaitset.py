@@ -81,7 +81,7 @@ class GaitSet(GaitModule):
         self.set3 = ConvPair(c2, c3, pool=False, dtype=dtype, rngs=rngs)
         self.global2 = ConvPair(c1, c2, pool=True, dtype=dtype, rngs=rngs)
         self.global3 = ConvPair(c2, c3, pool=False, dtype=dtype, rngs=rngs)
-        self.fcs = SeparateFCs(2 * sum(bins), c3, embed_dim, rngs=rngs)
+        self.fcs = SeparateFCs(2 * sum(bins), c3, embed_dim, dtype=dtype, rngs=rngs)
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Layers that the gait models share. Channels last; frames of all rows flattened to [rows·slots, h, w, c].
 
 With `dtype=float32` every product is computed in true float32 (`Precision.HIGHEST`, so no TF32 on NVIDIA
-GPUs); the fast mode is `dtype=bfloat16`. Parameters, batch
-statistics and everything behind temporal pooling stay in `param_dtype` (float32) in either mode.
+GPUs). The fast modes are `dtype=bfloat16` and `float16`; see `convolution.precision_of`. Parameters, batch
+statistics and everything behind temporal pooling are float32 in any mode.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.models.convolution import convolve, convolve_in_test
+from mcl_jax.models.convolution import convolve, convolve_in_test, precision_of
 from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
 from mcl_jax.models.module import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.plain import is_plain
+from mcl_jax.models.pooling import segment_max
 from mcl_jax.models.sums import mean_and_variance, sum_per_feature
 
 BATCH_NORM_EPSILON = 1e-5
@@ -62,7 +63,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"], *, slope: float = 1.0) -> Float[Array, "n h2 w2 d"]:
         """Maps x, and multiplies what is negative then by the slope."""
-        return convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.stride, slope=slope)
+        return convolve(x.astype(self.dtype), self.kernel[...], self.stride, slope=slope)
 
 
 class BatchNorm(nnx.Module):
@@ -160,6 +161,26 @@ def _normalize_backward(residuals: Any, gradients: Any) -> tuple[Array, None, Ar
 _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
+@jax.custom_vjp
+def relu_of_sum(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns ReLU(x + y); the gradient reads the output, which the next layer keeps, and neither input."""
+    return jax.nn.relu(x + y)
+
+
+def _relu_of_sum_forward(x: Array, y: Array) -> tuple[Array, Array]:
+    output = jax.nn.relu(x + y)
+    # Without the barrier XLA adds again, and so reads both inputs, to know where the sum is positive.
+    return output, lax.optimization_barrier(output)
+
+
+def _relu_of_sum_backward(output: Array, gradient: Array) -> tuple[Array, Array]:
+    gradient = jnp.where(output > 0, gradient, 0)
+    return gradient, gradient
+
+
+relu_of_sum.defvjp(_relu_of_sum_forward, _relu_of_sum_backward)
+
+
 class ConvBN(nnx.Module):
     """A convolution and the batch normalisation of its output."""
 
@@ -195,13 +216,13 @@ class ConvBN(nnx.Module):
         """Returns ReLU(BN(conv(x)) + residual)."""
         if train:
             y = self.norm(self.conv(x), train=True, mask=mask)
-            return jax.nn.relu(y if residual is None else y + residual)
+            return jax.nn.relu(y) if residual is None else relu_of_sum(y, residual)
         return self._in_test(x, residual=residual, slope=0.0)
 
     def _in_test(self, x: Array, **finish: Any) -> Array:
         """Returns the same with the running statistics, which become part of kernel and bias."""
         factor, shift = self.norm.in_test()
-        kernel = (self.conv.kernel[...] * factor).astype(self.conv.dtype)
+        kernel = self.conv.kernel[...] * factor
         return convolve_in_test(x.astype(self.conv.dtype), kernel, self.conv.stride, bias=shift, **finish)
 
 
@@ -255,13 +276,7 @@ def temporal_max(
     rows, slots = segment_ids.shape
     if is_plain():
         return features.reshape(rows, slots, *features.shape[1:]).max(axis=1)
-    # Empty slots go to one more bucket, which is dropped.
-    buckets = jnp.where(segment_ids < 0, num_segments, segment_ids)
-
-    def pool_row(row: Float[Array, "s ..."], ids: Int[Array, " s"]) -> Float[Array, "k ..."]:
-        return jax.ops.segment_max(row, ids, num_segments=num_segments + 1)[:num_segments]
-
-    pooled = jax.vmap(pool_row)(features.reshape(rows, slots, *features.shape[1:]), buckets)
+    pooled = segment_max(features.reshape(rows, slots, *features.shape[1:]), segment_ids, num_segments)
     pooled = pooled.reshape(rows * num_segments, *features.shape[1:])
     present = segments_present(segment_ids, num_segments)
     return jnp.where(present.reshape(-1, *(1,) * (pooled.ndim - 1)), pooled, 0)
@@ -302,22 +317,24 @@ def check_bins(bins: Sequence[int], *, halvings: int) -> None:
 
 
 class SeparateFCs(nnx.Module):
-    """One linear map per part, without bias."""
+    """One linear map per part, without bias, from and to float32."""
 
-    def __init__(self, parts: int, features_in: int, features_out: int, *, rngs: nnx.Rngs):
+    def __init__(self, parts: int, features_in: int, features_out: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.precision = precision_of(dtype)
         self.kernel = nnx.Param(
             part_matrix_init(rngs.params(), (parts, features_in, features_out), jnp.float32)
         )
 
     def __call__(self, x: Float[Array, "n p c"]) -> Float[Array, "n p d"]:
         """Maps [n, parts, features_in] to [n, parts, features_out]."""
-        return jnp.einsum("npc,pcd->npd", x, self.kernel[...], precision=lax.Precision.HIGHEST)
+        return jnp.einsum("npc,pcd->npd", x, self.kernel[...], precision=self.precision)
 
 
 class BNNecks(nnx.Module):
     """Batch norm, L2 normalisation, and cosine logits per part (Luo et al. 2019, arXiv:1903.07071)."""
 
-    def __init__(self, parts: int, features: int, num_classes: int, *, rngs: nnx.Rngs):
+    def __init__(self, parts: int, features: int, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.precision = precision_of(dtype)
         self.norm = BatchNorm(features * parts, rngs=rngs)
         self.kernel = nnx.Param(part_matrix_init(rngs.params(), (parts, features, num_classes), jnp.float32))
 
@@ -331,7 +348,7 @@ class BNNecks(nnx.Module):
         flat = self.norm(flat, train=train, mask=mask)
         normed = l2_normalize(flat.reshape(n, features, parts).swapaxes(1, 2), axis=-1)
         kernel = l2_normalize(self.kernel[...], axis=1)
-        return normed, jnp.einsum("npc,pck->npk", normed, kernel, precision=lax.Precision.HIGHEST)
+        return normed, jnp.einsum("npc,pck->npk", normed, kernel, precision=self.precision)
 
 
 class PartHead(nnx.Module):
@@ -348,12 +365,13 @@ class PartHead(nnx.Module):
         num_classes: int,
         *,
         use_emb2: bool = False,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.bins = tuple(bins)
         self.use_emb2 = use_emb2
-        self.fcs = SeparateFCs(sum(bins), features_in, embed_dim, rngs=rngs)
-        self.necks = BNNecks(sum(bins), embed_dim, num_classes, rngs=rngs)
+        self.fcs = SeparateFCs(sum(bins), features_in, embed_dim, dtype=dtype, rngs=rngs)
+        self.necks = BNNecks(sum(bins), embed_dim, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,

@@ -1,11 +1,17 @@
-"""Maxima over small squares of a picture, of equal ones the first, which gets the gradient as in PyTorch.
+"""Max pooling: over small squares of an image, and over the frames of each sequence of a row.
 
-Written without `reduce_window`, which is slow on the CPU, above all in its gradient.
+In a square ties go to the first element, as in PyTorch. Over frames, ties share the gradient evenly.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
+
+# Up to so many sequences in a row, one maximum for each of them reads less than a scan over the slots.
+_MAXIMA_AT_ONCE = 8
 
 
 def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
@@ -35,3 +41,61 @@ def _max_of_three(x: Array, axis: int) -> Array:
 
 def _first_maximum(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(a >= b, a, b)
+
+
+def segment_max(
+    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"], num_segments: int
+) -> Float[Array, "r k ..."]:
+    """Takes the maximum over the slots of each segment of each row; −∞ for an absent segment.
+
+    A scatter is what a CPU does fastest. On a GPU it is an atomic operation for each element, and so is its
+    gradient: there each segment is an ordinary maximum or, where rows hold many, one scan finds all.
+
+    Args:
+        x: [rows, slots, ...].
+        segment_ids: [rows, slots], the segment, −1 at empty slots; the slots of a segment are neighbours.
+        num_segments: how many segments a row holds at most.
+    """
+    if num_segments == 1:
+        return _masked_max(x, segment_ids == 0)[:, None]
+    on_cpu = functools.partial(_by_scatter, num_segments=num_segments)
+    way = _one_by_one if num_segments <= _MAXIMA_AT_ONCE else _by_scan
+    default = functools.partial(way, num_segments=num_segments)
+    return lax.platform_dependent(x, segment_ids, cpu=on_cpu, default=default)
+
+
+def _masked_max(x: Float[Array, "r s ..."], mask: Bool[Array, "r s"]) -> Float[Array, "r ..."]:
+    return jnp.where(_beside(mask, x), x, -jnp.inf).max(axis=1)
+
+
+def _beside(by_slot: Array, x: Array) -> Array:
+    """Returns an array [r, s] with as many dimensions as x [r, s, ...]."""
+    return by_slot.reshape(*by_slot.shape, *(1,) * (x.ndim - 2))
+
+
+def _one_by_one(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
+    return jnp.stack([_masked_max(x, segment_ids == k) for k in range(num_segments)], axis=1)
+
+
+def _by_scan(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
+    """Finds the maximum up to each slot of its segment; that of the last slot is the segment's."""
+
+    def join(before: tuple[Array, Array], here: tuple[Array, Array]) -> tuple[Array, Array]:
+        same = _beside(before[0] == here[0], x)
+        return here[0], jnp.where(same, jnp.maximum(before[1], here[1]), here[1])
+
+    _, up_to_here = lax.associative_scan(join, (segment_ids, x), axis=1)
+    member = segment_ids[:, :, None] == jnp.arange(num_segments)
+    last = x.shape[1] - 1 - jnp.argmax(member[:, ::-1], axis=1)  # [r, k]
+    pooled = jnp.take_along_axis(up_to_here, _beside(last, x), axis=1)
+    return jnp.where(_beside(member.any(axis=1), x), pooled, -jnp.inf)
+
+
+def _by_scatter(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
+    # Empty slots go to one more segment, which is dropped.
+    buckets = jnp.where(segment_ids < 0, num_segments, segment_ids)
+
+    def of_row(row: Array, ids: Array) -> Array:
+        return jax.ops.segment_max(row, ids, num_segments=num_segments + 1)[:num_segments]
+
+    return jax.vmap(of_row)(x, buckets)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import jax
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from mcl_jax.models.switches import switched
@@ -17,6 +17,14 @@ _MESH = contextvars.ContextVar[Mesh | None]("mesh", default=None)
 def split_over(mesh: Mesh) -> AbstractContextManager[None]:
     """Models that are traced inside have the rows of their batch split over the one axis of the mesh."""
     return switched(_MESH, mesh)
+
+
+def on_every_device(x: Array) -> Array:
+    """Returns a batch's array whole on every device, which costs one exchange between them."""
+    mesh = _MESH.get()
+    if mesh is None or mesh.size == 1:
+        return x
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
 def on_each_device(

@@ -73,7 +73,7 @@ def test_uint8_frames_are_divided_by_255():
 
 
 def test_necks_return_unit_features_and_cosines():
-    necks = layers.BNNecks(2, 3, 5, rngs=nnx.Rngs(0))
+    necks = layers.BNNecks(2, 3, 5, dtype="float32", rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (4, 2, 3))
     normed, logits = necks(x, train=True, mask=jnp.ones(4, bool))
     assert jnp.linalg.norm(normed, axis=-1) == pytest.approx(np.ones((4, 2)), abs=1e-5)
@@ -82,7 +82,7 @@ def test_necks_return_unit_features_and_cosines():
 
 
 def test_necks_have_a_finite_gradient_at_the_zero_vector():
-    necks = layers.BNNecks(1, 2, 3, rngs=nnx.Rngs(0))
+    necks = layers.BNNecks(1, 2, 3, dtype="float32", rngs=nnx.Rngs(0))
     gradient = jax.grad(lambda x: necks(x, train=False, mask=jnp.ones(2, bool))[1].sum())(
         jnp.zeros((2, 1, 2))
     )

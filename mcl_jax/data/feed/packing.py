@@ -118,6 +118,12 @@ def train_row_shapes(sequences: int, min_frames: int, max_frames: int, sizes: in
     return tuple(dataclasses.replace(largest, slots=size) for size in best[-1][1])
 
 
+def test_rows(rows: int, slots: int, devices: int) -> RowShape:
+    """Returns the shape of an ordinary test batch, as `SequencePacker` makes it: a row on each device."""
+    size = -(-rows // devices) * slots
+    return RowShape(devices, size, _segments(size))
+
+
 def _needed_slots(sequences: int, segments: int, min_frames: int, max_frames: int) -> NormalDist:
     """Returns how the slots that the fullest row of a batch needs are distributed, nearly.
 
@@ -159,8 +165,8 @@ class SequencePacker:
 
     def __init__(self, rows: int, slots: int, row_multiple: int = 1):
         """Takes the size of an ordinary batch, rows · slots, and the number of devices that share it."""
-        self._rows = row_multiple
-        self._slots = -(-rows // row_multiple) * slots
+        shape = test_rows(rows, slots, row_multiple)
+        self._rows, self._slots = shape.rows, shape.slots
 
     def sizes(self, longest: int) -> list[int]:
         """Returns the slots that a row may have to hold `longest` frames, rising.

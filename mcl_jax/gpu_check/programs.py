@@ -1,0 +1,89 @@
+"""The programs that a config runs on GPUs: its training step and its embedding, with the shapes they take."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mcl_jax.build import build_optimization, build_train_step
+from mcl_jax.config import frame_sampling
+from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
+from mcl_jax.data.feed.packing import RowShape, test_rows
+from mcl_jax.embed import embedding_program
+from mcl_jax.errors import ConfigError
+from mcl_jax.guards import allowed_in_a_row, compile_guarded, guarded, start_counter
+from mcl_jax.models.model import Model, model_of
+from mcl_jax.train_state import create_state
+
+Program = tuple[jax.stages.Wrapped, tuple[Any, ...]]
+"""A jitted function, and the shapes of its arguments."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to run a program.
+
+    Attributes:
+        precision: that the backbone computes in.
+        remat: whether activations are computed again for the gradient.
+        slots: of each row; None for the largest rows of the config.
+    """
+
+    precision: str
+    remat: bool = False
+    slots: int | None = None
+
+
+def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant) -> Program:
+    """Returns the guarded training step of a config, its rows split over a mesh.
+
+    Raises:
+        ConfigError: if the rows cannot be split evenly.
+    """
+    model = model_of(model.block, dtype=variant.precision)
+    optimization = build_optimization(config)
+    shape = largest_rows(config)
+    rows, slots = shape.rows, variant.slots or shape.slots
+    if rows % mesh.size:
+        raise ConfigError(
+            f"--devices: {rows} rows of a batch cannot be split over {mesh.size} devices evenly"
+        )
+    step = guarded(
+        build_train_step(config, model, optimization, remat=variant.remat), allowed_in_a_row(config)
+    )
+    state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimization.optimizer))
+    batch = _batch(rows, slots) | {
+        "labels": jax.ShapeDtypeStruct((rows, shape.segments), jnp.int32),
+        "leave": jax.ShapeDtypeStruct((mesh.size,), jnp.bool_),
+    }
+    counter = jax.ShapeDtypeStruct((), start_counter().dtype)
+    return compile_guarded(step, mesh, {}), (state, counter, batch)
+
+
+def embedding(config: ConfigDict, model: Model, mesh: Mesh, precision: str) -> Program:
+    """Returns the embedding of the ordinary test batch of a config, a row on each device of a mesh."""
+    shape = test_rows(config.eval.rows, config.eval.slots, mesh.size)
+    return embedding_of(model, mesh, precision, shape)
+
+
+def embedding_of(model: Model, mesh: Mesh, precision: str, shape: RowShape) -> Program:
+    """Returns the embedding of rows of a shape."""
+    model = model_of(model.block, dtype=precision)
+    batch = _batch(shape.rows, shape.slots)
+    shapes = (*model.shapes(), batch["frames"], batch["segment_ids"], shape.segments)
+    return embedding_program(model, mesh, {}), shapes
+
+
+def largest_rows(config: ConfigDict) -> RowShape:
+    """Returns the largest rows that training packs its clips into."""
+    return train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)[-1]
+
+
+def _batch(rows: int, slots: int) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        "frames": jax.ShapeDtypeStruct((rows, slots, *CUT_SHAPE), jnp.uint8),
+        "segment_ids": jax.ShapeDtypeStruct((rows, slots), jnp.int32),
+    }

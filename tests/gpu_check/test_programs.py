@@ -1,0 +1,91 @@
+"""Programs of the published recipes, compiled for an H100 that is not there: they compile, and are lean.
+
+    make test-gpu
+
+Figures are kept in `expected.json`, by version of JAX; after a change that is meant, write them anew with
+`python tests/gpu_check/test_programs.py`.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import jax
+import pytest
+
+from mcl_jax.config import load_config
+from mcl_jax.gpu_check.cards import CARDS
+from mcl_jax.gpu_check.compiling import is_installed
+from mcl_jax.gpu_check.report import Estimate, Task, estimate
+
+EXPECTED = Path(__file__).with_name("expected.json")
+STEP, EMBEDDING = Task("step", "bfloat16", False), Task("embedding", "float16", None)
+# Name → recipe, classes, devices, program.
+PROGRAMS = {
+    "gaitset step": ("casiab_gaitset", None, 1, STEP),
+    "gaitset embedding": ("casiab_gaitset", None, 1, EMBEDDING),
+    "gaitbase step": ("casiab_mcl", 74, 1, STEP),
+    "gaitbase step on 8": ("casiab_mcl", 74, 8, STEP),
+    "gaitbase step, drawn lengths": ("grew_mcl", 20000, 1, STEP),
+    "gaitbase step, float32": ("casiab_mcl", 74, 1, Task("step", "float32", False)),
+    "gaitbase embedding": ("casiab_mcl", 74, 1, EMBEDDING),
+    "gaitbase embedding, float32": ("casiab_mcl", 74, 1, Task("embedding", "float32", None)),
+    "deepgaitv2-p3d step": ("gait3d_deepgaitv2", 3000, 1, STEP),
+    "deepgaitv2-p3d step, remat": ("gait3d_deepgaitv2", 3000, 1, Task("step", "bfloat16", True)),
+    "deepgaitv2-p3d embedding": ("gait3d_deepgaitv2", 3000, 1, EMBEDDING),
+    "deepgaitv2-3d step": ("grew_deepgaitv2", 20000, 1, STEP),
+}
+_LARGEST_MOVE = 64e6  # bytes; an activation of the smallest layer has 170 MB
+
+pytestmark = pytest.mark.skipif(
+    not is_installed(), reason="XLA's GPU compiler is not installed: make test-gpu gets it"
+)
+
+
+def compiled(name: str) -> Estimate:
+    recipe, classes, devices, task = PROGRAMS[name]
+    return estimate(load_config(recipe), classes, CARDS["h100"], devices, task)
+
+
+def figures(found: Estimate) -> dict[str, float]:
+    counts = found.compiled.counts
+    return {"temporary": found.compiled.temporary, "traffic": counts.traffic, "kernels": counts.kernels}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_compiles_and_is_lean(name):
+    found = compiled(name)
+    assert found.compiled is not None, found.error
+    counts = found.compiled.counts
+    assert counts.host_calls == 0
+    assert counts.unbounded_loops == 0, "the host would wait for each turn"
+    assert counts.scatters == 0
+    assert counts.largest_move < _LARGEST_MOVE, "an activation is copied or transposed between layers"
+    if PROGRAMS[name][2] > 1:
+        check_collectives(counts.collectives, found.compiled.arguments)
+    expected = json.loads(EXPECTED.read_text()).get(jax.__version__, {}).get(name)
+    if expected is None:
+        warnings.warn(f"no figures of {name} for jax {jax.__version__}", UserWarning, stacklevel=1)
+        return
+    for key, value in figures(found).items():
+        assert value == pytest.approx(expected[key], rel=0.05), key
+
+
+def check_collectives(collectives: dict[str, tuple[int, float]], arguments: int) -> None:
+    """Gradients are added once, in float32: as many bytes as there are parameters."""
+    assert not {kind for kind in collectives if "16" in kind}, "something is added in half precision"
+    added = sum(size for kind, (_, size) in collectives.items() if kind == "all-reduce f32")
+    parameters = 4 * 7_305_000
+    assert parameters <= added + collectives.get("reduce-scatter f32", (0, 0))[1] * 8 <= 1.7 * parameters
+    assert added < arguments
+
+
+def main() -> None:
+    """Writes the figures of this version of JAX."""
+    known = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {}
+    known[jax.__version__] = {name: figures(compiled(name)) for name in PROGRAMS}
+    EXPECTED.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
