@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl_jax.digest import sealed
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
@@ -123,7 +124,8 @@ class Report:
         else:
             self._write_pictures(folder, silhouettes)
         write_atomically(folder / "table.txt", self.table.encode())
-        write_atomically(folder / "metrics.json", json.dumps(_without_nan(self.metrics), indent=1).encode())
+        metrics = sealed(_without_nan(self.metrics))
+        write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
         from mcl_jax.evaluation.pictures import write_pictures  # matplotlib takes a while to import

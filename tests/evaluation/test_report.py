@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from mcl_jax.digest import sealed
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import get_protocol
@@ -51,7 +52,7 @@ def test_casiab_report_has_numbers_table_and_pictures(tmp_path):
     report.write(tmp_path / "out", silhouettes=frames)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"metrics.json", "table.txt", "report.html", *PICTURES, "retrieval.png"}
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report.metrics
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == sealed(report.metrics)
     for name in (*PICTURES, "retrieval.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
     scores = report.scores
@@ -142,7 +143,7 @@ def test_submission_lists_the_nearest_subjects(tmp_path):
         assert archive.namelist() == ["submission.csv"]
         assert archive.read("submission.csv") == (tmp_path / "submission.csv").read_bytes()
     assert (tmp_path / "table.txt").read_text() == report.table
-    assert json.loads((tmp_path / "metrics.json").read_text()) == report.metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == sealed(report.metrics)
     assert report.metrics["counts"]["gallery"] == 20
     assert "scores" not in report.metrics
     assert report.scores == {}
