@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "losses": {"arguments", "errors", "models"},
     "data.workers": set(),
     "data.sequences": {"errors", "files"},
-    "data.stores": {"data.sequences", "errors", "files", "retry", "safe_pickle"},
+    "data.stores": {"data.sequences", "digest", "errors", "files", "retry", "safe_pickle"},
     "data.feed": {"arguments", "data.sequences", "data.workers", "errors"},
     "data.prepare": {"data.sequences", "data.stores", "data.workers", "errors", "files", "waiting"},
     "data.datasets": {"data.prepare", "data.sequences", "data.stores", "errors"},

@@ -1,23 +1,36 @@
 """A folder of records: ArrayRecord files that hold a packed sequence in each record."""
 
 import importlib.util
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import logging
+
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
-from mcl_jax.data.stores.manifest import check_files, read_manifest
+from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
 from mcl_jax.data.stores.packed import PackedFrames
 from mcl_jax.errors import DataError
 from mcl_jax.retry import retried
+
+_REMEDY = "restore the folder from a copy, or prepare it again as a new one"
 
 
 class RecordsSource:
     """Reads the sequences of a folder of records; each process opens the files when it first reads."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, checksums: Sequence[int] = ()):
+        """Takes a folder; nothing is read yet.
+
+        Args:
+            root: the folder.
+            checksums: CRC-32 of each record; none where they are not known.
+        """
         self._root = root
+        self._checksums = np.array(checksums, np.uint32)
         self._records: Sequence[bytes] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -29,13 +42,17 @@ class RecordsSource:
         Raises:
             DataError: if it is missing or damaged.
         """
-        name = f"{self._root}: record {sequence.location} ({sequence.key})"
+        name, number = f"{self._root}: record {sequence.location} ({sequence.key})", int(sequence.location)
         try:
-            frames, held = _decode(retried(name, lambda: self._record(int(sequence.location))))
+            record = retried(name, lambda: self._record(number))
+            as_written = not self._checksums.size or zlib.crc32(record) == self._checksums[number]
+            frames, held = _decode(record)
+        except DataError:
+            raise
         except Exception as error:  # a damaged file raises nearly anything
-            raise DataError(
-                f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
-            ) from None
+            raise DataError(f"{name}: cannot be read ({type(error).__name__}); {_REMEDY}") from None
+        if held == sequence and not as_written:
+            raise DataError(f"{name}: is damaged, or of another preparation; {_REMEDY}")
         if held != sequence:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
         return check_frames(frames, name)
@@ -67,7 +84,13 @@ def _open_folder(root: Path) -> Sequence[bytes]:
     # Not by TFDS, which would import whatever module the folder's features.json names.
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    return ArrayRecordDataSource([str(root / name) for name in read_manifest(root).files])
+    manifest = read_manifest(root)
+    records: Sequence[bytes] = ArrayRecordDataSource([str(root / name) for name in manifest.files])
+    if len(records) != len(manifest.sequences):
+        raise DataError(
+            f"{root}: has {len(records)} records, and {RECORDS_MANIFEST} lists {len(manifest.sequences)}"
+        )
+    return records
 
 
 def _decode(example: bytes) -> tuple[PackedFrames, SequenceRef]:
@@ -91,8 +114,14 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
     manifest = read_manifest(root)
     check_files(root, manifest)
     require_array_record()
+    if not manifest.checksums:
+        logging.warning(
+            "%s: records of an earlier version, without digests: a shard of another preparation would not be "
+            "noticed; to have them, prepare a new folder",
+            root,
+        )
     sequences = [
         SequenceRef(subject, condition, view, str(number))
         for number, (subject, condition, view, _) in enumerate(manifest.sequences)
     ]
-    return sequences, RecordsSource(root)
+    return sequences, RecordsSource(root, manifest.checksums)
