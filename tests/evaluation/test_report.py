@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import logging
 import zipfile
@@ -142,6 +143,11 @@ def test_submission_lists_the_nearest_subjects(tmp_path):
     with zipfile.ZipFile(tmp_path / "submission.zip") as archive:
         assert archive.namelist() == ["submission.csv"]
         assert archive.read("submission.csv") == (tmp_path / "submission.csv").read_bytes()
+    lines = (tmp_path / "submission.sha256").read_text().splitlines()
+    assert [line.split("  ") for line in lines] == [
+        [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest(), name]
+        for name in ("submission.csv", "submission.zip")
+    ]
     assert (tmp_path / "table.txt").read_text() == report.table
     assert json.loads((tmp_path / "metrics.json").read_text()) == sealed(report.metrics)
     assert report.metrics["counts"]["gallery"] == 20
