@@ -54,6 +54,9 @@ class EmbeddingSet:
                     f"{name}: expected one string for each of the {len(x)} embeddings, "
                     f"found {labels.dtype} {list(labels.shape)}: write a string array of that length"
                 )
+            odd = [label for label in labels.tolist() if any("\ud800" <= c <= "\udfff" for c in label)]
+            if odd:
+                raise DataError(f"{name}: {odd[0]!r} is not UTF-8, which no report can hold: rename it")
         self._check_finite()
         self._check_unique()
 

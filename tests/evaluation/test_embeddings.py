@@ -82,6 +82,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         ({"embeddings": np.zeros((3, 2, 4))}, r"found float64"),
         ({"embeddings": np.zeros((3, 0, 4), np.float32)}, r"\[3, 0, 4\]"),
         ({"subjects": np.array(["000", "001"])}, r"subjects: .*each of the 3 embeddings.*\[2\]"),
+        ({"subjects": np.array(["a", "b", "\udce9"])}, r"subjects: '.udce9' is not UTF-8"),
         ({"views": np.array([0, 90, 180])}, r"views: expected one string .*found int64"),
         ({"subjects": np.array(["000", "001", "000"])}, r"000-nm-01-090 comes more than once"),
     ],

@@ -97,6 +97,17 @@ def test_gait3d_table_has_its_columns(tmp_path):
     assert names == {"metrics.json", "table.txt", "report.html", *PICTURES} - {"heatmap.png"}
 
 
+@pytest.mark.parametrize(
+    "name", [r"$\frac$", "$x^$", "a$b", r"\$", "$$", "_$^$", "a,b", "<b>", "\x1b[2J", "%s {0}"]
+)
+def test_subjects_and_views_of_any_name_have_a_report(tmp_path, name):
+    report = score(casia(subjects=2, views=[name, f"{name}2"]), "casiab")
+    report.embedding_set.subjects[:] = np.char.add(report.embedding_set.subjects, name)[:]
+    report.write(tmp_path, silhouettes=frames)
+    assert json.loads((tmp_path / "metrics.json").read_text())["views"] == sorted([name, f"{name}2"])
+    assert (tmp_path / "retrieval.png").exists()
+
+
 def test_single_view_is_null_in_json_and_na_in_the_table(tmp_path):
     report = score(casia(views=["cam0"]), "casiab")
     report.write(tmp_path, silhouettes=frames)
