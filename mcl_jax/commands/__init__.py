@@ -23,6 +23,7 @@ COMMANDS = (
     "identify",
     "compare",
     "gallery",
+    "check",
     "walkers",
     "demo",
 )
