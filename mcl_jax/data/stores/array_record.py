@@ -20,7 +20,11 @@ _REMEDY = "restore the folder from a copy, or prepare it again as a new one"
 
 
 class RecordsSource:
-    """Reads the sequences of a folder of records; each process opens the files when it first reads."""
+    """Reads the sequences of a folder of records; each process opens the files when it first reads.
+
+    A record is compared with its checksum when a process first reads it, not at each epoch: that would take
+    as long as unpacking a clip. ArrayRecord itself finds what is damaged on the disk later.
+    """
 
     def __init__(self, root: Path, checksums: Sequence[int] = ()):
         """Takes a folder; nothing is read yet.
@@ -31,6 +35,7 @@ class RecordsSource:
         """
         self._root = root
         self._checksums = np.array(checksums, np.uint32)
+        self._checked = np.zeros(len(checksums), bool)
         self._records: Sequence[bytes] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -45,7 +50,7 @@ class RecordsSource:
         name, number = f"{self._root}: record {sequence.location} ({sequence.key})", int(sequence.location)
         try:
             record = retried(name, lambda: self._record(number))
-            as_written = not self._checksums.size or zlib.crc32(record) == self._checksums[number]
+            as_written = self._is_as_written(number, record)
             frames, held = _decode(record)
         except DataError:
             raise
@@ -57,9 +62,16 @@ class RecordsSource:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
         return check_frames(frames, name)
 
+    def _is_as_written(self, number: int, record: bytes) -> bool:
+        if not self._checksums.size or self._checked[number]:
+            return True
+        self._checked[number] = zlib.crc32(record) == self._checksums[number]
+        return bool(self._checked[number])
+
     def _record(self, number: int) -> bytes:
         if self._records is None:
             self._records = _open_folder(self._root)
+            self._checked[:] = False
         try:
             return self._records[number]
         except Exception:

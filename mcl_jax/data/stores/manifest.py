@@ -1,7 +1,7 @@
 """records.json: what a folder of records holds. It is written last, so that its presence says "complete".
 
 It has a digest of itself, one of the beginning and end of each shard, which is compared when the folder is
-opened, and the CRC-32 of each record, which is compared whenever that is read.
+opened, and the CRC-32 of each record, which is compared when a process first reads that.
 """
 
 import dataclasses
