@@ -50,6 +50,7 @@ def test_help_lists_the_commands(argv, capsys):
         ),
         (["identify", "--gallery=G", "--threshold=1e999", "w.pkl"], "must be a finite number"),
         (["identify", "--gallery=G", "--far=nan", "w.pkl"], "--far: is 'nan'; must be a finite number"),
+        (["walkers", "--frames-per-second=nan"], "must be a finite number"),
         (["compare", "--far=-inf", "a.pkl", "b.pkl"], "must be a finite number"),
     ],
 )

@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mcl_jax.commands.walks import embed, finite, load_model, own_thresholds, single_walk
+from mcl_jax.commands.flags import finite
+from mcl_jax.commands.walks import embed, load_model, own_thresholds, single_walk
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.gallery.calibration import read_calibration

@@ -4,7 +4,8 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from mcl_jax.commands.walks import MIN_FRAMES, Walk, embed, finite, load_model, read_walks
+from mcl_jax.commands.flags import finite
+from mcl_jax.commands.walks import MIN_FRAMES, Walk, embed, load_model, read_walks
 from mcl_jax.errors import ConfigError
 from mcl_jax.gallery.gallery import Answer, open_gallery
 

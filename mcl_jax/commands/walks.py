@@ -1,8 +1,6 @@
 """What a user calls a walk, on the command line: a video, a pkl, or a folder of masks; and its model."""
 
-import argparse
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,21 +31,6 @@ class Walk:
 
     label: str
     silhouettes: np.ndarray
-
-
-def finite(text: str) -> float:
-    """Returns the number that a flag was given.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is none, or infinite.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"is {text!r}; must be a finite number")
-    return number
 
 
 def read_walks(sources: Sequence[str], *, track: str | None = None) -> list[Walk]:
