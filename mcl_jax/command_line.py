@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 from mcl_jax.errors import UserError
 from mcl_jax.leaving import LeavingError
+from mcl_jax.terminal import escaping_output, printable
 
 
+@escaping_output()
 def exit_code(work: Callable[[], None]) -> int:
     """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see `quietly_while_importing`
         work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except LeavingError as error:
         print(error, file=sys.stderr)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from mcl_jax.digest import hash_arrays
 from mcl_jax.errors import CheckpointError, DataError
 from mcl_jax.files import write_atomically
 from mcl_jax.models.model import Weights, model_class
 from mcl_jax.npz import read_npz
-from mcl_jax.trees import ArrayTree, get_leaf, hash_arrays, leaves_by_name, with_leaf
+from mcl_jax.trees import ArrayTree, get_leaf, leaves_by_name, with_leaf
 
 SUFFIX = ".npz"
 SHIPPED = Path(__file__).parent / "pocket.npz"

@@ -1,6 +1,5 @@
 """Nested dicts of arrays, and how their leaves are named."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,14 +40,6 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
         "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def hash_arrays(digest: "hashlib._Hash", arrays: Mapping[str, Any]) -> None:
-    """Feeds a digest with arrays in the order of their names: name, type, shape and bytes of each."""
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
 
 
 def replace_leaves(tree: ArrayTree, arrays: Mapping[TreePath, np.ndarray]) -> ArrayTree:

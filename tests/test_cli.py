@@ -44,6 +44,14 @@ def test_help_lists_the_commands(argv, capsys):
         (["score", "--protocol", "casiab"], "required: --embeddings, --out"),
         (["score", "--embeddings=E", "--protocol=casiab", "--out=O", "--config.seed=1"], "--config.seed=1"),
         (["walkers"], "nothing to do"),
+        (
+            ["identify", "--gallery=G", "--threshold=inf", "w.pkl"],
+            "--threshold: is 'inf'; must be a finite number",
+        ),
+        (["identify", "--gallery=G", "--threshold=1e999", "w.pkl"], "must be a finite number"),
+        (["identify", "--gallery=G", "--far=nan", "w.pkl"], "--far: is 'nan'; must be a finite number"),
+        (["walkers", "--frames-per-second=nan"], "must be a finite number"),
+        (["compare", "--far=-inf", "a.pkl", "b.pkl"], "must be a finite number"),
     ],
 )
 def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):

@@ -1,11 +1,13 @@
 """Galleries: who is nearest, who may be named, and what two writers, a kill or damage do to the files."""
 
+import contextlib
 import json
 import multiprocessing
 
 import numpy as np
 import pytest
 
+from mcl_jax.digest import sealed
 from mcl_jax.errors import DataError
 from mcl_jax.gallery.calibration import Calibration, read_calibration
 from mcl_jax.gallery.gallery import Gallery, open_gallery
@@ -121,13 +123,15 @@ def test_a_cut_off_array_is_refused_by_readers_and_writers(gallery):
         gallery.enroll("Eve", at(7, 7), [30])
 
 
-def test_a_changed_byte_of_an_embedding_is_found_when_it_would_be_named(gallery):
+def test_a_changed_byte_of_an_embedding_is_found_before_anybody_is_named(gallery):
     data = next(gallery.path.glob("*.f32"))
     content = bytearray(data.read_bytes())
-    content[3] ^= 0x40  # 0.0 becomes 2.0, which is still the nearest
+    content[3] ^= 0x40  # 0.0 becomes 2.0
     data.write_bytes(content)
-    with pytest.raises(DataError, match="a walk of 'Ann' is damaged"):
-        open_gallery(gallery.path).identify(at(0, 0)[0])
+    # Also where others are nearer, as those may be whom the damage has moved away.
+    for walk in (at(0, 0), at(10, 0)):
+        with pytest.raises(DataError, match="a walk of 'Ann' is damaged"):
+            open_gallery(gallery.path).identify(walk[0])
     with pytest.raises(DataError, match="a walk of 'Ann' is damaged"):
         open_gallery(gallery.path).check()
 
@@ -149,6 +153,71 @@ def test_a_damaged_index_is_refused_in_one_line(gallery, change):
     with pytest.raises(DataError, match=r"gallery\.json: is damaged or cut off") as error:
         open_gallery(gallery.path)
     assert "\n" not in str(error.value)
+
+
+def test_no_flipped_bit_of_the_index_changes_an_answer_in_silence(gallery):
+    gallery.calibrate(CALIBRATION)
+    path = gallery.path / INDEX
+    content, walk = path.read_bytes(), at(1, 1)[0]
+    expected = gallery.people(), gallery.identify(walk, far=0.1)
+    refused = 0
+    for bit in range(0, 8 * len(content), 7):  # 7 is prime to 8: every bit of a byte has its turn
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            read = open_gallery(gallery.path)
+        except DataError as error:
+            refused += "\n" not in str(error)
+        else:
+            assert (read.people(), read.identify(walk, far=0.1)) == expected
+    assert refused > len(content)
+
+
+def test_a_gallery_without_a_digest_is_read_with_a_line_and_the_next_change_adds_one(gallery, caplog):
+    path = gallery.path / INDEX
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    again = open_gallery(gallery.path)
+    assert again.people() == {"Ann": 1, "Bob": 2, "Cid": 1}
+    (record,) = caplog.records
+    assert "of an earlier version, without a digest" in record.getMessage()
+    again.rename("Ann", "Eve")
+    caplog.clear()
+    assert "Eve" in open_gallery(gallery.path).people()
+    assert not caplog.records
+
+
+COMPOSED, DECOMPOSED = "Ren\u00e9", "Rene\u0301"
+
+
+def test_names_that_look_the_same_are_one_person(gallery):
+    assert gallery.enroll(f" {DECOMPOSED} ", at(7, 7), [30]) == COMPOSED
+    for name in (COMPOSED, DECOMPOSED, f"{COMPOSED} "):
+        with pytest.raises(DataError, match="'René' is there already"):
+            gallery.enroll(name, at(7, 7), [30])
+        with pytest.raises(DataError, match="'René' is there already"):
+            gallery.rename("Ann", name)
+    gallery.enroll(f"\u2003{DECOMPOSED}", at(7, 8), [30], add=True)
+    assert gallery.people()[COMPOSED] == 2
+    gallery.rename(DECOMPOSED, " Zoë ")
+    gallery.delete(" Zoë")
+    assert gallery.people() == {"Ann": 1, "Bob": 2, "Cid": 1}
+
+
+def test_an_older_gallery_with_names_that_look_the_same_says_so_and_can_be_mended(gallery, caplog):
+    path = gallery.path / INDEX
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    content["walks"][0][0], content["walks"][3][0] = " lead", "lead"
+    path.write_text(json.dumps(content))
+    again = open_gallery(gallery.path)
+    assert "' lead' and 'lead' are two people" in caplog.text
+    with pytest.raises(DataError, match="'lead' is there already"):
+        again.rename(" lead", "lead ")
+    again.rename(" lead", "Ann")
+    assert again.people() == {"Ann": 1, "Bob": 2, "lead": 1}
 
 
 def test_no_gallery_and_another_version_say_so(tmp_path, gallery):
@@ -196,6 +265,23 @@ def test_thresholds_come_from_the_metrics_of_a_test(tmp_path, gallery):
     nearest = gallery.identify(at(1, 1)[0]).matches[0]
     assert nearest.name == "Bob"  # by direction, (3, 4); by distance it is Ann, (0, 0)
     assert nearest.distance == pytest.approx(1 - 7 / (5 * 2**0.5), abs=1e-6)
+
+
+def test_no_flipped_bit_of_a_metrics_json_changes_a_threshold_in_silence(tmp_path, caplog):
+    path = tmp_path / "m.json"
+    model = {"digest": "0" * 64}
+    path.write_text(json.dumps(sealed(json.loads(metrics(model=model))), indent=1))
+    content, expected = path.read_bytes(), read_calibration(path)
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            assert read_calibration(path) == expected
+    assert not caplog.records
+    path.write_text(metrics(model=model))
+    assert read_calibration(path) == expected
+    assert "has no digest" in caplog.text
 
 
 @pytest.mark.parametrize(

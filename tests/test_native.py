@@ -1,5 +1,6 @@
 """Compiling our own convolutions: once for a CPU, and what becomes of it where that cannot be."""
 
+import hashlib
 import os
 import platform
 import queue
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,46 @@ def cache(tmp_path, monkeypatch):
 
 
 def path_of(cache):
-    return cache / f"convolution-{build._key()}.so"
+    """Returns where a library lies once it has been compiled."""
+    (path,) = cache.glob(f"convolution-{build._key()}-*.so")
+    return path
+
+
+def named(cache, content):
+    """Writes a file as a library with the digest of its content."""
+    version, digest = build._version(build._compiler()), hashlib.sha256(content).hexdigest()
+    path = cache / f"convolution-{build._key()}-{version}-{digest}.so"
+    cache.mkdir(parents=True, exist_ok=True)
+    cache.chmod(0o700)
+    path.write_bytes(content)
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The content of a library."""
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("compiled")
+    build._compiled(folder / "native")
+    (path,) = (folder / "native").glob("*.so")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def copying(compiled, monkeypatch):
+    """Instead of compiling, for ten seconds each time, a copy; how often is counted."""
+    made = []
+
+    def copy(command, **kwargs):
+        made.append(command)
+        Path(command[-1]).write_bytes(compiled)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    build._version(build._compiler())  # by the true one
+    monkeypatch.setattr(build.subprocess, "run", copy)
+    return made
 
 
 def warnings_of(caplog):
@@ -40,7 +81,7 @@ def test_it_is_compiled_once_and_kept(cache, monkeypatch):
         os.umask(previous)
     (file,) = cache.iterdir()
     assert file.stat().st_mode & 0o777 == 0o644
-    monkeypatch.setattr(build, "_compiler", lambda: pytest.fail("compiled again"))
+    monkeypatch.setattr(build, "_compiled", lambda folder: pytest.fail("compiled again"))
     assert build.library.__wrapped__().MclKernelGradient
 
 
@@ -55,24 +96,95 @@ def test_other_cpus_and_compilers_have_libraries_of_their_own(cache, monkeypatch
 
 
 @needs_compiler
-def test_what_others_may_write_is_not_loaded(cache, caplog):
-    path = path_of(cache)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"harm")
+def test_what_others_may_write_is_not_loaded(cache, compiled, copying, caplog):
+    path = named(cache, compiled)
     path.chmod(0o666)
-    assert build.library.__wrapped__().MclConvolve  # compiled anew
-    assert warnings_of(caplog) == [f"{path}: not used, as others than you may write it or its folder"]
+    assert build.library.__wrapped__().MclConvolve
+    assert len(copying) == 1  # compiled anew
+    (message,) = warnings_of(caplog)
+    assert message.startswith(f"{path}: not used, as it is a link, or others than you may write it")
     assert path.stat().st_mode & 0o777 == 0o644
 
 
 @needs_compiler
-def test_where_others_may_write_nothing_is_kept(cache, caplog):
-    cache.mkdir(parents=True)
-    cache.chmod(0o777)
+def test_a_link_is_not_followed(cache, compiled, copying, caplog, tmp_path):
+    path = named(cache, compiled)
+    path.rename(tmp_path / "elsewhere.so")
+    path.symlink_to(tmp_path / "elsewhere.so")
     assert build.library.__wrapped__().MclConvolve
-    assert not list(cache.iterdir())
-    (message,) = warnings_of(caplog)
-    assert "not kept there" in message
+    assert len(copying) == 1
+    assert not path.is_symlink()
+    assert len(warnings_of(caplog)) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["open", "link", "under an open folder"])
+def test_where_others_may_write_nothing_is_kept_nor_loaded(cache, compiled, copying, caplog, tmp_path, kind):
+    path = named(cache, compiled)
+    if kind == "open":
+        cache.chmod(0o777)
+    elif kind == "link":
+        cache.rename(tmp_path / "real")
+        cache.symlink_to(tmp_path / "real")
+    else:
+        cache.parent.chmod(0o777)
+    before = path.stat().st_mtime_ns
+    assert build.library.__wrapped__().MclConvolve
+    assert len(copying) == 1
+    assert path.stat().st_mtime_ns == before
+    not_used, not_kept = warnings_of(caplog)
+    assert "not used" in not_used
+    assert "not kept there" in not_kept
+
+
+@needs_compiler
+def test_damaged_libraries_are_compiled_again_and_never_loaded(cache, compiled, copying, caplog):
+    """Loaded, each of these may end the process with SIGBUS, SIGSEGV or SIGILL."""
+    rng = np.random.default_rng(0)
+    damaged = [compiled[: int(size)] for size in rng.integers(0, len(compiled), 20)] + [b"", b"not a library"]
+    for bit in rng.integers(0, 8 * len(compiled), 40).tolist():
+        content = bytearray(compiled)
+        content[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(content))
+    path = named(cache, compiled)
+    for number, content in enumerate(damaged, 1):
+        path.unlink()  # its content is in use by this process
+        path.write_bytes(content)
+        path.chmod(0o644)
+        caplog.clear()
+        assert build.library.__wrapped__().MclConvolve
+        assert len(copying) == number
+        assert warnings_of(caplog) == [f"{path}: not used, as it is damaged"]
+        assert path_of(cache).read_bytes() == compiled
+
+
+@needs_compiler
+def test_a_library_without_our_functions_is_compiled_again(cache, copying, compiled, caplog, monkeypatch):
+    path = named(cache, compiled)
+    functions = build._FUNCTIONS
+    monkeypatch.setattr(build, "_FUNCTIONS", (*functions, "MclLater"))
+    assert build.library.__wrapped__() is None
+    kept, made = warnings_of(caplog)
+    assert kept == f"{path}: compiled again, as it cannot be loaded: {path}: has no MclLater"
+    assert "convolutions are XLA's" in made
+    assert "has no MclLater" in made
+
+
+@needs_compiler
+def test_another_version_of_the_compiler_compiles_anew(cache, compiled, copying, monkeypatch):
+    named(cache, compiled)
+    assert build.library.__wrapped__().MclConvolve
+    assert not copying
+    monkeypatch.setattr(build, "_version", lambda compiler: "another")
+    assert build.library.__wrapped__().MclConvolve
+    assert len(copying) == 1
+
+
+@needs_compiler
+def test_without_a_compiler_what_another_machine_has_compiled_is_used(cache, compiled, monkeypatch):
+    named(cache, compiled)
+    monkeypatch.setenv("PATH", str(cache))
+    assert build.library.__wrapped__().MclConvolve
 
 
 @needs_compiler
@@ -100,15 +212,11 @@ def test_a_compiler_that_fails_is_named(compiler, said, cache, monkeypatch, capl
 
 
 @needs_compiler
-def test_a_damaged_library_is_compiled_again(cache, caplog):
-    path = path_of(cache)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"not a library")
-    path.chmod(0o644)
+def test_what_is_no_library_in_spite_of_its_digest_is_compiled_again(cache, copying, caplog):
+    path = named(cache, b"not a library")
     assert build.library.__wrapped__().MclConvolve
     (message,) = warnings_of(caplog)
     assert message.startswith(f"{path}: compiled again")
-    assert build._kept(path).MclConvolve
 
 
 def test_it_can_be_switched_off(cache, monkeypatch):

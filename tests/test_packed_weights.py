@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -37,6 +39,27 @@ def test_is_loaded_and_embeds_as_the_model_did(weights, tmp_path):
     gait = mcl_jax.load(path)
     np.testing.assert_allclose(gait.embed(walk), expected, atol=5e-3)
     assert gait.source == str(path)
+
+
+def test_no_flipped_bit_gives_another_model(weights, tmp_path):
+    path = tmp_path / "model.npz"
+    write_packed(path, dataclasses.replace(weights, thresholds={0.01: 1.5}))
+    content, sound = path.read_bytes(), read_packed(path)
+    expected = (sound.block, sound.step, sound.thresholds)
+    refused = 0
+    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 100).tolist():
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_packed(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert (found.block, found.step, found.thresholds) == expected
+            jax.tree.map(np.testing.assert_array_equal, found.params, sound.params)
+            jax.tree.map(np.testing.assert_array_equal, found.batch_stats, sound.batch_stats)
+    assert refused > 50
 
 
 def test_damage_is_told(weights, tmp_path):

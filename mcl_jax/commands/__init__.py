@@ -24,6 +24,7 @@ COMMANDS = (
     "identify",
     "compare",
     "gallery",
+    "check",
     "walkers",
     "demo",
 )

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mcl_jax.commands.flags import finite
 from mcl_jax.commands.walks import embed, load_model, own_thresholds, single_walk
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.distances import pairwise_distances
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--model", metavar="PATH", help="run or checkpoint (that in the package)")
     parser.add_argument("--calibrate", metavar="F", help="metrics.json of a test of the model: thresholds")
-    parser.add_argument("--far", type=float, help="false-accept rate, a share (the lowest calibrated)")
+    parser.add_argument("--far", type=finite, help="false-accept rate, a share (the lowest calibrated)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
     parser.add_argument("a", metavar="A", help="walk: video, pkl, or folder of masks (PNG)")
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         same = distance <= threshold
     if arguments.json:
         told = {"distance": distance, "metric": metric, "same": same, "threshold": threshold, "far": far}
-        print(json.dumps(told))
+        print(json.dumps(told, allow_nan=False))
         return
     print(f"distance {distance:.4g} ({metric})")
     if threshold is not None:

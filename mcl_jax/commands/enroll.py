@@ -62,9 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
         embeddings = embed(gait, walks)
         gallery = open_gallery(folder, create=model)
         frames = [len(walk.silhouettes) for walk in walks]
-        gallery.enroll(arguments.name, embeddings, frames, add=arguments.add)
+        name = gallery.enroll(arguments.name, embeddings, frames, add=arguments.add)
         people = gallery.people()
-        print(f"{folder}: {arguments.name} has {people[arguments.name]} walks; {len(people)} people in all")
+        print(f"{folder}: {name} has {people[name]} walks; {len(people)} people in all")
     if calibration:
         open_gallery(folder).calibrate(calibration)
         for rate, threshold in calibration.thresholds.items():

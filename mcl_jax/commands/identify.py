@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator
 
+from mcl_jax.commands.flags import finite
 from mcl_jax.commands.walks import MIN_FRAMES, Walk, embed, load_model, read_walks
 from mcl_jax.errors import ConfigError
 from mcl_jax.gallery.gallery import Answer, open_gallery
@@ -23,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH", help="where the model of the gallery is now, if it moved")
     decision = parser.add_mutually_exclusive_group()
     decision.add_argument(
-        "--far", type=float, help="false-accept rate of a comparison, a share (the lowest calibrated)"
+        "--far", type=finite, help="false-accept rate of a comparison, a share (the lowest calibrated)"
     )
-    decision.add_argument("--threshold", type=float, help="accept distances up to this, instead of --far")
+    decision.add_argument("--threshold", type=finite, help="accept distances up to this, instead of --far")
     parser.add_argument("--top", type=int, default=5, help="people to name at most (5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a walk and line")
     parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
             embed(gait, [walk])[0], far=arguments.far, threshold=arguments.threshold, top=arguments.top
         )
         if arguments.json:
-            print(json.dumps({"walk": walk.label, **answer.as_json()}), flush=True)
+            print(json.dumps({"walk": walk.label, **answer.as_json()}, allow_nan=False), flush=True)
         else:
             print(in_words(walk.label, answer), flush=True)
 

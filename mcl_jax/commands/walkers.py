@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 
+from mcl_jax.commands.flags import finite
 from mcl_jax.errors import DataError
 from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_sheet, film, write_walkers
 
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--views", default=",".join(VIEWS), help="comma-separated (all eleven)")
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="comma-separated (all ten)")
     parser.add_argument("--frames", type=int, default=60, help="mean frames of a sequence (60)")
-    parser.add_argument("--frames-per-second", type=float, default=25.0, help="of the cameras of a tree (25)")
+    parser.add_argument(
+        "--frames-per-second", type=finite, default=25.0, help="of the cameras of a tree (25)"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
     parser.add_argument("--seed", type=int, default=0, help="of the population (0)")
     parser.add_argument("--partition", type=Path, help="path of the partition JSON (<out>_partition.json)")
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--people", default="0", help="with --film: who, numbers from 0, comma-separated (0)")
     for knob in dataclasses.fields(WalkerStyle):
         flag = f"--{knob.name.replace('_', '-')}"
-        parser.add_argument(flag, type=float, default=knob.default, help=f"see WalkerStyle ({knob.default})")
+        parser.add_argument(flag, type=finite, default=knob.default, help=f"see WalkerStyle ({knob.default})")
     parser.set_defaults(usage_error=parser.error)
 
 

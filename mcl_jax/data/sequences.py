@@ -36,6 +36,16 @@ class SequenceRef:
     view: str
     location: str = dataclasses.field(compare=False)
 
+    def __post_init__(self) -> None:
+        """Checks the names.
+
+        Raises:
+            DataError: if one is not UTF-8, which neither records nor reports can hold.
+        """
+        for name in (self.subject, self.condition, self.view):
+            if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+                raise DataError(f"{self.key!r}: {name!r} is not UTF-8; rename the folder")
+
     @property
     def key(self) -> str:
         """The name shown to people, subject/condition/view."""

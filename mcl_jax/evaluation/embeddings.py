@@ -1,12 +1,15 @@
 """The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
+from mcl_jax.digest import DIGEST_KEY, hash_arrays
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
 from mcl_jax.npz import read_npz
@@ -51,6 +54,9 @@ class EmbeddingSet:
                     f"{name}: expected one string for each of the {len(x)} embeddings, "
                     f"found {labels.dtype} {list(labels.shape)}: write a string array of that length"
                 )
+            odd = [label for label in labels.tolist() if any("\ud800" <= c <= "\udfff" for c in label)]
+            if odd:
+                raise DataError(f"{name}: {odd[0]!r} is not UTF-8, which no report can hold: rename it")
         self._check_finite()
         self._check_unique()
 
@@ -66,13 +72,14 @@ class EmbeddingSet:
         return [self.key(i) for i in range(len(self))]
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file, whole or not at all.
+        """Writes an .npz file, whole or not at all, with a digest of its arrays as "sha256".
 
         Raises:
             UserError: if it cannot be written.
         """
         buffer = BytesIO()
-        np.savez(buffer, allow_pickle=False, **{key: getattr(self, key) for key in KEYS})
+        arrays = {key: getattr(self, key) for key in KEYS}
+        np.savez(buffer, allow_pickle=False, **arrays, **{DIGEST_KEY: np.array(_digest(arrays))})
         write_atomically(path, buffer.getbuffer())
 
     @classmethod
@@ -82,12 +89,20 @@ class EmbeddingSet:
         Raises:
             DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.
         """
-        arrays = read_npz(Path(path), KEYS, remedy="write it with EmbeddingSet.save")
+        arrays = read_npz(Path(path), (*KEYS, DIGEST_KEY), remedy="write it with EmbeddingSet.save")
         missing = [key for key in KEYS if key not in arrays]
         if missing:
             raise DataError(
                 f"{path}: no {', '.join(missing)} (found {', '.join(sorted(arrays)) or 'nothing'}): "
                 f"write the file with EmbeddingSet.save"
+            )
+        digest = arrays.pop(DIGEST_KEY, None)
+        if digest is None:  # other programs write such files, too; the archive has a CRC-32 of each array
+            logging.info("%s: has no digest, so arrays of different sets would not be noticed", path)
+        elif str(digest) != _digest({key: arrays[key] for key in KEYS}):
+            raise DataError(
+                f"{path}: damaged or changed: its arrays do not fit its digest: take a copy of the file, or "
+                "embed again"
             )
         try:
             return cls(**{key: arrays[key] for key in KEYS})
@@ -108,3 +123,9 @@ class EmbeddingSet:
             if key in seen:
                 raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
             seen.add(key)
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    hash_arrays(digest, arrays)
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.scoring import GroupScores
 from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification
+from mcl_jax.terminal import printable
 
 
 def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int) -> Figure:
@@ -23,12 +24,12 @@ def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int) -
         if np.isnan(group.cmc).all():
             continue
         label = (
-            f"{name}: {group.cmc[0]:.1f} % at rank 1"
+            f"{literal(name)}: {group.cmc[0]:.1f} % at rank 1"
             if len(groups) > 1
             else f"{group.cmc[0]:.1f} % at rank 1"
         )
         axes.plot(np.arange(1, length + 1), group.cmc[:length], marker=marker, markersize=4, label=label)
-    axes.set(title=protocol.title, xlabel="rank k", ylabel="probes matched within rank k (%)")
+    axes.set(title=literal(protocol.title), xlabel="rank k", ylabel="probes matched within rank k (%)")
     axes.set_xticks([1, *range(5, length + 1, 5)] if length >= 5 else range(1, length + 1))
     axes.set_xlim(0.5, length + 0.5)
     axes.set_ylim(0, 102)
@@ -54,13 +55,13 @@ def draw_heatmaps(protocol: Protocol, groups: dict[str, GroupScores], views: lis
         image = axes.imshow(np.where(identical, np.nan, values), vmin=low, vmax=100, cmap="viridis")
         _annotate(axes, values, dark_below=low + 0.55 * (100 - low))
         mean = f"mean {percent(groups[name].scores[name_of_figure])}"
-        axes.set_title(f"{name}: {mean}" if len(groups) > 1 else mean)
-        axes.set_xticks(range(len(views)), views, rotation=90)
-        axes.set_yticks(range(len(views)), views)
+        axes.set_title(f"{literal(name)}: {mean}" if len(groups) > 1 else mean)
+        axes.set_xticks(range(len(views)), list(map(literal, views)), rotation=90)
+        axes.set_yticks(range(len(views)), list(map(literal, views)))
         axes.set_xlabel("gallery view")
     panels[0].set_ylabel("probe view")
-    figure.colorbar(image, ax=list(panels), shrink=0.9, label=f"{name_of_figure} (%)")
-    figure.suptitle(f"{protocol.title} (grey)")
+    figure.colorbar(image, ax=list(panels), shrink=0.9, label=literal(f"{name_of_figure} (%)"))
+    figure.suptitle(literal(f"{protocol.title} (grey)"))
     return figure
 
 
@@ -107,7 +108,7 @@ def draw_det(protocol: Protocol, verification: Verification) -> Figure:
 def _rates_figure(protocol: Protocol, verification: Verification, label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(protocol.title)
+    axes.set_title(literal(protocol.title))
     axes.set(xlabel="false-accept rate, share of impostor pairs accepted", ylabel=label)
     axes.set_xscale("log")
     # From the rate of a single pair on: a rate of 0 has no place on a logarithmic axis.
@@ -134,8 +135,13 @@ def _lines(verification: Verification) -> dict[str, np.ndarray]:
     interval = f" ({percent(eer.low)}–{percent(eer.high)})" if known else ""
     lines = {f"all: equal error rate {percent(eer.value)} %{interval}": curve.tar}
     if len(curve.groups) > 1:
-        lines |= {name: tar for name, tar in curve.groups.items() if not np.isnan(tar[-1])}
+        lines |= {literal(name): tar for name, tar in curve.groups.items() if not np.isnan(tar[-1])}
     return lines
+
+
+def literal(text: str) -> str:
+    """Returns a name or title for a figure, in which Matplotlib takes no part for a formula."""
+    return printable(text).replace("$", r"\$")  # fonts have no control characters
 
 
 def png(figure: Figure) -> memoryview:

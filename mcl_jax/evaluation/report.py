@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl_jax.digest import sealed
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
@@ -17,7 +18,12 @@ from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
-from mcl_jax.evaluation.submission import submission_csv, submission_summary, submission_zip
+from mcl_jax.evaluation.submission import (
+    submission_csv,
+    submission_digests,
+    submission_summary,
+    submission_zip,
+)
 from mcl_jax.evaluation.tables import format_table
 from mcl_jax.evaluation.verification import Verification, verify
 from mcl_jax.files import write_atomically
@@ -33,6 +39,7 @@ REPORT_FILES = (
     "report.html",
     "submission.csv",
     "submission.zip",
+    "submission.sha256",
 )
 
 
@@ -118,12 +125,18 @@ class Report:
         folder = Path(folder)
         clear_report(folder)
         if self.protocol.submit:
-            write_atomically(folder / "submission.csv", self.submission.encode())
-            write_atomically(folder / "submission.zip", submission_zip(self.submission))
+            submission = {
+                "submission.csv": self.submission.encode(),
+                "submission.zip": submission_zip(self.submission),
+            }
+            for name, content in submission.items():
+                write_atomically(folder / name, content)
+            write_atomically(folder / "submission.sha256", submission_digests(submission).encode())
         else:
             self._write_pictures(folder, silhouettes)
         write_atomically(folder / "table.txt", self.table.encode())
-        write_atomically(folder / "metrics.json", json.dumps(_without_nan(self.metrics), indent=1).encode())
+        metrics = sealed(_without_nan(self.metrics))
+        write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
         from mcl_jax.evaluation.pictures import write_pictures  # matplotlib takes a while to import

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.plots import literal
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.scoring import DistanceFn, Roles
 
@@ -81,7 +82,7 @@ def draw_sheet(
             _show(axes, silhouettes(i), text, RIGHT if right else WRONG)
         for axes in line[1 + len(nearest) :]:
             axes.axis("off")
-    figure.suptitle(f"{protocol.data}: nearest of {SEEN[protocol.leave_out]}, with distances")
+    figure.suptitle(f"{literal(protocol.data)}: nearest of {SEEN[protocol.leave_out]}, with distances")
     return figure
 
 
@@ -102,4 +103,4 @@ def _show(axes: Axes, frames: np.ndarray, text: str, colour: str) -> None:
 
 
 def _label(embedding_set: EmbeddingSet, i: int) -> str:
-    return f"{embedding_set.subjects[i]} {embedding_set.conditions[i]} {embedding_set.views[i]}"
+    return literal(f"{embedding_set.subjects[i]} {embedding_set.conditions[i]} {embedding_set.views[i]}")

@@ -1,6 +1,8 @@
 """The file that a benchmark scores itself."""
 
+import hashlib
 import zipfile
+from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
@@ -30,6 +32,12 @@ def submission_csv(
         )
     subjects = embedding_set.subjects[roles.gallery]
     strange = [s for s in subjects.tolist() if not (s.isascii() and s.isdigit() and len(s) <= _MAX_DIGITS)]
+    # A comma or a line's end would move the ranks that follow.
+    unfit = [view for view in embedding_set.views.tolist() if set(view) & set(',"\r\n')]
+    if unfit:
+        raise DataError(
+            f"protocol {protocol.name}: view {unfit[0]!r} cannot be in a submission: use GREW's folder names"
+        )
     if strange:
         raise DataError(
             f"protocol {protocol.name}: gallery subject {strange[0]!r} is no number: use GREW's folder names"
@@ -49,6 +57,14 @@ def submission_zip(csv: str) -> bytes:
         # A fixed date, so that equal embeddings give an equal file.
         archive.writestr(zipfile.ZipInfo("submission.csv", (1980, 1, 1, 0, 0, 0)), csv, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def submission_digests(files: Mapping[str, bytes]) -> str:
+    """The content of submission.sha256, by which `sha256sum -c` finds damage.
+
+    A file of its own, as the benchmark's format has no place for a digest.
+    """
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
 
 
 def submission_summary(protocol: Protocol, roles: Roles) -> str:

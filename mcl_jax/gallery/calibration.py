@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from absl import logging
+
+from mcl_jax.digest import DigestError, check_seal
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
 from mcl_jax.files import read_bounded
@@ -87,16 +90,23 @@ def read_calibration(path: Path) -> Calibration:
 
     Raises:
         DataError: if it is no such file, or has no threshold: of too few subjects, or of re-ranked distances,
-            which depend on the gallery that they were among.
+            which depend on the gallery that they were among; or it is not as it was written.
     """
     try:
         content = json.loads(read_bounded(path, _LARGEST))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give the metrics.json of a test") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{path}: is no JSON; give the metrics.json of a test") from None
     if not isinstance(content, dict) or not isinstance(content.get("verification"), dict):
         raise DataError(f"{path}: has no block 'verification'; give the metrics.json of a test")
+    try:
+        if not check_seal(content):
+            logging.warning("%s: has no digest, so damage to its thresholds would go unnoticed", path)
+    except DigestError as error:
+        raise DataError(
+            f"{path}: damaged or changed: {error}; test again, or take a copy of the file"
+        ) from None
     if content.get("rerank") is not None:
         raise DataError(f"{path}: its distances are re-ranked, which says nothing here; test without rerank")
     points = content["verification"].get("operating_points")

@@ -1,12 +1,14 @@
 """Who is this: a gallery of people, opened."""
 
 import dataclasses
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from mcl_jax.errors import DataError, UserError
 from mcl_jax.gallery import store
@@ -75,6 +77,20 @@ class Gallery:
             if store.read_index(path).data == index.data:
                 raise
             self._take(store.read_index(path))
+        if not index.has_digest:
+            logging.warning(
+                "%s: of an earlier version, without a digest: damage to names or thresholds would go "
+                "unnoticed; the next change of the gallery adds one",
+                path / store.INDEX,
+            )
+        for one, other in _alike(self._names):
+            logging.warning(
+                "%s: %r and %r are two people whose names differ in spaces or in how letters are composed; "
+                "give one of them another with mcl-jax gallery rename",
+                path,
+                one,
+                other,
+            )
 
     def _take(self, index: Index) -> None:
         self._index, self.model, self.calibration = index, index.model, index.calibration
@@ -99,54 +115,64 @@ class Gallery:
                 "new gallery"
             )
 
-    def enroll(self, name: str, embeddings: np.ndarray, frames: Sequence[int], *, add: bool = False) -> None:
+    def enroll(self, name: str, embeddings: np.ndarray, frames: Sequence[int], *, add: bool = False) -> str:
         """Adds a person, or walks of one.
 
         Args:
-            name: of the person.
+            name: of the person; spaces around it are left out, and letters are composed (Unicode's NFC).
             embeddings: float32 [n, parts, channels], one a walk.
             frames: [n], silhouettes of each walk.
             add: whether the person may be there already.
+
+        Returns:
+            The name that the gallery has for the person.
 
         Raises:
             DataError: if the name cannot be one, or is there already, or the embeddings do not fit.
             UserError: if the gallery cannot be written.
         """
-        _check_name(name)
+        normal = _normal_name(name)
         shape = (len(frames), self.model.parts, self.model.channels)
         if embeddings.shape != shape or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
             raise DataError(f"{self.path}: takes finite float32 embeddings of shape {shape} here")
-        new = tuple(
-            WalkEntry(name, int(count), store.checksum(row))
-            for count, row in zip(frames, embeddings, strict=True)
-        )
+        known: str | None = None
 
         def write(index: Index) -> Index:
-            if not add and any(walk.name == name for walk in index.walks):
+            nonlocal known
+            known = _find(index, name)
+            if known is not None and not add:
                 raise DataError(
-                    f"{self.path}: {name!r} is there already; --add adds walks to a person, another name "
+                    f"{self.path}: {known!r} is there already; --add adds walks to a person, another name "
                     "makes another"
                 )
+            new = tuple(
+                WalkEntry(known or normal, int(count), store.checksum(row))
+                for count, row in zip(frames, embeddings, strict=True)
+            )
             store.append_rows(self.path, index, embeddings)
             return dataclasses.replace(index, walks=index.walks + new)
 
         self._write(write)
+        return known or normal
 
     def rename(self, old: str, new: str) -> None:
-        """Gives a person another name.
+        """Gives a person another name, made uniform as by `enroll`.
 
         Raises:
             DataError: if there is no such person, or the new name is somebody's.
             UserError: if the gallery cannot be written.
         """
-        _check_name(new)
+        normal = _normal_name(new)
 
         def write(index: Index) -> Index:
-            self._check_there(index, old)
-            if any(walk.name == new for walk in index.walks):
-                raise DataError(f"{self.path}: {new!r} is there already; delete one of the two, or both stay")
+            known = self._known(index, old)
+            for walk in index.walks:
+                if walk.name != known and _normal(walk.name) == normal:
+                    raise DataError(
+                        f"{self.path}: {walk.name!r} is there already; give a name that nobody has"
+                    )
             walks = (
-                dataclasses.replace(walk, name=new) if walk.name == old else walk for walk in index.walks
+                dataclasses.replace(walk, name=normal) if walk.name == known else walk for walk in index.walks
             )
             return dataclasses.replace(index, walks=tuple(walks))
 
@@ -161,8 +187,8 @@ class Gallery:
         """
 
         def write(index: Index) -> Index:
-            self._check_there(index, name)
-            kept = [i for i, walk in enumerate(index.walks) if walk.name != name]
+            known = self._known(index, name)
+            kept = [i for i, walk in enumerate(index.walks) if walk.name != known]
             return store.keep_rows(self.path, index, kept)
 
         self._write(write)
@@ -182,7 +208,7 @@ class Gallery:
             DataError: if one is not as it was written.
         """
         for position in range(len(self._names)):
-            self._check_row(position)
+            self._check_rows(position, self._rows[position : position + 1])
 
     def identify(
         self,
@@ -215,11 +241,10 @@ class Gallery:
             far, threshold = self._threshold(far)
         metric = "euc" if self.calibration is None else self.calibration.metric
         if self._search is None:
-            self._search = Search(self._rows, metric=metric)
+            self._search = Search(self._rows, metric=metric, check=self._check_rows)
         distances = self._search.distances(embedding)
         matches = []
         for position in _nearest_of_each(self._names, distances, top):
-            self._check_row(position)
             matches.append(Match(self._names[position], float(distances[position])))
         accepted = threshold is not None and matches[0].distance <= threshold
         name = matches[0].name if accepted else None
@@ -233,15 +258,18 @@ class Gallery:
         rate = self.calibration.lowest_rate() if far is None else far
         return rate, self.calibration.threshold(rate)
 
-    def _check_row(self, position: int) -> None:
-        if store.checksum(self._rows[position]) != self._index.walks[position].crc:
-            raise DataError(
-                f"{self.path}: a walk of {self._names[position]!r} is damaged; delete and enrol them again"
-            )
+    def _check_rows(self, start: int, rows: np.ndarray) -> None:
+        for position, row in enumerate(rows, start):
+            if store.checksum(row) != self._index.walks[position].crc:
+                raise DataError(
+                    f"{self.path}: a walk of {self._names[position]!r} is damaged; {store.REMEDY}"
+                )
 
-    def _check_there(self, index: Index, name: str) -> None:
-        if all(walk.name != name for walk in index.walks):
+    def _known(self, index: Index, name: str) -> str:
+        known = _find(index, name)
+        if known is None:
             raise DataError(f"{self.path}: has nobody called {name!r}")
+        return known
 
     def _write(self, change: Callable[[Index], Index]) -> None:
         with locked(self.path / store.LOCK):
@@ -292,6 +320,28 @@ def _nearest_of_each(names: Sequence[str], distances: np.ndarray, top: int) -> l
         count = min(len(names), 4 * count)
 
 
-def _check_name(name: str) -> None:
-    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+def _normal(name: str) -> str:
+    """Returns one spelling for all names that look the same but for spaces around them."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _normal_name(name: str) -> str:
+    normal = _normal(name)
+    if not normal or not normal.isprintable() or len(normal) > _LONGEST_NAME:
         raise DataError(f"name: {name[:50]!r} cannot be one; give up to {_LONGEST_NAME} printable characters")
+    return normal
+
+
+def _find(index: Index, name: str) -> str | None:
+    """Returns the name of a person as the gallery has it, best as it was given; None if there is nobody."""
+    names = {walk.name for walk in index.walks}
+    if name in names:  # galleries of earlier versions may have several that look the same
+        return name
+    return next((known for known in sorted(names) if _normal(known) == _normal(name)), None)
+
+
+def _alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns pairs of names of different people that have one normal spelling."""
+    first: dict[str, str] = {}
+    different = [(first.setdefault(_normal(name), name), name) for name in dict.fromkeys(names)]
+    return [(one, other) for one, other in different if one != other]

@@ -1,5 +1,7 @@
 """One walk against all of a gallery, again and again: the embeddings lie in memory, part by part."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -16,11 +18,22 @@ class Search:
     `mcl_jax.evaluation.distances.pairwise_distances`, to rounding.
     """
 
-    def __init__(self, rows: Float32[np.ndarray, "m p c"], *, metric: str):
+    def __init__(
+        self,
+        rows: Float32[np.ndarray, "m p c"],
+        *,
+        metric: str,
+        check: Callable[[int, np.ndarray], None] = lambda start, block: None,
+    ):
         """Reads all embeddings.
 
+        Args:
+            rows: the embeddings.
+            metric: which distance, "euc" or "cos".
+            check: called with the embeddings that are about to be used, and the position of the first.
+
         Raises:
-            DataError: if squares of them overflow or vanish in float32.
+            DataError: if squares of them overflow or vanish in float32, or as `check` does.
         """
         self._metric = metric
         walks, parts, channels = rows.shape
@@ -28,7 +41,8 @@ class Search:
         self._squared = np.empty((parts, walks), np.float32)
         for start in range(0, walks, _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
-            block = np.asarray(rows[some])
+            block = np.array(rows[some])  # a copy: what is checked is what is used
+            check(start, block)
             check_norms(block)
             if metric == "cos":
                 block = _normalised(block)

@@ -1,5 +1,7 @@
 """A gallery on disk: `gallery.json`, which says all, and the embeddings, a plain array beside it.
 
+gallery.json holds a digest of itself: of names, thresholds and model, and of the CRC-32 of each embedding.
+
 Walks are appended to the array and count once gallery.json, replaced in one step, says that they are there;
 what a writer that died has left behind them is overwritten by the next. To rename is to replace gallery.json;
 to delete writes a new array, so that nothing of a deleted person stays. Readers take no lock: what they have
@@ -17,12 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from mcl_jax.digest import DigestError, check_seal, sealed
 from mcl_jax.errors import DataError, UserError
 from mcl_jax.files import read_bounded, write_atomically
 from mcl_jax.gallery.calibration import Calibration, calibration_of
 
 INDEX = "gallery.json"
 LOCK = "gallery.lock"
+REMEDY = "restore the folder from a copy, or enrol everybody into a new one"
+"""What helps a damaged gallery and destroys nothing of it."""
+
 _FORMAT = 1
 _LARGEST = 1 << 30  # bytes of gallery.json
 _DATA = re.compile(r"embeddings-\d{1,9}\.f32")
@@ -57,12 +63,13 @@ class WalkEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What gallery.json holds; walk i has row i of the array."""
+    """What gallery.json holds; walk i has row i of the array. `has_digest`: not of an earlier version."""
 
     model: ModelId
     data: str
     walks: tuple[WalkEntry, ...]
     calibration: Calibration | None
+    has_digest: bool = True
 
     def row_bytes(self) -> int:
         """Returns the size of an embedding."""
@@ -85,9 +92,12 @@ def read_index(folder: Path) -> Index:
     except (ValueError, RecursionError):
         raise _damaged(path) from None
     if isinstance(content, dict) and content.get("format") not in (None, _FORMAT):
-        raise DataError(f"{path}: is of another version of mcl_jax; use that, or enrol again")
+        raise DataError(f"{path}: is of another version of mcl_jax; use that, or enrol into a new folder")
     try:
-        return _index_of(content, path)
+        has_digest = check_seal(content)
+        return dataclasses.replace(_index_of(content, path), has_digest=has_digest)
+    except DigestError as error:
+        raise _damaged(path, str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _damaged(path) from None
 
@@ -110,8 +120,9 @@ def _index_of(content: Mapping[str, Any], path: Path) -> Index:
     return Index(model, content["data"], walks, calibration)
 
 
-def _damaged(path: Path) -> DataError:
-    return DataError(f"{path}: is damaged or cut off; take a copy of the gallery, or enrol again")
+def _damaged(path: Path, why: str = "") -> DataError:
+    detail = f" ({why})" if why else ""
+    return DataError(f"{path}: is damaged or cut off{detail}; {REMEDY}")
 
 
 def write_index(folder: Path, index: Index) -> None:
@@ -127,7 +138,9 @@ def write_index(folder: Path, index: Index) -> None:
         "walks": [dataclasses.astuple(walk) for walk in index.walks],
         "calibration": index.calibration and index.calibration.as_json(),
     }
-    write_atomically(folder / INDEX, json.dumps(content, ensure_ascii=False).encode())
+    text = json.dumps(sealed(content), ensure_ascii=False)
+    # The path of the model may be one that is not UTF-8.
+    write_atomically(folder / INDEX, text.encode(errors="surrogatepass"))
 
 
 def read_rows(folder: Path, index: Index) -> np.ndarray:
@@ -144,11 +157,11 @@ def read_rows(folder: Path, index: Index) -> np.ndarray:
         if size < len(index.walks) * index.row_bytes():
             raise DataError(
                 f"{path}: has {size} bytes, and {len(index.walks)} walks take "
-                f"{len(index.walks) * index.row_bytes()}: it is cut off; take a copy, or enrol again"
+                f"{len(index.walks) * index.row_bytes()}: it is cut off; {REMEDY}"
             )
         return np.memmap(path, "<f4", "r", shape=shape)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; take a copy of the gallery, or enrol again") from None
+        raise DataError(f"{path}: {error.strerror}; {REMEDY}") from None
 
 
 def append_rows(folder: Path, index: Index, rows: np.ndarray) -> None:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mcl_jax.arguments import check_arguments, config_arguments, lookup, with_defaults
+from mcl_jax.digest import hash_arrays
 from mcl_jax.errors import ConfigError
 from mcl_jax.models import MODELS
 from mcl_jax.models.module import GaitModule
-from mcl_jax.trees import ArrayTree, hash_arrays, leaves_by_name
+from mcl_jax.trees import ArrayTree, leaves_by_name
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are no config keys."""

@@ -1,5 +1,6 @@
 """Records: the same sequences and batches as from the tree, complete folders only, and restarts."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -20,10 +21,10 @@ from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.records import shards
 from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
 from mcl_jax.data.sequences import SequenceRef, select
-from mcl_jax.data.stores import array_record
-from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores import array_record, manifest
+from mcl_jax.data.stores.array_record import RecordsSource, open_records
 from mcl_jax.data.stores.job_log import JOB_LOG
-from mcl_jax.data.stores.manifest import RECORDS_FORMAT, RECORDS_MANIFEST
+from mcl_jax.data.stores.manifest import RECORDS_FORMAT, RECORDS_MANIFEST, StoredSequence
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
 
@@ -292,10 +293,81 @@ def test_shards_under_each_others_names_are_noticed(tree, tmp_path, monkeypatch)
     first, second, _ = sorted((tmp_path / "out").glob("*array_record*"))
     assert first.stat().st_size == second.stat().st_size  # they are padded
     content = first.read_bytes()
+    listed, source = open_records(tmp_path / "out")
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    listed, source = open_records(tmp_path / "out")
+    with pytest.raises(DataError, match=rf"{first.name}: damaged, or of another preparation"):
+        open_records(tmp_path / "out")
     with pytest.raises(DataError, match=r"record 0 \(000/nm-01/000\): holds 001/nm-01/002"):
+        source.read(listed[0])
+
+
+def other_preparation(tree, out, number):
+    """Prepares the same names and sizes with other pixels in one sequence."""
+    path = scan_tree(tree)[number].location
+    frames = pickle.loads(Path(path).read_bytes())
+    Path(path).write_bytes(pickle.dumps(np.ascontiguousarray(frames[:, ::-1])))
+    prepare_dataset(TREE, tree, out, file_format="records")
+    return next(out.glob("*array_record*"))
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_a_shard_of_another_preparation_is_refused_at_opening(tree, records, tmp_path, number):
+    (shard,) = records.glob("*array_record*")
+    other = other_preparation(tree, tmp_path / "other", number)
+    assert (other.name, other.stat().st_size) == (shard.name, shard.stat().st_size)
+    shard.write_bytes(other.read_bytes())
+    with pytest.raises(DataError, match=rf"{shard.name}: damaged, or of another preparation; restore"):
+        open_records(records)
+
+
+def test_a_difference_inside_of_a_shard_is_found_when_that_record_is_read(tree, records, tmp_path):
+    (shard,) = records.glob("*array_record*")
+    shard.write_bytes(other_preparation(tree, tmp_path / "other", 3).read_bytes())
+    content = manifest.read_manifest(records)
+    manifest.write_manifest(records, dataclasses.replace(content, samples={}))  # as if it were large
+    listed, source = open_records(records)
+    source.read(listed[2])
+    with pytest.raises(DataError, match=r"record 3 \(001/nm-01/003\): is damaged, or of another preparation"):
+        source.read(listed[3])
+
+
+def test_no_flipped_bit_of_a_shard_gives_other_frames(tree, records):
+    (shard,) = records.glob("*array_record*")
+    listed, _ = open_records(records)
+    checksums = manifest.read_manifest(records).checksums
+    content = shard.read_bytes()
+    expected = [RecordsSource(records, checksums).read(sequence)[:] for sequence in listed]
+    refused = 0
+    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 150).tolist():
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        shard.write_bytes(damaged)
+        source = RecordsSource(records, checksums)
+        for sequence, frames in zip(listed, expected, strict=True):
+            try:
+                found = source.read(sequence)[:]
+            except DataError:
+                refused += 1
+            else:
+                np.testing.assert_array_equal(found, frames)
+    assert refused
+
+
+def test_records_of_an_earlier_version_are_read_with_a_line(records, caplog):
+    content = manifest.read_manifest(records)
+    manifest.write_manifest(records, dataclasses.replace(content, samples={}, checksums=()))
+    listed, source = open_records(records)
+    assert len(source.read(listed[0])) == 3
+    assert "records of an earlier version, without digests" in caplog.text
+
+
+def test_a_shard_with_fewer_records_is_refused(tree, records):
+    content = manifest.read_manifest(records)
+    more = (*content.sequences, StoredSequence("9", "nm-01", "090", 1))
+    manifest.write_manifest(records, dataclasses.replace(content, sequences=more, checksums=()))
+    listed, source = open_records(records)
+    with pytest.raises(DataError, match=r"has 6 records, and records\.json lists 7"):
         source.read(listed[0])
 
 

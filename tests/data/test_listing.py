@@ -39,6 +39,12 @@ def tree(tmp_path):
     return tmp_path / "tree"
 
 
+def rewrite(root, old, new):
+    text = (root / CACHE_NAME).read_text()
+    assert old in text
+    (root / CACHE_NAME).write_text(text.replace(old, new))
+
+
 def assert_listed(root):
     """Lists a tree and checks that this is what walking it finds."""
     sequences = list_tree(root)
@@ -79,6 +85,10 @@ def test_a_moved_tree_keeps_its_cache(tree, tmp_path, monkeypatch):
         lambda root: (root / "002/nm-01/000/a.pkl").rename(root / "002/nm-01/000/b.pkl"),
         lambda root: (root / "002").rename(root / "004"),
         lambda root: (root / CACHE_NAME).write_text("{"),
+        lambda root: (root / CACHE_NAME).write_text("[]"),
+        lambda root: rewrite(root, '"a.pkl"', '"b.pkl"'),
+        lambda root: rewrite(root, '["001","nm-01","000","a.pkl"],', ""),
+        lambda root: rewrite(root, '"sha256"', '"sha257"'),
         lambda root: (root / CACHE_NAME).write_text('{"format": 0}'),
     ],
 )

@@ -1,5 +1,8 @@
 """records.json is read back as it was written, and refused in one line where anything else is in it."""
 
+import contextlib
+import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -13,6 +16,7 @@ from mcl_jax.data.stores.manifest import (
     read_manifest,
     write_manifest,
 )
+from mcl_jax.digest import sealed
 from mcl_jax.errors import DataError
 
 CONTENT = RecordsManifest(
@@ -22,7 +26,15 @@ CONTENT = RecordsManifest(
     skipped_frames=2,
     files={"a.array_record": 3},
     sequences=(StoredSequence("001", "nm-01", "090", 30),),
+    samples={"a.array_record": hashlib.sha256(b"123123").hexdigest()},
+    checksums=(5,),
 )
+
+
+def unsealed(path):
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    return content
 
 
 def test_round_trip(tmp_path):
@@ -50,14 +62,19 @@ def test_round_trip(tmp_path):
         ("sequences", [["a", "b", "c", 1.5]], "sequences must be a list"),
         ("sequences", [["a", "b", "c", 0]], "sequences must be a list"),
         ("sequences", [["a", "b", 3, 1]], "sequences must be a list"),
+        ("samples", {"a": 1}, "samples must be digests"),
+        ("checksums", [1.5], "checksums must be a list of numbers"),
+        ("checksums", [1, 2], "checksums must be as many as sequences"),
         ("format", [2], r"records of format \[2\]"),
     ],
 )
 def test_wrong_content_is_one_line(tmp_path, key, value, message):
     write_manifest(tmp_path, CONTENT)
     path = tmp_path / RECORDS_MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(DataError, match=rf"records\.json: .*{message}.*; delete the folder and run") as error:
+    path.write_text(json.dumps(sealed(unsealed(path) | {key: value})))
+    with pytest.raises(
+        DataError, match=rf"records\.json: .*{message}.*; restore the folder from a copy"
+    ) as error:
         read_manifest(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -65,16 +82,16 @@ def test_wrong_content_is_one_line(tmp_path, key, value, message):
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_a_damaged_file_is_one_line(tmp_path, content):
     (tmp_path / RECORDS_MANIFEST).write_bytes(content)
-    with pytest.raises(DataError, match=r"records\.json: .*; delete the folder and run"):
+    with pytest.raises(DataError, match=r"records\.json: .*; restore the folder from a copy"):
         read_manifest(tmp_path)
 
 
 def test_a_missing_key_is_named(tmp_path):
     write_manifest(tmp_path, CONTENT)
     path = tmp_path / RECORDS_MANIFEST
-    content = json.loads(path.read_text())
+    content = unsealed(path)
     del content["files"]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content)))
     with pytest.raises(DataError, match="files must be"):
         read_manifest(tmp_path)
 
@@ -89,7 +106,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
 def test_another_version_is_read_for_its_names_only_when_asked(tmp_path):
     write_manifest(tmp_path, CONTENT)
     path = tmp_path / RECORDS_MANIFEST
-    path.write_text(path.read_text().replace('"format":2', '"format":1'))
+    path.write_text(json.dumps(unsealed(path) | {"format": 1}))
     with pytest.raises(DataError, match="records of format 1, this version reads 2"):
         read_manifest(tmp_path)
     assert read_manifest(tmp_path, any_format=True) == CONTENT
@@ -101,5 +118,32 @@ def test_files_are_compared_by_size(tmp_path):
     (tmp_path / "a.array_record").write_bytes(b"12")
     with pytest.raises(DataError, match=r"cut off or changed \(2 of 3 bytes\)"):
         check_files(tmp_path, CONTENT)
+    (tmp_path / "a.array_record").write_bytes(b"124")
+    with pytest.raises(DataError, match=r"a\.array_record: damaged, or of another preparation; restore"):
+        check_files(tmp_path, CONTENT)
     (tmp_path / "a.array_record").write_bytes(b"123")
     check_files(tmp_path, CONTENT)
+
+
+def test_no_flipped_bit_is_read_as_something_else(tmp_path):
+    write_manifest(tmp_path, CONTENT)
+    path = tmp_path / RECORDS_MANIFEST
+    content, refused = path.read_bytes(), 0
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        refused += 1
+        with contextlib.suppress(DataError):
+            assert read_manifest(tmp_path) == CONTENT
+            refused -= 1
+    assert refused > 7 * len(content)
+
+
+def test_a_manifest_of_an_earlier_version_is_read(tmp_path):
+    write_manifest(tmp_path, CONTENT)
+    path = tmp_path / RECORDS_MANIFEST
+    content = unsealed(path)
+    del content["samples"], content["checksums"]
+    path.write_text(json.dumps(content))
+    assert read_manifest(tmp_path) == dataclasses.replace(CONTENT, samples={}, checksums=())

@@ -1,6 +1,7 @@
 """Listing a tree, reading a partition, and splitting."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,12 @@ def test_opening_needs_a_root_and_a_partition(tmp_path):
     with pytest.raises(DataError, match="gait3d has no rule for its split"):
         open_dataset("gait3d", str(tmp_path))
     assert open_dataset("casiab", str(tmp_path), file_format="tree").train_split().subjects == ("001",)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_where_sequences_are_listed(tmp_path):
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9/nm-01/090"))
+    folder.mkdir(parents=True)
+    (folder / "090.pkl").touch()
+    with pytest.raises(DataError, match=r"'caf\\udce9' is not UTF-8; rename the folder"):
+        scan_tree(tmp_path)
+    assert SequenceRef("Zoë", "nm-01", "090", "").key == "Zoë/nm-01/090"

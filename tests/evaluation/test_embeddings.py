@@ -34,7 +34,37 @@ def test_saved_set_is_read_back_as_it_was(tmp_path):
 def test_saved_file_opens_without_pickle(tmp_path):
     make().save(tmp_path / "e.npz")
     with np.load(tmp_path / "e.npz", allow_pickle=False) as file:
-        assert sorted(file.files) == ["conditions", "embeddings", "subjects", "views"]
+        assert sorted(file.files) == ["conditions", "embeddings", "sha256", "subjects", "views"]
+
+
+def test_labels_of_another_set_are_refused_and_a_file_without_a_digest_is_read(tmp_path, caplog):
+    arrays = dataclasses.asdict(make())
+    make().save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as file:
+        digest = {"sha256": file["sha256"]}
+    np.savez(tmp_path / "e.npz", **arrays | {"subjects": arrays["subjects"][::-1]}, **digest)
+    with pytest.raises(DataError, match=r"e\.npz: damaged or changed: its arrays do not fit its digest"):
+        EmbeddingSet.load(tmp_path / "e.npz")
+    np.savez(tmp_path / "e.npz", **arrays)
+    assert EmbeddingSet.load(tmp_path / "e.npz").keys() == make().keys()
+
+
+def test_no_flipped_bit_gives_other_embeddings_or_labels(tmp_path):
+    path = tmp_path / "e.npz"
+    make().save(path)
+    content, refused = path.read_bytes(), 0
+    for bit in range(0, 8 * len(content), 13):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = EmbeddingSet.load(path)
+        except DataError:
+            refused += 1
+        else:
+            assert found.keys() == make().keys()
+            np.testing.assert_array_equal(found.embeddings, make().embeddings)
+    assert refused > 100
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -52,6 +82,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         ({"embeddings": np.zeros((3, 2, 4))}, r"found float64"),
         ({"embeddings": np.zeros((3, 0, 4), np.float32)}, r"\[3, 0, 4\]"),
         ({"subjects": np.array(["000", "001"])}, r"subjects: .*each of the 3 embeddings.*\[2\]"),
+        ({"subjects": np.array(["a", "b", "\udce9"])}, r"subjects: '.udce9' is not UTF-8"),
         ({"views": np.array([0, 90, 180])}, r"views: expected one string .*found int64"),
         ({"subjects": np.array(["000", "001", "000"])}, r"000-nm-01-090 comes more than once"),
     ],

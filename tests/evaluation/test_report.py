@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import logging
 import zipfile
@@ -6,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from mcl_jax.digest import sealed
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import get_protocol
@@ -51,7 +53,7 @@ def test_casiab_report_has_numbers_table_and_pictures(tmp_path):
     report.write(tmp_path / "out", silhouettes=frames)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"metrics.json", "table.txt", "report.html", *PICTURES, "retrieval.png"}
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report.metrics
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == sealed(report.metrics)
     for name in (*PICTURES, "retrieval.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
     scores = report.scores
@@ -93,6 +95,17 @@ def test_gait3d_table_has_its_columns(tmp_path):
     assert heading == ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"metrics.json", "table.txt", "report.html", *PICTURES} - {"heatmap.png"}
+
+
+@pytest.mark.parametrize(
+    "name", [r"$\frac$", "$x^$", "a$b", r"\$", "$$", "_$^$", "a,b", "<b>", "\x1b[2J", "%s {0}"]
+)
+def test_subjects_and_views_of_any_name_have_a_report(tmp_path, name):
+    report = score(casia(subjects=2, views=[name, f"{name}2"]), "casiab")
+    report.embedding_set.subjects[:] = np.char.add(report.embedding_set.subjects, name)[:]
+    report.write(tmp_path, silhouettes=frames)
+    assert json.loads((tmp_path / "metrics.json").read_text())["views"] == sorted([name, f"{name}2"])
+    assert (tmp_path / "retrieval.png").exists()
 
 
 def test_single_view_is_null_in_json_and_na_in_the_table(tmp_path):
@@ -141,8 +154,13 @@ def test_submission_lists_the_nearest_subjects(tmp_path):
     with zipfile.ZipFile(tmp_path / "submission.zip") as archive:
         assert archive.namelist() == ["submission.csv"]
         assert archive.read("submission.csv") == (tmp_path / "submission.csv").read_bytes()
+    lines = (tmp_path / "submission.sha256").read_text().splitlines()
+    assert [line.split("  ") for line in lines] == [
+        [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest(), name]
+        for name in ("submission.csv", "submission.zip")
+    ]
     assert (tmp_path / "table.txt").read_text() == report.table
-    assert json.loads((tmp_path / "metrics.json").read_text()) == report.metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == sealed(report.metrics)
     assert report.metrics["counts"]["gallery"] == 20
     assert "scores" not in report.metrics
     assert report.scores == {}

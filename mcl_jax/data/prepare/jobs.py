@@ -54,6 +54,7 @@ class Outcome:
         size: bytes of the file; 0 if nothing was left to write.
         sequences: what is in the file.
         issues: what was left out.
+        checksums: of a shard, CRC-32 of each record.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Outcome:
     size: int
     sequences: tuple[StoredSequence, ...]
     issues: tuple[Issue, ...] = ()
+    checksums: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -199,10 +201,12 @@ def _parse_outcome(line: str) -> Outcome | None:
         name, stamp, size = entry["name"], entry["stamp"], entry["size"]
         sequences = tuple(StoredSequence(*sequence) for sequence in entry["sequences"])
         issues = tuple(Issue(*issue) for issue in entry["issues"])
+        checksums = tuple(entry.get("checksums", ()))
     except (KeyError, TypeError):
         return None
     sound = isinstance(name, str) and type(size) is int and all(type(s.frames) is int for s in sequences)
-    return Outcome(name, stamp, size, sequences, issues) if sound else None
+    sound = sound and len(checksums) in (0, len(sequences)) and all(type(c) is int for c in checksums)
+    return Outcome(name, stamp, size, sequences, issues, checksums) if sound else None
 
 
 def _write_log(folder: Path, origin: dict[str, Any], outcomes: Iterable[Outcome], *, complete: bool) -> None:
@@ -224,7 +228,10 @@ def _header(origin: dict[str, Any]) -> dict[str, Any]:
 
 def _outcome_line(outcome: Outcome) -> bytes:
     issues = [dataclasses.astuple(issue) for issue in outcome.issues]
-    return _line({**vars(outcome), "issues": issues})
+    content = {**vars(outcome), "issues": issues}
+    if not outcome.checksums:
+        del content["checksums"]
+    return _line(content)
 
 
 def _line(content: dict[str, Any]) -> bytes:

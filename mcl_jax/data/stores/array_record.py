@@ -1,23 +1,41 @@
 """A folder of records: ArrayRecord files that hold a packed sequence in each record."""
 
 import importlib.util
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import logging
+
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
-from mcl_jax.data.stores.manifest import check_files, read_manifest
+from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
 from mcl_jax.data.stores.packed import PackedFrames
 from mcl_jax.errors import DataError
 from mcl_jax.retry import retried
 
+_REMEDY = "restore the folder from a copy, or prepare it again as a new one"
+
 
 class RecordsSource:
-    """Reads the sequences of a folder of records; each process opens the files when it first reads."""
+    """Reads the sequences of a folder of records; each process opens the files when it first reads.
 
-    def __init__(self, root: Path):
+    A record is compared with its checksum when a process first reads it, not at each epoch: that would take
+    as long as unpacking a clip. ArrayRecord itself finds what is damaged on the disk later.
+    """
+
+    def __init__(self, root: Path, checksums: Sequence[int] = ()):
+        """Takes a folder; nothing is read yet.
+
+        Args:
+            root: the folder.
+            checksums: CRC-32 of each record; none where they are not known.
+        """
         self._root = root
+        self._checksums = np.array(checksums, np.uint32)
+        self._checked = np.zeros(len(checksums), bool)
         self._records: Sequence[bytes] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -29,20 +47,31 @@ class RecordsSource:
         Raises:
             DataError: if it is missing or damaged.
         """
-        name = f"{self._root}: record {sequence.location} ({sequence.key})"
+        name, number = f"{self._root}: record {sequence.location} ({sequence.key})", int(sequence.location)
         try:
-            frames, held = _decode(retried(name, lambda: self._record(int(sequence.location))))
+            record = retried(name, lambda: self._record(number))
+            as_written = self._is_as_written(number, record)
+            frames, held = _decode(record)
+        except DataError:
+            raise
         except Exception as error:  # a damaged file raises nearly anything
-            raise DataError(
-                f"{name}: cannot be read ({type(error).__name__}); delete the folder and prepare it again"
-            ) from None
+            raise DataError(f"{name}: cannot be read ({type(error).__name__}); {_REMEDY}") from None
+        if held == sequence and not as_written:
+            raise DataError(f"{name}: is damaged, or of another preparation; {_REMEDY}")
         if held != sequence:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
         return check_frames(frames, name)
 
+    def _is_as_written(self, number: int, record: bytes) -> bool:
+        if not self._checksums.size or self._checked[number]:
+            return True
+        self._checked[number] = zlib.crc32(record) == self._checksums[number]
+        return bool(self._checked[number])
+
     def _record(self, number: int) -> bytes:
         if self._records is None:
             self._records = _open_folder(self._root)
+            self._checked[:] = False
         try:
             return self._records[number]
         except Exception:
@@ -67,7 +96,13 @@ def _open_folder(root: Path) -> Sequence[bytes]:
     # Not by TFDS, which would import whatever module the folder's features.json names.
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    return ArrayRecordDataSource([str(root / name) for name in read_manifest(root).files])
+    manifest = read_manifest(root)
+    records: Sequence[bytes] = ArrayRecordDataSource([str(root / name) for name in manifest.files])
+    if len(records) != len(manifest.sequences):
+        raise DataError(
+            f"{root}: has {len(records)} records, and {RECORDS_MANIFEST} lists {len(manifest.sequences)}"
+        )
+    return records
 
 
 def _decode(example: bytes) -> tuple[PackedFrames, SequenceRef]:
@@ -91,8 +126,14 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
     manifest = read_manifest(root)
     check_files(root, manifest)
     require_array_record()
+    if not manifest.checksums:
+        logging.warning(
+            "%s: records of an earlier version, without digests: a shard of another preparation would not be "
+            "noticed; to have them, prepare a new folder",
+            root,
+        )
     sequences = [
         SequenceRef(subject, condition, view, str(number))
         for number, (subject, condition, view, _) in enumerate(manifest.sequences)
     ]
-    return sequences, RecordsSource(root)
+    return sequences, RecordsSource(root, manifest.checksums)

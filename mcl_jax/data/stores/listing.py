@@ -21,6 +21,7 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.job_log import is_unfinished
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
 from mcl_jax.data.stores.tree import subfolders, walk_tree
+from mcl_jax.digest import check_seal, sealed
 from mcl_jax.errors import DataError, UserError
 from mcl_jax.files import user_cache, write_atomically
 
@@ -93,7 +94,7 @@ def _read_cache(path: Path, root: Path) -> list[SequenceRef] | None:
     """Returns the sequences of a cache file that fits the tree, or None."""
     try:
         content = json.loads(path.read_bytes())
-        if content["format"] != _FORMAT:
+        if not check_seal(content) or content["format"] != _FORMAT:
             return None
         # Of the root itself the names are compared: writing the cache there changes its time.
         names = {name for name in content["folders"] if "/" not in name}
@@ -104,7 +105,7 @@ def _read_cache(path: Path, root: Path) -> list[SequenceRef] | None:
         if not all(isinstance(name, str) for names in content["sequences"] for name in names):
             return None
         return [SequenceRef(s, c, v, f"{root}/{s}/{c}/{v}/{file}") for s, c, v, file in content["sequences"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -115,7 +116,7 @@ def _write_cache(root: Path, sequences: list[SequenceRef], folders: list[str], t
         "times": times,
         "sequences": [(s.subject, s.condition, s.view, Path(s.location).name) for s in sequences],
     }
-    encoded = json.dumps(content, separators=(",", ":")).encode()
+    encoded = json.dumps(sealed(content), separators=(",", ":")).encode()
     for path in _cache_paths(root):
         try:
             return write_atomically(path, encoded)

@@ -1,13 +1,22 @@
-"""records.json: what a folder of records holds. It is written last, so that its presence says "complete"."""
+"""records.json: what a folder of records holds. It is written last, so that its presence says "complete".
+
+It has a digest of itself, one of the beginning and end of each shard, which is compared when the folder is
+opened, and the CRC-32 of each record, which is compared when a process first reads that.
+"""
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mcl_jax.digest import DigestError, check_seal, sealed
 from mcl_jax.errors import DataError
 from mcl_jax.files import write_atomically
+from mcl_jax.retry import retried
 
 RECORDS_MANIFEST = "records.json"
 
@@ -20,7 +29,11 @@ RECORDS_SPLIT = "sequences"
 _MAX_BYTES = 2**28
 """About 40 bytes a sequence: fifty times as many as the largest dataset has."""
 
-_REMEDY = "run scripts/prepare_data.py with --format records again"
+_SAMPLE = 2**16  # bytes of each end of a shard: the first and last records, of which others differ
+_THREADS = 16  # on a network disk each request is a round trip
+
+_PREPARE = "run scripts/prepare_data.py with --format records again"
+_REMEDY = f"restore the folder from a copy, or {_PREPARE}"
 
 
 class StoredSequence(NamedTuple):
@@ -43,6 +56,8 @@ class RecordsManifest:
         skipped_frames: how many frames of other sequences were left out.
         files: name of each ArrayRecord file → its bytes; the records are in order of the files.
         sequences: in order of the records, which is sorted.
+        samples: name of each file → `sample_of` it; empty in folders of earlier versions.
+        checksums: CRC-32 of each record; empty in folders of earlier versions.
     """
 
     dataset: str
@@ -51,6 +66,8 @@ class RecordsManifest:
     skipped_frames: int
     files: Mapping[str, int]
     sequences: tuple[StoredSequence, ...]
+    samples: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    checksums: tuple[int, ...] = ()
 
 
 def write_manifest(root: Path, manifest: RecordsManifest) -> None:
@@ -59,7 +76,7 @@ def write_manifest(root: Path, manifest: RecordsManifest) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    content = {"format": RECORDS_FORMAT, **vars(manifest)}
+    content = sealed({"format": RECORDS_FORMAT, **vars(manifest)})
     write_atomically(root / RECORDS_MANIFEST, json.dumps(content, separators=(",", ":")).encode())
 
 
@@ -74,43 +91,74 @@ def read_manifest(root: Path, *, any_format: bool = False) -> RecordsManifest:
         DataError: if the folder or the file is missing, damaged, or of another version.
     """
     if not root.is_dir():
-        raise DataError(f"data.root: no folder {str(root)!r}; set it to a folder of records, or {_REMEDY}")
+        raise DataError(f"data.root: no folder {str(root)!r}; set it to a folder of records, or {_PREPARE}")
     path = root / RECORDS_MANIFEST
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: damaged: over {_MAX_BYTES} bytes; delete the folder and {_REMEDY}")
+            raise DataError(f"{path}: damaged: over {_MAX_BYTES} bytes; {_REMEDY}")
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
-            f"{root}: no {RECORDS_MANIFEST}, so this is not a complete folder of records; {_REMEDY}, "
+            f"{root}: no {RECORDS_MANIFEST}, so this is not a complete folder of records; {_PREPARE}, "
             'or set data.format to "tree"'
         ) from None
     except (OSError, ValueError, RecursionError):
-        raise DataError(f"{path}: damaged; delete the folder and {_REMEDY}") from None
+        raise DataError(f"{path}: damaged; {_REMEDY}") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != RECORDS_FORMAT and not (any_format and type(found) is int):
         raise DataError(
-            f"{path}: records of format {str(found)[:20]}, this version reads {RECORDS_FORMAT}; "
-            f"delete the folder and {_REMEDY}"
+            f"{path}: records of format {str(found)[:20]}, this version reads {RECORDS_FORMAT}; {_REMEDY}"
         )
     try:
+        check_seal(content)
         return _parse(content)
-    except _MalformedError as error:
-        raise DataError(f"{path}: damaged: {error}; delete the folder and {_REMEDY}") from None
+    except (_MalformedError, DigestError) as error:
+        raise DataError(f"{path}: damaged: {error}; {_REMEDY}") from None
+
+
+def sample_of(path: Path) -> str:
+    """Returns the digest of the beginning and the end of a file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        sample = file.read(_SAMPLE)
+        file.seek(max(file.seek(0, os.SEEK_END) - _SAMPLE, 0))
+        return hashlib.sha256(sample + file.read(_SAMPLE)).hexdigest()
 
 
 def check_files(root: Path, manifest: RecordsManifest) -> None:
-    """Checks that the files of a folder of records are there whole, by their sizes.
+    """Checks that the files of a folder of records are there, whole, and those it was written with.
+
+    By their sizes, and by the digests of their beginnings and ends: all of them would take hours to read.
 
     Raises:
-        DataError: naming the first that is missing or was cut off.
+        DataError: naming the first that is missing, was cut off, or is another.
     """
-    for name, size in manifest.files.items():
-        file = root / name
-        found = file.stat().st_size if file.is_file() else None
-        if found != size:
-            state = "missing" if found is None else f"cut off or changed ({found} of {size} bytes)"
-            raise DataError(f"{file}: {state}; {_REMEDY}")
+    for name, fault in faults(root, manifest).items():
+        raise DataError(f"{root / name}: {fault}; {_REMEDY}")
+
+
+def faults(root: Path, manifest: RecordsManifest) -> dict[str, str]:
+    """Returns name → what is wrong with it, of the files that are not as `check_files` wants them."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda name: _fault(root / name, manifest), manifest.files)
+        return {name: fault for name, fault in zip(manifest.files, found, strict=True) if fault}
+
+
+def _fault(file: Path, manifest: RecordsManifest) -> str:
+    size, sample = manifest.files[file.name], manifest.samples.get(file.name)
+    found = file.stat().st_size if file.is_file() else None
+    if found is None:
+        return "missing"
+    if found != size:
+        return f"cut off or changed ({found} of {size} bytes)"
+    try:
+        other = sample is not None and retried(str(file), lambda: sample_of(file)) != sample
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "damaged, or of another preparation" if other else ""
 
 
 class _MalformedError(Exception):
@@ -118,6 +166,7 @@ class _MalformedError(Exception):
 
 
 def _parse(content: dict[str, Any]) -> RecordsManifest:
+    content = {"samples": {}, "checksums": []} | content  # which earlier versions did not write
     fields: dict[str, Any] = {
         field.name: content.get(field.name) for field in dataclasses.fields(RecordsManifest)
     }
@@ -126,7 +175,10 @@ def _parse(content: dict[str, Any]) -> RecordsManifest:
         if not check(value):
             raise _MalformedError(f"{key} must be {expected}")
     sequences = tuple(StoredSequence(*sequence) for sequence in content["sequences"])
-    return RecordsManifest(**fields | {"sequences": sequences})
+    checksums = tuple(content["checksums"])
+    if checksums and len(checksums) != len(sequences):
+        raise _MalformedError("checksums must be as many as sequences")
+    return RecordsManifest(**fields | {"sequences": sequences, "checksums": checksums})
 
 
 def _is_count(value: object) -> bool:
@@ -160,6 +212,14 @@ def _are_sequences(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_sequence, value))
 
 
+def _are_samples(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+def _are_checksums(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
 _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "dataset": (_is_text, "text"),
     "source": (_is_text, "text"),
@@ -167,5 +227,7 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "skipped_frames": (_is_count, "a count"),
     "files": (_are_files, "plain file names with their bytes"),
     "sequences": (_are_sequences, "a list of [subject, condition, view, frames]"),
+    "samples": (_are_samples, "digests of files"),
+    "checksums": (_are_checksums, "a list of numbers"),
 }
 """Field of the manifest → whether a value can be it, and what is said of one that cannot."""

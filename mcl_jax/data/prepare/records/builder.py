@@ -12,7 +12,7 @@ from mcl_jax.data.prepare.options import Options
 from mcl_jax.data.prepare.records import shards
 from mcl_jax.data.prepare.summary import check_damage, check_usable, summarize
 from mcl_jax.data.stores.job_log import JOB_LOG
-from mcl_jax.data.stores.manifest import RECORDS_SPLIT, RecordsManifest, write_manifest
+from mcl_jax.data.stores.manifest import RECORDS_SPLIT, RecordsManifest, sample_of, write_manifest
 from mcl_jax.files import write_atomically
 
 
@@ -74,11 +74,11 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
 
         written = [outcome for outcome in outcomes if outcome.size > 0]
         template = self._get_filename_template(RECORDS_SPLIT)
-        sizes = {}
+        sizes, samples = {}, {}
         for number, outcome in enumerate(written):
             path = Path(template.sharded_filepath(shard_index=number, num_shards=len(written)))
             (staging / outcome.name).replace(path)
-            sizes[path.name] = outcome.size
+            sizes[path.name], samples[path.name] = outcome.size, sample_of(path)
         (staging / JOB_LOG).replace(target / JOB_LOG)  # for the next run to see what it need not do again
         if self._staging is None:
             shutil.rmtree(staging)
@@ -97,5 +97,7 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
             skipped_frames=summary.skipped_frames,
             files=sizes,
             sequences=tuple(sequence for outcome in outcomes for sequence in outcome.sequences),
+            samples=samples,
+            checksums=tuple(checksum for outcome in outcomes for checksum in outcome.checksums),
         )
         write_manifest(target, manifest)

@@ -15,7 +15,7 @@ from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
 from mcl_jax.data.prepare.summary import Summary
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.job_log import JOB_LOG
-from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
+from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, faults, read_manifest
 from mcl_jax.errors import DataError
 
 
@@ -84,13 +84,15 @@ def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
         return
     try:
         names = [name for name, outcome in read_log(out, plan.origin).items() if outcome.size]
-        shards_of_files = list(zip(read_manifest(out).files, names, strict=True))
+        manifest = read_manifest(out)
+        shards_of_files = list(zip(manifest.files, names, strict=True))
     except (DataError, ValueError):  # none, damaged, or not of each other: all is done again
         return
     staging.mkdir(parents=True)
     shutil.copy2(out / JOB_LOG, staging / JOB_LOG)  # first: what is missing then is done again
+    unfit = faults(out, manifest)
     for file, name in shards_of_files:
-        if (out / file).is_file():
+        if file not in unfit:
             try:
                 (staging / name).hardlink_to(out / file)
             except OSError:  # not on every file system

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Plan:
             "dataset": self.download.name,
             "kind": "records",
             "records": RECORDS_FORMAT,
+            "checksums": True,
             "prepared": self.prepared,
         }
 
@@ -111,11 +113,11 @@ class _WriteShard:
         path = self.folder / job.name
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            sequences, issues = self._write(job, temporary)
+            sequences, issues, checksums = self._write(job, temporary)
             if sequences and not any(issue.damaged for issue in issues):
                 temporary.replace(path)
                 size = path.stat().st_size
-                return Outcome(job.name, job.stamp, size, tuple(sequences), tuple(issues))
+                return Outcome(job.name, job.stamp, size, tuple(sequences), tuple(issues), tuple(checksums))
             temporary.unlink()
             path.unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's
@@ -125,18 +127,20 @@ class _WriteShard:
 
     def _write(
         self, job: Job[tuple[SequenceRef, ...]], path: Path
-    ) -> tuple[list[StoredSequence], list[Issue]]:
-        stored, issues = [], []
+    ) -> tuple[list[StoredSequence], list[Issue], list[int]]:
+        stored, issues, checksums = [], [], []
         writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
         for sequence in job.work:
             frames, found = self.reader.read(sequence)
             issues += found
             if frames is not None:
                 names = sequence.subject, sequence.condition, sequence.view
-                writer.write(_serialize(frames, *names))
+                record = _serialize(frames, *names)
+                writer.write(record)
+                checksums.append(zlib.crc32(record))
                 stored.append(StoredSequence(*names, len(frames)))
         writer.close()
-        return stored, issues
+        return stored, issues, checksums
 
 
 def _serialize(frames: np.ndarray, subject: str, condition: str, view: str) -> bytes:

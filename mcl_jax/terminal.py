@@ -1,0 +1,68 @@
+"""Text for terminals: what would steer one, or cannot be shown, is written as an escape."""
+
+import contextlib
+import logging as std_logging
+import sys
+import unicodedata
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+from absl import logging
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """Returns a text in which nothing but the characters to keep steers a terminal.
+
+    Args:
+        text: may hold names of files and people from anywhere: control characters, changes of direction, half
+            surrogates of a name that is not UTF-8.
+        keep: control characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"  # other spaces
+
+
+@contextlib.contextmanager
+def escaping_output() -> Iterator[None]:
+    """Has all that this process prints or logs meanwhile pass through `printable`."""
+    logging.get_absl_handler().addFilter(_escape)  # it has the stderr of before
+    before = sys.stdout, sys.stderr
+    # Bars return to the beginning of their line.
+    sys.stdout, sys.stderr = _escaping(sys.stdout, "\n\t"), _escaping(sys.stderr, "\n\t\r")
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _escape(record: std_logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
+
+
+def _escaping(stream: TextIO, keep: str) -> TextIO:
+    return cast(TextIO, _Escaping(stream, keep))
+
+
+class _Escaping:
+    """A stream of text that escapes what it is given, also what its encoding has not."""
+
+    def __init__(self, stream: TextIO, keep: str):
+        self._stream, self._keep = stream, keep
+
+    def write(self, text: str) -> int:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        shown = printable(text, keep=self._keep)
+        return self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
