@@ -24,7 +24,7 @@ from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Model, Weights, digest_of, model_class, model_of
-from mcl_jax.runtime import enable_compilation_cache
+from mcl_jax.runtime import enable_compilation_cache, testing_precision
 from mcl_jax.training import train as train_config
 from mcl_jax.trees import ArrayTree, count_numbers
 from mcl_jax.weights import fit, load_weights
@@ -53,11 +53,11 @@ class Gait:
             → the largest Euclidean distance to accept, measured on synthetic people; empty for others.
     """
 
-    def __init__(self, weights: Weights, *, precision: str = "float32", use_emb2: bool | None = None):
+    def __init__(self, weights: Weights, *, precision: str = "", use_emb2: bool | None = None):
         """Builds the model that the weights say they are of; `mcl_jax.load` reads them."""
         self._embedder, self._arrays = _build(weights, precision, use_emb2)
         model = self._embedder.model
-        self.name, self.arguments, self.precision = model.name, dict(model.arguments), precision
+        self.name, self.arguments, self.precision = model.name, dict(model.arguments), model.dtype
         self.step, self.source = weights.step, weights.source
         self.thresholds = dict(weights.thresholds)
         self.parameters = count_numbers(weights.params)
@@ -131,7 +131,7 @@ class Gait:
         return f"<table>{rows}</table>"
 
 
-def load(path: str | Path | None = None, *, precision: str = "float32", use_emb2: bool | None = None) -> Gait:
+def load(path: str | Path | None = None, *, precision: str = "", use_emb2: bool | None = None) -> Gait:
     """Returns a trained model; which one, and of what sizes, the file says.
 
     Args:
@@ -139,7 +139,8 @@ def load(path: str | Path | None = None, *, precision: str = "float32", use_emb2
             checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
             PyTorch is not needed. None for the model that comes with the package, which was trained on
             synthetic people alone; docs/model_card.md says what it is worth.
-        precision: what the backbone computes in, "float32", "bfloat16" or "float16".
+        precision: what the backbone computes in, "float32", "bfloat16" or "float16"; by default float32 on a
+            CPU and float16 on a GPU.
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
 
     Raises:
@@ -193,7 +194,7 @@ def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Emb
         if "use_emb2" not in model_class(name).CHOICES:
             raise ConfigError(f"use_emb2: {name} has no other embedding to choose")
         block["use_emb2"] = use_emb2
-    model = model_of(block, dtype=precision)
+    model = model_of(block, dtype=testing_precision(precision))
     embedder = Embedder(model, rows=_ROWS, slots=_SLOTS)
     return embedder, embedder.put(*fit(weights, model, *model.shapes()))
 

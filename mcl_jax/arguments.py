@@ -108,7 +108,7 @@ def lookup(block: str, table: Mapping[str, Any], name: str) -> Any:
         ConfigError: if there is none, naming those that there are.
     """
     if name not in table:
-        raise ConfigError(f"{block}: no {name!r}; there are {', '.join(table)}")
+        raise ConfigError(f"{block}: no {name!r}; there are {', '.join(filter(None, table))}")
     return table[name]
 
 

@@ -24,6 +24,7 @@ from mcl_jax.models.model import (
     model_of,
 )
 from mcl_jax.optim import OPTIMIZERS, SCHEDULES
+from mcl_jax.runtime import testing_precision
 from mcl_jax.train_step import StepFunction, make_train_step
 
 
@@ -112,7 +113,10 @@ def build_train_step(
 
 def build_embedder(config: ConfigDict, block: Mapping[str, Any]) -> Embedder:
     """Returns the embedder of a model, with the precision and batch shape of the config's `eval` block."""
-    model = model_of(block, dtype=config.eval.precision)
+    precision = testing_precision(config.eval.precision)
+    if precision != config.eval.precision:
+        logging.info("testing in %s; eval.precision is the key for another", precision)
+    model = model_of(block, dtype=precision)
     return Embedder(model, rows=config.eval.rows, slots=config.eval.slots)
 
 

@@ -25,8 +25,11 @@ from mcl_jax.optim import OPTIMIZERS, PROVIDED, SCHEDULES
 NO_PROTOCOL = "none"
 """Value of `eval.protocol` that writes embeddings and scores nothing."""
 
-TEST_PRECISIONS = ("float32", "bfloat16", "float16")
-"""What a model may compute in when testing; float16 has too small a range for gradients."""
+TEST_PRECISIONS = ("", "float32", "bfloat16", "float16")
+"""What a model may compute in when testing; "" is for `runtime.testing_precision`.
+
+float16 is for testing alone: its range is too small for gradients.
+"""
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the recipes lie in the package, in a checkout beside it.
@@ -66,7 +69,7 @@ _DEFAULTS: dict[str, Any] = {
         "metric": "euc",  # distance: euc or cos
         "protocol": "",  # "" for the dataset's own, none for embeddings only
         "step": 0,  # of mcl-jax test: the checkpoint in workdir of this step, not init_from or the newest
-        "precision": "float32",  # or bfloat16, or float16
+        "precision": "",  # float32, bfloat16 or float16; "" for float32 on a CPU, float16 on a GPU
         "max_frames": MAX_TEST_FRAMES,  # frames of a sequence that count, its first
         "rows": 4,  # a test batch is rows × slots frames
         "slots": 256,

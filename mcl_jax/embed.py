@@ -17,6 +17,7 @@ from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.ring import Arrays
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.sequences import Split
+from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Model
 from mcl_jax.models.split import split_over
@@ -101,7 +102,7 @@ class Embedder:
             max_frames: how many frames of a sequence count, its first.
 
         Raises:
-            DataError: if a sequence cannot be read.
+            DataError: if a sequence cannot be read, or an embedding is not finite in half precision.
             StalledError: if reading stands still.
         """
         sequences = split.sequences
@@ -147,6 +148,14 @@ class Embedder:
             return params, batch_stats
         return jax.device_put(jax.device_get((params, batch_stats)), whole)
 
+    def _check_range(self, embeddings: np.ndarray) -> None:
+        """Raises an error where a number left the range of half precision."""
+        if self.model.dtype in ("float16", "bfloat16") and not np.isfinite(embeddings).all():
+            raise DataError(
+                f"embeddings: not finite in {self.model.dtype}; use float32: eval.precision=float32, or "
+                'mcl_jax.load(…, precision="float32"); if they are not finite either, try another checkpoint'
+            )
+
     def _run_once_before(self, *arguments: Any) -> None:
         """Runs a program of the CPU once in vain, the first time that it is used.
 
@@ -169,6 +178,7 @@ class Embedder:
             batch, output = in_flight.popleft()
             positions = batch["positions"].reshape(-1)
             embeddings = np.asarray(output)
+            self._check_range(embeddings)
             embedded.update({int(p): embeddings[i] for i, p in enumerate(positions) if p >= 0})
 
         for batch in self._packer.pack(sequences):

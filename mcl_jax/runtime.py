@@ -98,6 +98,30 @@ def compiler_options(*, training: bool = False) -> dict[str, str]:
     return known | _TRAINING_OPTIONS if training and known else known
 
 
+def testing_precision(asked: str) -> str:
+    """Returns the type a model computes in when testing.
+
+    Args:
+        asked: the type, or "" for the one that suits this machine: float32 on a CPU; float16 elsewhere, as
+            OpenGait tests, on tensor cores that every GPU since V100 has. docs/performance.md says what it
+            does to rank-1.
+    """
+    if asked:
+        return asked
+    return "float32" if jax.default_backend() == "cpu" else "float16"
+
+
+def warn_of_missing_bfloat16(precision: str) -> None:
+    """Warns where a run is to compute in bfloat16 and the GPU has no units for it, as those before Ampere."""
+    capability = getattr(jax.local_devices()[0], "compute_capability", None)  # of GPUs alone, as "8.0"
+    if precision == "bfloat16" and capability is not None and float(capability) < 8:
+        logging.warning(
+            "this GPU (compute capability %s) has no bfloat16: XLA computes its products in float32, at a "
+            "fraction of the speed; see docs/training.md#which-gpus",
+            capability,
+        )
+
+
 def options_to_run_once() -> dict[str, Any]:
     """Returns the options to pass to `jax.jit` for a program that runs once, where compiling takes longest.
 

@@ -47,7 +47,7 @@ from mcl_jax.keeping import Keep, note_scores
 from mcl_jax.leaving import Leaving, LeavingError
 from mcl_jax.models.model import Model, Weights
 from mcl_jax.progress import Progress
-from mcl_jax.runtime import compiler_options, options_to_run_once
+from mcl_jax.runtime import compiler_options, options_to_run_once, warn_of_missing_bfloat16
 from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.train_state import TrainState, create_state
 from mcl_jax.trees import all_finite
@@ -114,6 +114,7 @@ def train(
     """
     leaving = leaving or Leaving()
     require_disk(workdir)
+    warn_of_missing_bfloat16(config.train.precision)
     data = open_data(config)
     start = _find_start(config, workdir)
     model = build_train_model(config, start.block, data.subjects)

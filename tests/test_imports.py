@@ -106,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
     "embed": {
         "data.feed",
         "data.sequences",
+        "errors",
         "evaluation",
         "models",
         "runtime",
@@ -122,6 +123,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "models",
         "optim",
+        "runtime",
         "train_step",
     },
     "evaluate": {
