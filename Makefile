@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test lint docs fuzz faults clean
+.PHONY: setup demo world test lint docs fuzz faults bench-feed clean
 
 setup: $(VENV)/installed
 
@@ -71,6 +71,10 @@ fuzz: $(VENV)/installed
 faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults --times 40
+
+# How many CPU cores feed one GPU and eight; docs/performance.md.
+bench-feed: $(VENV)/installed
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/feed_gpu.py
 
 clean:
 	rm -rf $(VENV) demo world faults site
