@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test lint docs fuzz faults clean
+.PHONY: setup demo world test test-newer lint docs fuzz faults bench-feed clean
 
 setup: $(VENV)/installed
 
@@ -48,6 +48,28 @@ world: $(VENV)/installed
 test: lint
 	$(BIN)/python -m pytest -n 2
 
+# The newest JAX needs Python 3.12: a part of the tests with it, where there is such a Python.
+NEWER_PYTHON := $(shell for python in python3.12 python3.13 \
+	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[23].*/bin/python3; do \
+	"$$python" -c 'import ensurepip' 2>/dev/null && echo "$$python" && break; done)
+NEWER_VENV := .venv-newer
+NEWER_TESTS := tests/models tests/losses tests/devices tests/test_checkpoint.py tests/test_embed.py \
+	tests/test_compilations.py tests/test_transfers.py tests/test_optim.py tests/test_packed_weights.py
+
+ifeq ($(NEWER_PYTHON),)
+test-newer:
+	@echo "SKIPPED: no Python 3.12 or newer here, so nothing was tested with a newer JAX"
+else
+$(NEWER_VENV)/installed: requirements-cpu.txt pyproject.toml
+	$(NEWER_PYTHON) -m venv $(NEWER_VENV)
+	$(NEWER_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -e '.[test-newer]'
+	touch $@
+
+test-newer: $(NEWER_VENV)/installed
+	$(NEWER_VENV)/bin/python -c 'import sys, jax; print("Python", sys.version.split()[0], "jax", jax.__version__)'
+	$(NEWER_VENV)/bin/python -m pytest -n 2 $(NEWER_TESTS)
+endif
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -72,5 +94,9 @@ faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults --times 40
 
+# How many CPU cores feed one GPU and eight; docs/performance.md.
+bench-feed: $(VENV)/installed
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/feed_gpu.py
+
 clean:
-	rm -rf $(VENV) demo world faults site
+	rm -rf $(VENV) $(NEWER_VENV) demo world faults site

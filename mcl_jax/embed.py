@@ -28,6 +28,9 @@ from mcl_jax.waiting import Waiting
 
 _BATCHES_IN_FLIGHT = 2
 
+# A batch, and its rows on the devices.
+_Batch = tuple[SequenceBatch, dict[str, jax.Array]]
+
 
 def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:
     """Returns the jitted embedding of packed rows, which are split over a mesh.
@@ -177,23 +180,38 @@ class Embedder:
         def collect() -> None:
             batch, output = in_flight.popleft()
             positions = batch["positions"].reshape(-1)
-            embeddings = np.asarray(output)
+            embeddings = jax.device_get(output)
             self._check_range(embeddings)
             embedded.update({int(p): embeddings[i] for i, p in enumerate(positions) if p >= 0})
 
-        for batch in self._packer.pack(sequences):
-            on_device = put_rows({k: batch[k] for k in ("frames", "segment_ids")}, self._mesh)
+        for batch, on_device in _one_ahead(map(self._put_frames, self._packer.pack(sequences))):
             num_segments = batch["positions"].shape[1]
-            frames, segment_ids = on_device["frames"], on_device["segment_ids"]
-            arguments = params, batch_stats, frames, segment_ids, num_segments
-            self._run_once_before(*arguments)
-            output = self._embed(*arguments)
-            in_flight.append((batch, output))
-            if len(in_flight) > _BATCHES_IN_FLIGHT:
-                collect()
+            arguments = params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments
+            with jax.transfer_guard("disallow"):  # all that goes to the devices or comes back is asked for
+                self._run_once_before(*arguments)
+                output = self._embed(*arguments)
+                in_flight.append((batch, output))
+                if len(in_flight) > _BATCHES_IN_FLIGHT:
+                    collect()
         while in_flight:
             collect()
         return embedded
+
+    def _put_frames(self, batch: SequenceBatch) -> _Batch:
+        return batch, put_rows({"frames": batch["frames"], "segment_ids": batch["segment_ids"]}, self._mesh)
+
+
+def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Yields batches, each once the next one is put on the devices too.
+
+    A GPU then copies it while it computes; see `mcl_jax.training`.
+    """
+    ready: deque[_Batch] = deque()
+    for batch in batches:
+        ready.append(batch)
+        if len(ready) > 1:
+            yield ready.popleft()
+    yield from ready
 
 
 def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:

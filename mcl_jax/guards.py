@@ -136,7 +136,8 @@ class InFlight:
             self._look()
 
     def _look(self) -> None:
-        step, metrics = self._waiting.popleft()
+        step, on_device = self._waiting.popleft()
+        metrics = jax.device_get(on_device)
         self.leave |= bool(metrics["leave"])
         left_out = int(metrics["left_out"])
         if not left_out:

@@ -72,7 +72,7 @@ class Progress:
             return False
         means = self._means()
         # Asked for here only: its value comes from the device, after the steps that are under way.
-        means["lr"] = float(self._schedule(step - 1))
+        means["lr"] = float(jax.device_get(self._schedule(jax.device_put(np.int32(step - 1)))))
         if self._board is not None:
             self._report(self._board, step, means)
         return True

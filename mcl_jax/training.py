@@ -54,6 +54,9 @@ from mcl_jax.trees import all_finite
 from mcl_jax.weights import fit, load_weights
 from mcl_jax.workdir import held, record_stretch, require_disk, require_no_changes
 
+# A batch of this host, and its rows on the devices.
+_Batch = tuple[TrainBatch, dict[str, jax.Array]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -171,7 +174,9 @@ class _Run:
             logging.warning("train.steps is %d, and step %d is done: nothing to train", last, first)
         in_flight = InFlight(allowed_in_a_row(config))
         with (
-            prefetched(self.data.loader, range(first, last), workers, timeout=timeout) as batches,
+            prefetched(
+                self.data.loader, range(first, last), workers, timeout=timeout, then=self._put
+            ) as batches,
             Progress(
                 self.workdir,
                 start=first,
@@ -182,22 +187,34 @@ class _Run:
             ) as progress,
         ):
             try:
-                self._take_steps(range(first + 1, last + 1), batches, in_flight, progress)
+                # A transfer that nobody sees could hold up every step; those here are all asked for.
+                with jax.transfer_guard("disallow"):
+                    self._take_steps(range(first + 1, last + 1), batches, in_flight, progress)
             except NonFiniteError as error:
                 names = self.data.loader.names
                 raise stop(error, config, self.workdir, self.state, self.model.block, names) from None
         self.leaving.saved(self.checkpoints.wait())
 
+    def _put(self, batch: TrainBatch) -> _Batch:
+        """Puts a batch on the devices, in the thread that reads ahead, one or two steps before its own.
+
+        A GPU's memory is given out for use after the last step that was handed over by then. So a batch that
+        is put right before its own step is copied between two steps, while the GPU waits; an earlier one
+        during a step.
+        """
+        return batch, put_rows(cast(Mapping[str, np.ndarray], batch), self.mesh)
+
     def _take_steps(
-        self, steps: range, batches: Iterator[dict[str, np.ndarray]], in_flight: InFlight, progress: Progress
+        self, steps: range, batches: Iterator[_Batch], in_flight: InFlight, progress: Progress
     ) -> None:
         config, leaving = self.config, self.leaving
         train_step, left_out = self._compile()
+        wishes = self._put_wishes()
         compiled: set[int] = set()
         for step in steps:
             try:
                 with leaving.waiting(alone=jax.process_count() == 1):
-                    batch = next(batches)
+                    batch, rows = next(batches)
             except LeavingError:
                 self._save(in_flight)
                 leaving.saved(self.checkpoints.wait())
@@ -208,14 +225,12 @@ class _Run:
                     leaving.saved(self.checkpoints.wait())
                 raise StalledError(f"{error}; {leaving.what_is_saved()}") from None
             if step == steps[0] and jax.process_index() == 0:
-                progress.clips(step, clip_sheet(cast(TrainBatch, batch)))
-            leave = np.full(jax.local_device_count(), leaving.asked)
-            rows = put_rows(batch | {"leave": leave}, self.mesh)
+                progress.clips(step, clip_sheet(batch))
             slots = batch["segment_ids"].shape[1]
             if slots not in compiled:
                 logging.info("compiling the step for rows of %d, or reading it from the cache", slots)
                 compiled.add(slots)
-            self.state, left_out, metrics = train_step(self.state, left_out, rows)
+            self.state, left_out, metrics = train_step(self.state, left_out, rows | wishes[leaving.asked])
             leaving.steps_in_hand()
             in_flight.add(step, metrics)
             is_last = step == steps[-1]
@@ -242,17 +257,27 @@ class _Run:
         counter = jax.device_put(start_counter(), replicated(self.mesh))
         return compile_guarded(update, self.mesh, compiler_options(training=True)), counter
 
+    def _put_wishes(self) -> dict[bool, dict[str, jax.Array]]:
+        """Returns rows `leave` on the devices, for a host that wants to leave and for one that does not.
+
+        They lie there before the first step, so that a step can have the wish of its own moment.
+        """
+        devices = jax.local_device_count()
+        return {wish: put_rows({"leave": np.full(devices, wish)}, self.mesh) for wish in (False, True)}
+
     def _save(self, in_flight: InFlight) -> None:
         """Starts saving the newest state, once it is known to be finite."""
         in_flight.settle()
-        self.checkpoints.save(self.state, self.model.block)
+        with jax.transfer_guard("allow"):  # Orbax has its own ways
+            self.checkpoints.save(self.state, self.model.block)
 
     def _scores(self, step: int) -> dict[str, Any]:
         """Returns the scores of a test during training, which goes on where nothing can be scored."""
         folder = self.workdir / f"{TEST_FOLDER}-{step}"
         params, batch_stats = self.state.params, self.state.batch_stats
         try:
-            report = evaluate(self.config, folder, self.data.dataset, self.embedder, params, batch_stats)
+            with jax.transfer_guard("allow"):  # for the scores; the embedder's loop has a guard of its own
+                report = evaluate(self.config, folder, self.data.dataset, self.embedder, params, batch_stats)
         except NotScoredError as error:
             logging.warning("%s", error)
             return {}

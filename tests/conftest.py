@@ -6,6 +6,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings
+from xla_flags import as_flags, cpu_options
 
 # Set before jax is imported anywhere: four devices, so that sharding is tested on any machine.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -13,7 +14,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 # Most of the suite's time is compilation, often of the same toy programs, also in the processes tests start.
 # XLA still optimises the graph; what is cheap here is the machine code. tests/parity has options of its own.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] += as_flags(cpu_options(fusion_emitters=False, split_count=1))
 # Where many tests share a process, each would add what it keeps.
 os.environ["MCL_JAX_KEEP_MEMORY"] = "0"
 COMPILED = Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"

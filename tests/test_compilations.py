@@ -32,7 +32,8 @@ def test_drawn_lengths_and_a_test_in_the_middle(people, tmp_path, compiled, monk
     shapes = []
 
     def put(batch, mesh):
-        shapes.append(batch["segment_ids"].shape)
+        if "segment_ids" in batch:
+            shapes.append(batch["segment_ids"].shape)
         return put_rows(batch, mesh)
 
     monkeypatch.setattr(training, "put_rows", put)

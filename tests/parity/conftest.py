@@ -8,11 +8,10 @@ made cheaply.
 import jax
 import jax_side
 import pytest
+from xla_flags import cpu_options
 
-USERS = {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
-CHEAP = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
+USERS = cpu_options(fusion_emitters=True, split_count=32)
+CHEAP = cpu_options(fusion_emitters=False, split_count=1) | {
     "xla_backend_optimization_level": 1,  # with 0 the steps take longer than their compilation
 }
 

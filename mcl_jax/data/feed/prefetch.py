@@ -36,7 +36,12 @@ class Loader(Named, Protocol):
 
 @contextlib.contextmanager
 def prefetched(
-    loader: Loader, positions: range, workers: int, *, timeout: float = 0.0
+    loader: Loader,
+    positions: range,
+    workers: int,
+    *,
+    timeout: float = 0.0,
+    then: Callable[[Any], Any] | None = None,
 ) -> Iterator[Iterator[Any]]:
     """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
 
@@ -45,6 +50,8 @@ def prefetched(
         positions: of the results.
         workers: how many processes.
         timeout: seconds without a result after which the workers are replaced, once; 0 for never.
+        then: makes of each result what the iterator gives, in a thread of this process, up to two results
+            ahead of their use; None gives the results themselves.
 
     Yields:
         An iterator over the results, in order. It ends with its first error.
@@ -56,10 +63,16 @@ def prefetched(
     keep_freed_memory()
 
     def start(still: range, board: Board) -> Generator[Any, None, None]:
-        return _from_workers(loader, still, workers, board) if workers else _in_place(loader, still, board)
+        made = _from_workers(loader, still, workers, board) if workers else _in_place(loader, still, board)
+        return _each(then, made) if then else made
 
     with contextlib.closing(Feed(loader, positions, workers, start, timeout)) as feed:
         yield feed
+
+
+def _each(then: Callable[[Any], Any], results: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    with contextlib.closing(results):
+        yield from map(then, results)
 
 
 def _in_place(loader: Loader, positions: range, board: Board) -> Generator[Any, None, None]:
