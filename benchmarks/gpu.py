@@ -1,185 +1,213 @@
-"""What a GPU reaches of its own roofline with the published models: training steps and embedding in bfloat16.
+"""Times training steps and embedding on a GPU, beside the least time that its own speed allows.
 
-    python benchmarks/gpu.py                      # five minutes on one GPU
-    python benchmarks/gpu.py --computed h100      # no GPU needed: what one could reach at best, computed
+    PYTHONPATH=. python3 benchmarks/gpu.py [--minutes 5] [--out gpu.json]
 
-Operations are those of the program, bytes are the fewest that must go through memory: every output of a
-convolution is written and read, in training nine times over (written, read for the statistics, read
-and written normalised, kept and read again by the two gradients, whose own output is written and read). The
-fastest a step could be is the larger of operations / peak and bytes / bandwidth.
+What is timed is what runs: the guarded step with its state donated, packed rows of drawn lengths, 20,000
+classes, float32, and the embedding of test batches in each precision. Each program has a process of its own
+and is printed when it is done; those for which no time is left are named. Operations are those of the
+program, bytes those that its kernels read and write, counted in the program that was compiled. "best" is
+the larger of operations / peak and bytes / bandwidth, both measured on this card by a large product and a
+large copy.
 """
 
 import argparse
-import dataclasses
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
-from published import SIZES
 
+from mcl_jax.data.feed.packing import EMPTY, GAP, RowShape, test_rows, train_row_shape
+from mcl_jax.embed_step import embedding_program
+from mcl_jax.gpu_check.counting import count
+from mcl_jax.guards import compile_guarded, guarded, start_counter
 from mcl_jax.losses.total import complete_losses
 from mcl_jax.models.model import Model, create_model
 from mcl_jax.optim import OPTIMIZERS, multi_step
 from mcl_jax.runtime import compiler_options
+from mcl_jax.sharding import data_mesh, put_rows
 from mcl_jax.train_state import create_state
 from mcl_jax.train_step import make_train_step
 
-DTYPE = "bfloat16"
-PASSES = {"train": 9, "embed": 2}
+BACKBONE = {"channels": (64, 128, 256, 512)}
+GAITBASE = ("gaitbase", BACKBONE | {"embed_dim": 256})
+DEEPGAITV2 = ("deepgaitv2", BACKBONE | {"mode": "p3d", "layers": (1, 4, 4, 1)})
+GAITSET = ("gaitset", {"channels": (32, 64, 128), "embed_dim": 256})
+FIXED, DRAWN = RowShape(128, 30, 1), train_row_shape(128, 20, 40)
+TEST = test_rows(4, 256, 1)
+
+# Name → kind, model, classes, precision, rows; the first ones matter most.
+PROGRAMS: dict[str, tuple[str, tuple[str, dict[str, Any]], int, str, RowShape]] = {
+    "gaitbase step": ("step", GAITBASE, 74, "bfloat16", FIXED),
+    "gaitbase embedding, float16": ("embed", GAITBASE, 74, "float16", TEST),
+    "gaitbase step, drawn, 20000 classes": ("step", GAITBASE, 20000, "bfloat16", DRAWN),
+    "deepgaitv2-p3d step": ("step", DEEPGAITV2, 3000, "bfloat16", FIXED),
+    "deepgaitv2-p3d embedding, float16": ("embed", DEEPGAITV2, 3000, "float16", TEST),
+    "gaitbase embedding, bfloat16": ("embed", GAITBASE, 74, "bfloat16", TEST),
+    "gaitbase embedding, float32": ("embed", GAITBASE, 74, "float32", TEST),
+    "gaitbase step, float32": ("step", GAITBASE, 74, "float32", FIXED),
+    "gaitset step": ("step", GAITSET, 0, "bfloat16", FIXED),
+    "gaitset embedding, float16": ("embed", GAITSET, 0, "float16", TEST),
+}
+LOSSES = {"mcl": {"margin": 0.6, "gamma": 0.6}}
+CALLS = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """Peak of a bfloat16 matrix product, FLOP/s, and bandwidth of the memory, B/s."""
-
-    name: str
-    peak: float
-    bandwidth: float
-
-
-# The maker's data sheet of the SXM5 board: dense bfloat16, HBM3.
-H100 = Machine("H100 SXM (data sheet)", 989e12, 3.35e12)
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """What a program has to do: floating point operations and bytes through memory."""
-
-    flops: float
-    bytes: float
-
-    def fastest(self, machine: Machine) -> float:
-        """Seconds at best."""
-        return max(self.flops / machine.peak, self.bytes / machine.bandwidth)
-
-
-def measured_machine() -> Machine:
-    """Peak and bandwidth of the first device, as large products and copies reach them."""
-    n = 8192 if jax.default_backend() != "cpu" else 1024
-    square = jnp.ones((n, n), jnp.bfloat16)
-    product = jax.jit(lambda x: x @ x)
-    copy = jax.jit(lambda x: x + 1)
-    vector = jnp.ones(n * n, jnp.float32)
-    peak = 2 * n**3 / seconds(lambda: product(square))
-    return Machine(str(jax.devices()[0].device_kind), peak, 2 * vector.nbytes / seconds(lambda: copy(vector)))
-
-
-def seconds(call: Callable[[], object], rounds: int = 5) -> float:
-    """Median time of a call, warm."""
+def seconds(call: Callable[[], object], rounds: int = 3) -> float:
+    """Median time of a call, of many handed over together."""
     jax.block_until_ready(call())
     taken = []
     for _ in range(rounds):
         start = time.perf_counter()
-        jax.block_until_ready(call())
-        taken.append(time.perf_counter() - start)
+        for _ in range(CALLS):
+            last = call()
+        jax.block_until_ready(last)
+        taken.append((time.perf_counter() - start) / CALLS)
     return statistics.median(taken)
 
 
-def convolution_bytes(function: Callable[..., object], *arguments: object) -> float:
-    """Bytes of the outputs of all convolutions of a forward pass."""
-
-    def of(jaxpr: core.Jaxpr) -> float:
-        total = 0.0
-        for equation in jaxpr.eqns:
-            if equation.primitive.name in ("conv_general_dilated", "custom_vjp_call"):
-                total += sum(out.aval.size * out.aval.dtype.itemsize for out in equation.outvars)
-                continue
-            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-                if _is_jaxpr(inner):
-                    total += of(getattr(inner, "jaxpr", inner))
-                    if equation.primitive.name == "cond":
-                        break  # one branch for each platform
-        return total
-
-    return of(jax.make_jaxpr(function)(*arguments).jaxpr)
+def machine() -> dict[str, Any]:
+    """Name, bfloat16 and float32 products in FLOP/s and bandwidth in B/s of the first device."""
+    on_gpu = jax.default_backend() != "cpu"
+    n = 8192 if on_gpu else 512
+    large = jnp.zeros((1 << 30 if on_gpu else 1 << 22) // 4, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    found = {"name": jax.devices()[0].device_kind, "jax": jax.__version__, "platform": jax.default_backend()}
+    found["bandwidth"] = 2 * large.nbytes / seconds(lambda: copy(large))
+    for name, precision in (("bfloat16", None), ("float32", jax.lax.Precision.HIGHEST)):
+        square = jnp.ones((n, n), name)
+        product = jax.jit(lambda x, precision=precision: jnp.matmul(x, x, precision=precision))
+        found[name] = 2 * n**3 / seconds(lambda product=product, square=square: product(square))
+    return found
 
 
-def _is_jaxpr(x: object) -> bool:
-    return isinstance(x, core.Jaxpr | core.ClosedJaxpr)
+def batch_of(shape: RowShape) -> dict[str, np.ndarray]:
+    """A batch whose rows are full: equal clips, an empty slot between two of them."""
+    rng = np.random.default_rng(0)
+    ids = np.full((shape.rows, shape.slots), EMPTY, np.int32)
+    each = shape.slots // shape.segments
+    for segment in range(shape.segments):
+        ids[:, segment * each : (segment + 1) * each - (GAP if shape.segments > 1 else 0)] = segment
+    labels = (np.arange(shape.rows * shape.segments, dtype=np.int32) // 4).reshape(shape.rows, -1)
+    frames = rng.integers(0, 256, (shape.rows, shape.slots, 64, 44), np.uint8)
+    return {"frames": frames, "segment_ids": ids, "labels": labels}
 
 
-class Programs:
-    """A model's training step and embedding, with a batch."""
+def step_program(model: Model, classes: int, shape: RowShape) -> tuple[Any, list[Any], Callable[[], object]]:
+    """The guarded step, its arguments, and a call that trains on a batch that is put on the device anew."""
+    mesh = data_mesh(jax.devices()[:1])
+    losses = complete_losses(LOSSES | ({"cross_entropy": {}} if classes else {}))
+    optimizer = OPTIMIZERS["sgd"](multi_step(1e-3, milestones=(1000,)), momentum=0.9, weight_decay=5e-4)
+    step = compile_guarded(
+        guarded(make_train_step(model, optimizer, losses), 0), mesh, compiler_options(training=True)
+    )
+    batch = batch_of(shape) | {"leave": np.zeros(1, bool)}
+    state = create_state(*model.initial_arrays(0), optimizer)
+    counter = jnp.asarray(start_counter())
+    lowered_for = [state, counter, put_rows(batch, mesh)]
 
-    def __init__(self, name: str, sequences: int, frames: int):
-        self.model: Model = create_model(name, SIZES[name], dtype=DTYPE)
-        classifies = "num_classes" in SIZES[name]
-        losses = {"mcl": {"margin": 0.6, "gamma": 0.6}} | ({"cross_entropy": {}} if classifies else {})
-        schedule = multi_step(1e-3, milestones=(1000,))
-        self.optimizer = OPTIMIZERS["sgd"](schedule, momentum=0.9, weight_decay=5e-4)
-        self.update = make_train_step(self.model, self.optimizer, complete_losses(losses))
-        rng = np.random.default_rng(0)
-        self.batch = {
-            "frames": rng.integers(0, 256, (sequences, frames, 64, 44), np.uint8),
-            "segment_ids": np.zeros((sequences, frames), np.int32),
-            "labels": (np.arange(sequences, dtype=np.int32) // 4)[:, None],
-        }
+    def call() -> object:
+        nonlocal state, counter
+        state, counter, metrics = step(state, counter, put_rows(batch, mesh))
+        return metrics
 
-    def embed(self, params, batch_stats, frames, segment_ids):
-        module = self.model.merge(params, batch_stats)
-        return module(frames, segment_ids, num_segments=1, train=False).embeddings
+    return step, lowered_for, call
 
-    def work(self, kind: str) -> Work:
-        """Counted on the program as lowered for CUDA; nothing runs."""
-        params, batch_stats = self.model.shapes()
-        inputs = self.batch["frames"], self.batch["segment_ids"]
-        state = jax.eval_shape(lambda: create_state(*self.model.initial_arrays(0), self.optimizer))
-        program = {
-            "train": (self.update, state, self.batch),
-            "embed": (self.embed, params, batch_stats, *inputs),
-        }
-        function, *arguments = program[kind]
-        traced = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",))
-        outputs = convolution_bytes(self.embed, params, batch_stats, *inputs)
-        return Work(float(traced.cost_analysis()["flops"]), PASSES[kind] * outputs)
 
-    def seconds(self, kind: str) -> float:
-        """Measured on the first device."""
-        batch = jax.device_put(self.batch)
-        if kind == "embed":
-            embed = jax.jit(self.embed, compiler_options=compiler_options())
-            arrays = jax.device_put(self.model.initial_arrays(0))
-            return seconds(lambda: embed(*arrays, batch["frames"], batch["segment_ids"]))
-        step = jax.jit(self.update, donate_argnums=0, compiler_options=compiler_options(training=True))
-        state = jax.device_put(create_state(*self.model.initial_arrays(0), self.optimizer))
+def embed_program(model: Model, shape: RowShape) -> tuple[Any, list[Any], Callable[[], object]]:
+    """The embedding, its arguments, and a call of it with a batch that is put on the device anew."""
+    mesh = data_mesh(jax.devices()[:1])
+    embed = embedding_program(model, mesh, compiler_options())
+    arrays = model.initial_arrays(0)
+    batch = {key: value for key, value in batch_of(shape).items() if key != "labels"}
 
-        def call() -> object:
-            nonlocal state
-            state, metrics = step(state, batch)
-            return metrics
+    def call() -> object:
+        rows = put_rows(batch, mesh)
+        return embed(*arrays, rows["frames"], rows["segment_ids"], shape.segments)
 
-        return seconds(call)
+    rows = put_rows(batch, mesh)
+    return embed, [*arrays, rows["frames"], rows["segment_ids"], shape.segments], call
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Compiles and times one program."""
+    kind, (model_name, sizes), classes, precision, shape = PROGRAMS[name]
+    sizes = sizes | ({"num_classes": classes} if classes else {})
+    model = create_model(model_name, sizes, dtype=precision)
+    if kind == "step":
+        function, arguments, call = step_program(model, classes, shape)
+    else:
+        function, arguments, call = embed_program(model, shape)
+    start = time.perf_counter()
+    lowered = function.lower(*arguments)
+    compiled = lowered.compile()
+    compiling = time.perf_counter() - start
+    counts = count(compiled.as_text())
+    memory = compiled.memory_analysis()
+    frames = int((batch_of(shape)["segment_ids"] >= 0).sum())
+    found = {"program": name, "precision": precision, "frames": frames, "compile_s": compiling}
+    found |= {"kernels": counts.kernels, "bytes": counts.traffic, "temporary": memory.temp_size_in_bytes}
+    found |= {"flops": (lowered.cost_analysis() or {}).get("flops", 0.0), "seconds": seconds(call)}
+    return found
+
+
+def line(found: dict[str, Any], card: dict[str, Any]) -> str:
+    peak = card["float32" if found["precision"] == "float32" else "bfloat16"]
+    best = max(found["flops"] / peak, found["bytes"] / card["bandwidth"])
+    return (
+        f"{found['program']:<38}{found['kernels']:>6}{found['flops'] / 1e12:>8.2f}"
+        f"{found['bytes'] / 1e9:>8.1f}"
+        f"{1e3 * best:>9.1f}{1e3 * found['seconds']:>10.1f}{best / found['seconds']:>7.0%}"
+        f"{found['frames'] / found['seconds']:>11,.0f}{found['compile_s']:>9.0f}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--sequences", type=int, default=128)
-    parser.add_argument("--frames", type=int, default=30)
-    parser.add_argument("--computed", choices=["h100"], help="compute only, for this machine")
+    parser.add_argument("--minutes", type=float, default=5, help="after which no more programs are begun")
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
+    parser.add_argument("--one", choices=["machine", *PROGRAMS], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    machine = H100 if args.computed else measured_machine()
-    print(f"{machine.name}: {machine.peak / 1e12:.1f} TFLOP/s, {machine.bandwidth / 1e12:.2f} TB/s", end="")
-    print(f"; {args.sequences} sequences of {args.frames} frames, {DTYPE}")
-    print(f"{'':<18}{'TFLOP':>8}{'GB':>8}{'at best ms':>12}{'bound by':>12}{'measured ms':>13}{'share':>7}")
-    for name in args.models:
-        programs = Programs(name, args.sequences, args.frames)
-        for kind in PASSES:
-            work = programs.work(kind)
-            best = work.fastest(machine)
-            bound = "products" if work.flops / machine.peak >= best else "memory"
-            line = f"{name + ', ' + kind:<18}{work.flops / 1e12:>8.2f}{work.bytes / 1e9:>8.1f}"
-            line += f"{1e3 * best:>12.1f}{bound:>12}"
-            if not args.computed:
-                taken = programs.seconds(kind)
-                line += f"{1e3 * taken:>13.1f}{best / taken:>7.0%}"
-            print(line, flush=True)
+    if args.one:
+        print(json.dumps(machine() if args.one == "machine" else measure(args.one)))
+        return
+    end = time.monotonic() + 60 * args.minutes
+    card = apart("machine", 120)
+    print(
+        f"{card['name']}, jax {card['jax']}: {card['bfloat16'] / 1e12:.0f} TFLOP/s in bfloat16, "
+        f"{card['float32'] / 1e12:.1f} in float32, {card['bandwidth'] / 1e12:.2f} TB/s",
+        flush=True,
+    )
+    columns = f"{'kern.':>6}{'TFLOP':>8}{'GB':>8}{'best ms':>9}{'measured':>10}{'':>7}"
+    print(f"{'':<38}{columns}{'frames/s':>11}{'compile':>9}")
+    results: list[dict[str, Any]] = []
+    for name in args.programs:
+        if time.monotonic() > end:
+            print(f"{name}: no time left")
+            continue
+        try:
+            results.append(apart(name, end - time.monotonic() + 60))
+            print(line(results[-1], card), flush=True)
+        except subprocess.SubprocessError as error:
+            print(f"{name}: {error}", flush=True)
+        args.out.write_text(json.dumps({"card": card, "programs": results}, indent=1))
+
+
+def apart(name: str, timeout: float) -> dict[str, Any]:
+    """Runs one measurement in a process of its own, so that none keeps memory, or aborts, for the others."""
+    command = [sys.executable, __file__, "--one", name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Embeddings of whole sequences by a trained model: packed into rows, on all devices of this host."""
 
-import functools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
 from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
@@ -17,12 +15,12 @@ from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.ring import Arrays
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.sequences import Split
+from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.model import Model
-from mcl_jax.models.split import split_over
 from mcl_jax.runtime import compiler_options
-from mcl_jax.sharding import data_mesh, put_rows, replicated, split_rows
+from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.trees import ArrayTree
 from mcl_jax.waiting import Waiting
 
@@ -30,42 +28,6 @@ _BATCHES_IN_FLIGHT = 2
 
 # A batch, and its rows on the devices.
 _Batch = tuple[SequenceBatch, dict[str, jax.Array]]
-
-
-def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:
-    """Returns the jitted embedding of packed rows, which are split over a mesh.
-
-    Args:
-        model: its structure.
-        mesh: of the devices.
-        compiler_options: for `jax.jit`.
-
-    Returns:
-        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and,
-        static, the number of segments of a row; it returns float32 [rows · segments, parts, channels].
-    """
-    whole, split = replicated(mesh), split_rows(mesh)
-
-    @functools.partial(
-        jax.jit,
-        static_argnums=4,
-        in_shardings=(whole, whole, split, split),
-        out_shardings=split,
-        compiler_options=compiler_options,
-    )
-    def embed(
-        params: ArrayTree,
-        batch_stats: ArrayTree,
-        frames: jax.Array,
-        segment_ids: jax.Array,
-        num_segments: int,
-    ) -> jax.Array:
-        module = model.merge(params, batch_stats)
-        with split_over(mesh):
-            output = module(frames, segment_ids, num_segments=num_segments, train=False)
-        return output.embeddings.astype(jnp.float32)
-
-    return embed
 
 
 class Embedder:

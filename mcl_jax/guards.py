@@ -8,7 +8,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.errors import UserError
@@ -28,6 +27,9 @@ from mcl_jax.sharding import replicated, split_rows
 from mcl_jax.train_state import TrainState
 from mcl_jax.train_step import StepFunction
 from mcl_jax.trees import finite
+
+if TYPE_CHECKING:  # benchmarks/gpu.py runs where it is not installed
+    from ml_collections import ConfigDict
 
 FOLDER = "nonfinite"
 
@@ -49,7 +51,7 @@ class NonFiniteError(UserError):
         self.state_is_lost = state_is_lost
 
 
-def allowed_in_a_row(config: ConfigDict) -> int:
+def allowed_in_a_row(config: "ConfigDict") -> int:
     """Returns how many updates in a row may be left out before the run stops."""
     return config.train.max_skipped if config.train.on_nonfinite == "skip" else 0
 
@@ -156,7 +158,7 @@ class InFlight:
 
 def stop(
     error: NonFiniteError,
-    config: ConfigDict,
+    config: "ConfigDict",
     workdir: Path,
     state: TrainState,
     block: Mapping[str, Any],
@@ -188,7 +190,7 @@ def stop(
     )
 
 
-def _advice(error: NonFiniteError, config: ConfigDict) -> str:
+def _advice(error: NonFiniteError, config: "ConfigDict") -> str:
     remedies = [f"lower optimizer.lr ({config.optimizer.lr:g} now)"]
     if config.train.precision != "float32":
         remedies.append("set train.precision to float32")

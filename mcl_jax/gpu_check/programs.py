@@ -12,7 +12,7 @@ from mcl_jax.build import build_optimization, build_train_step
 from mcl_jax.config import frame_sampling
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, test_rows
-from mcl_jax.embed import embedding_program
+from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
 from mcl_jax.guards import allowed_in_a_row, compile_guarded, guarded, start_counter
 from mcl_jax.models.model import Model, model_of

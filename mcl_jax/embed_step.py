@@ -1,0 +1,48 @@
+"""The embedding of one batch: a pure function of (parameters, batch statistics, batch)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from mcl_jax.models.model import Model
+from mcl_jax.models.split import split_over
+from mcl_jax.sharding import replicated, split_rows
+from mcl_jax.trees import ArrayTree
+
+
+def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:
+    """Returns the jitted embedding of packed rows, which are split over a mesh.
+
+    Args:
+        model: its structure.
+        mesh: of the devices.
+        compiler_options: for `jax.jit`.
+
+    Returns:
+        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and,
+        static, the number of segments of a row; it returns float32 [rows · segments, parts, channels].
+    """
+    whole, split = replicated(mesh), split_rows(mesh)
+
+    @functools.partial(
+        jax.jit,
+        static_argnums=4,
+        in_shardings=(whole, whole, split, split),
+        out_shardings=split,
+        compiler_options=compiler_options,
+    )
+    def embed(
+        params: ArrayTree,
+        batch_stats: ArrayTree,
+        frames: jax.Array,
+        segment_ids: jax.Array,
+        num_segments: int,
+    ) -> jax.Array:
+        module = model.merge(params, batch_stats)
+        with split_over(mesh):
+            output = module(frames, segment_ids, num_segments=num_segments, train=False)
+        return output.embeddings.astype(jnp.float32)
+
+    return embed
