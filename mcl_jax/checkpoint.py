@@ -80,8 +80,10 @@ class Checkpoints:
     ) -> None:
         # After an error, what else goes wrong would only hide it.
         with contextlib.suppress(Exception) if error is not None else self._saving():
-            self._settle()
-            self._checkpointer.close()
+            try:
+                self._settle()
+            finally:
+                self._checkpointer.close()
 
     def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
         """Starts saving a state under its step; the state may be donated at once.
@@ -109,12 +111,10 @@ class Checkpoints:
         }
         with self._saving():
             self._settle()
-            start = functools.partial(self._checkpointer.save_async, step, state, custom_metadata=metadata)
-            if _alone():
-                self._unsettled = PendingSave.of(step, state, host_state, metadata)
-                retried(self._name(step), start)
-            else:  # a save of several hosts is agreed on by all of them
-                start()
+            saving = PendingSave(self._checkpointer, step, self._name(step), metadata)
+            # A save of several hosts is agreed on by all of them.
+            saving.start(state, host_state if _alone() else None)
+            self._unsettled = saving
 
     def wait(self) -> int | None:
         """Waits until what is being saved is on disk, and returns the newest step there, or None.
@@ -274,19 +274,9 @@ class Checkpoints:
     def _settle(self) -> None:
         """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
         saving, self._unsettled = self._unsettled, None
-        if saving is None:
-            self._checkpointer.wait()
-            return
-        started = True
-
-        def settle() -> None:
-            nonlocal started
-            if not started:
-                self._checkpointer.save_async(saving.step, saving.state(), custom_metadata=saving.metadata)
-            started = False
-            self._checkpointer.wait()
-
-        retried(self._name(saving.step), settle)
+        if saving is not None:
+            saving.settle()
+        self._checkpointer.wait()
 
     def _name(self, step: int) -> str:
         return str(self._workdir / FOLDER / str(step))

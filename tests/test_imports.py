@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "gallery": {"errors", "evaluation", "files"},
     "train_state": {"trees"},
     "train_step": {"losses", "models", "train_state", "trees"},
-    "pending_save": {"train_state"},
+    "pending_save": {"retry", "train_state"},
     "checkpoint": {
         "arguments",
         "errors",
