@@ -24,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
+from mcl_jax.exhausted import exhausted
 from mcl_jax.keeping import Keep
 from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
 from mcl_jax.pending_save import PendingSave
@@ -264,10 +265,11 @@ class Checkpoints:
             yield
         except Exception as error:  # a full disk is another error for every file
             reason = getattr(error, "strerror", None) or _first_line(error)
+            what, remedy = exhausted(error) or (reason, "make room")
             newest = next(iter(self._steps()), None)
             kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
             raise CheckpointError(
-                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {reason}; {kept}; make room, and "
+                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {what}; {kept}; {remedy}, and "
                 "the same command goes on"
             ) from None
 

@@ -52,7 +52,7 @@ from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.train_state import TrainState, create_state
 from mcl_jax.trees import all_finite
 from mcl_jax.weights import fit, load_weights
-from mcl_jax.workdir import held, record_stretch, require_disk, require_no_changes
+from mcl_jax.workdir import check_workdir, held, record_stretch, require_no_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def train(
         LeavingError: it was asked to end; what it did is saved.
     """
     leaving = leaving or Leaving()
-    require_disk(workdir)
+    check_workdir(workdir, config.data.root)
     data = open_data(config)
     start = _find_start(config, workdir)
     model = build_train_model(config, start.block, data.subjects)

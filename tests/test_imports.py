@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "safe_pickle": set(),
     "trees": set(),
     "arguments": {"errors"},
-    "command_line": {"errors", "leaving"},
+    "exhausted": set(),
+    "command_line": {"errors", "exhausted", "leaving"},
     "config_line": {"config", "convert", "errors", "trees"},
     "leaving": set(),
     "hosts": {"errors"},
@@ -74,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": {
         "arguments",
         "errors",
+        "exhausted",
         "keeping",
         "models",
         "pending_save",
