@@ -37,6 +37,7 @@ DAMAGED_FOLDER = "checkpoints-damaged"
 
 _FORMAT = 2
 _BLOCK = "model"
+_TRAINED_ON = "trained_on"
 _NOT_FINITE = "it holds numbers that are not finite"
 _T = TypeVar("_T")
 
@@ -54,15 +55,18 @@ class Stored:
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
-    def __init__(self, workdir: Path, *, keep: Keep | None = None):
+    def __init__(
+        self, workdir: Path, *, keep: Keep | None = None, trained_on: Mapping[str, str] | None = None
+    ):
         """Opens the folder, and makes it if it is missing.
 
         Args:
             workdir: of the run.
             keep: for the one run that trains there: which to keep; what an interrupted save left is cleared
                 away. None deletes nothing: another process may be saving there right now.
+            trained_on: digests of the training data, kept with what is saved; None where they are not known.
         """
-        self._workdir = workdir.absolute()
+        self._workdir, self._trained_on = workdir.absolute(), trained_on
         keep_all = ocp.training.preservation_policies.PreserveAll()
         self._checkpointer = ocp.training.Checkpointer(
             self._workdir / FOLDER,
@@ -110,6 +114,8 @@ class Checkpoints:
             _BLOCK: plain_block(block),
             "uncounted_batches": uncounted_batches,
         }
+        if self._trained_on is not None:
+            metadata[_TRAINED_ON] = dict(self._trained_on)
         with self._saving():
             self._settle()
             saving = PendingSave(self._checkpointer, step, self._name(step), metadata)
@@ -129,11 +135,16 @@ class Checkpoints:
 
     def newest_block(self) -> dict[str, Any] | None:
         """Returns the `model` block of the newest checkpoint that can be read, or None if there is none."""
-        for step in self._steps():
-            metadata = self._metadata(step)
-            if metadata is not None:
-                return _block(metadata.custom_metadata)
-        return None
+        custom = self._newest_custom()
+        return None if custom is None else _block(custom)
+
+    def newest_trained_on(self) -> dict[str, str] | None:
+        """Returns the digests of the data of the newest checkpoint that can be read; None if it has none."""
+        return (self._newest_custom() or {}).get(_TRAINED_ON)
+
+    def _newest_custom(self) -> dict[str, Any] | None:
+        read = (self._metadata(step) for step in self._steps())
+        return next((metadata.custom_metadata for metadata in read if metadata is not None), None)
 
     def restore(self, template: TrainState) -> TrainState | None:
         """Returns the newest undamaged state, or None if there is no checkpoint.

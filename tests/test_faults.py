@@ -172,7 +172,7 @@ def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, t
     reads, ended = itertools.count(), threading.Event()
 
     def read(source, sequence):
-        if next(reads) >= 3 * 4:  # of three batches
+        if next(reads) >= 24 + 3 * 4:  # of the data's fingerprint and three batches
             ended.wait(60)
         return answered(source, sequence)
 
