@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test lint docs fuzz faults clean
+.PHONY: setup demo world test lint docs fuzz faults soak clean
 
 setup: $(VENV)/installed
 
@@ -72,5 +72,9 @@ faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults --times 40
 
+# Twenty thousand steps of a tiny model with saves, tests and restarts, an hour; nothing may grow.
+soak: $(VENV)/installed
+	$(BIN)/python tests/attack/soak.py soak --steps 20000
+
 clean:
-	rm -rf $(VENV) demo world faults site
+	rm -rf $(VENV) demo world faults site soak

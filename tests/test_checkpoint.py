@@ -1,8 +1,10 @@
 """Checkpoints: what is saved comes back, damage is noticed, and nothing is lost."""
 
+import dataclasses
 import functools
 import re
 import resource
+import threading
 from pathlib import Path
 
 import jax
@@ -191,3 +193,39 @@ def test_an_interrupted_save_does_not_count(tmp_path):
     assert unfinished.exists()
     assert_equal(restore(tmp_path), make_state(3))
     assert not unfinished.exists()
+
+
+def test_saves_leave_no_descriptors_and_threads_behind(tmp_path):
+    """Orbax ends the thread of a save only when its result is asked for: a run died after 327 saves."""
+
+    def figures() -> tuple[int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    with Checkpoints(tmp_path, keep=Keep(2)) as checkpoints:
+        state = make_state(0)
+        for step in range(1, 31):
+            checkpoints.save(dataclasses.replace(state, step=np.int32(step)), MODEL)
+            if step == 3:
+                checkpoints.wait()
+                before = figures()
+        checkpoints.wait()
+        assert figures() == before
+
+
+def test_what_ran_out_is_named(tmp_path):
+    save(tmp_path, 3)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with Checkpoints(tmp_path) as checkpoints:
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), before[1])
+            )
+            with pytest.raises(
+                CheckpointError,
+                match=r"may open no more files; step 3 .*; raise the limit \(ulimit -n\), and",
+            ):
+                checkpoints.save(make_state(5), MODEL)
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert_equal(restore(tmp_path), make_state(3))
