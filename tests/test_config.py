@@ -309,10 +309,14 @@ def test_describe_tells_sizes_work_and_memory():
     ],
 )
 def test_what_costs_more_than_any_machine_has_is_refused(key, value):
-    with pytest.raises(ConfigError, match=rf"^{key}: is .*must|^{key}: .*|^model: .*parameters"):
-        config = walkers_config(**{key: value})
+    config = walkers_config(**{key: value})
+
+    def use() -> None:
         validate(config)
         build_train_model(config, model_block(config), 2)
+
+    with pytest.raises(ConfigError, match=rf"^{key}: |^model: .* parameters"):
+        use()
 
 
 def test_two_seeds_that_are_allowed_are_two_seeds():

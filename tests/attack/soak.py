@@ -4,8 +4,8 @@
 
 trains a tiny model on synthetic people in rounds. Each round resumes the run, so that its loaders, loggers
 and checkpoints are opened anew in the same process, saves and tests on the way, and is followed by one line
-of figures. `--hosts 2` has every round run by two processes of this machine instead, whose own figures die with
-them: then this process, the files and the rate are watched.
+of figures. `--hosts 2` has every round run by two processes of this machine instead, whose own figures die
+with them: then the files and the rate are watched.
 
 Flat is: after a warm-up of a quarter of the rounds, the median of the last quarter of them is at most 2 %
 above that of the first quarter that counts; of what is counted by ones, at most one more. A slower rate is
