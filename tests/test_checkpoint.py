@@ -1,6 +1,5 @@
 """Checkpoints: what is saved comes back, damage is noticed, and nothing is lost."""
 
-import dataclasses
 import functools
 import re
 import resource
@@ -202,9 +201,8 @@ def test_saves_leave_no_descriptors_and_threads_behind(tmp_path):
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
     with Checkpoints(tmp_path, keep=Keep(2)) as checkpoints:
-        state = make_state(0)
         for step in range(1, 31):
-            checkpoints.save(dataclasses.replace(state, step=np.int32(step)), MODEL)
+            checkpoints.save(make_state(step), MODEL)
             if step == 3:
                 checkpoints.wait()
                 before = figures()
