@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test test-newer lint docs fuzz faults bench-feed clean
+.PHONY: setup demo world test test-newer lint docs fuzz faults soak bench-feed clean
 
 setup: $(VENV)/installed
 
@@ -94,9 +94,13 @@ faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults --times 40
 
+# Twenty thousand steps of a tiny model with saves, tests and restarts, hours on two cores; nothing may grow.
+soak: $(VENV)/installed
+	$(BIN)/python tests/attack/soak.py soak --steps 20000
+
 # How many CPU cores feed one GPU and eight; docs/performance.md.
 bench-feed: $(VENV)/installed
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/feed_gpu.py
 
 clean:
-	rm -rf $(VENV) $(NEWER_VENV) demo world faults site
+	rm -rf $(VENV) $(NEWER_VENV) demo world faults site soak

@@ -8,6 +8,7 @@ By hand, because pydantic answers with a page where one line is wanted that name
 """
 
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,29 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Positive whole numbers: `count` of them, or any number of them for None."""
+    """Positive whole numbers up to `most`: `count` of them, or any number up to 1,000 for None."""
 
     count: int | None = None
+    most: int = 2**31 - 1
 
 
 PositiveInt = Annotated[int, AtLeast(1)]
 NotNegative = Annotated[float, AtLeast(0)]
 ShareBelowOne = Annotated[float, AtLeast(0, below=1)]
+
+
+_MOST = 2**31 - 1
+_MOST_SIZES = 1_000
+_SHOWN = 60  # characters of a value
+
+
+def brief(value: Any) -> str:
+    """Returns a value as text for a message, without the middle of one that is very long."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 4 :]}"
 
 
 def config_arguments(function: Callable[..., Any], provided: Collection[str]) -> dict[str, Any]:
@@ -98,7 +114,7 @@ def check_arguments(
     for key, value in with_defaults(block, name, function, given, provided).items():
         wanted = _mismatch(value, hints.get(key, Any))
         if wanted is not None:
-            raise ConfigError(f"{block}.{key}: is {value}; {wanted}")
+            raise ConfigError(f"{block}.{key}: is {brief(value)}; {wanted}")
 
 
 def lookup(block: str, table: Mapping[str, Any], name: str) -> Any:
@@ -125,6 +141,8 @@ def _mismatch(value: Any, hint: Any) -> str | None:
     if plain in (int, float, bool, str) and not _is_a(value, plain):
         kinds = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
         return f"expected {kinds[plain]}"
+    if plain in (int, float) and not abs(value) <= (_MOST if plain is int else sys.float_info.max):
+        return f"must be at most {_MOST:,}" if plain is int else "expected a finite number"
     for rule in rules:
         if isinstance(rule, AtLeast):
             if not value >= rule.least:
@@ -143,5 +161,7 @@ def _is_a(value: Any, kind: type) -> bool:
 def _sizes_mismatch(value: Any, rule: Sizes) -> str | None:
     fits = isinstance(value, Sequence) and all(type(n) is int and n > 0 for n in value)
     if fits and rule.count in (None, len(value)):
-        return None
+        if len(value) > _MOST_SIZES:
+            return f"expected at most {_MOST_SIZES:,} numbers"
+        return f"must be at most {rule.most:,}" if max(value, default=1) > rule.most else None
     return f"expected {'' if rule.count is None else f'{rule.count} '}positive whole numbers"

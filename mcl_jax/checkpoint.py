@@ -24,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.arguments import config_arguments
 from mcl_jax.errors import CheckpointError
+from mcl_jax.exhausted import exhausted
 from mcl_jax.keeping import Keep
 from mcl_jax.models.model import PROVIDED, Weights, model_class, plain_block
 from mcl_jax.pending_save import PendingSave
@@ -36,6 +37,7 @@ DAMAGED_FOLDER = "checkpoints-damaged"
 
 _FORMAT = 2
 _BLOCK = "model"
+_TRAINED_ON = "trained_on"
 _NOT_FINITE = "it holds numbers that are not finite"
 _T = TypeVar("_T")
 
@@ -53,15 +55,18 @@ class Stored:
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
-    def __init__(self, workdir: Path, *, keep: Keep | None = None):
+    def __init__(
+        self, workdir: Path, *, keep: Keep | None = None, trained_on: Mapping[str, str] | None = None
+    ):
         """Opens the folder, and makes it if it is missing.
 
         Args:
             workdir: of the run.
             keep: for the one run that trains there: which to keep; what an interrupted save left is cleared
                 away. None deletes nothing: another process may be saving there right now.
+            trained_on: digests of the training data, kept with what is saved; None where they are not known.
         """
-        self._workdir = workdir.absolute()
+        self._workdir, self._trained_on = workdir.absolute(), trained_on
         keep_all = ocp.training.preservation_policies.PreserveAll()
         self._checkpointer = ocp.training.Checkpointer(
             self._workdir / FOLDER,
@@ -80,8 +85,10 @@ class Checkpoints:
     ) -> None:
         # After an error, what else goes wrong would only hide it.
         with contextlib.suppress(Exception) if error is not None else self._saving():
-            self._settle()
-            self._checkpointer.close()
+            try:
+                self._settle()
+            finally:
+                self._checkpointer.close()
 
     def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
         """Starts saving a state under its step; the state may be donated at once.
@@ -107,14 +114,14 @@ class Checkpoints:
             _BLOCK: plain_block(block),
             "uncounted_batches": uncounted_batches,
         }
+        if self._trained_on is not None:
+            metadata[_TRAINED_ON] = dict(self._trained_on)
         with self._saving():
             self._settle()
-            start = functools.partial(self._checkpointer.save_async, step, state, custom_metadata=metadata)
-            if _alone():
-                self._unsettled = PendingSave.of(step, state, host_state, metadata)
-                retried(self._name(step), start)
-            else:  # a save of several hosts is agreed on by all of them
-                start()
+            saving = PendingSave(self._checkpointer, step, self._name(step), metadata)
+            # A save of several hosts is agreed on by all of them.
+            saving.start(state, host_state if _alone() else None)
+            self._unsettled = saving
 
     def wait(self) -> int | None:
         """Waits until what is being saved is on disk, and returns the newest step there, or None.
@@ -128,11 +135,16 @@ class Checkpoints:
 
     def newest_block(self) -> dict[str, Any] | None:
         """Returns the `model` block of the newest checkpoint that can be read, or None if there is none."""
-        for step in self._steps():
-            metadata = self._metadata(step)
-            if metadata is not None:
-                return _block(metadata.custom_metadata)
-        return None
+        custom = self._newest_custom()
+        return None if custom is None else _block(custom)
+
+    def newest_trained_on(self) -> dict[str, str] | None:
+        """Returns the digests of the data of the newest checkpoint that can be read; None if it has none."""
+        return (self._newest_custom() or {}).get(_TRAINED_ON)
+
+    def _newest_custom(self) -> dict[str, Any] | None:
+        read = (self._metadata(step) for step in self._steps())
+        return next((metadata.custom_metadata for metadata in read if metadata is not None), None)
 
     def restore(self, template: TrainState) -> TrainState | None:
         """Returns the newest undamaged state, or None if there is no checkpoint.
@@ -264,29 +276,20 @@ class Checkpoints:
             yield
         except Exception as error:  # a full disk is another error for every file
             reason = getattr(error, "strerror", None) or _first_line(error)
+            what, remedy = exhausted(error) or (reason, "make room")
             newest = next(iter(self._steps()), None)
             kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
             raise CheckpointError(
-                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {reason}; {kept}; make room, and "
+                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {what}; {kept}; {remedy}, and "
                 "the same command goes on"
             ) from None
 
     def _settle(self) -> None:
         """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
         saving, self._unsettled = self._unsettled, None
-        if saving is None:
-            self._checkpointer.wait()
-            return
-        started = True
-
-        def settle() -> None:
-            nonlocal started
-            if not started:
-                self._checkpointer.save_async(saving.step, saving.state(), custom_metadata=saving.metadata)
-            started = False
-            self._checkpointer.wait()
-
-        retried(self._name(saving.step), settle)
+        if saving is not None:
+            saving.settle()
+        self._checkpointer.wait()
 
     def _name(self, step: int) -> str:
         return str(self._workdir / FOLDER / str(step))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import mcl_jax
-from mcl_jax.command_line import exit_code
+from mcl_jax.command_line import exit_code, require_text, steady_streams
 from mcl_jax.commands import COMMANDS, command_module, help_line
 
 _DESCRIPTION = "Gait recognition in JAX: who is this person, from silhouettes of their walk."
@@ -17,7 +17,9 @@ def main() -> None:
     """Runs the command that the process was started with."""
     # Where JAX comes with CUDA and there is no driver, its C++ says so several times.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    sys.exit(run(sys.argv[1:]))
+    with steady_streams():
+        code = run(sys.argv[1:])
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -66,7 +68,12 @@ def run_command(
         parser.error(f"unrecognized arguments: {' '.join(strange)}")
     if keys:
         arguments.config_keys = keys
-    return exit_code(lambda: command.run(arguments))
+
+    def work() -> None:
+        require_text(argv)
+        command.run(arguments)
+
+    return exit_code(work)
 
 
 def _parser() -> argparse.ArgumentParser:

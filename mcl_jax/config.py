@@ -3,14 +3,16 @@
 import dataclasses
 import importlib.util
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from mcl_jax.arguments import check_arguments, lookup, with_defaults
+from mcl_jax.arguments import brief, check_arguments, lookup, with_defaults
 from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
@@ -76,6 +78,35 @@ _DEFAULTS: dict[str, Any] = {
         "rerank": False,  # k-reciprocal re-ranking
     },
 }
+
+# Key → its least and its greatest value. Above the greatest, memory, processes or time run out, or a number
+# is no longer told from a smaller one: JAX takes 32 bits of a seed, and counts steps in 31.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "data.workers": (0, 512),
+    "data.timeout": (0, 10_000_000),
+    "data.sampling.frames": (1, 10_000),
+    "data.sampling.min_frames": (1, 10_000),
+    "data.sampling.max_frames": (1, 10_000),
+    "data.sampling.skip": (0, 10_000),
+    "data.sampling.min_rate": (1, 10_000),
+    "data.sampling.max_rate": (1, 10_000),
+    "train.steps": (0, 1_000_000_000),
+    "train.row_sizes": (1, 100),
+    "train.log_every": (1, 1_000_000_000),
+    "train.save_every": (1, 1_000_000_000),
+    "train.keep": (1, 1_000_000_000),
+    "train.keep_every": (0, 1_000_000_000),
+    "train.test_every": (0, 1_000_000_000),
+    "train.max_skipped": (1, 1_000_000_000),
+    "eval.step": (0, 1_000_000_000),
+    "eval.max_frames": (1, 1_000_000),
+    "eval.rows": (1, 65_536),
+    "eval.slots": (1, 65_536),
+    "optimizer.lr": (0, float(np.finfo(np.float32).max)),
+}
+_MOST_TRAINING_FRAMES = 2**22  # of a batch, 12 GB; a published one has up to 6,400
+_MOST_TEST_FRAMES = 2**20
 
 _NAMED = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 
@@ -170,43 +201,45 @@ def validate(config: ConfigDict) -> None:
         find_protocol(c.eval.protocol)  # its mistakes are told before training, not after
     else:
         lookup("eval.protocol", dict.fromkeys(("", NO_PROTOCOL, *PROTOCOLS)), c.eval.protocol)
-    for key in (
-        "train.log_every",
-        "train.save_every",
-        "train.keep",
-        "train.max_skipped",
-        "train.row_sizes",
-        "eval.max_frames",
-        "eval.rows",
-        "eval.slots",
-    ):
-        if _value(c, key) < 1:
-            raise ConfigError(f"{key}: is {_value(c, key)}; must be at least 1")
-    for key in (
-        "train.steps",
-        "train.test_every",
-        "train.keep_every",
-        "data.workers",
-        "data.timeout",
-        "eval.step",
-        "seed",
-        "optimizer.lr",
-    ):
-        if not _value(c, key) >= 0:
-            raise ConfigError(f"{key}: is {_value(c, key)}; must not be negative")
+    for key, limits in _LIMITS.items():
+        _check_limits(key, _value(c, key), *limits)
     if c.train.keep_best and not c.train.test_every:
         raise ConfigError("train.keep_best: needs tests on the way; set train.test_every")
-    batch = c.train.batch
-    if len(batch) != 2 or not all(type(n) is int and n > 0 for n in batch):
-        raise ConfigError(f"train.batch: is {batch}; expected 2 positive whole numbers")
     kind = model_class(c.model.name)
     check_block(model_block(config))
     check_losses(c.loss.to_dict(), c.model.name, kind)
     for block, table in _NAMED.items():
         arguments = named_arguments(config, block)
         check_arguments(block, c[block].name, table[c[block].name], arguments, PROVIDED[block])
-    frame_sampling(config)
+    sampling = frame_sampling(config)
     Augmentation(c.data.augment)
+    _check_batches(config, sampling)
+
+
+def _check_limits(key: str, value: Any, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{key}: is {brief(value)}; expected a number")
+    if least <= value <= most:
+        return
+    raise ConfigError(f"{key}: is {brief(value)}; must be from {least:,} to {most:,.15g}")
+
+
+def _check_batches(config: ConfigDict, sampling: FrameSampling) -> None:
+    """Checks that a batch is one, and not larger than any memory."""
+    batch = config.train.batch
+    if len(batch) != 2 or not all(type(n) is int and n > 0 for n in batch):
+        raise ConfigError(f"train.batch: is {brief(batch)}; expected 2 positive whole numbers")
+    longest = max(sampling.frames, sampling.max_frames)
+    if math.prod(batch) * longest > _MOST_TRAINING_FRAMES:
+        raise ConfigError(
+            f"train.batch: {brief(batch)} clips of up to {longest} frames are more than the "
+            f"{_MOST_TRAINING_FRAMES:,} frames that a batch may have; lower it, or data.sampling"
+        )
+    if config.eval.rows * config.eval.slots > _MOST_TEST_FRAMES:
+        raise ConfigError(
+            f"eval.rows: {config.eval.rows} rows of {config.eval.slots} slots are more than the "
+            f"{_MOST_TEST_FRAMES:,} frames that a test batch may have; lower it, or eval.slots"
+        )
 
 
 def write_config(config: ConfigDict, path: Path) -> None:

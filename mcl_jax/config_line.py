@@ -84,14 +84,31 @@ def _parse(values: flags.FlagValues, recipe: str, argv: Sequence[str]) -> Config
     config, notes = load_any_config(recipe)
     for note in notes:
         logging.info("%s: %s", recipe, note)
-    arguments = list(argv)
+    arguments, keys = list(argv), set(flat_keys(config))
     try:
         config_flags.DEFINE_config_dict(
             "config", config, "Recipe of the run.", lock_config=True, flag_values=values, sys_argv=arguments
         )
         values(arguments)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except IndexError:
+        raise ConfigError(
+            "command line: a value has no place such as KEY[0]; set all of it: --config.train.batch=(8,16)"
+        ) from None
+    # The parsers of values raise what the types raise that they make.
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ConfigError(f"command line: {_reason(error)}") from None
+    if missing := sorted(keys - flat_keys(values.config).keys()):
+        raise ConfigError(f"command line: {missing[0]} is gone with its block; set keys one by one")
     return values.config
 
 

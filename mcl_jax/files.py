@@ -57,6 +57,8 @@ def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: boo
         UserError: if it cannot be written.
     """
     path = Path(path)
+    if not path.name:
+        raise UserError(f"{path}: is a folder, not the name of a file to be written")
     try:
         retried(str(path), lambda: _write(path, content, sync))
     except OSError as error:

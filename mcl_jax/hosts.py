@@ -13,6 +13,7 @@ import jax
 from mcl_jax.errors import ConfigError
 
 _LOCAL = "local:"
+_MOST, _MOST_LOCAL = 100_000, 256
 _GRACE_SECONDS = 60.0  # in which the others notice, see mcl_jax.company
 _POLL_SECONDS = 0.1
 
@@ -59,7 +60,7 @@ def local_count(hosts: str | None) -> int | None:
     """
     if hosts is None or not hosts.startswith(_LOCAL):
         return None
-    return _count("--hosts", hosts.removeprefix(_LOCAL))
+    return _count("--hosts=local", hosts.removeprefix(_LOCAL), _MOST_LOCAL)
 
 
 def run_local(argv: Sequence[str], count: int) -> int:
@@ -124,7 +125,9 @@ def _without_hosts(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def _count(flag: str, value: str | None) -> int:
-    if value is None or not value.isdecimal() or int(value) < 1:
+def _count(flag: str, value: str | None, most: int = _MOST) -> int:
+    if value is None or not (value.isascii() and value.isdecimal()) or len(value) > 9 or int(value) < 1:
         raise ConfigError(f"{flag}: is {value}; expected a positive whole number, auto, or local:N")
+    if int(value) > most:
+        raise ConfigError(f"{flag}: is {value}; {most} is the most")
     return int(value)

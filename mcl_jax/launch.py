@@ -18,6 +18,7 @@ from mcl_jax.leaving import Leaving
 from mcl_jax.native.convolution import prepare
 from mcl_jax.runtime import enable_compilation_cache, keep_memory, show_own_log
 from mcl_jax.training import open_data, train
+from mcl_jax.workdir import check_workdir
 
 
 def _flag(default: Any, meaning: str, **others: Any) -> Any:
@@ -72,6 +73,7 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     """
     validate(config)
     workdir = Path(options.workdir) if options.workdir else Path("runs") / name
+    check_workdir(workdir, config.data.root)
     show_own_log()
     enable_compilation_cache()
     keep_memory()

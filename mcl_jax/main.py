@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from mcl_jax.command_line import exit_code
+from mcl_jax.command_line import exit_code, require_text
 from mcl_jax.config_line import parse_flags
 from mcl_jax.launch import RunOptions, flag_fields, launch
 
@@ -46,6 +46,7 @@ def run(argv: Sequence[str]) -> None:
     Raises:
         UserError: for anything the user can mend.
     """
+    require_text(argv)
     config, name = parse_flags(argv, __doc__ or "")
     values: dict[str, Any] = {field: flags.FLAGS[field].value for field in flag_fields()}
     launch(config, name, RunOptions(**values))

@@ -30,6 +30,8 @@ from mcl_jax.data.feed.loaders import TrainLoader
 from mcl_jax.data.feed.packing import TrainBatch
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.watchdog import StalledError
+from mcl_jax.data.fingerprint import fingerprint_of
+from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
@@ -50,9 +52,10 @@ from mcl_jax.progress import Progress
 from mcl_jax.runtime import compiler_options, options_to_run_once, warn_of_missing_bfloat16
 from mcl_jax.sharding import data_mesh, put_rows, replicated
 from mcl_jax.train_state import TrainState, create_state
+from mcl_jax.trained_on import require_same_data, write_trained_on
 from mcl_jax.trees import all_finite
 from mcl_jax.weights import fit, load_weights
-from mcl_jax.workdir import held, record_stretch, require_disk, require_no_changes
+from mcl_jax.workdir import check_workdir, held, record_stretch, require_no_changes
 
 # A batch of this host, and its rows on the devices.
 _Batch = tuple[TrainBatch, dict[str, jax.Array]]
@@ -64,7 +67,12 @@ class Data:
 
     dataset: OpenDataset
     loader: TrainLoader
-    subjects: int
+    split: Split
+
+    @property
+    def subjects(self) -> int:
+        """How many people are trained on."""
+        return len(self.split.subjects)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +102,7 @@ def open_data(config: ConfigDict) -> Data:
         len(split.subjects),
         jax.device_count(),
     )
-    return Data(dataset, build_train_loader(config, split), len(split.subjects))
+    return Data(dataset, build_train_loader(config, split), split)
 
 
 def train(
@@ -116,7 +124,7 @@ def train(
         LeavingError: it was asked to end; what it did is saved.
     """
     leaving = leaving or Leaving()
-    require_disk(workdir)
+    check_workdir(workdir, config.data.root)
     warn_of_missing_bfloat16(config.train.precision)
     data = open_data(config)
     start = _find_start(config, workdir)
@@ -124,20 +132,30 @@ def train(
     embedder = build_embedder(config, model.block)
     optimization, mesh = build_optimization(config), data_mesh()
 
-    keep = Keep(config.train.keep, config.train.keep_every)
-    with held(workdir) as lock, Checkpoints(workdir, keep=keep) as checkpoints:
+    keep, trained_on = Keep(config.train.keep, config.train.keep_every), fingerprint_of(data.split)
+    with (
+        held(workdir) as lock,
+        Checkpoints(workdir, keep=keep, trained_on=trained_on.digests) as checkpoints,
+    ):
         leaving.before_ending_at_once(lock.release)
+
+        def required(step: int) -> list[str]:
+            stored = checkpoints.newest_trained_on()
+            listed = require_no_changes(config, workdir, step, accept=accept_changes)
+            return listed + require_same_data(trained_on, workdir, stored, step, accept=accept_changes)
+
         accepted: list[str] = []
         newest, last = checkpoints.wait(), config.train.steps
         if newest is not None and newest < last:
-            accepted = require_no_changes(config, workdir, newest, accept=accept_changes)
+            accepted = required(newest)
         state = _first_state(config, model, optimization, start.weights, checkpoints, mesh)
         step = int(state.step)
         if newest is not None and step < last <= newest:  # what was finished is damaged, and is made again
-            accepted = require_no_changes(config, workdir, step, accept=accept_changes)
+            accepted = required(step)
         if step < last:
             write_config(config, workdir / "config_train.json")
             record_stretch(config, workdir, step, accepted)
+            write_trained_on(trained_on, workdir)
         leaving.saved(checkpoints.wait())
         run = _Run(config, workdir, data, model, embedder, optimization, mesh, checkpoints, leaving, state)
         run.go_on()

@@ -286,3 +286,46 @@ def test_describe_tells_sizes_work_and_memory():
     config = load_config("gait3d_mcl")
     with pytest.raises(ConfigError, match="gait3d has no rule for its split"):
         describe(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 2**32),  # JAX would take it for 0
+        ("seed", 10**20),
+        ("train.steps", 10**23),
+        ("data.workers", 10**9),
+        ("data.workers", -1),
+        ("eval.rows", 10**9),
+        ("eval.slots", 0),
+        ("train.batch", (2, 10**9)),
+        ("data.sampling.frames", 10**9),
+        ("model.channels", (10**9, 10**9, 10**9, 10**9)),
+        ("model.layers", (10**6, 1, 1, 1)),
+        ("model.embed_dim", 10**20),
+        ("optimizer.lr", math.inf),
+        ("optimizer.lr", math.nan),
+        ("optimizer.weight_decay", math.inf),
+    ],
+)
+def test_what_costs_more_than_any_machine_has_is_refused(key, value):
+    config = walkers_config(**{key: value})
+
+    def use() -> None:
+        validate(config)
+        build_train_model(config, model_block(config), 2)
+
+    with pytest.raises(ConfigError, match=rf"^{key}: |^model: .* parameters"):
+        use()
+
+
+def test_two_seeds_that_are_allowed_are_two_seeds():
+    limit = 2**32 - 1
+    validate(walkers_config(seed=limit))
+    assert (jax.random.key_data(jax.random.key(limit)) != jax.random.key_data(jax.random.key(0))).any()
+
+
+def test_limits_of_a_test_batch_hold_together():
+    config = walkers_config(**{"eval.rows": 60_000, "eval.slots": 60_000})
+    with pytest.raises(ConfigError, match="60000 rows of 60000 slots are more than the 1,048,576 frames"):
+        validate(config)

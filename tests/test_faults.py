@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ from mcl_jax.errors import CheckpointError, ConfigError, UserError
 from mcl_jax.leaving import TIME_IS_UP, Leaving, LeavingError
 from mcl_jax.training import train
 from mcl_jax.weights import load_weights
-from mcl_jax.workdir import LOCK, Lock, changes, record_stretch
+from mcl_jax.workdir import LOCK, Lock, changes, check_workdir, record_stretch
 
 
 def all_saved(workdir) -> list[int]:
@@ -172,7 +173,7 @@ def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, t
     reads, ended = itertools.count(), threading.Event()
 
     def read(source, sequence):
-        if next(reads) >= 3 * 4:  # of three batches
+        if next(reads) >= 24 + 3 * 4:  # of the data's fingerprint and three batches
             ended.wait(60)
         return answered(source, sequence)
 
@@ -188,3 +189,30 @@ def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, t
     assert load_weights(tmp_path).step == 3
     train(config, tmp_path)
     assert load_weights(tmp_path).step == 5
+
+
+@pytest.mark.parametrize(
+    ("workdir", "reason"),
+    [
+        ("/", "a folder of the system"),
+        ("/usr", "a folder of the system"),
+        ("/etc/run", "a folder of the system"),
+        ("/tmp", "a folder of the system"),
+        (str(Path.home()), "your home folder"),
+        (f"{Path.home()}/x/..", "your home folder"),
+        ("n" * 300, "too long"),
+        ("a\nb", "cannot be shown"),
+        ("\udcff", "cannot be shown"),
+        ("gs://bucket/run", "object storage"),
+        ("data", "in data.root"),
+        ("data/001/run", "in data.root"),
+    ],
+)
+def test_a_run_is_not_strewn_over_a_folder_of_something_else(workdir, reason):
+    with pytest.raises(ConfigError, match=rf"^--workdir: .*{reason}"):
+        check_workdir(Path(workdir), "data")
+
+
+@pytest.mark.parametrize("workdir", ["runs/a", "/tmp/a", ".", str(Path.home() / "a"), "/workspace", "dat"])
+def test_any_other_folder_may_hold_a_run(workdir):
+    check_workdir(Path(workdir), "data")

@@ -96,6 +96,7 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "config_train.json",
         "curves.jsonl",
         "stretches.jsonl",
+        "trained_on.json",
         "training.html",
     }
     written = {p.name for p in (tmp_path / "test").iterdir()}

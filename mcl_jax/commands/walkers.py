@@ -6,10 +6,10 @@ import os
 import time
 from pathlib import Path
 
-import cv2
-
 from mcl_jax.commands.flags import finite
+from mcl_jax.data.feed.clip_sheet import encode_png
 from mcl_jax.errors import DataError
+from mcl_jax.files import write_atomically
 from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_sheet, film, write_walkers
 
 HELP = "write synthetic walking people as a tree that trains and tests like CASIA-B"
@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     style = WalkerStyle(**{name: getattr(arguments, name) for name in knobs})
     views, conditions = arguments.views.split(","), arguments.conditions.split(",")
     if arguments.sheet:
-        arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(arguments.sheet), contact_sheet(arguments.seed, views=views, style=style))
+        sheet = contact_sheet(arguments.seed, views=views, style=style)
+        write_atomically(arguments.sheet, encode_png(sheet))
     if arguments.film:
         passers = _passers(arguments.people, conditions)
         frames = film(arguments.film, passers, seed=arguments.seed, size=_PICTURE, style=style)

@@ -179,7 +179,7 @@ class DeepGaitV2(GaitModule):
         self,
         *,
         mode: Literal["2d", "3d", "p3d"] = "p3d",
-        layers: Annotated[Sequence[int], Sizes(4)] = (1, 4, 4, 1),
+        layers: Annotated[Sequence[int], Sizes(4, most=256)] = (1, 4, 4, 1),
         channels: Annotated[Sequence[int], Sizes(4)] = (64, 128, 256, 512),
         num_classes: PositiveInt,
         use_emb2: bool = False,

@@ -35,7 +35,7 @@ class GaitBase(GaitModule):
         *,
         channels: Annotated[Sequence[int], Sizes(4)] = (64, 128, 256, 512),
         embed_dim: PositiveInt = 256,
-        layers: Annotated[Sequence[int], Sizes(4)] = (1, 1, 1, 1),
+        layers: Annotated[Sequence[int], Sizes(4, most=256)] = (1, 1, 1, 1),
         strides: Annotated[Sequence[int], Sizes(4)] = (1, 2, 2, 1),
         max_pool: bool = False,
         bins: Annotated[Sequence[int], Sizes()] = (16,),

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from mcl_jax.trees import ArrayTree, leaves_by_name
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are no config keys."""
+
+_MOST_PARAMETERS = 2**32  # 16 GB, and training takes four times that; a published model has 25 million
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +228,19 @@ def _construct(name: str, arguments: Mapping[str, Any], dtype: str, seed: int) -
 
 @functools.cache  # a run asks for the same model to train and to test
 def _graphdef(name: str, arguments: tuple[tuple[str, Any], ...], dtype: str) -> nnx.GraphDef:
-    return nnx.graphdef(nnx.eval_shape(functools.partial(_construct, name, dict(arguments), dtype, 0)))
+    """Returns the structure of a model, of which no array is made.
+
+    Raises:
+        ConfigError: if it has more numbers than any memory.
+    """
+    module = nnx.eval_shape(functools.partial(_construct, name, dict(arguments), dtype, 0))
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+    if numbers > _MOST_PARAMETERS:
+        raise ConfigError(
+            f"model: {name} of these sizes has {numbers:.3g} parameters, and {_MOST_PARAMETERS:,} is "
+            "the most; lower its channels, layers or classes"
+        )
+    return nnx.graphdef(module)
 
 
 def _arrays(module: GaitModule) -> tuple[ArrayTree, ArrayTree]:
