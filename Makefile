@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test lint docs fuzz faults clean
+.PHONY: setup demo world test lint docs fuzz faults attack clean
 
 setup: $(VENV)/installed
 
@@ -72,5 +72,13 @@ faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults --times 40
 
+# An hour of harmed files, names and command lines for every reader; writes the table of docs/security.md.
+# What failed is kept in attack/. `make attack SECONDS=300` is a short one.
+SECONDS := 3600
+SEED := 0
+
+attack: $(VENV)/installed-test
+	$(BIN)/python tests/attack/rounds.py --seconds $(SECONDS) --seed $(SEED) --keep attack --page docs/security.md
+
 clean:
-	rm -rf $(VENV) demo world faults site
+	rm -rf $(VENV) demo world faults attack site

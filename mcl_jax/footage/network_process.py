@@ -117,7 +117,9 @@ def _confine(mebibytes: int) -> None:
             now = int(file.read().split()[0]) * resource.getpagesize()
         limits[resource.RLIMIT_AS] = now + mebibytes * 2**20
     for limit, most in limits.items():
-        resource.setrlimit(limit, (most, most))
+        highest = resource.getrlimit(limit)[1]
+        lower = most if highest == resource.RLIM_INFINITY else min(most, highest)
+        resource.setrlimit(limit, (lower, lower))
 
 
 def _messages(stream: BinaryIO) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from outcomes import End, Outcome, attempt, run_apart
-from targets import TARGETS
+from targets import TARGETS, target_of
 from targets.base import Target
 
 BEGIN, FINISH = "<!-- attack table -->", "<!-- end of the attack table -->"
@@ -40,13 +40,14 @@ class Round:
     """All tries of one target.
 
     Args:
+        name: of the target.
         target: what is attacked.
         seed: of all harm.
         keep: folder for copies of what failed; None for none.
     """
 
-    def __init__(self, target: Target, seed: int, keep: Path | None) -> None:
-        self.target, self.seed, self.keep = target, seed, keep
+    def __init__(self, name: str, target: Target, seed: int, keep: Path | None) -> None:
+        self.name, self.target, self.seed, self.keep = name, target, seed, keep
         self.counts: collections.Counter[Outcome] = collections.Counter()
         self.failures: list[Failure] = []
 
@@ -61,12 +62,12 @@ class Round:
             expected = self._attempt(copy)
             shutil.rmtree(copy)
             if expected.outcome is not Outcome.SAME:
-                raise SystemExit(f"{self.target.name}: unharmed, and {expected.outcome}: {expected.detail}")
+                raise SystemExit(f"{self.name}: unharmed, and {expected.outcome}: {expected.detail}")
             until = time.monotonic() + seconds
             for number in range(count):
                 if time.monotonic() > until:
                     break
-                rng = random.Random(f"{self.target.name} {self.seed} {number}")
+                rng = random.Random(f"{self.name} {self.seed} {number}")
                 shutil.copytree(sound, copy, symlinks=True)
                 harm = self.target.harm(copy, rng)
                 self._note(number, harm, self._judged(self._attempt(copy), expected), copy)
@@ -85,17 +86,15 @@ class Round:
         self.counts[end.outcome] += 1
         if not end.outcome.is_failure:
             return
-        self.failures.append(Failure(self.target.name, self.seed, number, harm, end))
+        self.failures.append(Failure(self.name, self.seed, number, harm, end))
         print(self.failures[-1], flush=True)
         if self.keep is not None:
-            shutil.copytree(copy, self.keep / f"{self.target.name}-{self.seed}-{number}", dirs_exist_ok=True)
+            shutil.copytree(copy, self.keep / f"{self.name}-{self.seed}-{number}", dirs_exist_ok=True)
 
     def row(self) -> str:
         """Returns the line of the table."""
         counts = [self.counts[outcome] for outcome in Outcome]
-        return (
-            f"| {self.target.name} | {self.target.harm_is} | {sum(counts)} | {' | '.join(map(str, counts))} |"
-        )
+        return f"| {self.name} | {self.target.harm_is} | {sum(counts)} | {' | '.join(map(str, counts))} |"
 
 
 def table(rounds: list[Round]) -> str:
@@ -130,7 +129,7 @@ def main() -> int:
     begun = time.monotonic()
     for number, name in enumerate(given.targets):
         left = given.seconds - (time.monotonic() - begun)
-        rounds.append(Round(TARGETS[name], given.seed, given.keep))
+        rounds.append(Round(name, target_of(name), given.seed, given.keep))
         rounds[-1].run(given.count, left / (len(given.targets) - number))
     text = table(rounds)
     print(text)

@@ -3,40 +3,36 @@
 Pictures, pages and TensorBoard's files are left out: nothing reads them again.
 """
 
-from targets.base import Target
-from targets.checkpoint import Journal, Resumed, Weights
-from targets.command_line import CommandLine
-from targets.files import Embeddings, Packed
-from targets.gallery import Gallery
-from targets.labels import Partition, Protocol
-from targets.names import EnrolledNames, ScoredNames
-from targets.native_cache import NativeCache
-from targets.network import OnnxNetwork, TfliteNetwork
-from targets.records import OtherShards, Records
-from targets.video import Playlist, Video
-from targets.yaml_config import YamlConfig
+import importlib
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        Weights(),
-        Resumed(),
-        Journal(),
-        Packed(),
-        Embeddings(),
-        Gallery(),
-        Records(),
-        OtherShards(),
-        NativeCache(),
-        YamlConfig(),
-        Partition(),
-        Protocol(),
-        CommandLine(),
-        ScoredNames(),
-        EnrolledNames(),
-        Video(),
-        Playlist(),
-        OnnxNetwork(),
-        TfliteNetwork(),
-    )
+from targets.base import Target
+
+# Name → module and class; imported when they are attacked, as some need much.
+TARGETS = {
+    "checkpoint": ("checkpoint", "Weights"),
+    "resume": ("checkpoint", "Resumed"),
+    "journal": ("checkpoint", "Journal"),
+    "packed": ("files", "Packed"),
+    "embeddings": ("files", "Embeddings"),
+    "gallery": ("gallery", "Gallery"),
+    "records": ("records", "Records"),
+    "shards": ("records", "OtherShards"),
+    "native": ("native_cache", "NativeCache"),
+    "yaml": ("yaml_config", "YamlConfig"),
+    "partition": ("labels", "Partition"),
+    "protocol": ("labels", "Protocol"),
+    "commands": ("command_line", "CommandLine"),
+    "names": ("names", "ScoredNames"),
+    "people": ("names", "EnrolledNames"),
+    "video": ("video", "Video"),
+    "playlist": ("video", "Playlist"),
+    "onnx": ("network", "OnnxNetwork"),
+    "tflite": ("network", "TfliteNetwork"),
 }
+
+
+def target_of(name: str) -> Target:
+    """Returns a target by its name."""
+    module, kind = TARGETS[name]
+    target: Target = getattr(importlib.import_module(f"targets.{module}"), kind)()
+    return target

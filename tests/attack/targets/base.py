@@ -11,14 +11,12 @@ class Target(abc.ABC):
     """Something that is attacked.
 
     Attributes:
-        name: for the command line.
         harm_is: for the table.
         may_differ: whether another answer is no failure, as of files without a digest that anybody may write.
         mebibytes: memory that an answer may take beyond what the process has.
         seconds: and how long it may take.
     """
 
-    name: str
     harm_is: str
     may_differ = False
     mebibytes = 1024

@@ -38,7 +38,6 @@ def digest(tree: Any) -> str:
 
 
 class Weights(Stored):
-    name = "checkpoint"
     harm_is = "bits of every file of a checkpoint, read for a test"
     mebibytes = 4096
     seconds = 60
@@ -54,7 +53,6 @@ class Weights(Stored):
 
 
 class Resumed(Weights):
-    name = "resume"
     harm_is = "bits of every file of a checkpoint, read to go on"
 
     def answer(self, folder: Path) -> str:
@@ -66,7 +64,6 @@ class Resumed(Weights):
 class Journal(Stored):
     """What a run was made with, which is compared before it goes on; a record of it is no secret."""
 
-    name = "journal"
     harm_is = f"bits of {STRETCHES} and best.json"
     mebibytes = 4096
 

@@ -51,7 +51,6 @@ VALUES = ("()", "(1,)", "(1,2,3)", "[]", "{}", "('a',)", "((", "(1,-1)", "(10**9
 
 
 class CommandLine(Target):
-    name = "commands"
     harm_is = "words of command lines"
     may_differ = True
     mebibytes = 4096

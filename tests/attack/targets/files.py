@@ -14,7 +14,6 @@ from targets.checkpoint import digest
 
 
 class Packed(Stored):
-    name = "packed"
     harm_is = "bits of a packed model"
 
     def make(self, folder: Path) -> None:
@@ -31,7 +30,6 @@ class Packed(Stored):
 
 
 class Embeddings(Stored):
-    name = "embeddings"
     harm_is = "bits of embeddings.npz"
 
     def make(self, folder: Path) -> None:

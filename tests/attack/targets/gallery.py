@@ -18,7 +18,6 @@ def walk_of(number: int) -> np.ndarray:
 
 
 class Gallery(Stored):
-    name = "gallery"
     harm_is = "bits of its index and embeddings"
     decides_nothing = (LOCK,)
 

@@ -35,7 +35,6 @@ PIECES = (
 
 
 class Partition(Target):
-    name = "partition"
     harm_is = "words and bytes of a partition JSON"
     may_differ = True
 
@@ -52,7 +51,6 @@ class Partition(Target):
 
 
 class Protocol(Partition):
-    name = "protocol"
     harm_is = "words and bytes of a protocol JSON"
 
     def make(self, folder: Path) -> None:

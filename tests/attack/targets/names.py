@@ -16,7 +16,6 @@ from targets.gallery import MODEL, walk_of
 
 
 class ScoredNames(Target):
-    name = "names"
     harm_is = "names of people, conditions, views and groups in a report"
     may_differ = True
     mebibytes = 2048
@@ -53,7 +52,6 @@ class ScoredNames(Target):
 
 
 class EnrolledNames(Target):
-    name = "people"
     harm_is = "names of people in a gallery"
     may_differ = True
 

@@ -12,7 +12,6 @@ from targets.base import Stored
 
 
 class NativeCache(Stored):
-    name = "native"
     harm_is = "bits of the kept library"
     mebibytes = 4096
     seconds = 120  # a library that does not fit is compiled anew

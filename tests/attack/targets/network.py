@@ -1,7 +1,9 @@
 """Segmentation networks from anybody, in both of the formats that are read."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -44,90 +46,66 @@ def sound_onnx() -> bytes:
     return model.SerializeToString()
 
 
-def sound_tflite() -> bytes:
-    """Returns a network of one convolution: a FlatBuffer by hand, as TensorFlow Lite is not installed."""
-    builder = flatbuffers.Builder(1024)
-    rng = np.random.default_rng(0)
+class TfliteFile:
+    """A network of one convolution: a FlatBuffer by hand, as TensorFlow Lite is not installed."""
 
-    def vector(items: list[int], prepend) -> int:
-        builder.StartVector(4, len(items), 4)
+    def __init__(self) -> None:
+        self.builder = flatbuffers.Builder(1024)
+
+    def content(self) -> bytes:
+        rng = np.random.default_rng(0)
+        arrays = [rng.standard_normal(6), rng.standard_normal(2)]
+        contents = [self.builder.CreateByteVector(array.astype("<f4").tobytes()) for array in arrays]
+        buffers = self._offsets([self._table({}), *(self._table({0: content}) for content in contents)])
+        shapes = {"x": [1, SIDE, SIDE, 3], "w": [2, 1, 1, 3], "b": [2], "y": [1, SIDE, SIDE, 2]}
+        tensors = self._offsets(
+            [self._tensor(*entry) for entry in zip(shapes.items(), (0, 1, 2, 0), strict=True)]
+        )
+        one = (flatbuffers.number_types.Int32Flags, 1)
+        options = self._table({}, {1: one, 2: one, 4: one, 5: one})  # strides and dilations
+        inputs, outputs = self._numbers([0, 1, 2]), self._numbers([3])
+        conv2d_options = (flatbuffers.number_types.Uint8Flags, 1)
+        operator = self._table({1: inputs, 2: outputs, 4: options}, {3: conv2d_options})
+        first, last, operators = self._numbers([0]), self._numbers([3]), self._offsets([operator])
+        text = self.builder.CreateString("by hand")
+        graphs = self._offsets([self._table({0: tensors, 1: first, 2: last, 3: operators, 4: text})])
+        conv2d = {
+            0: (flatbuffers.number_types.Int8Flags, 3),
+            2: one,
+            3: (flatbuffers.number_types.Int32Flags, 3),
+        }
+        codes = self._offsets([self._table({}, conv2d)])
+        version = {0: (flatbuffers.number_types.Uint32Flags, 3)}
+        model = self._table({1: codes, 2: graphs, 3: text, 4: buffers}, version)
+        self.builder.Finish(model, file_identifier=b"TFL3")
+        return bytes(self.builder.Output())
+
+    def _tensor(self, named: tuple[str, list[int]], number: int) -> int:
+        name, shape = self.builder.CreateString(named[0]), self._numbers(named[1])
+        return self._table({0: shape, 3: name}, {2: (flatbuffers.number_types.Uint32Flags, number)})
+
+    def _table(self, offsets: dict[int, int], values: dict[int, tuple[Any, int]] | None = None) -> int:
+        self.builder.StartObject(10)
+        for slot, offset in offsets.items():
+            self.builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+        for slot, (kind, value) in (values or {}).items():
+            self.builder.PrependSlot(kind, slot, value, None)
+        return self.builder.EndObject()
+
+    def _numbers(self, items: list[int]) -> int:
+        return self._vector(items, self.builder.PrependInt32)
+
+    def _offsets(self, items: list[int]) -> int:
+        return self._vector(items, self.builder.PrependUOffsetTRelative)
+
+    def _vector(self, items: list[int], prepend: Callable[[int], None]) -> int:
+        self.builder.StartVector(4, len(items), 4)
         for item in reversed(items):
             prepend(item)
-        return builder.EndVector()
-
-    def numbers(items: list[int]) -> int:
-        return vector(items, builder.PrependInt32)
-
-    def offsets(items: list[int]) -> int:
-        return vector(items, builder.PrependUOffsetTRelative)
-
-    def table(slots: int, tables: dict[int, int] | None = None, ints: dict[int, int] | None = None) -> int:
-        builder.StartObject(slots)
-        for slot, value in (ints or {}).items():
-            (builder.PrependInt8Slot if value < 127 else builder.PrependInt32Slot)(slot, value, -1)
-        for slot, offset in (tables or {}).items():
-            builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-        return builder.EndObject()
-
-    def buffer(values: np.ndarray) -> int:
-        return table(1, {0: builder.CreateByteVector(values.astype("<f4").tobytes())})
-
-    def tensor(name: str, shape: list[int], number: int) -> int:
-        text, sizes = builder.CreateString(name), numbers(shape)
-        builder.StartObject(8)
-        builder.PrependUOffsetTRelativeSlot(0, sizes, 0)
-        builder.PrependInt8Slot(1, 0, -1)
-        builder.PrependUint32Slot(2, number, 0)
-        builder.PrependUOffsetTRelativeSlot(3, text, 0)
-        return builder.EndObject()
-
-    empty = table(1)
-    buffers = offsets([empty, buffer(rng.standard_normal(2 * 3)), buffer(rng.standard_normal(2))])
-    tensors = offsets(
-        [
-            tensor("x", [1, SIDE, SIDE, 3], 0),
-            tensor("w", [2, 1, 1, 3], 1),
-            tensor("b", [2], 2),
-            tensor("y", [1, SIDE, SIDE, 2], 0),
-        ]
-    )
-    builder.StartObject(6)  # Conv2DOptions: padding SAME, strides of 1
-    builder.PrependInt8Slot(0, 0, -1)
-    for slot in (1, 2, 4, 5):
-        builder.PrependInt32Slot(slot, 1, 0)
-    options = builder.EndObject()
-    inputs, outputs = numbers([0, 1, 2]), numbers([3])
-    builder.StartObject(9)  # Operator
-    builder.PrependUint32Slot(0, 0, 1)
-    builder.PrependUOffsetTRelativeSlot(1, inputs, 0)
-    builder.PrependUOffsetTRelativeSlot(2, outputs, 0)
-    builder.PrependUint8Slot(3, 1, 0)  # Conv2DOptions
-    builder.PrependUOffsetTRelativeSlot(4, options, 0)
-    operators = offsets([builder.EndObject()])
-    subgraph = table(5, {0: tensors, 1: numbers_of(builder, [0]), 2: numbers_of(builder, [3]), 3: operators})
-    graphs = offsets([subgraph])
-    builder.StartObject(4)  # OperatorCode: CONV_2D
-    builder.PrependInt8Slot(0, 3, 0)
-    builder.PrependInt32Slot(2, 1, 0)
-    builder.PrependInt32Slot(3, 3, 0)
-    codes = offsets([builder.EndObject()])
-    builder.StartObject(8)
-    builder.PrependUint32Slot(0, 3, 0)
-    for slot, offset in ((1, codes), (2, graphs), (4, buffers)):
-        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-    builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-def numbers_of(builder: flatbuffers.Builder, items: list[int]) -> int:
-    builder.StartVector(4, len(items), 4)
-    for item in reversed(items):
-        builder.PrependInt32(item)
-    return builder.EndVector()
+        return self.builder.EndVector()
 
 
 class OnnxNetwork(Target):
-    name = "onnx"
     harm_is = "bytes of a network"
     may_differ = True
     seconds = 90
@@ -152,8 +130,7 @@ class OnnxNetwork(Target):
 
 
 class TfliteNetwork(OnnxNetwork):
-    name = "tflite"
     kind = ".tflite"
 
     def sound(self) -> bytes:
-        return sound_tflite()
+        return TfliteFile().content()

@@ -35,7 +35,6 @@ def prepare(folder: Path, seed: int) -> None:
 
 
 class Records(Stored):
-    name = "records"
     harm_is = "bits of the manifest and the shards"
     decides_nothing = UNREAD
 
@@ -57,7 +56,6 @@ class Records(Stored):
 class OtherShards(Records):
     """A shard of another preparation, of the same names and sizes."""
 
-    name = "shards"
     harm_is = "shards of other records of the same names"
 
     def make(self, folder: Path) -> None:

@@ -39,7 +39,6 @@ def frames_of(path: Path) -> str:
 
 
 class Video(Target):
-    name = "video"
     harm_is = "bytes of an AVI or MP4"
     may_differ = True
     seconds = 60
@@ -62,7 +61,6 @@ class Video(Target):
 class Playlist(Video):
     """Each is to be refused: an answer other than the sound video's would be that of another file."""
 
-    name = "playlist"
     harm_is = "playlists that are called as videos"
     may_differ = False
 

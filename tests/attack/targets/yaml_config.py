@@ -96,7 +96,6 @@ trainer_cfg:
 
 
 class YamlConfig(Target):
-    name = "yaml"
     harm_is = "words, lines and bytes of an OpenGait config"
     may_differ = True
     mebibytes = 512
