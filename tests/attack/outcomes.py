@@ -32,6 +32,9 @@ class Outcome(enum.StrEnum):
         return self in (Outcome.SILENT, Outcome.SIGNAL, Outcome.TRACEBACK, Outcome.LIMIT)
 
 
+_PATIENCE = 10  # times as long as its CPU seconds may a try take on a busy machine
+
+
 class End(NamedTuple):
     """How a process ended: with an answer (its digest), a line, or one of the failures (and which)."""
 
@@ -40,35 +43,40 @@ class End(NamedTuple):
 
 
 def attempt(answer: Callable[[], str], *, mebibytes: int, seconds: int) -> End:
-    """Forks a process that gives the answer; returns its end, SAME for any answer."""
+    """Forks a process that gives the answer; returns its end, SAME for any answer.
+
+    Args:
+        answer: what it does.
+        mebibytes: memory that it may take beyond what this process has.
+        seconds: of CPU time.
+    """
     receive, send = os.pipe()
     pid = os.fork()
     if not pid:
         _child(answer, send, mebibytes, seconds)
     os.close(send)
     try:
-        written = _read(receive, time.monotonic() + seconds + 10)
+        written = _read(receive, time.monotonic() + _PATIENCE * seconds + 10)
         if written is None:
-            return End(Outcome.LIMIT, f"{seconds} s, and it cannot be ended by an alarm")
+            return End(Outcome.LIMIT, "it hangs, and no alarm ends it")
     finally:
         os.close(receive)
-        for number in (signal.SIGKILL,):  # and those that it has started
-            _end_group(pid, number)
+        _end_group(pid)  # and with it what it has started
         _, status = os.waitpid(pid, 0)
     if written:
         outcome, detail = json.loads(written)
         return End(Outcome(outcome), detail)
     number = signal.Signals(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
-    if number == signal.SIGALRM:
-        return End(Outcome.LIMIT, f"{seconds} s")
+    if number in (signal.SIGALRM, signal.SIGXCPU):
+        return End(Outcome.LIMIT, f"{seconds} s" if number == signal.SIGXCPU else "it hangs")
     return End(Outcome.SIGNAL, number.name if number else f"exit code {os.WEXITSTATUS(status)}")
 
 
-def _end_group(pid: int, number: int) -> None:
+def _end_group(pid: int) -> None:
     try:
-        os.killpg(pid, number)
+        os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
-        os.kill(pid, number)  # it has not come to make a group of its own, and is not waited for yet
+        os.kill(pid, signal.SIGKILL)  # it has not come to make a group of its own, and is not waited for yet
 
 
 def _read(descriptor: int, until: float) -> bytes | None:
@@ -90,20 +98,21 @@ def _child(answer: Callable[[], str], send: int, mebibytes: int, seconds: int) -
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
-        _limit(mebibytes)
+        _limit(mebibytes, seconds)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in whatever code it is
-        signal.alarm(seconds)
+        signal.alarm(_PATIENCE * seconds)
         os.write(send, json.dumps(_judged(answer)).encode() + b"\n")
     finally:
         os._exit(1)
 
 
-def _limit(mebibytes: int) -> None:
+def _limit(mebibytes: int, seconds: int) -> None:
     import resource
 
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     most = now + mebibytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -23,7 +23,7 @@ ANSWERS = {
     "sys.exit(0)": "TRACEBACK",
     "os.kill(os.getpid(), signal.SIGSEGV)": "SIGNAL",
     "os._exit(0)": "SIGNAL",
-    "time.sleep(9)": "LIMIT",
+    "time.sleep(99)": "LIMIT",
     "str(10**9**9)": "LIMIT",
     "reserve()": "LIMIT",
 }

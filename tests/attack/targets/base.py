@@ -14,7 +14,7 @@ class Target(abc.ABC):
         harm_is: for the table.
         may_differ: whether another answer is no failure, as of files without a digest that anybody may write.
         mebibytes: memory that an answer may take beyond what the process has.
-        seconds: and how long it may take.
+        seconds: of CPU time that it may take.
     """
 
     harm_is: str

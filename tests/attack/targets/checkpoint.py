@@ -9,6 +9,7 @@ import numpy as np
 
 from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.config import load_config
+from mcl_jax.errors import UserError
 from mcl_jax.keeping import Keep, best, note_scores
 from mcl_jax.models.model import create_model
 from mcl_jax.optim import multi_step, sgd
@@ -73,4 +74,7 @@ class Journal(Stored):
 
     def answer(self, folder: Path) -> str:
         require_no_changes(load_config(CONFIG), folder, 10, accept=False)
-        return str(best(folder))
+        found = best(folder)
+        if not found:  # the run goes on without it, after a line of the log
+            raise UserError("best.json is left aside")
+        return str(found)
