@@ -11,16 +11,16 @@ ROUNDS = Path(__file__).with_name("rounds.py")
 
 # How many tries take a few seconds.
 COUNTS = {
-    "yaml": 60,
+    "yaml": 25,
     "partition": 30,
     "protocol": 30,
-    "people": 30,
-    "packed": 20,
-    "embeddings": 30,
-    "checkpoint": 4,
-    "journal": 10,
-    "video": 20,
-    "playlist": 30,
+    "people": 8,
+    "packed": 4,
+    "embeddings": 10,
+    "checkpoint": 3,
+    "journal": 5,
+    "video": 10,
+    "playlist": 20,
     "onnx": 4,
     "tflite": 4,
 }
