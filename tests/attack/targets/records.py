@@ -36,6 +36,7 @@ def prepare(folder: Path, seed: int) -> None:
 
 class Records(Stored):
     harm_is = "bits of the manifest and the shards"
+    mebibytes = 16384  # ArrayRecord reserves memory for many threads, and waits for ever without
     decides_nothing = UNREAD
 
     def make(self, folder: Path) -> None:
