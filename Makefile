@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test test-newer lint docs fuzz faults soak bench-feed clean
+.PHONY: setup demo world test test-newer test-gpu lint docs fuzz faults attack soak bench-feed clean
 
 setup: $(VENV)/installed
 
@@ -70,6 +70,20 @@ test-newer: $(NEWER_VENV)/installed
 	$(NEWER_VENV)/bin/python -m pytest -n 2 $(NEWER_TESTS)
 endif
 
+# Programs of the published recipes, compiled for a GPU that is not there. XLA's compiler for it, two wheels
+# of JAX's version and 180 MB, is kept apart, so that nothing else finds it.
+GPU_CHECK := .gpu-check
+
+$(GPU_CHECK)/installed: $(VENV)/installed-test
+	version=$$($(BIN)/python -c 'import jax; print(jax.__version__)') && $(PIP) install --no-deps --upgrade \
+		--target $(GPU_CHECK) jax-cuda12-plugin==$$version jax-cuda12-pjrt==$$version
+	touch $@
+
+test-gpu:
+	@if $(MAKE) --no-print-directory $(GPU_CHECK)/installed; then \
+		PYTHONPATH=$(GPU_CHECK) $(BIN)/python -m pytest -n 2 tests/gpu_check/test_programs.py; \
+	else echo "SKIPPED: XLA's compiler for GPUs cannot be had here, so no program was compiled for one"; fi
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -102,5 +116,13 @@ soak: $(VENV)/installed
 bench-feed: $(VENV)/installed
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/feed_gpu.py
 
+# An hour of harmed files, names and command lines for every reader; writes the table of docs/security.md.
+# What failed is kept in attack/. `make attack SECONDS=300` is a short one.
+SECONDS := 3600
+SEED := 0
+
+attack: $(VENV)/installed-test
+	$(BIN)/python tests/attack/rounds.py --seconds $(SECONDS) --seed $(SEED) --keep attack --page docs/security.md
+
 clean:
-	rm -rf $(VENV) $(NEWER_VENV) demo world faults site soak
+	rm -rf $(VENV) $(NEWER_VENV) $(GPU_CHECK) demo world faults attack site soak

@@ -1,6 +1,7 @@
 """Which checkpoints of a run are kept: the newest, some in between, and the best by a test figure."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,12 +55,15 @@ def best(workdir: Path) -> dict[str, Any]:
     """Returns `step`, `figure` and `value` of the best test so far; nothing if there is none."""
     path = workdir / BEST
     try:
-        found = json.loads(read_bounded(path, _MAX_BYTES)) if path.exists() else {}
-        if not found or {"step", "figure", "value"} == found.keys():
+        if not path.exists():
+            return {}
+        found = json.loads(read_bounded(path, _MAX_BYTES))
+        digest = found.pop("digest", None)  # older versions wrote none
+        if {"step", "figure", "value"} == found.keys() and digest in (None, _digest(found)):
             return found
-        reason = "it is no record of a test"
-    except (AttributeError, OSError, ValueError) as error:
-        reason = str(error)
+        reason = "it is damaged, or no record of a test"
+    except (AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
     logging.warning("%s: left aside: %s", path, reason)
     return {}
 
@@ -88,4 +92,8 @@ def note_scores(workdir: Path, figure: str, step: int, scores: Mapping[str, Mapp
     if before.get("figure") == figure and before["value"] >= figures[figure]:
         return
     found = {"step": step, "figure": figure, "value": figures[figure]}
-    write_atomically(workdir / BEST, json.dumps(found).encode())
+    write_atomically(workdir / BEST, json.dumps({**found, "digest": _digest(found)}).encode())
+
+
+def _digest(found: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

@@ -97,6 +97,16 @@ def test_those_of_every_so_many_steps_and_the_best_are_kept(tmp_path):
     assert best(tmp_path)["step"] == 9
     with pytest.raises(ConfigError, match=r"no figure 'NM/rank1' .*; there are NM/Rank-1"):
         note_scores(tmp_path, "NM/rank1", 9, {"NM": {"Rank-1": 50.5}})
+    record = (tmp_path / "best.json").read_text()
+    for changed in (
+        record.replace('"step": 9', '"step": 8'),
+        record.replace('"digest"', '"digesu"'),
+        "[" * 9999,
+    ):
+        (tmp_path / "best.json").write_text(changed)
+        assert best(tmp_path) == {}
+    (tmp_path / "best.json").write_text('{"step": 9, "figure": "NM/Rank-1", "value": 60.0}')
+    assert best(tmp_path)["step"] == 9  # of an older version
     (tmp_path / "best.json").write_text("[1]")
     assert best(tmp_path) == {}
 

@@ -5,6 +5,7 @@ would change the numbers and mcl_jax has nothing like it. So is a setting that n
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,9 @@ def _data(data: Settings) -> dict[str, Any]:
     data.ignore(cache="sequences are read as they are needed")
     root = data.take("dataset_root", str, _NO_ROOT)
     partition = data.take("dataset_partition", str, "")
-    if DATASETS[_DATASETS[name]].partition is not None and not Path(partition).is_file():
-        data.note("dataset_partition", f"there is no file {partition!r}; {name}'s own split is built in")
+    # os.path: of a name that no file can have, pathlib raises OSError.
+    if DATASETS[_DATASETS[name]].partition is not None and not os.path.isfile(partition):  # noqa: PTH113
+        data.note("dataset_partition", f"there is no file {partition!r:.80}; {name}'s own split is built in")
         partition = ""
     workers = data.take("num_workers", int)
     data.end()

@@ -10,7 +10,10 @@ import yaml
 from mcl_jax.errors import ConfigError
 from mcl_jax.files import read_bounded
 
-_LARGEST = 1 << 20  # bytes of a config
+_LARGEST = 1 << 16  # bytes of a config; OpenGait's have 4,000, and PyYAML takes a second for so many
+_LONGEST = 1000  # characters of a value; Python's int() takes time that grows with their square
+_HIGHEST = 1e15  # of a number
+_DEEPEST = 20  # blocks and lists in each other; OpenGait's have 6
 
 # What OpenGait assumes of a setting that a config does not have: facts of its default.yaml.
 DEFAULTS: dict[str, Any] = {
@@ -111,7 +114,7 @@ class Settings:
         for key, reason in reasons.items():
             if key in self.values:
                 value = self.values.pop(key)
-                self.notes.append(f"{self.where.partition(': ')[2]}{key} ({value}): {reason}")
+                self.notes.append(f"{self.where.partition(': ')[2]}{key} ({_one_line(value)}): {reason}")
 
     def note(self, key: str, text: str) -> None:
         """Notes what a setting does here."""
@@ -143,7 +146,7 @@ def read_settings(path: Path) -> Settings:
         content = yaml.load(read_bounded(path, _LARGEST), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or type(error).__name__
@@ -163,24 +166,63 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def _one_line(value: Any) -> str:
-    return " ".join(str(value).split())[:80]
+    """Returns the beginning of a value in one line that no terminal takes for a command."""
+    text = " ".join(str(value).split())[:80]
+    return text if text.isprintable() else ascii(text)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone, without references, which could make a small file endless, or keys given twice."""
+    """Plain values alone: without references, which could make a small file endless, and without tags."""
+
+    # The kinds of values that YAML knows by their look and OpenGait's configs need; a date or "<<" is text.
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [
+            (tag, shape) for tag, shape in kinds if tag.rpartition(":")[2] in ("bool", "int", "float", "null")
+        ]
+        for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(
-                None, None, "references are not read", self.peek_event().start_mark
-            )
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("references are not read", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refused(f"tags are not read, as {event.tag}", event)
+        if self._depth == _DEEPEST:
+            raise _refused(f"more than {_DEEPEST} blocks and lists in each other", event)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        event = self.peek_event()
+        if len(event.value) > _LONGEST:
+            raise _refused(f"a value of {len(event.value)} characters, and {_LONGEST} are the most", event)
+        if any("\ud800" <= sign <= "\udfff" for sign in event.value):
+            raise _refused("half of a character, which is no text", event)
+        return super().compose_scalar_node(anchor)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep)
+        if isinstance(value, (int, float)) and not abs(value) <= _HIGHEST:  # nor is NaN
+            raise _refused(f"no setting can be the number {node.value[:30]}", node)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refused("a list or block as a key", key)
             if key.value in seen:
-                problem = f"{key.value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                raise _refused(f"{key.value!r} is given twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _refused(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)

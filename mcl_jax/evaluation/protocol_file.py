@@ -50,7 +50,7 @@ def read_protocol(path: Path) -> Protocol:
 
 def _protocol(content: dict[str, Any], name: str) -> Protocol:
     if unknown := [key for key in content if key not in _KEYS]:
-        raise ConfigError(f"no key {unknown[0]!r}; there are {', '.join(_KEYS)}")
+        raise ConfigError(f"no key {unknown[0]!r:.80}; there are {', '.join(_KEYS)}")
     if missing := [key for key in ("gallery", "probes") if key not in content]:
         raise ConfigError(f"{missing[0]}: is missing")
     probes = content["probes"]
@@ -65,12 +65,12 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
             settings[key] = _names(key, content[key])
     for figure in settings.get("figures") or ():
         if not _FIGURE.fullmatch(figure):
-            raise ConfigError(f"figures: no {figure!r}; there are Rank-1, Rank-5, …, mAP, mINP")
+            raise ConfigError(f"figures: no {figure!r:.80}; there are Rank-1, Rank-5, …, mAP, mINP")
     for key in ("blocks", "leave_out", "unmatched"):
         if key in content:
             choices = get_args(get_type_hints(Protocol)[key])
             if content[key] not in choices:
-                raise ConfigError(f"{key}: is {content[key]!r}; choose one of {', '.join(choices)}")
+                raise ConfigError(f"{key}: is {content[key]!r:.80}; choose one of {', '.join(choices)}")
             settings[key] = content[key]
     title = content.get("title", name)
     if not isinstance(title, str):
@@ -83,5 +83,5 @@ def _names(key: str, given: Any) -> tuple[str, ...] | None:
     if given is None and (key in ("gallery", "views") or key.startswith("probes.")):
         return None
     if not isinstance(given, list) or not given or not all(isinstance(name, str) and name for name in given):
-        raise ConfigError(f"{key}: is {given!r}; expected a list of names")
+        raise ConfigError(f"{key}: is {given!r:.80}; expected a list of names")
     return tuple(given)

@@ -32,6 +32,15 @@ def onnx_input(content: bytes) -> list[int]:
     return sizes
 
 
+def is_split(content: bytes) -> bool:
+    """Returns whether an ONNX model says that some of its weights are in another file.
+
+    Raises:
+        ValueError, IndexError: it is no such file.
+    """
+    return any(_messages(tensor, 13) for tensor in _messages(_message(content, 7), 5))
+
+
 def _fields(message: bytes) -> Iterator[Field]:
     place = 0
     while place < len(message):

@@ -1,22 +1,37 @@
-"""A person segmentation network from a file, run by OpenCV."""
+"""A person segmentation network from a file, run by OpenCV in a process of its own."""
 
-import struct
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import cv2
 import numpy as np
 
 from mcl_jax.errors import DataError
 from mcl_jax.files import read_bounded
-from mcl_jax.footage.model_size import onnx_input, tflite_input
+from mcl_jax.footage.network_process import DONE, LENGTH, SIZE
 
 MAX_BYTES = 2**29
 
-_SIDE_IF_FREE = 512  # of a network that takes pictures of any size
+MEBIBYTES = 4096
+"""The memory that the process may take for a network."""
+
+SECONDS = 60
+"""How long it may take to read the file, and for each picture."""
+
+_LONGEST_REASON = 300
+_PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; from mcl_jax.footage import network_process as p; p.main{given!r}"
+)
 
 
 class Network:
-    """Finds the people in a picture.
+    """Finds the people in a picture; a context manager.
+
+    OpenCV's readers of networks can be made to crash, so the file is never read in this process: another one
+    reads and runs it, and where that ends, there is an error here.
 
     A network of one output gives the probability of a person, or its logit where values leave 0..1; one of
     two, background and person; of more, classes of which `person_class` is a person.
@@ -30,7 +45,7 @@ class Network:
     """
 
     def __init__(self, path: Path, person_class: int | None) -> None:
-        self.path, self.person_class = path, person_class
+        self.path = path
         kind = path.suffix.lower()
         if kind not in (".onnx", ".tflite"):
             raise DataError(f"{path}: a network ends in .onnx or .tflite")
@@ -38,55 +53,74 @@ class Network:
             content = read_bounded(path, MAX_BYTES)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        program = _PROGRAM.format(path=sys.path, given=(kind, person_class, MEBIBYTES, SECONDS))
         try:
-            shape = onnx_input(content) if kind == ".onnx" else tflite_input(content)
-            read = cv2.dnn.readNetFromONNX if kind == ".onnx" else cv2.dnn.readNetFromTFLite
-            self.net = read(np.frombuffer(content, np.uint8))
-        except (cv2.error, struct.error, ValueError, IndexError):
-            raise DataError(f"{path}: is damaged, or no network that OpenCV reads") from None
-        self.columns, self.rows = self._picture_size(shape)
+            # -I: what the environment says to Python stays out, and its path is this process's.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pipesize=2**20,  # a picture goes through in a few pieces
+            )
+        except OSError as error:
+            raise DataError(f"{path}: no process can be started to read it in: {error.strerror}") from None
+        try:
+            self._ask(content, 0)
+        except BaseException:
+            self.close()
+            raise
 
-    def _picture_size(self, shape: list[int]) -> tuple[int, int]:
-        """Columns and rows of its input; OpenCV takes any, and computes nonsense of a wrong one."""
-        if len(shape) == 4 and shape[1] == 3:
-            rows, columns = shape[2:]
-        elif len(shape) == 4 and shape[3] == 3:
-            rows, columns = shape[1:3]
-        else:
-            raise DataError(f"{self.path}: its input is {shape}; expected [1, 3, h, w] or [1, h, w, 3]")
-        return columns if columns > 0 else _SIDE_IF_FREE, rows if rows > 0 else _SIDE_IF_FREE
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
 
     def mask(self, picture: np.ndarray) -> np.ndarray:
         """Returns where people are, uint8 [h, w] of 0 and 255, in a picture uint8 [h, w, 3], BGR.
 
         Raises:
-            DataError: OpenCV cannot run it, or its output is no mask.
+            DataError: OpenCV cannot run the network, or its output is no mask.
         """
-        blob = cv2.dnn.blobFromImage(picture, 1 / 255, (self.columns, self.rows), swapRB=True)
-        try:
-            self.net.setInput(blob)
-            output = np.asarray(self.net.forward(), np.float32)
-        except cv2.error as error:
-            reason = " ".join(str(error.err).split())
-            raise DataError(f"{self.path}: OpenCV cannot run this network: {reason}") from None
-        score = cv2.resize(self._score(output), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return np.where(score > 0, 255, 0).astype(np.uint8)
+        shape = picture.shape[:2]
+        message = b"".join((SIZE.pack(*shape), np.ascontiguousarray(picture).data))
+        return np.frombuffer(self._ask(message, shape[0] * shape[1]), np.uint8).reshape(shape).copy()
 
-    def _score(self, output: np.ndarray) -> np.ndarray:
-        """What is above 0 where a person is, [h, w]."""
-        if output.ndim == 3:
-            output = output[:, None]
-        if output.ndim == 4 and output.shape[3] < output.shape[1] and output.shape[3] <= output.shape[2]:
-            output = output.transpose(0, 3, 1, 2)  # channels last
-        if output.ndim != 4 or len(output) != 1 or not np.isfinite(output).all():
-            raise DataError(f"{self.path}: its output {list(output.shape)} is no mask; expected [1, c, h, w]")
-        classes = output[0]
-        person = self.person_class if len(classes) > 2 else len(classes) - 1
-        if person is None or not 0 <= person < len(classes):
-            raise DataError(
-                f"{self.path}: has {len(classes)} classes; give the person's as person_class, from 0"
-            )
-        if len(classes) == 1:
-            is_probability = classes.min() >= 0 and classes.max() <= 1
-            return np.ascontiguousarray(classes[0] - 0.5 if is_probability else classes[0])
-        return np.ascontiguousarray(classes[person] - np.delete(classes, person, axis=0).max(axis=0))
+    def _ask(self, message: bytes, length: int) -> bytes:
+        """Sends a message; returns the answer, of so many bytes."""
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None  # both are pipes
+        assert answers is not None
+        try:
+            requests.write(LENGTH.pack(len(message)))
+            requests.write(message)
+            requests.flush()
+            head = answers.read(LENGTH.size + 1)
+        except BrokenPipeError:
+            head = b""
+        if len(head) <= LENGTH.size:
+            raise DataError(f"{self.path}: {self._end()}")
+        told = LENGTH.unpack(head[:-1])[0] - 1
+        if head[-1:] == DONE and told == length and len(answer := answers.read(length)) == length:
+            return answer
+        reason = answers.read(min(told, 4 * _LONGEST_REASON)).decode(errors="replace")
+        printable = "".join(sign if sign.isprintable() else " " for sign in reason)
+        raise DataError(f"{self.path}: {' '.join(printable.split())[:_LONGEST_REASON]}")
+
+    def _end(self) -> str:
+        """Says why the process has ended."""
+        code = self._process.wait()
+        if code == -getattr(signal, "SIGALRM", 0):
+            return f"takes OpenCV more than {SECONDS} s; use a smaller network"
+        return (
+            "OpenCV crashes on this network, which is damaged, too large or made to harm; "
+            "export it again, or take another"
+        )

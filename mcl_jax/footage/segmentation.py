@@ -39,12 +39,17 @@ def segment(source: Source, options: FootageOptions) -> Generator[tuple[np.ndarr
     if kind == "masks":
         return _ready_masks(source)
     if kind == "network":
-        assert options.network is not None  # FootageOptions has checked
-        network = Network(options.network, options.person_class)
-        return ((p, _clean(network.mask(p))) for p in _shrunk(source, options))
+        return _by_network(source, options)
     if source.is_camera:
         return _subtract_live(source, options, _Subtractor(kind, LIVE_HISTORY))
     return _subtract(source, options, _Subtractor(kind, CHAPTER))
+
+
+def _by_network(source: Source, options: FootageOptions) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    assert options.network is not None  # FootageOptions has checked
+    with Network(options.network, options.person_class) as network:
+        for picture in _shrunk(source, options):
+            yield picture, _clean(network.mask(picture))
 
 
 def _ready_masks(source: Source) -> Generator[tuple[np.ndarray, np.ndarray]]:

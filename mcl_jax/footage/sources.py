@@ -15,6 +15,14 @@ from mcl_jax.errors import DataError
 # FFmpeg prints lines of its own about files that it cannot read; ours say more. OpenCV looks at this once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+# FFmpeg goes by content, not by name, and a playlist (HLS, concat, DASH, SDP) makes it open other files and
+# addresses. So it gets the containers that hold all of a video, and of its protocols that of files.
+_FORMATS = (
+    "mov,avi,matroska,webm,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,ivf,yuv4mpegpipe,dv,mjpeg"
+)
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_CONFINED = f"format_whitelist;{_FORMATS}|protocol_whitelist;file"
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -132,12 +140,30 @@ def _open(place: Path | int, name: str) -> cv2.VideoCapture:
             capture = cv2.VideoCapture(place)
         else:
             # An absolute path, since FFmpeg would take some names for addresses.
-            capture = cv2.VideoCapture(str(place.resolve()), cv2.CAP_FFMPEG)
+            with _confined():
+                capture = cv2.VideoCapture(str(place.resolve()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         if isinstance(place, int):
             raise DataError(f"{name}: cannot be opened; is it plugged in, and not in use elsewhere?")
-        raise DataError(f"{name}: does not open as a video; it is damaged, cut off, or of an unknown format")
+        raise DataError(
+            f"{name}: does not open as a video; it is damaged, cut off, or of an unknown format; of a "
+            "playlist, give the videos themselves"
+        )
     return capture
+
+
+@contextlib.contextmanager
+def _confined() -> Iterator[None]:
+    """With FFmpeg's options for files from others; those that the user has set come after them."""
+    given = os.environ.get(_OPTIONS)
+    os.environ[_OPTIONS] = _CONFINED if given is None else f"{_CONFINED}|{given}"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[_OPTIONS]
+        else:
+            os.environ[_OPTIONS] = given
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from mcl_jax.footage.motion import Person
 from mcl_jax.footage.people import Blob, Box
@@ -228,6 +227,10 @@ def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[M
         for column, blob in enumerate(blobs):
             if _looks_like(person, blob):
                 overlap[row, column] = box.overlap(blob.box)
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # slow to import, and a network's process has no use for it
+
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _LEAST_OVERLAP]
     taken = {column for _, column in pairs}

@@ -1,6 +1,7 @@
 """OpenGait's configs: what becomes of each setting, and which are refused. The texts are typed by hand."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -319,3 +320,49 @@ def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeyp
         listed.update(re.findall(r"`([^`]+)`", row))
     blocks = {key for key in asked if any(other.startswith(f"{key}.") for other in asked)}
     assert listed == asked - blocks
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("? [a, b]\n: c", "line 1: is no YAML: a list or block as a key"),
+        ("x: {{a: b}: c}", "a list or block as a key"),
+        ("x: !!int ''", "tags are not read, as tag:yaml.org,2002:int"),
+        ("x: !!bool maybe", "tags are not read"),
+        ("x: !!timestamp x", "tags are not read"),
+        ("x: !mine y", "tags are not read"),
+        (r'x: "\UFFFFFFFF"', "is no YAML"),
+        (r'x: "\U00110000"', "is no YAML"),
+        (r'x: "\uD800"', "half of a character"),
+        ("x: 0x" + "f" * 9000, "a value of 9002 characters, and 1000 are the most"),
+        ("x: 0x" + "f" * 500, "no setting can be the number"),
+        ("x: -" + "9" * 400, "no setting can be the number"),
+        ("x: 1e400", "x: is not known"),
+        ("x: 1.0e+400", "no setting can be the number"),
+        ("x: .nan", "no setting can be the number"),
+        ("x: 1" + ":59" * 300, "no setting can be the number"),
+        ("x: 1" + ":59" * 20_000, "a value of 60001 characters"),
+        ("x: 1" + ":59" * 300_000, "65536 is the most such a file has"),
+        ("x: " + "[" * 5000, "more than 20 blocks and lists in each other"),
+        ("x: " + "- " * 5000, "is no YAML"),
+        ("x: 2001-99-99", "x: is not known"),
+        ("<<: 5", "<<: is not known"),
+        ("=: 5", "=: is not known"),
+        (r'"\e[31m": 5', r"'\x1b[31m': is not known"),
+        ("\x00: 5", "is no YAML"),
+    ],
+)
+def test_yaml_that_python_cannot_take_is_refused_in_one_line_at_once(tmp_path, line, said):
+    (tmp_path / "F.yaml").write_text(f"{line}\n{GAITBASE_CASIAB}")
+    begun = time.process_time()
+    with pytest.raises(ConfigError) as error:
+        translate(tmp_path / "F.yaml")
+    assert time.process_time() - begun < 2
+    assert said in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "\\0", "a/" * 400])
+def test_partitions_that_no_file_can_be_called(tmp_path, name):
+    text = GAITBASE_CASIAB.replace("dataset_partition: CASIA-B.json", f'dataset_partition: "{name}"')
+    assert "CASIA-B's own split is built in" in translated(tmp_path, text)[1]

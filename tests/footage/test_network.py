@@ -1,3 +1,5 @@
+import os
+import signal
 import struct
 
 import cv2
@@ -7,6 +9,7 @@ import pytest
 
 from mcl_jax.errors import DataError
 from mcl_jax.footage import FootageOptions
+from mcl_jax.footage import network as network_module
 from mcl_jax.footage.model_size import onnx_input, tflite_input
 from mcl_jax.footage.network import Network
 
@@ -61,7 +64,8 @@ def half_red():
 def test_the_person_is_where_the_network_says(tmp_path, half_red, outputs, person):
     path = tmp_path / "red.onnx"
     path.write_bytes(red_finder(outputs))
-    mask = Network(path, person).mask(half_red)
+    with Network(path, person) as network:
+        mask = network.mask(half_red)
     assert mask.shape == (40, 60)
     assert set(np.unique(mask)) == {0, 255}
     assert not mask[:, :26].any()
@@ -111,8 +115,11 @@ def test_damaged_networks(tmp_path, name, content):
 def test_networks_that_do_not_fit(tmp_path, half_red):
     path = tmp_path / "classes.onnx"
     path.write_bytes(red_finder(5))
-    with pytest.raises(DataError, match="has 5 classes; give the person's as person_class"):
-        Network(path, None).mask(half_red)
+    with (
+        Network(path, None) as network,
+        pytest.raises(DataError, match="has 5 classes; give the person's as person_class"),
+    ):
+        network.mask(half_red)
     with pytest.raises(DataError, match=r"nowhere\.onnx: cannot be read"):
         Network(tmp_path / "nowhere.onnx", None)
     with pytest.raises(DataError, match=r"a network ends in \.onnx or \.tflite"):
@@ -120,3 +127,74 @@ def test_networks_that_do_not_fit(tmp_path, half_red):
     with pytest.raises(DataError, match="segmenter 'knn' takes none"):
         FootageOptions(segmenter="knn", network=path)
     assert cv2.dnn.readNetFromONNX(str(path)) is not None
+
+
+def stored_elsewhere(place):
+    """A network whose first weights are in another file."""
+    entry = block(13, block(1, "location") + block(2, str(place)))
+    weights = number(1, 1) + number(1, 3) + number(1, 1) + number(1, 1) + number(2, 1) + block(8, "w")
+    bias = number(1, 1) + number(2, 1) + block(8, "b") + block(9, np.float32(-5).tobytes())
+    node = block(1, "x") + block(1, "w") + block(1, "b") + block(2, "y") + block(3, "conv") + block(4, "Conv")
+    graph = block(1, node) + block(2, "g") + block(5, weights + entry + number(14, 1)) + block(5, bias)
+    graph += block(11, value_info("x", [1, 3, 8, 8])) + block(12, value_info("y", [1, 1, 8, 8]))
+    return number(1, 7) + block(7, graph) + block(8, block(1, "") + number(2, 11))
+
+
+def test_weights_in_another_file_are_refused(tmp_path):
+    pipe, path = tmp_path / "pipe", tmp_path / "split.onnx"
+    os.mkfifo(pipe)
+    path.write_bytes(stored_elsewhere(pipe))
+    with pytest.raises(DataError, match=r"split\.onnx: keeps its weights in another file"):
+        Network(path, None)
+
+
+def test_the_process_of_a_network_opens_no_file(tmp_path, monkeypatch):
+    """Whatever the file says, and wherever in it: here the check of its weights is left out."""
+    weights, path = tmp_path / "weights", tmp_path / "split.onnx"
+    weights.write_bytes(np.float32([10, 0, 0]).tobytes())
+    path.write_bytes(stored_elsewhere(weights))
+    changed = network_module._PROGRAM.replace("p.main", "p.is_split = lambda _: False; p.main")
+    monkeypatch.setattr(network_module, "_PROGRAM", changed)
+    with pytest.raises(DataError, match="is damaged, or no network that OpenCV reads"):
+        Network(path, None)
+
+
+@pytest.mark.parametrize("side", [60_000, 4097, 2**62])
+def test_inputs_that_no_memory_holds_are_refused(tmp_path, side):
+    path = tmp_path / "large.onnx"
+    path.write_bytes(red_finder(1, side=side))
+    with pytest.raises(DataError, match="4096 a side is the most"):
+        Network(path, None)
+
+
+def test_memory_is_limited(tmp_path, half_red, monkeypatch):
+    monkeypatch.setattr(network_module, "MEBIBYTES", 200)
+    path = tmp_path / "large.onnx"
+    path.write_bytes(red_finder(3, side=4096))
+    with Network(path, 0) as network, pytest.raises(DataError, match="more memory|cannot run|crashes"):
+        network.mask(half_red)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGSEGV, "crashes on this network"), (signal.SIGALRM, "more than 60 s")]
+)
+def test_the_end_of_its_process_is_one_line(tmp_path, half_red, number, said):
+    path = tmp_path / "red.onnx"
+    path.write_bytes(red_finder(1))
+    with Network(path, None) as network:
+        assert network.mask(half_red).any()
+        os.kill(network._process.pid, number)
+        for _ in range(2):
+            with pytest.raises(DataError, match=said) as caught:
+                network.mask(half_red)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("place", "byte"), [(27, 154), (30, 226), (30, 195)])
+def test_bytes_that_end_opencvs_reader(tmp_path, half_red, place, byte):
+    path = tmp_path / "red.onnx"
+    content = bytearray(red_finder(1))
+    content[place] = byte
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"red\.onnx: OpenCV crashes"), Network(path, None) as network:
+        network.mask(half_red)
