@@ -117,7 +117,7 @@ def warn_of_missing_bfloat16(precision: str) -> None:
     if precision == "bfloat16" and capability is not None and float(capability) < 8:
         logging.warning(
             "this GPU (compute capability %s) has no bfloat16: XLA computes its products in float32, at a "
-            "fraction of the speed; see docs/training.md#which-gpus",
+            "fraction of the speed; see docs/gpus.md",
             capability,
         )
 

@@ -161,5 +161,5 @@ def lines(card: Card, devices: int, estimates: list[Estimate]) -> list[str]:
     if any(item.fits.startswith("with") for item in estimates):
         table.append(f"fits with {MOST_SHARE}: with XLA_PYTHON_CLIENT_MEM_FRACTION={MOST_SHARE}")
     if not card.has_bfloat16:
-        table.append(f"{card.name} has no bfloat16: its products are float32 there; see docs/training.md")
+        table.append(f"{card.name} has no bfloat16: its products are float32 there; see docs/gpus.md")
     return table
