@@ -1,9 +1,11 @@
-"""The first run of a CPU's program is not trusted."""
+"""The first run of a CPU's program is not trusted, and neither is a number beyond half precision."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
+import pytest
 
 from mcl_jax.embed import Embedder
+from mcl_jax.errors import DataError
 from mcl_jax.models.model import create_model
 
 
@@ -15,7 +17,7 @@ def test_first_run_of_each_program_is_in_vain(monkeypatch):
     def wrong_at_first(params, batch_stats, frames, segment_ids, num_segments):
         calls.append(frames.shape[1])
         right = calls.count(frames.shape[1]) > 1
-        return jnp.full((len(frames) * num_segments, 1, 1), float(right))
+        return jax.device_put(np.full((len(frames) * num_segments, 1, 1), float(right)))
 
     monkeypatch.setattr(embedder, "_embed", wrong_at_first)
     arrays = model.initial_arrays(0)
@@ -25,3 +27,11 @@ def test_first_run_of_each_program_is_in_vain(monkeypatch):
     shapes = sorted(set(calls))
     assert len(shapes) == 2
     assert [calls.count(shape) for shape in shapes] == [3, 3]
+
+
+def test_an_embedding_beyond_half_precision_is_an_error_and_not_a_score():
+    model = create_model("gaitset", {"channels": (2, 2, 2), "embed_dim": 2}, dtype="float16")
+    params, batch_stats = model.initial_arrays(0)
+    params = jax.tree.map(lambda x: x * 1e4, params)
+    with pytest.raises(DataError, match=r"not finite in float16; use float32: eval\.precision=float32"):
+        Embedder(model, rows=1, slots=8).embed(params, batch_stats, [np.full((2, 64, 44), 255, np.uint8)])

@@ -4,8 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
+
+from mcl_jax import runtime
 
 # How often the system hands out pages while a thread takes and returns 100 MB eight times.
 PROGRAM = """
@@ -109,3 +113,22 @@ def test_initial_parameters_are_the_same_bits_whatever_their_program_is_compiled
     quickly, otherwise = result.stdout.split()
     assert len(quickly) > 100_000
     assert quickly == otherwise
+
+
+def test_the_precision_of_tests_suits_the_machine(monkeypatch):
+    assert runtime.testing_precision("") == "float32"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert runtime.testing_precision("") == "float16"
+    assert runtime.testing_precision("float32") == "float32"
+
+
+def test_a_gpu_without_bfloat16_is_named(monkeypatch, caplog):
+    def warned(capability, precision="bfloat16"):
+        device = types.SimpleNamespace(**({} if capability is None else {"compute_capability": capability}))
+        monkeypatch.setattr(jax, "local_devices", lambda: [device])
+        caplog.clear()
+        runtime.warn_of_missing_bfloat16(precision)
+        return "has no bfloat16" in caplog.text
+
+    assert warned("7.0")
+    assert not any((warned("8.0"), warned("12.0"), warned(None), warned("7.0", "float32")))
