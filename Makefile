@@ -70,13 +70,13 @@ test-newer: $(NEWER_VENV)/installed
 	$(NEWER_VENV)/bin/python -m pytest -n 2 $(NEWER_TESTS)
 endif
 
-# Programs of the published recipes, compiled for a GPU that is not there. XLA's compiler for it, two wheels
-# of JAX's version and 180 MB, is kept apart, so that nothing else finds it.
+# Programs of the published recipes, compiled for a GPU that is not there. XLA's compiler for it, three wheels
+# of 220 MB, is kept apart, so that nothing else finds it.
 GPU_CHECK := .gpu-check
 
 $(GPU_CHECK)/installed: $(VENV)/installed-test
 	version=$$($(BIN)/python -c 'import jax; print(jax.__version__)') && $(PIP) install --no-deps --upgrade \
-		--target $(GPU_CHECK) jax-cuda12-plugin==$$version jax-cuda12-pjrt==$$version
+		--target $(GPU_CHECK) jax-cuda12-plugin==$$version jax-cuda12-pjrt==$$version 'nvidia-cuda-nvcc-cu12<13'
 	touch $@
 
 test-gpu:

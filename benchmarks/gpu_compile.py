@@ -1,4 +1,4 @@
-"""Compiles the published recipes for GPUs that are not there: what compiles, its memory and its least time.
+"""Compiles the recipes for GPUs that are not there: what compiles, its memory and its least time.
 
     python benchmarks/gpu_compile.py results.jsonl                          # everything, hours on two cores
     python benchmarks/gpu_compile.py results.jsonl --cards h100 --tasks step embedding
@@ -17,8 +17,8 @@ from mcl_jax.config import load_config, recipes
 from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.report import Task, estimate
 
-CLASSES = {"casiab": 74, "gait3d": 3000, "grew": 20000, "oumvlp": 5153}
-PUBLISHED = [name for name in recipes() if name.split("_")[0] in CLASSES]
+CLASSES = {"casiab": 74, "gait3d": 3000, "grew": 20000, "oumvlp": 5153, "walkers": 100}
+RECIPES = [name for name in recipes() if name.split("_")[0] in CLASSES]
 
 # Task → (program, number of devices).
 TASKS = {
@@ -48,7 +48,7 @@ def table(rows: list[dict], task: str) -> str:
     names = [CARDS[card].name for card in cards]
     text = [f"| {task} | " + " | ".join(names) + " |", "|---" * (len(cards) + 1) + "|"]
     found = {(r["card"], r["recipe"]): r for r in rows if r["task"] == task}
-    for recipe in PUBLISHED:
+    for recipe in RECIPES:
         if any((card, recipe) in found for card in cards):
             text.append(f"| `{recipe}` | " + " | ".join(_cell(found.get((c, recipe))) for c in cards) + " |")
     return "\n".join(text)
@@ -69,7 +69,7 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path)
     parser.add_argument("--cards", nargs="+", choices=CARDS, default=list(CARDS))
-    parser.add_argument("--recipes", nargs="+", choices=PUBLISHED, default=PUBLISHED)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--table", action="store_true", help="print what is in the file")
     args = parser.parse_args()

@@ -133,7 +133,9 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     if hint > steps:
         evaluator.note("restore_hint", f"{hint}: the newest checkpoint is tested, at the end that of {steps}")
     if evaluator.take("enable_float16", bool):
-        evaluator.note("enable_float16", "here on GPUs too; on CPUs float32, unless eval.precision says otherwise")
+        evaluator.note(
+            "enable_float16", "here on GPUs too; on CPUs float32, unless eval.precision says otherwise"
+        )
     sampler = evaluator.block("sampler")
     sampler.must_be("sample_type", "all_ordered")
     if "frames_all_limit" not in sampler.values:

@@ -21,7 +21,7 @@ from mcl_jax.sharding import data_mesh
 
 MISSING = (
     "--gpu: XLA's GPU compiler is not here: pip install 'mcl_jax[gpu-check]' "
-    "(jax-cuda12-plugin and jax-cuda12-pjrt, 180 MB; no GPU, driver or CUDA is needed)"
+    "(jax-cuda12-plugin and what it needs, 220 MB; no GPU, driver or CUDA is needed)"
 )
 _PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
 

@@ -102,6 +102,8 @@ def estimate(config: ConfigDict, classes: int | None, card: Card, devices: int, 
         compiled = apart(compiled_apart, config, classes, card, devices, task)
     except CompilerAbortError as error:
         return Estimate(task, None, str(error))
+    except jax.errors.JaxRuntimeError as error:
+        return Estimate(task, None, f"XLA's GPU compiler failed: {str(error).splitlines()[0]}")
     peak = card.peak(task.precision)
     rest = card.peak("float32" if task.precision == "float32" else "tf32")
     return Estimate(

@@ -6,17 +6,23 @@ Figures are kept in `expected.json`, by version of JAX; after a change that is m
 `python tests/gpu_check/test_programs.py`.
 """
 
+import functools
 import json
 import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from mcl_jax.config import load_config
+from mcl_jax.evaluation.distances import _tile_distances
 from mcl_jax.gpu_check.cards import CARDS
-from mcl_jax.gpu_check.compiling import is_installed
+from mcl_jax.gpu_check.child import apart
+from mcl_jax.gpu_check.compiling import Compiled, absent_devices, compile_program, is_installed
 from mcl_jax.gpu_check.report import Estimate, Task, estimate
+from mcl_jax.models.model import create_model
+from mcl_jax.sharding import replicated
 
 EXPECTED = Path(__file__).with_name("expected.json")
 STEP, EMBEDDING = Task("step", "bfloat16", False), Task("embedding", "float16", None)
@@ -34,7 +40,10 @@ PROGRAMS = {
     "deepgaitv2-p3d step, remat": ("gait3d_deepgaitv2", 3000, 1, Task("step", "bfloat16", True)),
     "deepgaitv2-p3d embedding": ("gait3d_deepgaitv2", 3000, 1, EMBEDDING),
     "deepgaitv2-3d step": ("grew_deepgaitv2", 20000, 1, STEP),
+    "the model in the package, step": ("walkers_world", 2000, 1, STEP),
+    "the model in the package, embedding": ("walkers_world", 2000, 1, EMBEDDING),
 }
+OTHERS = ("distances, euc", "distances, cos", "initial parameters")
 _LARGEST_MOVE = 64e6  # bytes; an activation of the smallest layer has 170 MB
 
 pytestmark = pytest.mark.skipif(
@@ -69,6 +78,26 @@ def test_a_program_compiles_and_is_lean(name):
         return
     for key, value in figures(found).items():
         assert value == pytest.approx(expected[key], rel=0.05), key
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_programs_compile(name, monkeypatch):
+    monkeypatch.setenv("MCL_JAX_NATIVE", "0")  # else the child takes itself for a machine without a GPU
+    counts = apart(compiled_other, name).counts
+    assert counts.host_calls == counts.unbounded_loops == 0
+
+
+def compiled_other(name: str) -> Compiled:
+    """Compiles what runs beside steps and embeddings: distances, initial parameters."""
+    mesh = absent_devices(CARDS["h100"], 1)
+    if name == "initial parameters":
+        model = create_model("gaitbase", {"num_classes": 74}, dtype="bfloat16")
+        return compile_program(
+            (jax.jit(lambda: model.initial_arrays(0), out_shardings=replicated(mesh)), ())
+        )[0]
+    shape = jax.ShapeDtypeStruct((2048, 16, 256), jnp.float32)
+    function = functools.partial(_tile_distances, metric=name.removeprefix("distances, "))
+    return compile_program((jax.jit(function, in_shardings=replicated(mesh)), (shape, shape)))[0]
 
 
 def check_collectives(collectives: dict[str, tuple[int, float]], arguments: int) -> None:
