@@ -1,5 +1,6 @@
 """How commands end: on what the machine refuses, on names that are no text, and where nobody reads on."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -93,10 +94,9 @@ def test_a_terminal_without_the_letters_gets_them_escaped(tmp_path):
     "words", [["config"], ["score", "--out", "r", "--embeddings", "e.npz"], ["gallery", "list"]]
 )
 def test_a_word_of_thousands_of_letters_is_shortened_and_escaped(words, capsys):
-    try:
-        assert run([*words, "\u202e" + "a" * 5000]) == 1
-    except SystemExit as end:  # as argparse ends
-        assert end.code == 2
+    with contextlib.suppress(SystemExit):  # as argparse ends
+        run([*words, "\u202e" + "a" * 5000])
     last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in last
     assert len(last) < 2000
     assert "\u202e" not in last
