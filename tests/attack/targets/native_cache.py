@@ -10,7 +10,6 @@ from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.native import build
 from targets.base import Stored
 
-
 # A library that does not fit is compiled anew, at each try: this gives what was compiled first.
 COMPILER = """\
 #!/bin/sh
