@@ -28,8 +28,11 @@ COUNTS = {
     "playlist": 20,
     "onnx": 3,
     "tflite": 2,
-    "native": 3,
 }
+
+
+# Attacked by `make attack` alone: a library is compiled first, which takes longer than all of these.
+LONG_ONLY = {"native"}
 
 
 def test_harm_is_refused_in_a_line_or_does_nothing():
@@ -40,5 +43,5 @@ def test_harm_is_refused_in_a_line_or_does_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_target_is_tried_here():
-    assert TARGETS.keys() == COUNTS.keys()
+def test_every_target_is_tried_here_or_by_the_long_round():
+    assert TARGETS.keys() == {*COUNTS, *LONG_ONLY}
