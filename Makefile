@@ -108,7 +108,7 @@ faults: $(VENV)/installed
 	$(BIN)/python tests/faults/harness.py kill faults --times 200 --workers 1
 	$(BIN)/python tests/faults/harness.py damage faults --times 40
 
-# Twenty thousand steps of a tiny model with saves, tests and restarts, hours on two cores; nothing may grow.
+# Twenty thousand steps of a tiny model with saves, tests and restarts, about an hour of CPU time; nothing may grow.
 soak: $(VENV)/installed
 	$(BIN)/python tests/attack/soak.py soak --steps 20000
 

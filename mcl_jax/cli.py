@@ -4,24 +4,32 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import mcl_jax
-from mcl_jax.command_line import exit_code, require_text, steady_streams
+from mcl_jax.command_line import exit_code, require_text, until_reader_leaves
 from mcl_jax.commands import COMMANDS, command_module, help_line
+from mcl_jax.terminal import escaping_output, shortened
 
 _DESCRIPTION = "Gait recognition in JAX: who is this person, from silhouettes of their walk."
 _KEY = "--config."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(shortened(message))
 
 
 def main() -> None:
     """Runs the command that the process was started with."""
     # Where JAX comes with CUDA and there is no driver, its C++ says so several times.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with steady_streams():
+    with until_reader_leaves():
         code = run(sys.argv[1:])
     sys.exit(code)
 
 
+@escaping_output()
 def run(argv: Sequence[str]) -> int:
     """Runs a command; returns the exit code.
 
@@ -37,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
     return run_command(chosen.command, argv[1:])
 
 
+@escaping_output()
 def run_command(
     name: str, argv: Sequence[str], *, prog: str | None = None, description: str | None = None
 ) -> int:
@@ -52,7 +61,7 @@ def run_command(
         SystemExit: as of `run`.
     """
     command = command_module(name)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog or f"mcl-jax {name}",
         description=description or command.HELP[0].upper() + command.HELP[1:] + ".",
         epilog=None if description else f"examples:\n{command.EXAMPLES}",
@@ -78,7 +87,7 @@ def run_command(
 
 def _parser() -> argparse.ArgumentParser:
     lines = [f"  {name:<12} {help_line(name)}" for name in COMMANDS]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mcl-jax",
         usage="mcl-jax COMMAND [flags]",
         description=_DESCRIPTION,

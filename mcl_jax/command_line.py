@@ -1,7 +1,6 @@
 """How a command ends: what its exit code is, and what is said of a mistake."""
 
 import contextlib
-import io
 import os
 import select
 import signal
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mcl_jax.errors import UserError
 from mcl_jax.exhausted import exhausted
 from mcl_jax.leaving import LeavingError
-from mcl_jax.terminal import escaping_output, printable
+from mcl_jax.terminal import escaping_output, printable, shortened
 
 READER_LEFT = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 """Exit code where nobody reads on what is printed, as after `| head -1`."""
@@ -22,7 +21,7 @@ def exit_code(work: Callable[[], None]) -> int:
     """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see `quietly_while_importing`
-        with steady_streams():
+        with until_reader_leaves():
             work()
     except UserError as error:
         _say(f"error: {printable(str(error))}")
@@ -54,15 +53,12 @@ def require_text(argv: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def steady_streams() -> Iterator[None]:
-    """Around all that a program prints: letters that the terminal has not are escaped.
+def until_reader_leaves() -> Iterator[None]:
+    """Around all that a program prints.
 
     Raises:
         SystemExit: with `READER_LEFT`, if nobody reads on what is printed.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             yield
@@ -108,4 +104,4 @@ def _of_the_system(error: Exception) -> str:
 
 def _say(line: str) -> None:
     """Prints one line to stderr, whatever is in it."""
-    print(" ".join(line.split("\n")), file=sys.stderr)
+    print(shortened(" ".join(line.split("\n"))), file=sys.stderr)

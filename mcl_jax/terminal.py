@@ -5,7 +5,7 @@ import logging as std_logging
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 from absl import logging
 
@@ -21,6 +21,11 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
     if text.isprintable():
         return text
     return "".join(c if _is_shown(c) or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(line: str, most: int = 1500) -> str:
+    """Returns a line without its middle if it is long, as with a name of thousands of letters in it."""
+    return line if len(line) <= most else f"{line[: most - 500]} … {line[-500:]}"
 
 
 def _is_shown(character: str) -> bool:
@@ -45,8 +50,9 @@ def _escape(record: std_logging.LogRecord) -> bool:
     return True
 
 
-def _escaping(stream: TextIO, keep: str) -> TextIO:
-    return cast(TextIO, _Escaping(stream, keep))
+def _escaping(stream: Any, keep: str) -> Any:
+    # A program without a console has no stream, and one within another such has it escaped already.
+    return stream if stream is None or isinstance(stream, _Escaping) else _Escaping(stream, keep)
 
 
 class _Escaping:

@@ -1,5 +1,6 @@
 """How commands end: on what the machine refuses, on names that are no text, and where nobody reads on."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -87,3 +88,15 @@ def test_a_terminal_without_the_letters_gets_them_escaped(tmp_path):
         [sys.executable, "-c", script], env=environment, cwd=Path.cwd(), capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"1 \\u2264 2\n", b"")
+
+
+@pytest.mark.parametrize(
+    "words", [["config"], ["score", "--out", "r", "--embeddings", "e.npz"], ["gallery", "list"]]
+)
+def test_a_word_of_thousands_of_letters_is_shortened_and_escaped(words, capsys):
+    with contextlib.suppress(SystemExit):  # as argparse ends
+        run([*words, "\u202e" + "a" * 5000])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in last
+    assert len(last) < 2000
+    assert "\u202e" not in last

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcl_jax.errors import UserError
+from mcl_jax.terminal import printable
 
 
 class Outcome(enum.StrEnum):
@@ -120,7 +121,7 @@ def _judged(answer: Callable[[], str]) -> tuple[Outcome, str]:
     try:
         return Outcome.SAME, hashlib.sha256(answer().encode("utf-8", "surrogatepass")).hexdigest()
     except UserError as error:
-        line = str(error)
+        line = printable(str(error))  # as wherever it is printed or logged
         if line.isprintable() and 0 < len(line) < 2000:
             return Outcome.REFUSED, line
         return Outcome.TRACEBACK, f"not one printable line: {line[:300]!r}"

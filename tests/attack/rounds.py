@@ -1,7 +1,7 @@
 """Attacks every reader with harmed things, each try in a process of its own, and judges how it ends.
 
     python tests/attack/rounds.py --count 50
-    python tests/attack/rounds.py --targets yaml gallery --seed 3 --count 2400 --keep failures
+    python tests/attack/rounds.py --targets yaml=2400 gallery --seed 3 --count 600 --keep failures
     python tests/attack/rounds.py --seconds 3600 --page docs/security.md
 
 A try that fails: another answer in silence, a signal, a traceback, or more memory or time than it may take.
@@ -112,25 +112,33 @@ def write_page(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n{text}\n{FINISH}{after}")
 
 
+def _with_count(text: str) -> tuple[str, int | None]:
+    name, equals, count = text.partition("=")
+    if name not in TARGETS:
+        raise argparse.ArgumentTypeError(f"no target {name!r}; there are {', '.join(TARGETS)}")
+    return name, int(count) if equals else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    every = [(name, None) for name in TARGETS]
+    parser.add_argument("--targets", nargs="+", type=_with_count, default=every, metavar="NAME[=COUNT]")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=10**9, help="tries of each target")
+    parser.add_argument("--count", type=int, help="tries of each target that has no count of its own")
     parser.add_argument("--seconds", type=float, default=1e9, help="for all targets together")
     parser.add_argument("--keep", type=Path, help="folder for copies of what failed")
     parser.add_argument("--page", type=Path, help="Markdown page to write the table into")
     given = parser.parse_args()
-    if given.count == 10**9 and given.seconds == 1e9:
+    if given.seconds == 1e9 and given.count is None and any(count is None for _, count in given.targets):
         parser.error("give --count, --seconds or both")
     rounds: list[Round] = []
     begun = time.monotonic()
-    for number, name in enumerate(given.targets):
+    for number, (name, count) in enumerate(given.targets):
         left = given.seconds - (time.monotonic() - begun)
         rounds.append(Round(name, target_of(name), given.seed, given.keep))
-        rounds[-1].run(given.count, left / (len(given.targets) - number))
+        rounds[-1].run(count or given.count or 10**9, left / (len(given.targets) - number))
     text = table(rounds)
     print(text)
     if given.page is not None:

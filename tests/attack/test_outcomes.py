@@ -18,7 +18,7 @@ ANSWERS = {
     "'sound'": "SAME",
     "refuse('a line')": "REFUSED",
     r"refuse('two\nlines')": "TRACEBACK",
-    r"refuse('\x1b[31m')": "TRACEBACK",
+    r"refuse('\x1b[31m')": "REFUSED",  # it is printed as an escape
     "1 / 0": "TRACEBACK",
     "sys.exit(0)": "TRACEBACK",
     "os.kill(os.getpid(), signal.SIGSEGV)": "SIGNAL",

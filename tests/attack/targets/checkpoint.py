@@ -24,8 +24,11 @@ CONFIG = "walkers_mcl"
 
 
 def toy_state() -> TrainState:
+    """Returns a state of which no program is compiled: that would take most of the time of a try."""
     model = create_model("gaitbase", SIZES, dtype="float32")
-    state = create_state(*model.initial_arrays(0), sgd(multi_step(0.1), weight_decay=0.0))
+    optimizer = sgd(multi_step(0.1), weight_decay=0.0)
+    shapes = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimizer))
+    state = jax.tree.map(lambda x: np.arange(x.size).reshape(x.shape).astype(x.dtype), shapes)
     return jax.device_put(state, replicated(data_mesh()))
 
 

@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 from mutations import NAMES, NUMBERS
 
+import mcl_jax.evaluation.pictures  # noqa: F401
 from mcl_jax import cli
+from mcl_jax.commands import command_module
 from mcl_jax.errors import UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from targets.base import Target
 from targets.gallery import Gallery
+
+for line in ("config", "gallery", "score", "checkpoints", "compare", "walkers"):
+    command_module(line)  # here, and not in every try
 
 LINES = (
     "config walkers_mcl --config.train.steps=100 --config.train.batch=(4,4) --config.seed=1",
