@@ -35,6 +35,9 @@ def show_own_log() -> None:
     if not flags.FLAGS.is_parsed():  # argparse has read the command line: absl need not wait for its flags
         flags.FLAGS.mark_as_parsed()
     logging.set_verbosity(logging.INFO)
+    for other in [*std_logging.root.handlers]:
+        if type(other) is std_logging.StreamHandler:  # of a library that logged while it was imported
+            std_logging.root.removeHandler(other)
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
     handler.addFilter(of_interest)

@@ -225,6 +225,8 @@ def _kernel_gradient_by_xla(
         back = jax.vjp(lambda kernel: convolution(x, kernel, stride), zeros)[1]
         return back(gradient)[0].astype(kernel.dtype)
 
+    if x.dtype == kernel.dtype:
+        return share(x, gradient)
     return on_each_device(share, (x, gradient), (), add=True)
 
 

@@ -319,7 +319,15 @@ def check_bins(bins: Sequence[int], *, halvings: int) -> None:
 class SeparateFCs(nnx.Module):
     """One linear map per part, without bias, from and to float32."""
 
-    def __init__(self, parts: int, features_in: int, features_out: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        parts: int,
+        features_in: int,
+        features_out: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
         self.precision = precision_of(dtype)
         self.kernel = nnx.Param(
             part_matrix_init(rngs.params(), (parts, features_in, features_out), jnp.float32)
@@ -333,7 +341,9 @@ class SeparateFCs(nnx.Module):
 class BNNecks(nnx.Module):
     """Batch norm, L2 normalisation, and cosine logits per part (Luo et al. 2019, arXiv:1903.07071)."""
 
-    def __init__(self, parts: int, features: int, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self, parts: int, features: int, num_classes: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ):
         self.precision = precision_of(dtype)
         self.norm = BatchNorm(features * parts, rngs=rngs)
         self.kernel = nnx.Param(part_matrix_init(rngs.params(), (parts, features, num_classes), jnp.float32))
@@ -365,7 +375,7 @@ class PartHead(nnx.Module):
         num_classes: int,
         *,
         use_emb2: bool = False,
-        dtype: DTypeLike,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.bins = tuple(bins)

@@ -56,8 +56,6 @@ def segment_max(
         segment_ids: [rows, slots], the segment, −1 at empty slots; the slots of a segment are neighbours.
         num_segments: how many segments a row holds at most.
     """
-    if num_segments == 1:
-        return _masked_max(x, segment_ids == 0)[:, None]
     on_cpu = functools.partial(_by_scatter, num_segments=num_segments)
     way = _one_by_one if num_segments <= _MAXIMA_AT_ONCE else _by_scan
     default = functools.partial(way, num_segments=num_segments)
