@@ -8,7 +8,6 @@ Figures are kept in `expected.json`, by version of JAX; after a change that is m
 
 import functools
 import json
-import warnings
 from pathlib import Path
 
 import jax
@@ -76,8 +75,7 @@ def test_a_program_compiles_and_is_lean(name):
         check_collectives(counts.collectives, found.compiled.arguments)
     expected = json.loads(EXPECTED.read_text()).get(jax.__version__, {}).get(name)
     if expected is None:
-        warnings.warn(f"no figures of {name} for jax {jax.__version__}", UserWarning, stacklevel=1)
-        return
+        pytest.skip(f"compiles and is lean; there are no figures of it for jax {jax.__version__}")
     for key, value in figures(found).items():
         assert value == pytest.approx(expected[key], rel=0.05), key
 
