@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcl_jax.data.feed.packing import EMPTY, GAP, RowShape, test_rows, train_row_shape
+from mcl_jax.data.feed.packing import EMPTY, GAP, RowShape, ordinary_test_rows, train_row_shape
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.gpu_check.counting import count
 from mcl_jax.guards import compile_guarded, guarded, start_counter
@@ -41,7 +41,7 @@ GAITBASE = ("gaitbase", BACKBONE | {"embed_dim": 256})
 DEEPGAITV2 = ("deepgaitv2", BACKBONE | {"mode": "p3d", "layers": (1, 4, 4, 1)})
 GAITSET = ("gaitset", {"channels": (32, 64, 128), "embed_dim": 256})
 FIXED, DRAWN = RowShape(128, 30, 1), train_row_shape(128, 20, 40)
-TEST = test_rows(4, 256, 1)
+TEST = ordinary_test_rows(4, 256, 1)
 
 # Name → kind, model, classes, precision, rows; the first ones matter most.
 PROGRAMS: dict[str, tuple[str, tuple[str, dict[str, Any]], int, str, RowShape]] = {

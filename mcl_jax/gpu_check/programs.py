@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mcl_jax.build import build_optimization, build_train_step
 from mcl_jax.config import frame_sampling
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
-from mcl_jax.data.feed.packing import RowShape, test_rows
+from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
 from mcl_jax.guards import allowed_in_a_row, compile_guarded, guarded, start_counter
@@ -65,7 +65,7 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
 
 def embedding(config: ConfigDict, model: Model, mesh: Mesh, precision: str) -> Program:
     """Returns the embedding of the ordinary test batch of a config, a row on each device of a mesh."""
-    shape = test_rows(config.eval.rows, config.eval.slots, mesh.size)
+    shape = ordinary_test_rows(config.eval.rows, config.eval.slots, mesh.size)
     return embedding_of(model, mesh, precision, shape)
 
 

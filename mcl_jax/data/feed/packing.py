@@ -118,7 +118,7 @@ def train_row_shapes(sequences: int, min_frames: int, max_frames: int, sizes: in
     return tuple(dataclasses.replace(largest, slots=size) for size in best[-1][1])
 
 
-def test_rows(rows: int, slots: int, devices: int) -> RowShape:
+def ordinary_test_rows(rows: int, slots: int, devices: int) -> RowShape:
     """Returns the shape of an ordinary test batch, as `SequencePacker` makes it: a row on each device."""
     size = -(-rows // devices) * slots
     return RowShape(devices, size, _segments(size))
@@ -165,7 +165,7 @@ class SequencePacker:
 
     def __init__(self, rows: int, slots: int, row_multiple: int = 1):
         """Takes the size of an ordinary batch, rows · slots, and the number of devices that share it."""
-        shape = test_rows(rows, slots, row_multiple)
+        shape = ordinary_test_rows(rows, slots, row_multiple)
         self._rows, self._slots = shape.rows, shape.slots
 
     def sizes(self, longest: int) -> list[int]:
