@@ -87,7 +87,7 @@ test-gpu:
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/clang-format --dry-run --Werror mcl_jax/native/*.cc mcl_jax/native/*.h
+	$(BIN)/clang-format --dry-run --Werror mcl_jax/ops/cpu/*.cc mcl_jax/ops/cpu/*.h
 	$(BIN)/mypy
 
 $(VENV)/installed-docs: $(VENV)/installed

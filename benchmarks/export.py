@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 
 from mcl_jax.api import Gait
-from mcl_jax.exporting.files import export
-from mcl_jax.models.model import Weights, create_model
+from mcl_jax.exporting.writer import export
+from mcl_jax.models.registry import Weights, create_model
 
 MODELS = [
     ("gaitset", {}),

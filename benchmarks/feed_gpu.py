@@ -29,7 +29,7 @@ from mcl_jax.data.feed.loaders import TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.sequences import select
 from mcl_jax.data.stores.tree import PklSource, scan_tree
-from mcl_jax.sharding import data_mesh, put_rows
+from mcl_jax.runtime.mesh import data_mesh, put_rows
 
 STEPS_IN_FLIGHT = 2
 WARM_UP = 4

@@ -27,14 +27,14 @@ import numpy as np
 from mcl_jax.data.feed.packing import EMPTY, GAP, RowShape, ordinary_test_rows, train_row_shape
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.gpu_check.counting import count
-from mcl_jax.guards import compile_guarded, guarded, start_counter
 from mcl_jax.losses.total import complete_losses
-from mcl_jax.models.model import Model, create_model
-from mcl_jax.optim import OPTIMIZERS, multi_step
-from mcl_jax.runtime import compiler_options
-from mcl_jax.sharding import data_mesh, put_rows
-from mcl_jax.train_state import create_state
-from mcl_jax.train_step import make_train_step
+from mcl_jax.models.registry import Model, create_model
+from mcl_jax.runtime.mesh import data_mesh, put_rows
+from mcl_jax.runtime.settings import compiler_options
+from mcl_jax.training.nonfinite import compile_guarded, guarded, start_counter
+from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
+from mcl_jax.training.state import create_state
+from mcl_jax.training.step import make_train_step
 
 BACKBONE = {"channels": (64, 128, 256, 512)}
 GAITBASE = ("gaitbase", BACKBONE | {"embed_dim": 256})

@@ -16,10 +16,10 @@ from side_by_side import take_turns
 
 from mcl_jax.build import build_optimization, build_train_model
 from mcl_jax.config import load_config, model_block
-from mcl_jax.guards import InFlight, allowed_in_a_row, guarded, start_counter
-from mcl_jax.runtime import compiler_options
-from mcl_jax.train_state import create_state
-from mcl_jax.train_step import make_train_step
+from mcl_jax.runtime.settings import compiler_options
+from mcl_jax.training.nonfinite import InFlight, allowed_in_a_row, guarded, start_counter
+from mcl_jax.training.state import create_state
+from mcl_jax.training.step import make_train_step
 
 STEPS = 3  # in one turn
 SUBJECTS = 50

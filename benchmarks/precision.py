@@ -21,7 +21,8 @@ from real_people import labelled, real_walks
 
 import mcl_jax
 from mcl_jax.evaluation.scenes import score_across_scenes
-from mcl_jax.models import convolution, layers
+from mcl_jax.models import layers
+from mcl_jax.ops import convolution
 
 
 def in_tf32() -> None:

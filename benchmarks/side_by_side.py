@@ -13,8 +13,8 @@ import torch
 from published import SIZES
 
 from mcl_jax.convert.importer import import_state_dict
-from mcl_jax.models.model import Model, create_model
-from mcl_jax.trees import ArrayTree
+from mcl_jax.models.registry import Model, create_model
+from mcl_jax.utils.pytrees import ArrayTree
 from mcl_jax.walkers import VIEWS, render_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

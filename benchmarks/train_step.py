@@ -22,11 +22,11 @@ from torch_reference import Optimizer, Recipe, TorchTrainer
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.data.feed.packing import EMPTY, place, train_row_shapes
 from mcl_jax.losses.total import complete_losses
-from mcl_jax.optim import OPTIMIZERS, multi_step
-from mcl_jax.runtime import compiler_options
-from mcl_jax.train_state import TrainState, create_state
-from mcl_jax.train_step import make_train_step
-from mcl_jax.trees import ArrayTree
+from mcl_jax.runtime.settings import compiler_options
+from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
+from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.training.step import make_train_step
+from mcl_jax.utils.pytrees import ArrayTree
 
 LABELS = np.repeat(np.arange(4), 2)
 BOUNDS = {"fixed": (30, 30), "drawn": (10, 50)}

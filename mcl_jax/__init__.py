@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcl_jax.evaluation.distances import pairwise_distances as distances
     from mcl_jax.evaluation.embeddings import EmbeddingSet
     from mcl_jax.evaluation.report import Report, score
-    from mcl_jax.exporting.files import export
+    from mcl_jax.exporting.writer import export
     from mcl_jax.gallery import Gallery, open_gallery
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "Report": "evaluation.report",
     "UserError": "errors",
     "distances": "evaluation.distances:pairwise_distances",
-    "export": "exporting.files",
+    "export": "exporting.writer",
     "load": "api",
     "load_config": "config",
     "open_dataset": "data.datasets",

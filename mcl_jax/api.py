@@ -13,21 +13,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mcl_jax.arguments import lookup
 from mcl_jax.config import TEST_PRECISIONS, load_config, validate
 from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
-from mcl_jax.data.prepare.reading import read_walk
+from mcl_jax.data.prepare.single_walk import read_walk
 from mcl_jax.data.sequences import Split
 from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Model, Weights, digest_of, model_class, model_of
-from mcl_jax.runtime import enable_compilation_cache, testing_precision
-from mcl_jax.training import train as train_config
-from mcl_jax.trees import ArrayTree, count_numbers
-from mcl_jax.weights import fit, load_weights
+from mcl_jax.models.registry import Model, Weights, digest_of, model_class, model_of
+from mcl_jax.runtime.settings import enable_compilation_cache, testing_precision
+from mcl_jax.train_loop import train as train_config
+from mcl_jax.utils.pytrees import ArrayTree, count_numbers
+from mcl_jax.utils.signatures import lookup
+from mcl_jax.weights.load import fit, load_weights
 
 Walk = np.ndarray | str | Path
 """One walk: silhouettes uint8 [s, 64, 64 or 44], or the path of a pkl file or of a folder of PNG frames."""

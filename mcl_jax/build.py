@@ -15,7 +15,7 @@ from mcl_jax.data.feed.loaders import HostShare, TrainLoader
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError, ConfigError
-from mcl_jax.models.model import (
+from mcl_jax.models.registry import (
     Model,
     complete_block,
     describe_differences,
@@ -23,9 +23,9 @@ from mcl_jax.models.model import (
     model_class,
     model_of,
 )
-from mcl_jax.optim import OPTIMIZERS, SCHEDULES
-from mcl_jax.runtime import testing_precision
-from mcl_jax.train_step import StepFunction, make_train_step
+from mcl_jax.runtime.settings import testing_precision
+from mcl_jax.training.optimizers import OPTIMIZERS, SCHEDULES
+from mcl_jax.training.step import StepFunction, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,17 +12,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mcl_jax.arguments import brief, check_arguments, lookup, with_defaults
 from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
-from mcl_jax.files import write_atomically
 from mcl_jax.losses.total import check_losses, complete_losses
-from mcl_jax.models.model import check_block, complete_block, model_class
-from mcl_jax.optim import OPTIMIZERS, PROVIDED, SCHEDULES
+from mcl_jax.models.registry import check_block, complete_block, model_class
+from mcl_jax.training.optimizers import OPTIMIZERS, PROVIDED, SCHEDULES
+from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.signatures import brief, check_arguments, lookup, with_defaults
 
 NO_PROTOCOL = "none"
 """Value of `eval.protocol` that writes embeddings and scores nothing."""
@@ -119,8 +119,8 @@ def make_config(**blocks: Any) -> ConfigDict:
             `data`, `train`, `eval`: keys as in `_DEFAULTS` above;
             `model`: `name`, a key of `mcl_jax.models.MODELS`, and arguments of its constructor;
             `loss`: losses by name, keys of `mcl_jax.losses.LOSSES`, each a dict of `weight` and arguments;
-            `optimizer`: `name`, a key of `mcl_jax.optim.OPTIMIZERS`, `lr`, and arguments of it;
-            `schedule`: `name`, a key of `mcl_jax.optim.SCHEDULES`, and arguments of it.
+            `optimizer`: `name`, a key of `mcl_jax.training.optimizers.OPTIMIZERS`, `lr`, and arguments of it;
+            `schedule`: `name`, a key of `mcl_jax.training.optimizers.SCHEDULES`, and arguments of it.
 
     Raises:
         ConfigError: if there is no such key.

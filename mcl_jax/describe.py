@@ -19,12 +19,12 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.gpu_check.cards import card as find_card
 from mcl_jax.gpu_check.compiling import MISSING, is_installed
 from mcl_jax.gpu_check.report import estimate, lines, tasks_of
-from mcl_jax.guards import allowed_in_a_row, guarded, start_counter
-from mcl_jax.models.model import Model, model_of
 from mcl_jax.models.plain import plain_program
-from mcl_jax.runtime import compiler_options
-from mcl_jax.train_state import create_state
-from mcl_jax.trees import count_numbers, flat_keys
+from mcl_jax.models.registry import Model, model_of
+from mcl_jax.runtime.settings import compiler_options
+from mcl_jax.training.nonfinite import allowed_in_a_row, guarded, start_counter
+from mcl_jax.training.state import create_state
+from mcl_jax.utils.pytrees import count_numbers, flat_keys
 
 _FRAMES = 30  # of the sequence whose embedding is counted
 

@@ -18,11 +18,11 @@ from mcl_jax.data.sequences import Split
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Model
-from mcl_jax.runtime import compiler_options
-from mcl_jax.sharding import data_mesh, put_rows, replicated
-from mcl_jax.trees import ArrayTree
-from mcl_jax.waiting import Waiting
+from mcl_jax.models.registry import Model
+from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
+from mcl_jax.runtime.settings import compiler_options
+from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.pytrees import ArrayTree
 
 _BATCHES_IN_FLIGHT = 2
 
@@ -166,7 +166,7 @@ class Embedder:
 def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
     """Yields batches, each once the next one is put on the devices too.
 
-    A GPU then copies it while it computes; see `mcl_jax.training`.
+    A GPU then copies it while it computes; see `mcl_jax.train_loop`.
     """
     ready: deque[_Batch] = deque()
     for batch in batches:

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mcl_jax.models.model import Model
-from mcl_jax.models.split import split_over
-from mcl_jax.sharding import replicated, split_rows
-from mcl_jax.trees import ArrayTree
+from mcl_jax.models.registry import Model
+from mcl_jax.ops.per_device import split_over
+from mcl_jax.runtime.mesh import replicated, split_rows
+from mcl_jax.utils.pytrees import ArrayTree
 
 
 def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:

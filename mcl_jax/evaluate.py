@@ -9,7 +9,6 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mcl_jax.build import build_dataset, build_embedder, trained_block
-from mcl_jax.checkpoint import FOLDER
 from mcl_jax.config import NO_PROTOCOL, model_block, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
@@ -19,9 +18,10 @@ from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
-from mcl_jax.models.model import digest_of
-from mcl_jax.trees import ArrayTree
-from mcl_jax.weights import fit, load_weights
+from mcl_jax.models.registry import digest_of
+from mcl_jax.utils.pytrees import ArrayTree
+from mcl_jax.weights.load import fit, load_weights
+from mcl_jax.workdir.checkpoints import FOLDER
 
 TEST_FOLDER = "test"
 

@@ -6,7 +6,7 @@ RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes
 """
 
 if __name__ == "__main__":
-    from mcl_jax.leaving import quietly_while_importing
+    from mcl_jax.runtime.preemption import quietly_while_importing
 
     quietly_while_importing()
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from absl import flags
 
-from mcl_jax.command_line import exit_code, require_text
-from mcl_jax.config_line import parse_flags
-from mcl_jax.launch import RunOptions, flag_fields, launch
+from mcl_jax.cli.exit_code import exit_code, require_text
+from mcl_jax.cli.launch import RunOptions, flag_fields, launch
+from mcl_jax.cli.overrides import parse_flags
 
 
 def _define_flags() -> None:

@@ -6,7 +6,7 @@ python scripts/convert_torch_ckpt.py --to-torch --ckpt DIR --out F.pt
 
 import sys
 
-from mcl_jax.cli import run_command
+from mcl_jax.cli.program import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("convert", sys.argv[1:], prog=sys.argv[0], description=__doc__))

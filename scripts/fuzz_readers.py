@@ -21,11 +21,11 @@ import atheris
 with atheris.instrument_imports(include=["mcl_jax", "pickletools", "zipfile", "numpy.lib"]):
     import numpy as np
 
-    from mcl_jax import safe_pickle
     from mcl_jax.convert.torch_reader import read_torch_file
     from mcl_jax.data.stores import array_pickle, silhouette_pickle
     from mcl_jax.errors import CheckpointError, DataError
     from mcl_jax.evaluation.embeddings import EmbeddingSet
+    from mcl_jax.utils import safe_pickle
 
 FORBIDDEN = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class"}
 

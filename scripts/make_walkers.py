@@ -5,7 +5,7 @@ python scripts/make_walkers.py --out data/walkers --subjects 100 --test-subjects
 
 import sys
 
-from mcl_jax.cli import run_command
+from mcl_jax.cli.program import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("walkers", sys.argv[1:], prog=sys.argv[0], description=__doc__))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import mcl_jax
 from mcl_jax.errors import ConfigError, UserError
-from mcl_jax.models.model import Weights
-from mcl_jax.packed_weights import SUFFIX, write_packed
-from mcl_jax.weights import load_weights
-from mcl_jax.whitening import fit_whitening
+from mcl_jax.models.registry import Weights
+from mcl_jax.weights.load import load_weights
+from mcl_jax.weights.packed import SUFFIX, write_packed
+from mcl_jax.weights.whitening import fit_whitening
 
 PROTOCOL = "casiab_all_views"
 

@@ -9,7 +9,7 @@ Stopped, it goes on when run again. docs/data.md has the layouts and formats.
 
 import sys
 
-from mcl_jax.cli import run_command
+from mcl_jax.cli.program import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("prepare", sys.argv[1:], prog=sys.argv[0], description=__doc__))

@@ -70,20 +70,10 @@ def people(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def toy_run(people, tmp_path_factory) -> Path:
     """A finished run of a tiny GaitBase, three steps long."""
+    from toy_runs import toy_overrides
+
     import mcl_jax
 
     workdir = tmp_path_factory.mktemp("run")
-    overrides = {
-        "data.root": str(people),
-        "data.partition": str(people.parent / f"{people.name}_partition.json"),
-        "data.workers": 0,
-        "data.sampling.frames": 2,
-        "model.channels": (2, 2, 3, 3),
-        "model.embed_dim": 3,
-        "train.batch": (2, 2),
-        "train.steps": 3,
-        "train.log_every": 1,
-        "schedule.milestones": (2,),
-    }
-    mcl_jax.train("walkers_mcl", workdir, overrides=overrides)
+    mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people))
     return workdir

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PATIENCE = 300.0  # seconds
-_IMPORTED = ["mcl_jax.main", "mcl_jax.training"]
+_IMPORTED = ["mcl_jax.main", "mcl_jax.train_loop"]
 
 
 def run_main(
@@ -44,7 +44,7 @@ def _run(arguments: list[str], environment: dict[str, str], folder: Path, out: P
     os.environ.update(environment)
     os.chdir(folder)
     from mcl_jax import main
-    from mcl_jax.command_line import exit_code
+    from mcl_jax.cli.exit_code import exit_code
 
     sys.argv = ["mcl_jax.main", *arguments]  # ml_collections looks there
     code = exit_code(lambda: main.run(sys.argv))

@@ -12,7 +12,7 @@ import mcl_jax
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError, DataError
-from mcl_jax.weights import load_weights
+from mcl_jax.weights.load import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mcl_jax
-from mcl_jax import training
-from mcl_jax.sharding import put_rows
+from mcl_jax import train_loop
+from mcl_jax.runtime.mesh import put_rows
 
 PROGRAMS = ("guarded_step", "embed")
 
@@ -36,7 +36,7 @@ def test_drawn_lengths_and_a_test_in_the_middle(people, tmp_path, compiled, monk
             shapes.append(batch["segment_ids"].shape)
         return put_rows(batch, mesh)
 
-    monkeypatch.setattr(training, "put_rows", put)
+    monkeypatch.setattr(train_loop, "put_rows", put)
     overrides = {
         "data.root": str(people),
         "data.partition": str(people.parent / f"{people.name}_partition.json"),

@@ -13,8 +13,8 @@ from mcl_jax.config import frame_sampling, load_config, make_config, model_block
 from mcl_jax.data.feed.packing import train_row_shape
 from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
-from mcl_jax.train_state import create_state
-from mcl_jax.train_step import make_train_step
+from mcl_jax.training.state import create_state
+from mcl_jax.training.step import make_train_step
 
 RUNS = sorted(recipes())
 SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "oumvlp": 5_153, "walkers": 100}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mcl_jax import cli, describe
+from mcl_jax import describe
+from mcl_jax.cli import program
 from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.compiling import Compiled
 from mcl_jax.gpu_check.counting import Counts
@@ -43,7 +44,7 @@ def test_a_table_names_what_bounds_a_step_and_what_aborts():
 )
 def test_mistakes_are_one_line(flags, message, monkeypatch, capsys):
     monkeypatch.setattr(describe, "is_installed", lambda: False)
-    assert cli.run(["describe", "--config", "casiab_mcl", *flags]) == 1
+    assert program.run(["describe", "--config", "casiab_mcl", *flags]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -54,7 +55,7 @@ def test_json_has_the_card_and_every_program(monkeypatch, capsys):
         "estimate",
         lambda *arguments: Estimate(arguments[-1], COMPILED, "", 0.025, 0.045, 17.0, "yes"),
     )
-    assert cli.run(["describe", "--config", "casiab_mcl", "--gpu", "h100", "--json"]) == 0
+    assert program.run(["describe", "--config", "casiab_mcl", "--gpu", "h100", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["card"]["name"] == "H100 SXM"
     assert [p["task"]["name"] for p in found["programs"]] == [

@@ -6,7 +6,7 @@ import pytest
 
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import DataError
-from mcl_jax.models.model import create_model
+from mcl_jax.models.registry import create_model
 
 
 def test_first_run_of_each_program_is_in_vain(monkeypatch):

@@ -14,16 +14,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_main import ROOT, command, flags, toy_config
+from toy_runs import ROOT, command, flags, toy_config
 
-from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.data.feed.watchdog import StalledError
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import CheckpointError, ConfigError, UserError
-from mcl_jax.leaving import TIME_IS_UP, Leaving, LeavingError
-from mcl_jax.training import train
-from mcl_jax.weights import load_weights
-from mcl_jax.workdir import LOCK, Lock, changes, check_workdir, record_stretch
+from mcl_jax.runtime.preemption import TIME_IS_UP, Leaving, LeavingError
+from mcl_jax.train_loop import train
+from mcl_jax.weights.load import load_weights
+from mcl_jax.workdir.checkpoints import Checkpoints
+from mcl_jax.workdir.history import LOCK, Lock, changes, check_workdir, record_stretch
 
 
 def all_saved(workdir) -> list[int]:
@@ -68,7 +68,7 @@ def test_skipping_leaves_updates_out_up_to_a_limit(people, tmp_path):
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
-    from test_checkpoint import MODEL, make_state
+    from toy_states import MODEL, make_state
 
     state = jax.tree.map(
         lambda x: x + np.asarray(np.nan, x.dtype) if x.dtype == np.float32 else x, make_state(3)

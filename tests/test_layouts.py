@@ -13,7 +13,7 @@ from mcl_jax.config import load_config, validate
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.training import train
+from mcl_jax.train_loop import train
 from mcl_jax.walkers import write_walkers
 
 VIEWS = ("054", "090")

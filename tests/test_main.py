@@ -4,69 +4,26 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import jax
 import numpy as np
 import pytest
-from forked import run_main
-from ml_collections import ConfigDict
+from toy_runs import flags, run, run_quickly, toy_config
 
 import mcl_jax
 from mcl_jax.build import build_embedder
-from mcl_jax.config import load_config
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
-from mcl_jax.data.prepare.reading import read_walk
+from mcl_jax.data.prepare.single_walk import read_walk
 from mcl_jax.data.sequences import Split
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import CheckpointError, ConfigError, DataError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.training import train
-from mcl_jax.weights import load_weights
-
-ROOT = Path(__file__).resolve().parents[1]
-TOY = ("--config.model.channels=(2,2,3,3)", "--config.model.embed_dim=3", "--config.train.batch=(2,2)")
-SHORT = ("--config.data.sampling.frames=2", "--config.data.workers=0", "--config.train.log_every=1")
-
-
-def flags(people: Path) -> list[str]:
-    partition = people.parent / f"{people.name}_partition.json"
-    return [f"--config.data.root={people}", f"--config.data.partition={partition}", *TOY, *SHORT]
-
-
-def command(
-    *arguments: str, config: str = "walkers_mcl", devices: int = 1
-) -> tuple[list[str], dict[str, str]]:
-    xla = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
-    environment = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
-    return [sys.executable, "-m", "mcl_jax.main", "--config", f"configs/{config}.py", *arguments], environment
-
-
-def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-    line, environment = command(*arguments, **options)
-    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def run_quickly(*arguments: str, **options) -> subprocess.CompletedProcess:
-    """Runs the same program without the seconds that its imports take."""
-    (_, _, _, *flags), environment = command(*arguments, **options)
-    return run_main(flags, environment, ROOT)
-
-
-def toy_config(people: Path) -> ConfigDict:
-    config = load_config("walkers_mcl")
-    config.data.root = str(people)
-    config.data.partition = str(people.parent / f"{people.name}_partition.json")
-    config.data.workers, config.data.sampling.frames = 0, 2
-    config.model.channels, config.model.embed_dim = (2, 2, 3, 3), 3
-    config.train.batch, config.train.steps, config.train.log_every = (2, 2), 3, 1
-    config.schedule.milestones = (2,)
-    return config
+from mcl_jax.train_loop import train
+from mcl_jax.weights.load import load_weights
 
 
 def final_arrays(workdir: Path) -> list[np.ndarray]:

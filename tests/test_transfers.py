@@ -8,28 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src.array import ArrayImpl
+from toy_runs import toy_overrides
 
 import mcl_jax
-from mcl_jax import embed, training
+from mcl_jax import embed, train_loop
 from mcl_jax.data.feed.prefetch import prefetched
-from mcl_jax.sharding import put_rows
+from mcl_jax.runtime.mesh import put_rows
 
 
 def train(people, workdir, **more):
-    overrides = {
-        "data.root": str(people),
-        "data.partition": str(people.parent / f"{people.name}_partition.json"),
-        "data.workers": 0,
-        "data.sampling.frames": 2,
-        "model.channels": (2, 2, 3, 3),
-        "model.embed_dim": 3,
-        "train.batch": (2, 2),
-        "train.steps": 4,
-        "train.log_every": 1,
-        "train.save_every": 2,
-        "train.test_every": 2,
-    }
-    return mcl_jax.train("walkers_mcl", workdir, overrides=overrides | more)
+    every = {"train.steps": 4, "train.save_every": 2, "train.test_every": 2, "schedule.milestones": (30, 40)}
+    return mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people) | every | more)
 
 
 @pytest.fixture
@@ -84,7 +73,7 @@ def test_training_and_its_tests_have_no_implicit_transfer(people, tmp_path, guar
 
 def test_an_update_that_is_left_out_is_read_by_name(guarded_both_ways, caplog):
     figures = {"leave": False, "left_out": 1, "loss": np.inf, "gradient_norm": np.nan}
-    in_flight = training.InFlight(allowed=9)
+    in_flight = train_loop.InFlight(allowed=9)
     in_flight.add(7, {name: jnp.asarray(figure) for name, figure in figures.items()})
     with jax.transfer_guard("disallow"):
         in_flight.settle()
@@ -96,14 +85,14 @@ def test_an_update_that_is_left_out_is_read_by_name(guarded_both_ways, caplog):
 def test_an_implicit_transfer_in_the_loop_is_an_error(way, people, tmp_path, monkeypatch, guarded_both_ways):
     number = jnp.ones(())
     transfer = {"there": lambda: number + np.ones(3), "back": lambda: float(number)}[way]
-    monkeypatch.setattr(training.InFlight, "add", lambda *_: transfer())
+    monkeypatch.setattr(train_loop.InFlight, "add", lambda *_: transfer())
     with pytest.raises(RuntimeError, match="(?i)disallowed"):
         train(people, tmp_path)
 
 
 def test_a_batch_is_on_the_devices_before_the_step_ahead_of_it_begins(people, tmp_path, monkeypatch):
     """With rows put when their own step begins there would be none ahead."""
-    order, compiled = [], training.compile_guarded
+    order, compiled = [], train_loop.compile_guarded
     ahead = threading.Event()
 
     def put(batch, mesh):
@@ -125,8 +114,8 @@ def test_a_batch_is_on_the_devices_before_the_step_ahead_of_it_begins(people, tm
 
         return noted
 
-    monkeypatch.setattr(training, "put_rows", put)
-    monkeypatch.setattr(training, "compile_guarded", compile_noted)
+    monkeypatch.setattr(train_loop, "put_rows", put)
+    monkeypatch.setattr(train_loop, "compile_guarded", compile_noted)
     train(people, tmp_path, **{"train.test_every": 0})
     assert order.count("put") == order.count("step") == 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl_jax.cli import run
+from mcl_jax.cli.program import run
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 SMALLER = {

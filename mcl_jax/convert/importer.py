@@ -15,8 +15,8 @@ from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, entries
 from mcl_jax.convert.sizes import StateDict, read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
-from mcl_jax.models.model import Weights, model_of
-from mcl_jax.trees import ArrayTree, TreePath, get_leaf, replace_leaves
+from mcl_jax.models.registry import Weights, model_of
+from mcl_jax.utils.pytrees import ArrayTree, TreePath, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from mcl_jax.errors import CheckpointError
-from mcl_jax.trees import ArrayTree, TreePath
+from mcl_jax.utils.pytrees import ArrayTree, TreePath
 
 CLASSIFIER = "BNNecks.fc_bin"
 """The only tensor whose shape depends on the number of classes, [parts, channels, classes]."""

@@ -11,7 +11,7 @@ import optax
 from mcl_jax.convert.importer import MAX_STEPS, TorchCheckpoint
 from mcl_jax.convert.mapping import Entry, entries
 from mcl_jax.errors import CheckpointError
-from mcl_jax.trees import ArrayTree, get_leaf, replace_leaves
+from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
 _KINDS = {optax.TraceState: ("SGD", "momentum_buffer"), optax.ScaleByAdamState: ("Adam", "exp_avg")}
 # Variants of SGD and Adam that change the meaning of the buffers, and their value when they are off.

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mcl_jax.build import build_optimization
-from mcl_jax.checkpoint import FOLDER, Checkpoints
 from mcl_jax.config import model_block
 from mcl_jax.convert.importer import (
     TorchCheckpoint,
@@ -20,9 +19,10 @@ from mcl_jax.convert.importer import (
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError
-from mcl_jax.models.model import Weights, describe_differences, differing
-from mcl_jax.train_state import TrainState, create_state
-from mcl_jax.trees import count_numbers
+from mcl_jax.models.registry import Weights, describe_differences, differing
+from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.utils.pytrees import count_numbers
+from mcl_jax.workdir.checkpoints import FOLDER, Checkpoints
 
 
 def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: bool) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from mcl_jax.arguments import config_arguments
 from mcl_jax.convert.mapping import CLASSIFIER, CONVERTIBLE
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models import MODELS
-from mcl_jax.models.model import PROVIDED
+from mcl_jax.models.registry import PROVIDED
+from mcl_jax.utils.signatures import config_arguments
 
 StateDict = Mapping[str, np.ndarray]
 

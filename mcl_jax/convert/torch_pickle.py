@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mcl_jax import safe_pickle
 from mcl_jax.errors import CheckpointError
-from mcl_jax.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
+from mcl_jax.utils import safe_pickle
+from mcl_jax.utils.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
 
 
 @dataclass(frozen=True)

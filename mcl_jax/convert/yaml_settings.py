@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.files import read_bounded
+from mcl_jax.utils.files import read_bounded
 
 _LARGEST = 1 << 16  # bytes of a config; OpenGait's have 4,000, and PyYAML takes a second for so many
 _LONGEST = 1000  # characters of a value; Python's int() takes time that grows with their square

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.errors import DataError
-from mcl_jax.files import read_bounded
+from mcl_jax.utils.files import read_bounded
 
 _MOST_LISTED = 100
 _MAX_PARTITION_BYTES = 2**24  # a million names; the largest dataset has 26,000 subjects

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from mcl_jax.errors import ConfigError, DataError
-from mcl_jax.native.convolution import is_ready, sum_distances
+from mcl_jax.ops.cpu.kernels import is_ready, sum_distances
 
 Metric = Literal["euc", "cos"]
 TILE = 2048

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from mcl_jax.digest import DIGEST_KEY, hash_arrays
 from mcl_jax.errors import DataError
-from mcl_jax.files import write_atomically
-from mcl_jax.npz import read_npz
+from mcl_jax.utils.digest import DIGEST_KEY, hash_arrays
+from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.npz import read_npz
 
 LABELS = ("subjects", "conditions", "views")
 KEYS = ("embeddings", *LABELS)

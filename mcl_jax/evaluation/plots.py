@@ -12,7 +12,7 @@ from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.scoring import GroupScores
 from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification
-from mcl_jax.terminal import printable
+from mcl_jax.utils.terminal import printable
 
 
 def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int) -> Figure:

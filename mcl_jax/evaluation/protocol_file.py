@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocols import Protocol, get_protocol
-from mcl_jax.files import read_bounded
+from mcl_jax.utils.files import read_bounded
 
 SUFFIX = ".json"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from mcl_jax.digest import sealed
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
@@ -26,7 +25,8 @@ from mcl_jax.evaluation.submission import (
 )
 from mcl_jax.evaluation.tables import format_table
 from mcl_jax.evaluation.verification import Verification, verify
-from mcl_jax.files import write_atomically
+from mcl_jax.utils.digest import sealed
+from mcl_jax.utils.files import write_atomically
 
 REPORT_FILES = (
     "metrics.json",
@@ -139,7 +139,7 @@ class Report:
         write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
-        from mcl_jax.evaluation.pictures import write_pictures  # matplotlib takes a while to import
+        from mcl_jax.evaluation.report_files import write_pictures  # matplotlib takes a while to import
 
         assert self.verification is not None  # as wherever figures are known here
         write_pictures(

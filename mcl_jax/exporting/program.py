@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, UInt8
 
 from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.prepare.silhouette import SIZE
-from mcl_jax.models.model import Model
 from mcl_jax.models.plain import plain_program
-from mcl_jax.trees import ArrayTree
+from mcl_jax.models.registry import Model
+from mcl_jax.utils.pytrees import ArrayTree
 
 FRAMES, EMBEDDING = "frames", "embedding"
 """Names of the input and of the output in a file."""

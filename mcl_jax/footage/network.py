@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from mcl_jax.errors import DataError
-from mcl_jax.files import read_bounded
 from mcl_jax.footage.network_process import DONE, LENGTH, SIZE
+from mcl_jax.utils.files import read_bounded
 
 MAX_BYTES = 2**29
 

@@ -9,10 +9,10 @@ from typing import Any, get_args
 
 from absl import logging
 
-from mcl_jax.digest import DigestError, check_seal
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
-from mcl_jax.files import read_bounded
+from mcl_jax.utils.digest import DigestError, check_seal
+from mcl_jax.utils.files import read_bounded
 
 _LARGEST = 1 << 26  # bytes of a metrics.json
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from mcl_jax.digest import DigestError, check_seal, sealed
 from mcl_jax.errors import DataError, UserError
-from mcl_jax.files import read_bounded, write_atomically
 from mcl_jax.gallery.calibration import Calibration, calibration_of
+from mcl_jax.utils.digest import DigestError, check_seal, sealed
+from mcl_jax.utils.files import read_bounded, write_atomically
 
 INDEX = "gallery.json"
 LOCK = "gallery.lock"

@@ -17,7 +17,7 @@ from mcl_jax.errors import UserError
 from mcl_jax.gpu_check.cards import Card
 from mcl_jax.gpu_check.counting import Counts, count
 from mcl_jax.gpu_check.programs import Program
-from mcl_jax.sharding import data_mesh
+from mcl_jax.runtime.mesh import data_mesh
 
 MISSING = (
     "--gpu: XLA's GPU compiler is not here: pip install 'mcl_jax[gpu-check]' "

@@ -14,9 +14,9 @@ from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
-from mcl_jax.guards import allowed_in_a_row, compile_guarded, guarded, start_counter
-from mcl_jax.models.model import Model, model_of
-from mcl_jax.train_state import create_state
+from mcl_jax.models.registry import Model, model_of
+from mcl_jax.training.nonfinite import allowed_in_a_row, compile_guarded, guarded, start_counter
+from mcl_jax.training.state import create_state
 
 Program = tuple[jax.stages.Wrapped, tuple[Any, ...]]
 """A jitted function, and the shapes of its arguments."""

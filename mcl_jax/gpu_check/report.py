@@ -11,8 +11,8 @@ from mcl_jax.gpu_check.cards import Card
 from mcl_jax.gpu_check.child import CompilerAbortError, apart
 from mcl_jax.gpu_check.compiling import Compiled, absent_devices, compile_program, flops_of
 from mcl_jax.gpu_check.programs import Program, Variant, embedding, training_step
-from mcl_jax.models.model import model_of
-from mcl_jax.sharding import data_mesh
+from mcl_jax.models.registry import model_of
+from mcl_jax.runtime.mesh import data_mesh
 
 JAX_SHARE = 0.75
 """Share of a GPU's memory that JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."""

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from mcl_jax.arguments import NotNegative, ShareBelowOne
 from mcl_jax.losses.pairwise import Metrics
+from mcl_jax.utils.signatures import NotNegative, ShareBelowOne
 
 
 def cross_entropy_loss(

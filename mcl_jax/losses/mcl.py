@@ -2,8 +2,8 @@
 
 from jaxtyping import Array, Bool, Float, Int
 
-from mcl_jax.arguments import NotNegative
 from mcl_jax.losses.pairwise import Metrics, pairwise_distance, triplet_hinge
+from mcl_jax.utils.signatures import NotNegative
 
 
 def mcl_loss(

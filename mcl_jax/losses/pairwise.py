@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from mcl_jax.models.split import on_every_device
+from mcl_jax.ops.per_device import on_every_device
 
 Metrics = dict[str, Array]
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from mcl_jax.arguments import check_arguments, lookup, with_defaults
 from mcl_jax.errors import ConfigError
 from mcl_jax.losses import LOSSES, PROVIDED
 from mcl_jax.losses.pairwise import Metrics
-from mcl_jax.models.module import GaitModule, GaitOutput
+from mcl_jax.models.base import GaitModule, GaitOutput
+from mcl_jax.utils.signatures import check_arguments, lookup, with_defaults
 
 WEIGHT = "weight"
 """The key of a loss's block beside its own arguments: its factor in the sum; 0 leaves it out."""

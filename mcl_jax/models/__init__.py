@@ -1,11 +1,11 @@
 """The gait models, by name; `module` says what a model is."""
 
+from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
 from mcl_jax.models.gaitpocket import GaitPocket
 from mcl_jax.models.gaitset import GaitSet
-from mcl_jax.models.module import GaitModule, GaitOutput
 
 MODELS: dict[str, type[GaitModule]] = {
     "gaitset": GaitSet,

@@ -9,8 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from mcl_jax.arguments import PositiveInt, Sizes
-from mcl_jax.models.convolution import convolve, convolve_in_test, convolve_in_time
+from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.initializers import conv_init
 from mcl_jax.models.layers import (
     CLASSIFIER,
@@ -22,8 +21,9 @@ from mcl_jax.models.layers import (
     shortcut,
     to_unit_range,
 )
-from mcl_jax.models.module import GaitModule, GaitOutput
 from mcl_jax.models.remat import run_block
+from mcl_jax.ops.convolution import convolve, convolve_in_test, convolve_in_time
+from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 PARTS = 16
 STAGE_STRIDES = (1, 2, 2, 1)

@@ -8,9 +8,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from mcl_jax.arguments import PositiveInt, Sizes
 from mcl_jax.errors import ConfigError
-from mcl_jax.models.convolution import map_images
+from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.layers import (
     CLASSIFIER,
     BasicBlock,
@@ -19,9 +18,10 @@ from mcl_jax.models.layers import (
     check_bins,
     to_unit_range,
 )
-from mcl_jax.models.module import GaitModule, GaitOutput
-from mcl_jax.models.pooling import max_pool_3x3
 from mcl_jax.models.remat import run_block
+from mcl_jax.ops.convolution import map_images
+from mcl_jax.ops.pooling import max_pool_3x3
+from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 
 class GaitBase(GaitModule):

@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from mcl_jax.arguments import PositiveInt, Sizes
+from mcl_jax.models.base import FRAME_SHAPE, GaitModule, GaitOutput
 from mcl_jax.models.layers import (
     CLASSIFIER,
     BasicBlock,
@@ -26,8 +26,8 @@ from mcl_jax.models.layers import (
     segments_present,
     to_unit_range,
 )
-from mcl_jax.models.module import FRAME_SHAPE, GaitModule, GaitOutput
 from mcl_jax.models.remat import run_block
+from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 PARTS = 16
 HEIGHT, WIDTH = FRAME_SHAPE

@@ -4,7 +4,7 @@ Ours, not a published one. Two residual blocks see each frame by itself. Each ro
 pooled over the walk twice, by its maximum and by a mean in which frames count by how much is made of them in
 that row, so that broken frames need not spoil good ones; one more block sees the walk, and its rows
 are the parts. When testing, the embedding is made of the walk and its mirror image, and whitened: scaled so
-that what differs between walks of one person counts little (`mcl_jax.whitening`).
+that what differs between walks of one person counts little (`mcl_jax.weights.whitening`).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from mcl_jax.arguments import PositiveInt, Sizes
+from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.layers import (
     CLASSIFIER,
     BasicBlock,
@@ -28,9 +28,9 @@ from mcl_jax.models.layers import (
     temporal_max,
     to_unit_range,
 )
-from mcl_jax.models.module import GaitModule, GaitOutput
 from mcl_jax.models.plain import is_plain
 from mcl_jax.models.remat import run_block
+from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 PARTS = 16
 

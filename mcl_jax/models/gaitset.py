@@ -8,8 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from mcl_jax.arguments import PositiveInt, Sizes
-from mcl_jax.models.convolution import map_images
+from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.layers import (
     Conv,
     SeparateFCs,
@@ -19,9 +18,10 @@ from mcl_jax.models.layers import (
     temporal_max,
     to_unit_range,
 )
-from mcl_jax.models.module import GaitModule, GaitOutput
-from mcl_jax.models.pooling import max_pool_2x2
 from mcl_jax.models.remat import run_block
+from mcl_jax.ops.convolution import map_images
+from mcl_jax.ops.pooling import max_pool_2x2
+from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 LEAKY_SLOPE = 0.01
 

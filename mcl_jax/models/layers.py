@@ -16,13 +16,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.models.convolution import convolve, convolve_in_test, precision_of
+from mcl_jax.models.base import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
-from mcl_jax.models.module import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.plain import is_plain
-from mcl_jax.models.pooling import segment_max
-from mcl_jax.models.sums import mean_and_variance, sum_per_feature
+from mcl_jax.ops.batch_statistics import mean_and_variance, sum_per_feature
+from mcl_jax.ops.convolution import convolve, convolve_in_test, precision_of
+from mcl_jax.ops.pooling import segment_max
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # PyTorch's sense: the share of the new statistics.

@@ -13,7 +13,7 @@ from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.stores.job_log import JOB_LOG, read_header
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.errors import DataError
-from mcl_jax.files import write_atomically
+from mcl_jax.utils.files import write_atomically
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND
 from mcl_jax.walkers.sequence import render_sequence
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator

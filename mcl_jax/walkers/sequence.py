@@ -7,10 +7,10 @@ import numpy as np
 from mcl_jax.data.prepare.silhouette import normalize
 from mcl_jax.errors import DataError
 from mcl_jax.walkers import noise, scene
+from mcl_jax.walkers.behaviour import draw_manner
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.figure import Figure, dress
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
-from mcl_jax.walkers.manner import draw_manner
 from mcl_jax.walkers.render import Camera, draw, outlines
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, bounded_normal, generator
 from mcl_jax.walkers.wardrobe import change_clothes, outfit, pick_bag, pick_coat, pick_skirt

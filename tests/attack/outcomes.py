@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcl_jax.errors import UserError
-from mcl_jax.terminal import printable
+from mcl_jax.utils.terminal import printable
 
 
 class Outcome(enum.StrEnum):

@@ -18,7 +18,7 @@ from mcl_jax.convert.sizes import UNTOLD, read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models import MODELS
-from mcl_jax.models.model import complete_block, create_model
+from mcl_jax.models.registry import complete_block, create_model
 
 
 def arrays(model):

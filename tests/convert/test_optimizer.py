@@ -12,8 +12,8 @@ from mcl_jax.convert.importer import TorchCheckpoint, import_state_dict
 from mcl_jax.convert.mapping import entries
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.errors import CheckpointError
-from mcl_jax.optim import OPTIMIZERS, multi_step
-from mcl_jax.trees import get_leaf
+from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
+from mcl_jax.utils.pytrees import get_leaf
 
 SETTINGS = {"sgd": Optimizer("sgd", milestones=(2, 8)), "adam": Optimizer("adam", lr=0.01, milestones=(2, 8))}
 

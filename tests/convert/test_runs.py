@@ -9,13 +9,13 @@ import pytest
 import torch
 from toys import TOYS
 
-from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.config import load_config
 from mcl_jax.convert.runs import export_run, import_run
 from mcl_jax.errors import CheckpointError
-from mcl_jax.models.model import create_model
-from mcl_jax.optim import multi_step, sgd
-from mcl_jax.train_state import create_state
+from mcl_jax.models.registry import create_model
+from mcl_jax.training.optimizers import multi_step, sgd
+from mcl_jax.training.state import create_state
+from mcl_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "convert_torch_ckpt.py"

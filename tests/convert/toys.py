@@ -7,7 +7,7 @@ import torch
 import torch_reference
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
-from mcl_jax.models.model import complete_block, create_model
+from mcl_jax.models.registry import complete_block, create_model
 
 SGD = Optimizer()
 

@@ -16,8 +16,8 @@ from mcl_jax.data.stores.manifest import (
     read_manifest,
     write_manifest,
 )
-from mcl_jax.digest import sealed
 from mcl_jax.errors import DataError
+from mcl_jax.utils.digest import sealed
 
 CONTENT = RecordsManifest(
     dataset="tree",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mcl_jax.data.stores.packed import PackedFrames, pack
+from mcl_jax.data.stores.silhouette_codec import PackedFrames, pack
 from mcl_jax.walkers import render_sequence
 
 SIDES = st.integers(1, 9)

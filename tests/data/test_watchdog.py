@@ -18,10 +18,10 @@ import pytest
 from mcl_jax.data.feed.loaders import HostShare, SequenceLoader, TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.sampling import FrameSampling
-from mcl_jax.data.feed.under_way import Board, UnderWay, state_of
 from mcl_jax.data.feed.watchdog import StalledError
+from mcl_jax.data.feed.worker_status import Board, UnderWay, state_of
 from mcl_jax.data.sequences import SequenceRef, Split
-from mcl_jax.leaving import Leaving, LeavingError
+from mcl_jax.runtime.preemption import Leaving, LeavingError
 
 SEQUENCES = tuple(SequenceRef(f"{s:03d}", "nm-01", f"{v:03d}", "") for s in range(2) for v in range(3))
 HANGS = SEQUENCES[4]  # 001/nm-01/001
@@ -124,7 +124,7 @@ import sys
 from pathlib import Path
 sys.path.append({tests!r})
 from test_watchdog import prefetched, sequences
-from mcl_jax.command_line import exit_code
+from mcl_jax.cli.exit_code import exit_code
 
 def work():
     hanging = sequences(Path({folder!r}), stop=False, always=True)

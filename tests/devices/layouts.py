@@ -25,16 +25,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from namespaces import Namespaces
 
-from mcl_jax import hosts
 from mcl_jax.build import build_dataset, build_optimization
 from mcl_jax.config import frame_sampling, load_config, model_block
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
 from mcl_jax.embed import Embedder
-from mcl_jax.guards import compile_guarded, guarded, start_counter
-from mcl_jax.models.model import Model, model_of
-from mcl_jax.sharding import data_mesh, put_rows, replicated
-from mcl_jax.train_state import TrainState, create_state
-from mcl_jax.train_step import make_train_step
+from mcl_jax.models.registry import Model, model_of
+from mcl_jax.runtime import hosts
+from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
+from mcl_jax.training.nonfinite import compile_guarded, guarded, start_counter
+from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.training.step import make_train_step
 from mcl_jax.walkers import write_walkers
 
 PORT = 9876

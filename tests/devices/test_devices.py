@@ -5,7 +5,7 @@ import numpy as np
 from layouts import difference, in_a_row, toy_config, train
 
 from mcl_jax.build import build_dataset, build_train_loader
-from mcl_jax.sharding import data_mesh
+from mcl_jax.runtime.mesh import data_mesh
 
 
 def test_four_devices_train_like_one(people):

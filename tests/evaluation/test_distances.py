@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation import distances
 from mcl_jax.evaluation.distances import pairwise_distances
-from mcl_jax.native.convolution import is_ready
+from mcl_jax.ops.cpu.kernels import is_ready
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.files import write_atomically
+from mcl_jax.utils.files import write_atomically
 
 
 def make(n: int = 3, **changes) -> EmbeddingSet:

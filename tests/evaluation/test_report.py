@@ -7,12 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from mcl_jax.digest import sealed
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import get_protocol
 from mcl_jax.evaluation.report import score
 from mcl_jax.evaluation.rerank import Rerank
+from mcl_jax.utils.digest import sealed
 
 CASIA = ["nm-01", "nm-02", "nm-05", "bg-01", "cl-01"]
 PNG = b"\x89PNG"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl_jax.cli import run_command
+from mcl_jax.cli.program import run_command
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "score_embeddings.py"

@@ -9,13 +9,13 @@ import onnxruntime
 import pytest
 
 import mcl_jax
-from mcl_jax.commands import export as command
+from mcl_jax.cli.commands import export as command
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, UserError
-from mcl_jax.exporting.files import export
 from mcl_jax.exporting.graph import onnx_model
 from mcl_jax.exporting.program import any_length, embedding_program
-from mcl_jax.models.model import create_model
+from mcl_jax.exporting.writer import export
+from mcl_jax.models.registry import create_model
 
 SMALL = {"channels": (4, 6, 8, 8), "num_classes": 2}
 DEEP = {**SMALL, "layers": (1, 2, 1, 1)}
@@ -89,7 +89,7 @@ def test_a_function_that_differs_is_not_written(toy_run, tmp_path, monkeypatch):
         program = embedding_program(*arrays)
         return lambda frames: 2 * program(frames)
 
-    monkeypatch.setattr("mcl_jax.exporting.files.embedding_program", doubled)
+    monkeypatch.setattr("mcl_jax.exporting.writer.embedding_program", doubled)
     with pytest.raises(UserError, match="not written: as stablehlo the model's embeddings are off by"):
         export(mcl_jax.load(toy_run), tmp_path / "m", format="stablehlo")
     assert not (tmp_path / "m").exists()

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from mcl_jax import main
-from mcl_jax.command_line import exit_code
+from mcl_jax.cli.exit_code import exit_code
 from mcl_jax.walkers import write_walkers
-from mcl_jax.weights import load_weights
+from mcl_jax.weights.load import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.002

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mcl_jax.walkers.footage import Passer, film, filmed_frames
+from mcl_jax.walkers.filming import Passer, film, filmed_frames
 
 SIZE = 480, 270
 # One near the camera walks to the left, one farther away to the right; they cross in the middle.

@@ -9,7 +9,7 @@ import pytest
 from mcl_jax.errors import DataError
 from mcl_jax.footage.sources import open_source
 from mcl_jax.footage.video import CODECS
-from mcl_jax.walkers.footage import Passer, film
+from mcl_jax.walkers.filming import Passer, film
 
 HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
 MASTER = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mcl_jax.commands import silhouettes
+from mcl_jax.cli.commands import silhouettes
 from mcl_jax.data.stores.array_pickle import read_array
 from mcl_jax.data.stores.tree import scan_tree
 from mcl_jax.errors import DataError

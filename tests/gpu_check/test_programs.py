@@ -20,8 +20,8 @@ from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.child import apart
 from mcl_jax.gpu_check.compiling import Compiled, absent_devices, compile_program, is_installed
 from mcl_jax.gpu_check.report import Estimate, Task, estimate
-from mcl_jax.models.model import create_model
-from mcl_jax.sharding import replicated
+from mcl_jax.models.registry import create_model
+from mcl_jax.runtime.mesh import replicated
 
 EXPECTED = Path(__file__).with_name("expected.json")
 STEP, EMBEDDING = Task("step", "bfloat16", False), Task("embedding", "float16", None)

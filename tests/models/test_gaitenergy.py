@@ -5,7 +5,7 @@ import pytest
 
 from mcl_jax.convert.mapping import entries
 from mcl_jax.errors import CheckpointError
-from mcl_jax.models.model import create_model
+from mcl_jax.models.registry import create_model
 
 SIZES = {"channels": (2, 3, 4), "embed_dim": 5, "num_classes": 3}
 

@@ -6,8 +6,8 @@ import pytest
 from mcl_jax.convert.mapping import entries
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.gaitpocket import Whitening
-from mcl_jax.models.model import create_model
-from mcl_jax.trees import replace_leaves
+from mcl_jax.models.registry import create_model
+from mcl_jax.utils.pytrees import replace_leaves
 
 SIZES = {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}
 

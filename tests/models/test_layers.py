@@ -9,7 +9,7 @@ from flax import nnx
 from mcl_jax.models import layers
 from mcl_jax.models.frozen import frozen_statistics
 from mcl_jax.models.initializers import part_matrix_init
-from mcl_jax.models.pooling import max_pool_2x2, max_pool_3x3
+from mcl_jax.ops.pooling import max_pool_2x2, max_pool_3x3
 
 
 def test_batch_norm_leaves_out_empty_slots():

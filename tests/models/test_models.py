@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import MODELS
-from mcl_jax.models.model import create_model, digest_of
+from mcl_jax.models.registry import create_model, digest_of
 from mcl_jax.models.remat import rematerialised
-from mcl_jax.runtime import compiler_options
-from mcl_jax.sharding import data_mesh, put_rows
+from mcl_jax.runtime.mesh import data_mesh, put_rows
+from mcl_jax.runtime.settings import compiler_options
 
 VARIANTS = {
     "gaitset": ("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from mcl_jax import trees
 from mcl_jax.losses import pairwise
-from mcl_jax.models import convolution, pooling
+from mcl_jax.ops import convolution, pooling
+from mcl_jax.utils import pytrees
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_gradients_of_kernels_are_float32_in_half_precision():
 def test_norm_and_finiteness_by_leaf(monkeypatch):
     tree = {"a": jnp.full((200, 200), 2.0), "b": [jnp.ones(3), jnp.arange(2)], "c": jnp.full((), 4.0)}
     expected = np.sqrt(4 * 40_000 + 3 + 16)  # whole numbers do not count
-    for norm in both_ways(monkeypatch, trees.norm, tree):
+    for norm in both_ways(monkeypatch, pytrees.norm, tree):
         assert norm == pytest.approx(expected)
-    assert all(both_ways(monkeypatch, trees.finite, tree))
+    assert all(both_ways(monkeypatch, pytrees.finite, tree))
     for bad in ({**tree, "c": jnp.asarray(jnp.nan)}, {**tree, "a": tree["a"].at[5, 5].set(jnp.inf)}):
-        assert not any(both_ways(monkeypatch, trees.finite, bad))
+        assert not any(both_ways(monkeypatch, pytrees.finite, bad))

@@ -11,11 +11,11 @@ import optax
 from mcl_jax.convert.importer import import_state_dict
 from mcl_jax.convert.mapping import entries
 from mcl_jax.losses.total import complete_losses
-from mcl_jax.models.model import create_model
-from mcl_jax.optim import OPTIMIZERS, multi_step
-from mcl_jax.train_state import create_state
-from mcl_jax.train_step import make_train_step
-from mcl_jax.trees import get_leaf
+from mcl_jax.models.registry import create_model
+from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
+from mcl_jax.training.state import create_state
+from mcl_jax.training.step import make_train_step
+from mcl_jax.utils.pytrees import get_leaf
 
 OPTIONS: dict[str, dict[str, int | bool]] = {"float32": {}, "float64": {}, "bfloat16": {}}
 """XLA's options for programs in each precision; the tests set them."""

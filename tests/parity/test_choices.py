@@ -8,9 +8,10 @@ import torch
 from flax import nnx
 
 from mcl_jax.losses import triplet_loss
-from mcl_jax.models import layers, sums
-from mcl_jax.models.convolution import convolve
+from mcl_jax.models import layers
 from mcl_jax.models.layers import BatchNorm, temporal_max
+from mcl_jax.ops import batch_statistics
+from mcl_jax.ops.convolution import convolve
 
 
 @pytest.mark.parametrize("channels", [1, 32])  # by XLA and, on a CPU, by our own code
@@ -69,7 +70,7 @@ def test_running_variance_is_unbiased_and_normalisation_is_not():
 
 @pytest.mark.parametrize("reads", ["_in_two_reads", "_in_one_read"])  # on a CPU and on a GPU
 def test_batch_norm_trains_as_pytorchs(monkeypatch, reads):
-    monkeypatch.setattr(sums, "_in_two_reads", getattr(sums, reads))
+    monkeypatch.setattr(batch_statistics, "_in_two_reads", getattr(batch_statistics, reads))
     rng = np.random.default_rng(0)
     theirs = torch.nn.BatchNorm2d(5).double()
     with jax.enable_x64(True):

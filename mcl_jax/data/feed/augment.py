@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 
-from mcl_jax.arguments import AtLeast, NotNegative, check_arguments, lookup
 from mcl_jax.errors import ConfigError
+from mcl_jax.utils.signatures import AtLeast, NotNegative, check_arguments, lookup
 
 FULL_WIDTH = 64
 CUT_COLUMNS = 10

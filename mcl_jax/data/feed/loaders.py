@@ -14,7 +14,7 @@ from absl import logging
 
 from mcl_jax.data.feed import augment, packing, sampling
 from mcl_jax.data.feed.ring import Arrays, Empty
-from mcl_jax.data.feed.under_way import Note, unheard
+from mcl_jax.data.feed.worker_status import Note, unheard
 from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
 

@@ -13,8 +13,8 @@ import numpy as np
 from absl import flags
 
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
-from mcl_jax.data.feed.under_way import Board, Note, unheard
 from mcl_jax.data.feed.watchdog import Feed, Named, ended_before_it_began
+from mcl_jax.data.feed.worker_status import Board, Note, unheard
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from absl import logging
 
-from mcl_jax.data.feed.under_way import Board, BoardOfThread, state_of
+from mcl_jax.data.feed.worker_status import Board, BoardOfThread, state_of
 from mcl_jax.errors import UserError
 
 _POLL_SECONDS = 0.2

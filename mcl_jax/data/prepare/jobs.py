@@ -16,8 +16,8 @@ from mcl_jax.data.prepare.processes import WorkerKilledError, map_in_processes
 from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.errors import DataError
-from mcl_jax.files import write_atomically
-from mcl_jax.waiting import Waiting
+from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.progress_bar import Waiting
 
 W = TypeVar("W")
 

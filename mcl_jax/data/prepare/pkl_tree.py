@@ -7,13 +7,13 @@ from pathlib import Path
 from mcl_jax.data.prepare.issues import SKIPPED, issues_csv
 from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.prepare.layouts import Download, list_sequences
-from mcl_jax.data.prepare.options import Options
-from mcl_jax.data.prepare.reader import Reader, job_for
+from mcl_jax.data.prepare.prepare_options import Options
+from mcl_jax.data.prepare.sequence_reader import Reader, job_for
 from mcl_jax.data.prepare.summary import Summary, check_damage, check_usable, summarize
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.errors import DataError
-from mcl_jax.files import write_atomically
+from mcl_jax.utils.files import write_atomically
 
 
 def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> Summary:

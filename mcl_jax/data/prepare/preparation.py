@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mcl_jax.data.prepare.layouts import Download
-from mcl_jax.data.prepare.options import Options
 from mcl_jax.data.prepare.pkl_tree import prepare_tree
+from mcl_jax.data.prepare.prepare_options import Options
 from mcl_jax.data.prepare.summary import Summary
 from mcl_jax.data.stores.array_record import require_array_record
 from mcl_jax.errors import DataError

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from mcl_jax.errors import DataError
-from mcl_jax.files import read_bounded
+from mcl_jax.utils.files import read_bounded
 
 SIZE = 64
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mcl_jax import safe_pickle
 from mcl_jax.data.stores.silhouette_pickle import read_silhouettes
-from mcl_jax.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
+from mcl_jax.utils import safe_pickle
+from mcl_jax.utils.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
 
 MAX_PICKLE_BYTES = 2**28
 """A file of more bytes is refused: it would be 65,536 frames of 64×64, or 44 minutes at 25 a second."""

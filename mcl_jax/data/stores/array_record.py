@@ -12,9 +12,9 @@ from absl import logging
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
-from mcl_jax.data.stores.packed import PackedFrames
+from mcl_jax.data.stores.silhouette_codec import PackedFrames
 from mcl_jax.errors import DataError
-from mcl_jax.retry import retried
+from mcl_jax.utils.retry import retried
 
 _REMEDY = "restore the folder from a copy, or prepare it again as a new one"
 

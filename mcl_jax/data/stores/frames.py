@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mcl_jax.data.stores.packed import PackedFrames
+from mcl_jax.data.stores.silhouette_codec import PackedFrames
 from mcl_jax.errors import DataError
 
 HEIGHT = 64

@@ -21,9 +21,9 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.job_log import is_unfinished
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
 from mcl_jax.data.stores.tree import subfolders, walk_tree
-from mcl_jax.digest import check_seal, sealed
 from mcl_jax.errors import DataError, UserError
-from mcl_jax.files import user_cache, write_atomically
+from mcl_jax.utils.digest import check_seal, sealed
+from mcl_jax.utils.files import user_cache, write_atomically
 
 CACHE_NAME = ".mcl_jax_listing.json"
 _FORMAT = 2

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mcl_jax.digest import DigestError, check_seal, sealed
 from mcl_jax.errors import DataError
-from mcl_jax.files import write_atomically
-from mcl_jax.retry import retried
+from mcl_jax.utils.digest import DigestError, check_seal, sealed
+from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.retry import retried
 
 RECORDS_MANIFEST = "records.json"
 

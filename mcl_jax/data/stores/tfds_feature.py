@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mcl_jax.data.stores.frames import HEIGHT
-from mcl_jax.data.stores.packed import PackedFrames, pack
+from mcl_jax.data.stores.silhouette_codec import PackedFrames, pack
 
 
 class Silhouettes(tfds.features.FeatureConnector):

@@ -9,8 +9,8 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
 from mcl_jax.data.stores.frames import MEND, check_frames
 from mcl_jax.errors import DataError
-from mcl_jax.files import read_bounded
-from mcl_jax.retry import retried
+from mcl_jax.utils.files import read_bounded
+from mcl_jax.utils.retry import retried
 
 _FOOTAGE = "a video or a folder of masks becomes one by `mcl-jax silhouettes --video {} --out TREE`"
 

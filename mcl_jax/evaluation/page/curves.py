@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl_jax.evaluation.page.render import render
-from mcl_jax.files import write_atomically
+from mcl_jax.utils.files import write_atomically
 
 LINES, PAGE = "curves.jsonl", "training.html"
 _WIDTH, _HEIGHT = 560, 180

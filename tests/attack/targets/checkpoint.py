@@ -7,16 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from mcl_jax.checkpoint import Checkpoints
 from mcl_jax.config import load_config
 from mcl_jax.errors import UserError
-from mcl_jax.keeping import Keep, best, note_scores
-from mcl_jax.models.model import create_model
-from mcl_jax.optim import multi_step, sgd
-from mcl_jax.sharding import data_mesh, replicated
-from mcl_jax.train_state import TrainState, create_state
-from mcl_jax.weights import load_weights
-from mcl_jax.workdir import STRETCHES, record_stretch, require_no_changes
+from mcl_jax.models.registry import create_model
+from mcl_jax.runtime.mesh import data_mesh, replicated
+from mcl_jax.training.optimizers import multi_step, sgd
+from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.weights.load import load_weights
+from mcl_jax.workdir.checkpoints import Checkpoints
+from mcl_jax.workdir.history import STRETCHES, record_stretch, require_no_changes
+from mcl_jax.workdir.retention import Keep, best, note_scores
 from targets.base import Stored
 
 SIZES: dict[str, Any] = {"channels": (2, 2, 2, 2), "embed_dim": 4, "num_classes": 3}

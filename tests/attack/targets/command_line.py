@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from mutations import NAMES, NUMBERS
 
-import mcl_jax.evaluation.pictures  # noqa: F401
-from mcl_jax import cli
-from mcl_jax.commands import command_module
+import mcl_jax.evaluation.report_files  # noqa: F401
+from mcl_jax.cli import program
+from mcl_jax.cli.commands import command_module
 from mcl_jax.errors import UserError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from targets.base import Target
@@ -94,7 +94,7 @@ class CommandLine(Target):
         errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
         sys.stdout, sys.stderr = out, errors
         try:
-            code = cli.run(words)
+            code = program.run(words)
         except SystemExit as end:  # argparse's, after its usage
             code = int(end.code or 0)
         out.flush()

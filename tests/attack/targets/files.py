@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.model import Weights, create_model
-from mcl_jax.packed_weights import read_packed, write_packed
+from mcl_jax.models.registry import Weights, create_model
+from mcl_jax.weights.packed import read_packed, write_packed
 from targets.base import Stored
 from targets.checkpoint import digest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from mutations import NAMES
 
-import mcl_jax.evaluation.pictures  # noqa: F401  # imported with the first report, so in every try
+import mcl_jax.evaluation.report_files  # noqa: F401  # imported with the first report, so in every try
 from mcl_jax.evaluation.embeddings import LABELS, EmbeddingSet
 from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.report import score

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mcl_jax.evaluation.distances import pairwise_distances
-from mcl_jax.native import build
+from mcl_jax.ops.cpu import library
 from targets.base import Stored
 
 # A library that does not fit is compiled anew, at each try: this gives what was compiled first.
@@ -33,7 +33,7 @@ class NativeCache(Stored):
     def answer(self, folder: Path) -> str:
         os.environ["XDG_CACHE_HOME"] = str(folder)
         os.environ["CXX"] = str(folder.with_name("compiler"))
-        assert build.library() is not None
+        assert library.library() is not None
         rng = np.random.default_rng(0)
         first, second = (rng.standard_normal((9, 2, 8)).astype(np.float32) for _ in range(2))
         return np.asarray(jax.device_get(pairwise_distances(first, second))).tobytes().hex()

@@ -8,7 +8,7 @@ from pathlib import Path
 from mutations import NAMES, damaged, text_damaged
 
 from mcl_jax.footage.sources import open_source
-from mcl_jax.walkers.footage import Passer, film
+from mcl_jax.walkers.filming import Passer, film
 from targets.base import Target
 
 LISTS = (

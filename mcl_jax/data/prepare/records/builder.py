@@ -8,12 +8,12 @@ import tensorflow_datasets as tfds
 
 from mcl_jax.data.prepare.issues import SKIPPED, issues_csv
 from mcl_jax.data.prepare.layouts import Download
-from mcl_jax.data.prepare.options import Options
+from mcl_jax.data.prepare.prepare_options import Options
 from mcl_jax.data.prepare.records import shards
 from mcl_jax.data.prepare.summary import check_damage, check_usable, summarize
 from mcl_jax.data.stores.job_log import JOB_LOG
 from mcl_jax.data.stores.manifest import RECORDS_SPLIT, RecordsManifest, sample_of, write_manifest
-from mcl_jax.files import write_atomically
+from mcl_jax.utils.files import write_atomically
 
 
 class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's, untyped

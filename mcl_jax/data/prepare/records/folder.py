@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from mcl_jax.data.prepare.jobs import read_log
 from mcl_jax.data.prepare.layouts import Download
-from mcl_jax.data.prepare.options import Options
+from mcl_jax.data.prepare.prepare_options import Options
 from mcl_jax.data.prepare.records import shards
 from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
 from mcl_jax.data.prepare.summary import Summary

@@ -14,8 +14,8 @@ from array_record.python import array_record_module
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.prepare.layouts import Download, list_sequences
-from mcl_jax.data.prepare.options import Options
-from mcl_jax.data.prepare.reader import Reader, job_for
+from mcl_jax.data.prepare.prepare_options import Options
+from mcl_jax.data.prepare.sequence_reader import Reader, job_for
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.job_log import is_unfinished
 from mcl_jax.data.stores.manifest import RECORDS_FORMAT, StoredSequence

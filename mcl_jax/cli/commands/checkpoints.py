@@ -1,0 +1,28 @@
+"""`mcl-jax checkpoints`: those of a run, and whether they are sound."""
+
+import argparse
+from pathlib import Path
+
+from mcl_jax.runtime.settings import show_own_log
+from mcl_jax.workdir.listing import table
+
+HELP = "list the checkpoints of a run: step, date, size, and whether they are sound"
+
+EXAMPLES = """\
+  mcl-jax checkpoints runs/casiab_mcl
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("workdir", type=Path, help="of the run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the table.
+
+    Raises:
+        CheckpointError: if there is no run.
+    """
+    show_own_log()
+    print(table(arguments.workdir))

@@ -1,0 +1,64 @@
+"""`mcl-jax compare`: are two walks of one person?"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mcl_jax.cli.commands.flag_types import finite
+from mcl_jax.cli.commands.walk_argument import embed, load_model, own_thresholds, single_walk
+from mcl_jax.errors import ConfigError
+from mcl_jax.evaluation.distances import pairwise_distances
+from mcl_jax.gallery.calibration import read_calibration
+
+HELP = "say how far two walks are apart, and whether they are one person's"
+
+EXAMPLES = """\
+  mcl-jax compare masks/a masks/b                       # with the model in the package
+  mcl-jax compare --model runs/casiab_mcl a.pkl b.mp4
+  mcl-jax compare --model OpenGait.pt --calibrate metrics.json --far 0.001 masks/a masks/b
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("--model", metavar="PATH", help="run or checkpoint (that in the package)")
+    parser.add_argument("--calibrate", metavar="F", help="metrics.json of a test of the model: thresholds")
+    parser.add_argument("--far", type=finite, help="false-accept rate, a share (the lowest calibrated)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
+    parser.add_argument("a", metavar="A", help="walk: video, pkl, or folder of masks (PNG)")
+    parser.add_argument("b", metavar="B", help="the other")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the distance and the decision.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    calibration = arguments.calibrate and read_calibration(Path(arguments.calibrate))
+    walks = [single_walk(source, track=arguments.track) for source in (arguments.a, arguments.b)]
+    gait, model = load_model(arguments.model)
+    if calibration:
+        calibration.check_model(model.digest, model.path)
+    else:
+        calibration = own_thresholds(gait)
+    far = threshold = same = None
+    metric = "euc"
+    if arguments.far is not None and not calibration:
+        raise ConfigError("--far: the model has no thresholds; give --calibrate, a metrics.json of its test")
+    if calibration:
+        far = calibration.lowest_rate() if arguments.far is None else arguments.far
+        threshold, metric = calibration.threshold(far), calibration.metric
+    embeddings = embed(gait, walks)
+    distance = float(pairwise_distances(embeddings[:1], embeddings[1:], metric=metric)[0, 0])
+    if threshold is not None:
+        same = distance <= threshold
+    if arguments.json:
+        told = {"distance": distance, "metric": metric, "same": same, "threshold": threshold, "far": far}
+        print(json.dumps(told, allow_nan=False))
+        return
+    print(f"distance {distance:.4g} ({metric})")
+    if threshold is not None:
+        verdict = "one person" if same else "not one person"
+        print(f"{verdict}: the threshold for a false-accept rate of {far:g} is {threshold:.4g}")

@@ -1,0 +1,54 @@
+"""`mcl-jax convert`: a PyTorch checkpoint of OpenGait as a run of ours, and back."""
+
+import argparse
+from pathlib import Path
+
+from absl import logging
+
+from mcl_jax.cli.overrides import parse_config
+from mcl_jax.config import validate
+from mcl_jax.convert.runs import export_run, import_run
+from mcl_jax.errors import ConfigError
+
+HELP = "turn a PyTorch checkpoint of OpenGait into the folder of a run, or a run back"
+
+EXAMPLES = """\
+  mcl-jax convert --config gait3d_mcl --ckpt OpenGait.pt --out runs/gait3d_mcl --with-optimizer
+  mcl-jax convert --to-torch --ckpt runs/gait3d_mcl --out ours.pt
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("--config", metavar="RECIPE", help="config of the model, by name or file")
+    parser.add_argument("--ckpt", help="what to convert: a PyTorch file; with --to-torch, a run's folder")
+    parser.add_argument("--out", help="where to write: a new folder; with --to-torch, a file")
+    parser.add_argument(
+        "--with-optimizer",
+        action="store_true",
+        help="import momentum, schedule and iteration too, to go on training at that step",
+    )
+    parser.add_argument("--to-torch", action="store_true", help="export instead")
+    parser.set_defaults(config_keys=[])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Converts as the flags say.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    logging.set_verbosity(logging.WARNING)
+    if not arguments.ckpt or not arguments.out:
+        raise ConfigError("--ckpt and --out are needed: what to convert, and where to write it")
+    source, out = Path(arguments.ckpt), Path(arguments.out)
+    if arguments.to_torch:
+        done = export_run(source, out)
+    elif arguments.config is None:
+        raise ConfigError("--config is missing: the config of the model that the file holds")
+    else:
+        config = parse_config(arguments.config, arguments.config_keys)
+        validate(config)
+        done = import_run(config, source, out, with_optimizer=arguments.with_optimizer)
+    for key, value in done.items():
+        print(f"{key:<10} {value}")

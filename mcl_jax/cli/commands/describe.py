@@ -1,0 +1,49 @@
+"""`mcl-jax describe`: the size, work and memory of a run; for a GPU that is not here, too."""
+
+import argparse
+
+from mcl_jax.cli.overrides import help_of_keys, parse_config
+from mcl_jax.config import validate
+from mcl_jax.describe import describe, describe_on
+from mcl_jax.errors import ConfigError
+
+HELP = "print the size, work and memory of a run, and whether it fits a GPU that is not here"
+
+EXAMPLES = """\
+  mcl-jax describe --config casiab_mcl
+  mcl-jax describe --config grew_mcl --gpu h100 --devices 8
+  mcl-jax describe --config gait3d_deepgaitv2 --config.model.num_classes=3000 --gpu rtx4090 --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags; the keys of the config come beside them."""
+    parser.add_argument(
+        "--config", metavar="RECIPE", required=True, help="name of a recipe, or a file of one"
+    )
+    parser.set_defaults(config_keys=[])
+    parser.epilog = f"{parser.epilog}\n{help_of_keys()}"
+    parser.add_argument(
+        "--gpu",
+        metavar="CARD",
+        help="compile for this card without having it: v100, a100, rtx3090, rtx4090, h100, h200, b200 or "
+        "rtxpro6000; takes minutes, and needs the extra gpu-check",
+    )
+    parser.add_argument("--devices", type=int, default=1, help="how many of these cards; 1 by default")
+    parser.add_argument("--json", action="store_true", help="print the figures of --gpu as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the description.
+
+    Raises:
+        UserError: if the config cannot work, or the compiler for GPUs is not installed.
+    """
+    config = parse_config(arguments.config, arguments.config_keys)
+    validate(config)
+    if arguments.gpu is None:
+        if arguments.json:
+            raise ConfigError("--json: needs --gpu")
+        print(describe(config))
+        return
+    print(describe_on(config, arguments.gpu, arguments.devices, as_json=arguments.json))

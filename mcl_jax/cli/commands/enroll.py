@@ -1,0 +1,71 @@
+"""`mcl-jax enroll`: a person and their walks into a gallery."""
+
+import argparse
+from pathlib import Path
+
+from mcl_jax.cli.commands.walk_argument import PACKAGED, embed, load_model, own_thresholds, single_walk
+from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.gallery.calibration import read_calibration
+from mcl_jax.gallery.gallery import open_gallery
+from mcl_jax.gallery.store import INDEX
+
+HELP = "put a person's walks into a gallery, or set its thresholds"
+
+EXAMPLES = """\
+  mcl-jax enroll --gallery G --name "A. N. Other" walk.mp4     # with the model in the package
+  mcl-jax enroll --gallery G --model runs/casiab_mcl --name "A. N. Other" walk.mp4
+  mcl-jax enroll --gallery G --name "A. N. Other" --add walks/b.pkl masks/c
+  mcl-jax enroll --gallery G --calibrate runs/casiab_mcl/test/metrics.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("--gallery", required=True, metavar="G", help="its folder; made by the first walk")
+    parser.add_argument("--name", help="of the person")
+    parser.add_argument("--add", action="store_true", help="the person is there already: add these walks")
+    parser.add_argument(
+        "--model", metavar="PATH", help="of a new gallery: run or checkpoint (that in the package)"
+    )
+    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
+    parser.add_argument("--calibrate", metavar="F", help="metrics.json of a test of the model: thresholds")
+    parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Enrols as the flags say.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    if bool(arguments.walks) != bool(arguments.name):
+        raise ConfigError("--name and WALK go together: whose walks, and which")
+    if not arguments.walks and not arguments.calibrate:
+        raise ConfigError("nothing to do: give --name and WALK, or --calibrate, or both")
+    calibration = arguments.calibrate and read_calibration(Path(arguments.calibrate))
+    walks = [single_walk(source, track=arguments.track) for source in arguments.walks]
+    folder = Path(arguments.gallery)
+    new = not (folder / INDEX).exists()
+    if new and not walks:
+        raise DataError(f"{folder}: is no gallery yet; make it with --name and a WALK")
+    if calibration and not walks:
+        calibration.check_model(open_gallery(folder).model.digest, str(folder))
+    if walks:
+        path = arguments.model or (PACKAGED if new else open_gallery(folder).model.path)
+        gait, model = load_model(path)
+        if not new:
+            open_gallery(folder).check_model(model.digest, path)
+        if calibration:
+            calibration.check_model(model.digest, path)
+        elif new:
+            calibration = own_thresholds(gait)
+        embeddings = embed(gait, walks)
+        gallery = open_gallery(folder, create=model)
+        frames = [len(walk.silhouettes) for walk in walks]
+        name = gallery.enroll(arguments.name, embeddings, frames, add=arguments.add)
+        people = gallery.people()
+        print(f"{folder}: {name} has {people[name]} walks; {len(people)} people in all")
+    if calibration:
+        open_gallery(folder).calibrate(calibration)
+        for rate, threshold in calibration.thresholds.items():
+            print(f"{folder}: false-accept rate {rate:g} of a comparison: distances up to {threshold:.4g}")

@@ -1,0 +1,94 @@
+"""`mcl-jax identify`: who of a gallery walks here."""
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from mcl_jax.cli.commands.flag_types import finite
+from mcl_jax.cli.commands.walk_argument import MIN_FRAMES, Walk, embed, load_model, read_walks
+from mcl_jax.errors import ConfigError
+from mcl_jax.gallery.gallery import Answer, open_gallery
+
+HELP = "say who of a gallery a walk is of, or that it is nobody in it"
+
+EXAMPLES = """\
+  mcl-jax identify --gallery G walk.mp4
+  mcl-jax identify --gallery G --far 0.001 --json walks/b.pkl masks/c
+  mcl-jax identify --gallery G --video 0 --window 60   # a camera, an answer every 60 silhouettes
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("--gallery", required=True, metavar="G", help="its folder")
+    parser.add_argument("--model", metavar="PATH", help="where the model of the gallery is now, if it moved")
+    decision = parser.add_mutually_exclusive_group()
+    decision.add_argument(
+        "--far", type=finite, help="false-accept rate of a comparison, a share (the lowest calibrated)"
+    )
+    decision.add_argument("--threshold", type=finite, help="accept distances up to this, instead of --far")
+    parser.add_argument("--top", type=int, default=5, help="people to name at most (5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a walk and line")
+    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
+    parser.add_argument("--video", metavar="V", help="camera index or video: answer while people walk")
+    parser.add_argument("--window", type=int, default=60, help="with --video: silhouettes for an answer (60)")
+    parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints an answer for each walk.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    if bool(arguments.walks) == (arguments.video is not None):
+        raise ConfigError("give WALK, or --video, and not both")
+    if arguments.top < 1:
+        raise ConfigError(f"--top: is {arguments.top}; must be at least 1")
+    if arguments.window < MIN_FRAMES:
+        raise ConfigError(f"--window: is {arguments.window}; {MIN_FRAMES} silhouettes are the least to judge")
+    gallery = open_gallery(arguments.gallery)
+    path = arguments.model or gallery.model.path
+    gait, model = load_model(path)
+    gallery.check_model(model.digest, path)
+
+    def tell(walk: Walk) -> None:
+        answer = gallery.identify(
+            embed(gait, [walk])[0], far=arguments.far, threshold=arguments.threshold, top=arguments.top
+        )
+        if arguments.json:
+            print(json.dumps({"walk": walk.label, **answer.as_json()}, allow_nan=False), flush=True)
+        else:
+            print(in_words(walk.label, answer), flush=True)
+
+    for walk in read_walks(arguments.walks, track=arguments.track):
+        tell(walk)
+    if arguments.video is not None:
+        for walk in _windows(arguments.video, arguments.window):
+            tell(walk)
+
+
+def in_words(label: str, answer: Answer) -> str:
+    """Returns an answer as lines to read."""
+    nearest = answer.matches[0]
+    if answer.threshold is None:
+        head = f"nearest is {nearest.name}, distance {nearest.distance:.4g}; no threshold, nothing decided"
+    else:
+        side = "within" if answer.name else "above"
+        limit = f"{side} the threshold {answer.threshold:.4g}"
+        if answer.far is not None:
+            limit += f" for a false-accept rate of {answer.far:g} a comparison, {answer.walks} made"
+        head = f"{answer.name or 'unknown'}, distance {nearest.distance:.4g}, {limit}"
+    ranks = [
+        f"  {rank:>3}  {match.distance:8.4f}  {match.name}" for rank, match in enumerate(answer.matches, 1)
+    ]
+    return "\n".join([f"{label}: {head}", *ranks])
+
+
+def _windows(video: str, window: int) -> Iterator[Walk]:
+    from mcl_jax.footage import stream  # as in `walks`
+
+    source: str | int = int(video) if video.isdigit() else video
+    for track in stream(source, window=window):
+        if len(track.silhouettes) >= MIN_FRAMES:
+            yield Walk(f"{video}, frame {track.first_frame}: {track.name}", track.silhouettes)

@@ -1,0 +1,113 @@
+"""What a user calls a walk, on the command line: a video, a pkl, or a folder of masks; and its model."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcl_jax.api import Gait, load
+from mcl_jax.data.prepare.single_walk import read_walk
+from mcl_jax.errors import DataError
+from mcl_jax.gallery.calibration import Calibration
+from mcl_jax.gallery.store import ModelId
+
+PACKAGED = "the model in the package"
+"""Stands in a gallery for its path, which differs between installations."""
+
+_NOTE = (
+    "the model in the package has learnt from synthetic people alone: real ones it misses or confuses often "
+    "(docs/model_card.md)"
+)
+
+MIN_FRAMES = 15
+"""Silhouettes of the shortest walk that is judged: half a gait cycle at 25 to 30 frames a second."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """Silhouettes uint8 [s, 64, 64 or 44] of one person, and what to call them."""
+
+    label: str
+    silhouettes: np.ndarray
+
+
+def read_walks(sources: Sequence[str], *, track: str | None = None) -> list[Walk]:
+    """Reads all walks that the user named; a video gives one for each person in it.
+
+    Args:
+        sources: paths of pkl files, of folders of masks (PNG, one person, a frame each), and of videos.
+        track: of each video, only this person, such as "person-001".
+
+    Raises:
+        DataError: if one cannot be read, or is too short to judge.
+    """
+    walks: list[Walk] = []
+    for source in sources:
+        path = Path(source)
+        if path.is_dir() or path.suffix.lower() == ".pkl" or not path.exists():
+            walks.append(Walk(source, read_walk(path)))
+        else:
+            walks += _people(source, track)
+    for walk in walks:
+        frames = len(walk.silhouettes)
+        if frames < MIN_FRAMES:
+            raise DataError(
+                f"{walk.label}: has {frames} silhouettes, too few to judge; {MIN_FRAMES} is the least"
+            )
+    return walks
+
+
+def _people(video: str, track: str | None) -> list[Walk]:
+    from mcl_jax.footage import extract  # only for videos: it opens what OpenCV has for them
+
+    tracks = extract(video).tracks
+    if track is not None:
+        names = ", ".join(each.name for each in tracks)
+        tracks = tuple(each for each in tracks if each.name == track)
+        if not tracks:
+            raise DataError(f"{video}: no {track!r} walks in it; there are {names}")
+    return [Walk(f"{video}: {each.name}", each.silhouettes) for each in tracks]
+
+
+def single_walk(source: str, *, track: str | None = None) -> Walk:
+    """Reads a walk of which there must be one.
+
+    Raises:
+        DataError: as of `read_walks`, or if several people walk in it.
+    """
+    walks = read_walks([source], track=track)
+    if len(walks) > 1:
+        names = ", ".join(walk.label.removeprefix(f"{source}: ") for walk in walks)
+        raise DataError(f"{source}: {len(walks)} people walk in it; choose one with --track: {names}")
+    return walks[0]
+
+
+def embed(gait: Gait, walks: Sequence[Walk]) -> np.ndarray:
+    """Returns the embeddings float32 [n, parts, channels] of walks."""
+    return gait.embed([walk.silhouettes for walk in walks])
+
+
+def load_model(path: str | None) -> tuple[Gait, ModelId]:
+    """Loads a model, and says which it is.
+
+    Args:
+        path: of a run or checkpoint; None, or `PACKAGED`, for the model in the package.
+
+    Raises:
+        CheckpointError: if it cannot be loaded.
+    """
+    if path in (None, PACKAGED):
+        gait, place = load(), PACKAGED
+        print(_NOTE, file=sys.stderr)
+    else:
+        gait, place = load(path), str(Path(path).resolve())
+    return gait, ModelId(place, gait.digest, gait.parts, gait.channels)
+
+
+def own_thresholds(gait: Gait) -> Calibration | None:
+    """Returns the thresholds that come with a model; None for one that has none."""
+    if not gait.thresholds:
+        return None
+    return Calibration(gait.source, "euc", gait.thresholds, gait.digest)

@@ -1,0 +1,101 @@
+"""What a run is asked to do beside its config, and doing it: the same from `mcl_jax.main` and `mcl-jax`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mcl_jax.config import validate
+from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
+from mcl_jax.describe import describe, describe_on
+from mcl_jax.evaluate import test
+from mcl_jax.ops.cpu.kernels import prepare
+from mcl_jax.runtime.hosts import join, local_count, run_local
+from mcl_jax.runtime.lost_hosts import in_company
+from mcl_jax.runtime.preemption import Leaving
+from mcl_jax.runtime.settings import enable_compilation_cache, keep_memory, show_own_log
+from mcl_jax.train_loop import open_data, train
+from mcl_jax.utils.files import write_atomically
+from mcl_jax.workdir.history import check_workdir
+
+
+def _flag(default: Any, meaning: str, **others: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": meaning, **others})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags of a run; the help of each is beside it."""
+
+    workdir: str | None = _flag(None, "Folder of the run; by default runs/NAME_OF_THE_CONFIG.")
+    phase: str = _flag("train", "Train, then test; or test only.", choices=("train", "test"))
+    show_clips: str | None = _flag(None, "Draw the first training batch into this PNG, and stop.")
+    describe: bool = _flag(
+        False, "Print the whole config, with the size, work and memory of its model, and stop."
+    )
+    gpu: str | None = _flag(
+        None, "With --describe: for this card, which need not be here, h100 for instance."
+    )
+    devices: int = _flag(1, "With --describe and --gpu: how many of these cards.")
+    max_minutes: float | None = _flag(None, "Save and leave after this time, with exit code 75.")
+    accept_changes: bool = _flag(False, "Go on with a run whose config was another, and record the change.")
+    coordinator: str | None = _flag(None, "HOST:PORT of host 0, to train on several hosts.")
+    hosts: str | None = _flag(
+        None,
+        "How many hosts there are, with --coordinator and --host; or auto, to ask SLURM, Open MPI or the "
+        "cloud; or local:N, to start N on this machine.",
+    )
+    host: int | None = _flag(None, "Index of this host, from 0; with --coordinator.")
+    lost_host_seconds: float = _flag(45.0, "Without a sign of life after which a host is given up.")
+
+
+def flag_fields() -> dict[str, tuple[type, dataclasses.Field[Any]]]:
+    """Returns the fields of `RunOptions` by name, each with the plain type of its value."""
+    kinds = {"workdir": str, "max_minutes": float, "host": int}
+    return {
+        field.name: (type(field.default) if field.default is not None else kinds.get(field.name, str), field)
+        for field in dataclasses.fields(RunOptions)
+    }
+
+
+def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
+    """Trains, tests, describes or draws, as the options say.
+
+    Args:
+        config: of the run.
+        name: of the config, which names the folder of the run where the options do not.
+        options: what to do.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    validate(config)
+    workdir = Path(options.workdir) if options.workdir else Path("runs") / name
+    check_workdir(workdir, config.data.root)
+    show_own_log()
+    enable_compilation_cache()
+    keep_memory()
+    if (count := local_count(options.hosts)) is not None:
+        sys.exit(run_local(sys.orig_argv, count))
+    join(options.hosts, options.coordinator, options.host)
+    with in_company(options.lost_host_seconds):
+        _work(config, workdir, options)
+
+
+def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
+    if options.describe:
+        on = options.gpu
+        print(describe(config) if on is None else describe_on(config, on, options.devices))
+        return
+    if options.show_clips:
+        write_atomically(options.show_clips, encode_png(clip_sheet(open_data(config).loader(0))))
+        print(f"the first batch is drawn in {options.show_clips}")
+        return
+    prepare()
+    if options.phase == "test":
+        test(config, workdir)
+    else:
+        with Leaving(options.max_minutes) as leaving:
+            train(config, workdir, accept_changes=options.accept_changes, leaving=leaving)

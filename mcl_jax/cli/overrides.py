@@ -1,0 +1,140 @@
+"""A config from the command line: `--config RECIPE`, and its keys, `--config.a.b=v`."""
+
+import ast
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from mcl_jax.config import load_config
+from mcl_jax.convert.opengait_yaml import SUFFIXES, translate
+from mcl_jax.errors import ConfigError
+from mcl_jax.utils.pytrees import flat_keys
+
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+
+
+def parse_flags(argv: Sequence[str], usage: str) -> tuple[ConfigDict, str]:
+    """Parses absl flags, and a config with its overrides.
+
+    Args:
+        argv: the program and its flags.
+        usage: what `--help` prints before the flags.
+
+    Returns:
+        The config, and the name of its recipe.
+
+    Raises:
+        ConfigError: naming the flag or key that cannot work.
+        SystemExit: with code 0, after the help.
+    """
+    if set(argv) & set(_HELP):
+        print(f"{usage}\n{flags.FLAGS.main_module_help()}\n\n{help_of_keys()}")
+        raise SystemExit(0)
+    recipe, rest = _without_recipe(argv)
+    return _parse(flags.FLAGS, recipe, rest), config_name(recipe)
+
+
+def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
+    """Returns the config of a recipe with keys changed.
+
+    Args:
+        recipe: as of `load_config`.
+        keys: any number of `--config.a.b=v`.
+
+    Raises:
+        ConfigError: naming the recipe or key that cannot work.
+    """
+    return _parse(flags.FlagValues(), recipe, ["mcl-jax", *keys])
+
+
+def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
+    """Returns the config of a recipe or of an OpenGait YAML, and what there is to say about its translation.
+
+    Raises:
+        ConfigError: if there is none, or it cannot be translated.
+    """
+    if Path(recipe).suffix in SUFFIXES:
+        translation = translate(recipe)
+        return translation.config, translation.notes
+    return load_config(recipe), ()
+
+
+def config_name(recipe: str) -> str:
+    """Returns the name of a recipe: that of its file."""
+    return Path(recipe).stem
+
+
+def quoted_keys(config: ConfigDict) -> list[tuple[str, object]]:
+    """Returns (dotted key, value) of all keys of a config, texts in quotes."""
+    return [
+        (key, repr(value) if isinstance(value, str) else value) for key, value in flat_keys(config).items()
+    ]
+
+
+def help_of_keys() -> str:
+    """Returns the keys of a config with the values of one recipe, a line each."""
+    lines = [f"  --config.{name}={value}" for name, value in quoted_keys(load_config("casiab_mcl"))]
+    return "\n".join(["keys of a config, with the values of casiab_mcl:", *lines])
+
+
+def _parse(values: flags.FlagValues, recipe: str, argv: Sequence[str]) -> ConfigDict:
+    config, notes = load_any_config(recipe)
+    for note in notes:
+        logging.info("%s: %s", recipe, note)
+    arguments, keys = list(argv), set(flat_keys(config))
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", config, "Recipe of the run.", lock_config=True, flag_values=values, sys_argv=arguments
+        )
+        values(arguments)
+    except IndexError:
+        raise ConfigError(
+            "command line: a value has no place such as KEY[0]; set all of it: --config.train.batch=(8,16)"
+        ) from None
+    # The parsers of values raise what the types raise that they make.
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ConfigError(f"command line: {_reason(error)}") from None
+    if missing := sorted(keys - flat_keys(values.config).keys()):
+        raise ConfigError(f"command line: {missing[0]} is gone with its block; set keys one by one")
+    return values.config
+
+
+def _without_recipe(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Takes `--config RECIPE` out of the arguments.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    rest = list(argv)
+    for i, argument in enumerate(rest):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            if not equals:
+                value = rest.pop(i + 1) if i + 1 < len(rest) else ""
+            rest.pop(i)
+            return value, rest
+    raise ConfigError("--config is missing: --config configs/walkers_mcl.py, for instance")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error.args[0] if error.args else error)
+    # Of a key it has not, ml_collections gives the repr of its name, of which it may give the repr once more.
+    with contextlib.suppress(ValueError, SyntaxError):
+        text = str(ast.literal_eval(text))
+    name, *hints = text.splitlines() or [""]
+    if name.strip("'").isidentifier():
+        name = "there is no config key " + repr(name.strip("'")) + "." * bool(hints)
+    return " ".join([name, *hints])

@@ -1,0 +1,68 @@
+"""The pictures of a report and the page that shows them all, as files."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from mcl_jax.evaluation import scoring
+from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.page.report_page import report_page
+from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
+from mcl_jax.evaluation.protocols import Protocol
+from mcl_jax.evaluation.retrieval import draw_sheet, sheet_rows
+from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
+from mcl_jax.evaluation.verification import Verification
+from mcl_jax.utils.files import write_atomically
+
+
+def write_pictures(
+    folder: Path,
+    protocol: Protocol,
+    embedding_set: EmbeddingSet,
+    roles: Roles,
+    groups: dict[str, GroupScores],
+    verification: Verification,
+    metrics: dict[str, Any],
+    distances: DistanceFn,
+    silhouettes: SilhouetteFn | None,
+) -> None:
+    """Writes the pictures and report.html of a `Report`, whose `write` says which they are.
+
+    Args:
+        folder: exists.
+        protocol: of the report.
+        embedding_set: of the report.
+        roles: of the report.
+        groups: of the report.
+        verification: of the report.
+        metrics: of the report.
+        distances: before any re-ranking: those exist for a few probes without those among all sequences.
+        silhouettes: as of `Report.write`.
+
+    Raises:
+        UserError: if a file cannot be written.
+        DataError: if `silhouettes` cannot read a sequence.
+    """
+    longest = scoring.longest_gallery(protocol, embedding_set, roles)
+    pictures = {
+        "cmc.png": png(draw_cmc(protocol, groups, longest)),
+        "roc.png": png(draw_roc(protocol, verification)),
+        "det.png": png(draw_det(protocol, verification)),
+    }
+    for name, content in pictures.items():
+        write_atomically(folder / name, content)
+    if protocol.blocks == "view_pair" and len(metrics["views"]) > 1:
+        heat_maps = draw_heatmaps(protocol, groups, metrics["views"])
+        write_atomically(folder / "heatmap.png", png(heat_maps))
+    if silhouettes is None:
+        logging.info("no retrieval sheet: the silhouettes were not given")
+    elif rows := sheet_rows(protocol, embedding_set, roles, distances):
+        sheet = draw_sheet(protocol, embedding_set, rows, silhouettes)
+        write_atomically(folder / "retrieval.png", png(sheet))
+    else:
+        logging.info("no retrieval sheet: no probe may see a gallery sequence of its subject")
+    page = report_page(
+        protocol, embedding_set, roles, groups, verification, metrics, pictures, distances, silhouettes
+    )
+    write_atomically(folder / "report.html", page)

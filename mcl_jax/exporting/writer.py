@@ -1,0 +1,69 @@
+"""Writes a trained model as a file for other programs, once it is sure to give the same embeddings."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mcl_jax.api import Gait
+from mcl_jax.data.prepare.silhouette import SIZE
+from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.exporting import FORMATS, Format
+from mcl_jax.exporting.program import EMBEDDING, FRAMES, Program, any_length, embedding_program
+from mcl_jax.utils.files import write_atomically
+
+PLATFORMS = ("cpu", "cuda", "tpu")  # that a StableHLO file runs on
+
+_TOLERANCE = 1e-5  # of the largest number of an embedding
+_MOST_ONNX = 2**31 - 1  # bytes: the most that a protocol buffer holds
+
+
+def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
+    """Writes a model as a function from frames uint8 [s, 64, 64] to an embedding float32 [parts, channels].
+
+    The number of frames s is free; the preparation is inside, and so are the weights, in float32. Before it
+    is written the function is run on a walk of noise and compared with the model.
+
+    Args:
+        gait: from `mcl_jax.load`.
+        path: the file.
+        format: "onnx", which needs the extra `mcl_jax[export]`, or "stablehlo", for `jax.export.deserialize`.
+
+    Raises:
+        ConfigError: if there is no such format, its packages are missing, or it lacks an operation of the
+            model.
+        UserError: if the function gives other embeddings, or the file cannot be written.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"format: no {format!r}; there are {', '.join(FORMATS)}")
+    program = gait.program(embedding_program)
+    content, run = _onnx(program) if format == "onnx" else _stablehlo(program)
+    frames = np.random.default_rng(0).integers(0, 2, (9, SIZE, SIZE), np.uint8) * 255
+    ours, theirs = gait.embed(frames)[0], run(frames)
+    worst = float(np.abs(ours - theirs).max())
+    if not worst <= _TOLERANCE * max(float(np.abs(ours).max()), 1.0):
+        raise UserError(
+            f"{path}: not written: as {format} the model's embeddings are off by {worst:.2g}: report this"
+        )
+    write_atomically(path, content)
+
+
+def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
+    try:
+        import onnxruntime
+
+        from mcl_jax.exporting.graph import onnx_model
+    except ImportError as error:
+        raise ConfigError(f"format: onnx needs {error.name}: pip install 'mcl_jax[export]'") from None
+    model = onnx_model(program, any_length(), (FRAMES, EMBEDDING))
+    if model.ByteSize() > _MOST_ONNX:
+        raise ConfigError("format: the model is larger than 2 GiB, which ONNX files are not: use stablehlo")
+    content = model.SerializeToString(deterministic=True)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda frames: session.run([EMBEDDING], {FRAMES: frames})[0]
+
+
+def _stablehlo(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
+    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(any_length())
+    return bytes(exported.serialize()), lambda frames: np.asarray(exported.call(frames))

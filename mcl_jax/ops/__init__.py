@@ -1,0 +1,1 @@
+"""Numerical operations under the models: convolution, pooling, batch statistics."""

@@ -1,0 +1,124 @@
+"""The functions of `convolution.cc` for JAX programs of the CPU. None has a derivative."""
+
+import functools
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mcl_jax.ops.cpu.library import library
+
+_CONVOLVE, _KERNEL_GRADIENT = "mcl_jax_convolve", "mcl_jax_kernel_gradient"
+_DISTANCES = "mcl_jax_distances"
+_READYING = threading.Lock()  # threads that embed first at once register one library
+_FEWEST_CHANNELS = 8  # with fewer most of what a CPU computes at once would be in vain
+
+
+def prepare() -> None:
+    """Starts to compile what this process will need, if it is not there, beside what else it does."""
+    threading.Thread(target=is_ready, name="compile convolutions", daemon=True).start()
+
+
+def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
+    """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process."""
+    return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and is_ready()
+
+
+def is_ready() -> bool:
+    """Returns whether programs of this process can call these functions; compiles them if need be."""
+    # Hosts must have one program, whatever compilers they have.
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return False
+    with _READYING:
+        return _register()
+
+
+@functools.cache
+def _register() -> bool:
+    found = library()
+    if found is None:
+        return False
+    functions = {
+        _CONVOLVE: found.MclConvolve,
+        _KERNEL_GRADIENT: found.MclKernelGradient,
+        _DISTANCES: found.MclDistances,
+    }
+    for name, function in functions.items():
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
+    return True
+
+
+def convolve(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    *,
+    stride: int = 1,
+    before: tuple[int, int],
+    size: tuple[int, int],
+    bias: Float[Array, " d"] | None = None,
+    residual: Float[Array, "n h2 w2 d"] | None = None,
+    slope: float = 1.0,
+) -> Float[Array, "n h2 w2 d"]:
+    """Returns the convolution, plus bias and residual, where negative times the slope.
+
+    Args:
+        x: images.
+        kernel: its weights.
+        stride: in both directions.
+        before: rows of zeros above an image, and columns to its left; beyond its other edges are zeros too.
+        size: rows and columns of the output.
+        bias: of each output channel.
+        residual: what is added to the output.
+        slope: 1 leaves negative numbers as they are, 0 makes a ReLU.
+    """
+    none = jnp.zeros(0, jnp.float32)
+    shape = jax.ShapeDtypeStruct((len(x), *size, kernel.shape[-1]), jnp.float32)
+    return jax.ffi.ffi_call(_CONVOLVE, shape)(
+        x,
+        kernel,
+        none if bias is None else bias,
+        none if residual is None else residual,
+        stride=np.int64(stride),
+        top=np.int64(before[0]),
+        left=np.int64(before[1]),
+        slope=np.float32(slope),
+    )
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w c"],
+    gradient: Float[Array, "n h2 w2 d"],
+    *,
+    kernel: tuple[int, int],
+    stride: int,
+    before: tuple[int, int],
+) -> Float[Array, "kh kw c d"]:
+    """Returns the gradient of a convolution's kernel.
+
+    Args:
+        x: what was convolved.
+        gradient: of the output.
+        kernel: rows and columns of the kernel.
+        stride: of the convolution.
+        before: rows of zeros above an image, and columns to the left.
+    """
+    shape = jax.ShapeDtypeStruct((*kernel, x.shape[-1], gradient.shape[-1]), jnp.float32)
+    return jax.ffi.ffi_call(_KERNEL_GRADIENT, shape)(
+        x, gradient, stride=np.int64(stride), top=np.int64(before[0]), left=np.int64(before[1])
+    )
+
+
+def sum_distances(
+    x: Float[Array, "n p c"], y: Float[Array, "m p c"], *, euclidean: bool
+) -> Float[Array, "n m"]:
+    """Returns the sum over parts of Euclidean distances, or of inner products.
+
+    Args:
+        x: embeddings, float32, as is y; see `is_ready`.
+        y: embeddings.
+        euclidean: whether it is distances.
+    """
+    shape = jax.ShapeDtypeStruct((len(x), len(y)), jnp.float32)
+    return jax.ffi.ffi_call(_DISTANCES, shape)(x, y, euclidean=euclidean)

@@ -1,0 +1,1 @@
+"""The process and its machine: platform settings, device mesh, several hosts, preemption."""

@@ -1,0 +1,133 @@
+"""Several hosts: how they find each other, and several of them on one machine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+
+from mcl_jax.errors import ConfigError
+
+_LOCAL = "local:"
+_MOST, _MOST_LOCAL = 100_000, 256
+_GRACE_SECONDS = 60.0  # in which the others notice, see mcl_jax.runtime.lost_hosts
+_POLL_SECONDS = 0.1
+
+
+def join(hosts: str | None, coordinator: str | None, host: int | None) -> None:
+    """Joins the other hosts, before a device is touched; one host alone joins nobody.
+
+    Args:
+        hosts: how many there are; "auto" asks SLURM, Open MPI or the cloud, through `jax.distributed`.
+        coordinator: HOST:PORT of host 0; None with "auto".
+        host: index of this one, from 0; None with "auto".
+
+    Raises:
+        ConfigError: if the flags do not fit together, or nothing tells the addresses.
+    """
+    if hosts is None and coordinator is None and host is None:
+        return
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if hosts == "auto":
+        if coordinator is not None or host is not None:
+            raise ConfigError("--hosts=auto: finds addresses by itself; leave out --coordinator and --host")
+        try:
+            jax.distributed.initialize()
+        except (ValueError, KeyError):  # what is missing in the environment
+            raise ConfigError(
+                "--hosts=auto: neither SLURM, Open MPI nor a cloud tells who the hosts are; give "
+                "--coordinator, --hosts and --host"
+            ) from None
+        return
+    count = _count("--hosts", hosts)
+    if coordinator is None or ":" not in coordinator or host is None:
+        raise ConfigError(f"--hosts={count}: needs --coordinator=HOST:PORT of host 0, and --host of this one")
+    if not 0 <= host < count:
+        raise ConfigError(f"--host: is {host}; with --hosts={count} it is 0 to {count - 1}")
+    jax.distributed.initialize(coordinator, count, host)
+
+
+def local_count(hosts: str | None) -> int | None:
+    """Returns how many hosts `--hosts=local:N` starts on this machine; None for any other value.
+
+    Raises:
+        ConfigError: if N is no positive whole number.
+    """
+    if hosts is None or not hosts.startswith(_LOCAL):
+        return None
+    return _count("--hosts=local", hosts.removeprefix(_LOCAL), _MOST_LOCAL)
+
+
+def run_local(argv: Sequence[str], count: int) -> int:
+    """Runs a command line as several hosts of this machine, each in a process with all of its devices.
+
+    SIGTERM and Ctrl-C are handed on. Once one has failed, the others get a minute to end by themselves.
+
+    Args:
+        argv: the interpreter and its arguments, as `sys.orig_argv` has them; `--hosts` is replaced.
+        count: how many hosts.
+
+    Returns:
+        Exit code of the host that failed first; 0 if none did.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    line = [sys.executable, *_without_hosts(argv[1:]), f"--coordinator={coordinator}"]
+    processes = [
+        subprocess.Popen(
+            [*line, f"--hosts={count}", f"--host={host}"],
+            # Signals of the terminal would reach the hosts twice, and a second one means: at once.
+            start_new_session=True,
+        )
+        for host in range(count)
+    ]
+
+    def hand_on(number: int, frame: object) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return _wait(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(processes: Sequence[subprocess.Popen]) -> int:
+    code, until = 0, float("inf")
+    while True:
+        codes = [process.poll() for process in processes]
+        if not code and any(codes):
+            code, until = next(c for c in codes if c), time.monotonic() + _GRACE_SECONDS
+        if None not in codes or time.monotonic() > until:
+            return 128 - code if code < 0 else code
+        time.sleep(_POLL_SECONDS)
+
+
+def _without_hosts(arguments: Sequence[str]) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if skip or name in ("--hosts", "-hosts"):
+            skip = not skip and not equals
+            continue
+        kept.append(argument)
+    return kept
+
+
+def _count(flag: str, value: str | None, most: int = _MOST) -> int:
+    if value is None or not (value.isascii() and value.isdecimal()) or len(value) > 9 or int(value) < 1:
+        raise ConfigError(f"{flag}: is {value}; expected a positive whole number, auto, or local:N")
+    if int(value) > most:
+        raise ConfigError(f"{flag}: is {value}; {most} is the most")
+    return int(value)

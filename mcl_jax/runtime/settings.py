@@ -1,0 +1,145 @@
+"""Settings of the process: its log, the compilation cache, and compiler options for this machine."""
+
+import ctypes
+import functools
+import importlib.util
+import logging as std_logging
+import os
+import platform
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags, logging
+
+from mcl_jax.utils.files import user_cache
+
+# XLA's default convolutions on CPU run at half the speed of these.
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
+
+def show_own_log() -> None:
+    """Logs to stderr: our own messages, and other libraries' only from warnings on."""
+    package = str(Path(__file__).parents[1])
+
+    def of_interest(record: std_logging.LogRecord) -> bool:
+        # Of a damaged checkpoint both give pages of traceback; mcl_jax.workdir.checkpoints says it in a line.
+        if "/orbax/" in record.pathname or record.name == "asyncio":
+            return False
+        return record.levelno >= std_logging.WARNING or record.pathname.startswith(package)
+
+    if not flags.FLAGS.is_parsed():  # argparse has read the command line: absl need not wait for its flags
+        flags.FLAGS.mark_as_parsed()
+    logging.set_verbosity(logging.INFO)
+    for other in [*std_logging.root.handlers]:
+        if type(other) is std_logging.StreamHandler:  # of a library that logged while it was imported
+            std_logging.root.removeHandler(other)
+    logging.use_absl_handler()
+    handler = logging.get_absl_handler()
+    handler.addFilter(of_interest)
+    handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+    sys.unraisablehook = _without_orbax
+    # Writes that a failed save of Orbax's never began; nothing of ours is a coroutine.
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
+
+
+def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what Orbax's threads print when they read on in a damaged checkpoint that was given up."""
+    frames = traceback.extract_tb(unraisable.exc_traceback)
+    of_orbax = any("/orbax/" in frame.filename for frame in frames)
+    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR names another place already."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
+
+
+# Of glibc's malloc.h: M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD; -1 is the largest threshold.
+_KEEPING = ((-8, 1), (-4, 0), (-1, -1))
+
+
+def keep_memory() -> bool:
+    """Keeps the memory of a step for the next one, on a CPU; returns whether it does.
+
+    Otherwise glibc returns it after every step, and the system hands out each page again, cleared. A process
+    takes about half as much memory again for it. MCL_JAX_KEEP_MEMORY=0 leaves it, and so does any setting of
+    glibc's own (MALLOC_ARENA_MAX and others); other C libraries do not know these settings. To be called
+    before JAX has made its threads, as a thread stays with the memory it began with: so a GPU is one that JAX
+    could find.
+    """
+    chosen = os.environ.get("MCL_JAX_KEEP_MEMORY") == "0" or any(n.startswith("MALLOC_") for n in os.environ)
+    if chosen or platform.libc_ver()[0] != "glibc" or not _cpu_alone():
+        return False
+    return all(ctypes.CDLL(None).mallopt(name, value) for name, value in _KEEPING)
+
+
+def _cpu_alone() -> bool:
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time, so mypy cannot see it
+    if asked:
+        return bool(asked == "cpu")
+    return not any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+
+
+# The CPU's compiler takes away barriers, and then keeps what is to be computed again, and fuses what is not.
+_TRAINING_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+
+def compiler_options(*, training: bool = False) -> dict[str, str]:
+    """Returns the options to pass to `jax.jit`, or none where this jaxlib does not know them.
+
+    Args:
+        training: whether it is for a training step.
+    """
+    known = _known_options()
+    return known | _TRAINING_OPTIONS if training and known else known
+
+
+def testing_precision(asked: str) -> str:
+    """Returns the type a model computes in when testing.
+
+    Args:
+        asked: the type, or "" for the one that suits this machine: float32 on a CPU; float16 elsewhere, as
+            OpenGait tests, on tensor cores that every GPU since V100 has. docs/performance.md says what it
+            does to rank-1.
+    """
+    if asked:
+        return asked
+    return "float32" if jax.default_backend() == "cpu" else "float16"
+
+
+def warn_of_missing_bfloat16(precision: str) -> None:
+    """Warns where a run is to compute in bfloat16 and the GPU has no units for it, as those before Ampere."""
+    capability = getattr(jax.local_devices()[0], "compute_capability", None)  # of GPUs alone, as "8.0"
+    if precision == "bfloat16" and capability is not None and float(capability) < 8:
+        logging.warning(
+            "this GPU (compute capability %s) has no bfloat16: XLA computes its products in float32, at a "
+            "fraction of the speed; see docs/gpus.md",
+            capability,
+        )
+
+
+def options_to_run_once() -> dict[str, Any]:
+    """Returns the options to pass to `jax.jit` for a program that runs once, where compiling takes longest.
+
+    A CPU's is optimised less: initial parameters are the same bits, in half the time.
+    """
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+
+
+@functools.cache
+def _known_options() -> dict[str, str]:
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(jnp.negative, compiler_options=_CPU_OPTIONS).lower(jnp.zeros(())).compile()
+    except jax.errors.JaxRuntimeError:
+        logging.info("this jaxlib lacks the faster CPU convolutions; training on the CPU will be slower")
+        return {}
+    return _CPU_OPTIONS

@@ -1,0 +1,160 @@
+"""What a run shows: a progress bar, console lines, TensorBoard scalars and a page of curves."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import jax
+import numpy as np
+import optax
+
+from mcl_jax.evaluation.page.curves import Curves
+from mcl_jax.utils.progress_bar import Waiting
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
+_SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
+
+
+class Progress:
+    """Reports training: averages of the metrics over the steps since the last line, and the speed."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start: int,
+        steps: int,
+        log_every: int,
+        sequences_per_step: int,
+        schedule: optax.Schedule,
+    ):
+        """Starts the clock. Hosts other than the first show nothing."""
+        self._schedule = jax.jit(schedule)  # one program instead of one for every operation
+        self._log_every, self._last_step = log_every, steps
+        self._sequences_per_step, self._skipped, self._left_out = sequences_per_step, 0, 0
+        self._pending: list[Mapping[str, jax.Array]] = []
+        self._since = time.monotonic()
+        self._clips: tuple[int, np.ndarray] | None = None
+        active = jax.process_index() == 0
+        self._board = _Board(workdir / "tensorboard", start) if active else None
+        self._curves = Curves(workdir, start) if active else None
+        self._waiting = Waiting("training", "step", steps, start, show=active)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.__exit__(kind, error, trace)
+        if self._board is not None:
+            self._board.close()
+        if self._curves is not None:
+            self._curves.write_page()
+
+    def update(self, step: int, metrics: Mapping[str, jax.Array]) -> bool:
+        """Takes the metrics of an update, still on the devices, and reports every `log_every` steps.
+
+        Args:
+            step: updates done, this one included.
+            metrics: scalars.
+
+        Returns:
+            Whether there was a report, for which the devices were waited for.
+        """
+        self._pending.append(metrics)
+        self._waiting.update()
+        if step % self._log_every and step != self._last_step:
+            return False
+        means = self._means()
+        # Asked for here only: its value comes from the device, after the steps that are under way.
+        means["lr"] = float(jax.device_get(self._schedule(jax.device_put(np.int32(step - 1)))))
+        if self._board is not None:
+            self._report(self._board, step, means)
+        return True
+
+    def clips(self, step: int, sheet: np.ndarray) -> None:
+        """Takes a picture, uint8 [height, width], of the clips of an update; the next report has it."""
+        self._clips = (step, sheet)
+
+    def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """Takes the scores of a test on the way, and leaves the time it took out of the speed.
+
+        Args:
+            step: updates done.
+            scores: group of probes → figure → percent.
+        """
+        if self._board is not None:
+            for group, figures in scores.items():
+                for figure, value in figures.items():
+                    self._board.writer.add_scalar(f"test/{group}/{figure}", value, step)
+        if self._curves is not None:
+            tested = {
+                f"test/{group}/{figure}": v for group, each in scores.items() for figure, v in each.items()
+            }
+            self._curves.add(step, tested)
+        self._since = time.monotonic()
+
+    def _means(self) -> dict[str, Any]:
+        # Waits for the devices; everywhere else the loop runs ahead of them.
+        # Of updates that were left out, nothing counts but that they were.
+        on_host = [m for m in jax.device_get(self._pending) if not m["left_out"]]
+        self._left_out += len(self._pending) - len(on_host)
+        now = time.monotonic()
+        keys = [key for key in self._pending[0] if key not in ("left_out", "leave")]
+        means = {key: float(np.mean([m[key] for m in on_host])) if on_host else np.nan for key in keys}
+        present = sum(int(m["sequences"]) for m in on_host)
+        self._skipped += self._sequences_per_step * len(on_host) - present
+        for unit in ("sequences", "frames"):
+            means[f"{unit}_per_second"] = means.pop(unit) * len(on_host) / (now - self._since)
+        self._pending, self._since = [], now
+        return means
+
+    def _report(self, board: "_Board", step: int, means: Mapping[str, float]) -> None:
+        figures = {key: value for key, value in means.items() if key.split("/")[-1] in _SHOWN}
+        first = {"loss": figures.pop("loss")}
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | figures).items())
+        if self._skipped:
+            shown += f"  skipped {self._skipped}"
+        if self._left_out:
+            shown += f"  updates left out {self._left_out}"
+        speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
+        self._waiting.say(f"step {step}/{self._last_step}  {shown}  {speed}")
+        writer = board.writer
+        if self._clips is not None:
+            writer.add_image("train/clips", self._clips[1], self._clips[0], dataformats="HW")
+            self._clips = None
+        for key, value in means.items():
+            writer.add_scalar(f"train/{key}", value, step)
+        if self._curves is not None:
+            self._curves.add(step, {f"train/{key}": value for key, value in means.items()})
+        writer.add_scalar("train/sequences_skipped", self._skipped, step)
+        writer.add_scalar("train/updates_left_out", self._left_out, step)
+        writer.flush()
+
+
+class _Board:
+    """TensorBoard's file, opened when there is something to write.
+
+    Its library imports PyTorch where there is one, which takes seconds that no first step has to wait for.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self._folder, self._start = folder, start
+        self._opened: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> "SummaryWriter":
+        if self._opened is None:
+            from tensorboardX import SummaryWriter
+
+            self._opened = SummaryWriter(str(self._folder), purge_step=self._start)
+        return self._opened
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()

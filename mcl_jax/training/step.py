@@ -1,0 +1,63 @@
+"""One update of the parameters: a pure function of (state, batch)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from mcl_jax.losses.pairwise import Metrics
+from mcl_jax.losses.total import total_loss
+from mcl_jax.models.frozen import frozen_statistics
+from mcl_jax.models.registry import Model
+from mcl_jax.models.remat import rematerialised
+from mcl_jax.training.state import TrainState
+from mcl_jax.utils.pytrees import ArrayTree, norm
+
+StepFunction = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    losses: Mapping[str, Mapping[str, Any]],
+    *,
+    remat: bool = False,
+    freeze_batch_norm: bool = False,
+) -> StepFunction:
+    """Returns the update as a pure function of (state, batch), not yet compiled.
+
+    Args:
+        model: its structure.
+        optimizer: with its schedule.
+        losses: name of a loss → weight and arguments, see `total_loss`.
+        remat: whether activations within the model's blocks are computed again for the gradient, not kept.
+        freeze_batch_norm: whether batch normalisation uses its running statistics, and leaves them.
+
+    Returns:
+        A function of the state and a `packing.TrainBatch` on devices.
+    """
+
+    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        labels = batch["labels"]
+
+        def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
+            module = model.merge(params, state.batch_stats)
+            with rematerialised(remat), frozen_statistics(freeze_batch_norm):
+                output = module(
+                    batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True
+                )
+            total, metrics = total_loss(output, labels.reshape(-1), losses)
+            return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
+
+        gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics["gradient_norm"] = norm(gradients)
+        metrics["sequences"] = (labels >= 0).sum()
+        metrics["frames"] = (batch["segment_ids"] >= 0).sum()
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), jax.tree.map(jnp.asarray, metrics)
+
+    return train_step

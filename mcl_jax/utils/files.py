@@ -1,0 +1,79 @@
+"""Reading files of bounded size, and writing files that are complete or absent, whenever the process dies."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from mcl_jax.errors import UserError
+from mcl_jax.utils.retry import retried
+
+
+def user_cache() -> Path:
+    """Returns the folder of what is kept for this user's later runs, and can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcl_jax"
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """Returns the content of a file that may come from anybody.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, also when tried again where that may help; it is larger; or it is no file
+            but a device, say; `strerror` says what.
+    """
+    return retried(str(path), lambda: _read(path, limit))
+
+
+def _read(path: str | Path, limit: int) -> bytes:
+    # A pipe that nobody writes to would hold an ordinary open up for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        if status.st_size > limit:
+            raise OSError(
+                errno.EFBIG, f"it has {status.st_size} bytes, and {limit} is the most such a file has"
+            )
+        return file.readall()
+
+
+def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: bool = True) -> None:
+    """Writes a file, and its folder, so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: the file.
+        content: all of it.
+        sync: whether to wait for the disk, so that not even a power cut leaves the new name on an empty file;
+            too slow for thousands of files that can be made again.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    path = Path(path)
+    if not path.name:
+        raise UserError(f"{path}: is a folder, not the name of a file to be written")
+    try:
+        retried(str(path), lambda: _write(path, content, sync))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _write(path: Path, content: bytes | memoryview, sync: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")  # always the same, so the next try clears it away
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Weights by path, whatever wrote them: the one way to load a trained model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from mcl_jax.convert.importer import import_weights, load_checkpoint
+from mcl_jax.errors import CheckpointError
+from mcl_jax.models.registry import Model, Weights, model_class
+from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaves_by_name, with_leaf
+from mcl_jax.weights.packed import SHIPPED, SUFFIX, read_packed
+from mcl_jax.workdir.checkpoints import FOLDER, Checkpoints
+
+
+def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = None) -> Weights:
+    """Returns the weights of a run or of a file, with the model that it says they are of.
+
+    Args:
+        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
+            checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
+            the package.
+        expected: `model` block of a config, for what a PyTorch file does not tell: `convert.sizes.UNTOLD`.
+
+    Raises:
+        CheckpointError: if there are none, they are damaged, or of a model that we do not have.
+    """
+    path = SHIPPED if path is None else path
+    folder = Path(path)
+    step: int | None = None
+    if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
+        folder, step = folder.parent, int(folder.name)
+    if folder.name == FOLDER and folder.is_dir():
+        folder = folder.parent
+    if (folder / FOLDER).is_dir():
+        with Checkpoints(folder) as checkpoints:
+            weights = checkpoints.load_weights(step)
+    elif folder.is_file() and folder.suffix == SUFFIX:
+        weights = read_packed(folder)
+    elif folder.is_file():
+        weights = import_weights(load_checkpoint(path), str(path), expected)
+    else:
+        raise CheckpointError(
+            f"{path}: no such run or checkpoint file; train first, or set --config.init_from"
+        )
+    logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
+    return weights
+
+
+def fit(
+    weights: Weights, model: Model, params: ArrayTree, batch_stats: ArrayTree
+) -> tuple[ArrayTree, ArrayTree]:
+    """Returns trained arrays in the place of a model's own.
+
+    A classifier for another number of classes, which the model's class names, is left out: the model keeps
+    its own.
+
+    Args:
+        weights: of a model of the same name and sizes.
+        model: the model they are for.
+        params: its initial parameters.
+        batch_stats: its initial statistics.
+
+    Raises:
+        CheckpointError: if the arrays are not those of such a model.
+    """
+    trained = weights.params
+    classifier = model_class(model.name).CLASSIFIER
+    if classifier is not None and weights.block.get("num_classes") != model.arguments["num_classes"]:
+        logging.warning(
+            "%s left out: its number of classes is not this model's", "/".join(map(str, classifier))
+        )
+        trained = with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
+    _check_shapes(weights.source, (trained, weights.batch_stats), (params, batch_stats))
+    return trained, weights.batch_stats
+
+
+def _check_shapes(source: str, trained: tuple[ArrayTree, ...], own: tuple[ArrayTree, ...]) -> None:
+    there = {name: tuple(leaf.shape) for name, leaf in leaves_by_name(trained).items()}
+    here = {name: tuple(leaf.shape) for name, leaf in leaves_by_name(own).items()}
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            raise CheckpointError(
+                f"{source}: {name} is {there.get(name, 'missing')} there and {here.get(name, 'missing')} in "
+                "the model it says it is of; it was written by another version, or changed"
+            )

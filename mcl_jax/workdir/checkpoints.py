@@ -1,0 +1,399 @@
+"""Checkpoints of a run with Orbax: asynchronous, atomic, and checked against a digest when read back.
+
+Orbax keeps an interrupted save from counting as a checkpoint. What it does not see is damage to a finished
+one: one flipped byte restores as wrong numbers. So every checkpoint carries SHA-256 digests, and reading
+falls back to the newest one that passes.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import jax
+import numpy as np
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+from mcl_jax.errors import CheckpointError
+from mcl_jax.models.registry import PROVIDED, Weights, model_class, plain_block
+from mcl_jax.training.state import TrainState
+from mcl_jax.utils.pytrees import all_finite, leaves_by_name
+from mcl_jax.utils.resource_limits import exhausted
+from mcl_jax.utils.retry import retried
+from mcl_jax.utils.signatures import config_arguments
+from mcl_jax.workdir.pending_save import PendingSave
+from mcl_jax.workdir.retention import Keep
+
+FOLDER = "checkpoints"
+DAMAGED_FOLDER = "checkpoints-damaged"
+
+_FORMAT = 2
+_BLOCK = "model"
+_TRAINED_ON = "trained_on"
+_NOT_FINITE = "it holds numbers that are not finite"
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A checkpoint on disk: when it was saved, its bytes, and what is wrong with it, if anything."""
+
+    step: int
+    saved: datetime.datetime
+    nbytes: int
+    problem: str
+
+
+class Checkpoints:
+    """The checkpoints under WORKDIR/checkpoints."""
+
+    def __init__(
+        self, workdir: Path, *, keep: Keep | None = None, trained_on: Mapping[str, str] | None = None
+    ):
+        """Opens the folder, and makes it if it is missing.
+
+        Args:
+            workdir: of the run.
+            keep: for the one run that trains there: which to keep; what an interrupted save left is cleared
+                away. None deletes nothing: another process may be saving there right now.
+            trained_on: digests of the training data, kept with what is saved; None where they are not known.
+        """
+        self._workdir, self._trained_on = workdir.absolute(), trained_on
+        keep_all = ocp.training.preservation_policies.PreserveAll()
+        self._checkpointer = ocp.training.Checkpointer(
+            self._workdir / FOLDER,
+            # The training loop decides when.
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
+            cleanup_tmp_directories=keep is not None,
+        )
+        self._unsettled: PendingSave | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After an error, what else goes wrong would only hide it.
+        with contextlib.suppress(Exception) if error is not None else self._saving():
+            try:
+                self._settle()
+            finally:
+                self._checkpointer.close()
+
+    def save(self, state: TrainState, block: Mapping[str, Any], *, uncounted_batches: int = 0) -> None:
+        """Starts saving a state under its step; the state may be donated at once.
+
+        Args:
+            state: on this machine's devices, whole on each.
+            block: the `model` block that makes the model, whole.
+            uncounted_batches: see `Weights`.
+
+        Raises:
+            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it; or
+                if this save, or the one before, cannot be written.
+        """
+        step = int(state.step)
+        if step in self._steps():
+            return
+        host_state = jax.device_get(state)
+        if not all_finite(host_state):
+            raise CheckpointError(f"{self._workdir / FOLDER}: step {step} is not saved: {_NOT_FINITE}")
+        metadata = {
+            "format": _FORMAT,
+            "digests": _digests(host_state) | {_BLOCK: _digest_of_block(block)},
+            _BLOCK: plain_block(block),
+            "uncounted_batches": uncounted_batches,
+        }
+        if self._trained_on is not None:
+            metadata[_TRAINED_ON] = dict(self._trained_on)
+        with self._saving():
+            self._settle()
+            saving = PendingSave(self._checkpointer, step, self._name(step), metadata)
+            # A save of several hosts is agreed on by all of them.
+            saving.start(state, host_state if _alone() else None)
+            self._unsettled = saving
+
+    def wait(self) -> int | None:
+        """Waits until what is being saved is on disk, and returns the newest step there, or None.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        with self._saving():
+            self._settle()
+        return next(iter(self._steps()), None)
+
+    def newest_block(self) -> dict[str, Any] | None:
+        """Returns the `model` block of the newest checkpoint that can be read, or None if there is none."""
+        custom = self._newest_custom()
+        return None if custom is None else _block(custom)
+
+    def newest_trained_on(self) -> dict[str, str] | None:
+        """Returns the digests of the data of the newest checkpoint that can be read; None if it has none."""
+        return (self._newest_custom() or {}).get(_TRAINED_ON)
+
+    def _newest_custom(self) -> dict[str, Any] | None:
+        read = (self._metadata(step) for step in self._steps())
+        return next((metadata.custom_metadata for metadata in read if metadata is not None), None)
+
+    def restore(self, template: TrainState) -> TrainState | None:
+        """Returns the newest undamaged state, or None if there is no checkpoint.
+
+        Damaged newer ones are moved to WORKDIR/checkpoints-damaged, so that those steps can be saved again.
+
+        Args:
+            template: a state of the same structure; shapes, types and shardings are taken from it.
+
+        Raises:
+            CheckpointError: if every checkpoint is damaged, or made for another model or optimiser.
+        """
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template
+        )
+
+        def load(step: int, metadata: Any) -> TrainState | None:
+            self._check_structure(step, metadata.metadata, template)
+            state = self._checkpointer.load(step, abstract)
+            host_state = jax.device_get(state)
+            found, expected = _digests(host_state), metadata.custom_metadata["digests"]
+            if any(found[part] != expected.get(part) for part in found):
+                return None
+            _require_finite(host_state)
+            return state
+
+        state, damaged = self._newest_undamaged(load)
+        if state is not None:
+            self._set_aside(damaged)
+        return state
+
+    def load_weights(self, step: int | None = None) -> Weights:
+        """Returns the newest undamaged parameters and statistics, whatever optimiser they were trained with.
+
+        Args:
+            step: that of the only checkpoint to be used; None for any.
+
+        Raises:
+            CheckpointError: if there is no undamaged checkpoint.
+        """
+
+        def load(step: int, metadata: Any) -> Weights | None:
+            raw = self._load_raw(step, metadata)
+            custom = metadata.custom_metadata
+            parts = ("params", "batch_stats")
+            if any(_digest(raw[part]) != custom["digests"].get(part) for part in parts):
+                return None
+            _require_finite([raw[part] for part in parts])
+            params, batch_stats = (_integer_keys(raw[part]) for part in parts)
+            uncounted = custom.get("uncounted_batches", 0)
+            return Weights(_block(custom), params, batch_stats, step, str(self._workdir), uncounted)
+
+        weights, _ = self._newest_undamaged(load, None if step is None else [step])
+        if weights is None:
+            raise CheckpointError(
+                f"{self._workdir}: no checkpoint there; train first, or set --config.init_from to one"
+            )
+        return weights
+
+    def survey(self) -> Iterator[Stored]:
+        """Yields what is there, the oldest first; each is read whole."""
+        for step in reversed(self._steps()):
+            folder = self._workdir / FOLDER / str(step)
+            nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            saved = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
+            yield Stored(step, saved, nbytes, self._problem(step))
+
+    def _problem(self, step: int) -> str:
+        """Returns what is wrong with a checkpoint; '' if nothing is."""
+        metadata = self._metadata(step)
+        if metadata is None:
+            return "damaged: its description"
+        try:
+            raw = self._load_raw(step, metadata)
+        except Exception as error:  # what damage raises depends on where it is
+            return f"damaged: {_first_line(error)}"
+        expected = metadata.custom_metadata["digests"]
+        changed = [part for part in sorted(raw) if _digest(raw[part]) != expected.get(part)]
+        if changed:
+            return f"damaged: {', '.join(changed)}"
+        return "" if all_finite(raw) else _NOT_FINITE
+
+    def _load_raw(self, step: int, metadata: Any) -> dict[str, Any]:
+        """Returns the parts of a state on the host, in nested dicts, whatever optimiser it is of."""
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata.metadata
+        )
+        return jax.device_get(self._checkpointer.load(step, abstract))
+
+    def _newest_undamaged(
+        self, load: Callable[[int, Any], _T | None], steps: Sequence[int] | None = None
+    ) -> tuple[_T | None, list[int]]:
+        """Returns what `load` makes of the newest checkpoint that it can use, and the damaged newer ones.
+
+        Args:
+            load: function of step and metadata; None, or any error but a user's, means damage.
+            steps: the only ones to look at, from the newest on; None for all.
+
+        Raises:
+            CheckpointError: if there are checkpoints, and all are damaged.
+        """
+        damaged: list[int] = []
+        for step in self._steps() if steps is None else steps:
+            metadata = self._metadata(step)
+            if metadata is not None:
+                try:
+                    read = functools.partial(load, step, metadata)
+                    loaded = retried(self._name(step), read) if _alone() else read()
+                except CheckpointError:
+                    raise
+                except Exception as error:  # what damage raises depends on where it is
+                    logging.warning("checkpoint %d: %s", step, _first_line(error))
+                else:
+                    if loaded is not None:
+                        return loaded, damaged
+            logging.warning("checkpoint %d cannot be used; trying the one before it", step)
+            damaged.append(step)
+        if damaged:
+            raise CheckpointError(
+                f"{self._workdir / FOLDER}: all checkpoints ({damaged}) are damaged; "
+                "restore the folder from a copy, or remove it to start again"
+            )
+        return None, []
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk is another error for every file
+            reason = getattr(error, "strerror", None) or _first_line(error)
+            what, remedy = exhausted(error) or (reason, "make room")
+            newest = next(iter(self._steps()), None)
+            kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
+            raise CheckpointError(
+                f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {what}; {kept}; {remedy}, and "
+                "the same command goes on"
+            ) from None
+
+    def _settle(self) -> None:
+        """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
+        saving, self._unsettled = self._unsettled, None
+        if saving is not None:
+            saving.settle()
+        self._checkpointer.wait()
+
+    def _name(self, step: int) -> str:
+        return str(self._workdir / FOLDER / str(step))
+
+    def _steps(self) -> list[int]:
+        return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)
+
+    def _metadata(self, step: int) -> Any:
+        """Returns what is known of a checkpoint without its arrays, or None if that is damaged."""
+        try:
+            metadata = retried(self._name(step), lambda: self._checkpointer.metadata(step))
+            custom = metadata.custom_metadata or {}
+            # Orbax reports some damage as a missing part, not as an error.
+            if (
+                metadata.metadata is not None
+                and {"digests", _BLOCK} <= set(custom)
+                and _block_is_sound(custom)
+            ):
+                return metadata
+        except Exception as error:  # what damage raises depends on where it is
+            logging.warning("checkpoint %d: %s", step, _first_line(error))
+        return None
+
+    def _check_structure(self, step: int, stored: Any, template: TrainState) -> None:
+        here = {path: tuple(x.shape) for path, x in leaves_by_name(template).items()}
+        there = {path: tuple(x.shape) for path, x in leaves_by_name(stored).items()}
+        for path in sorted(here.keys() | there.keys()):
+            if here.get(path) != there.get(path):
+                raise CheckpointError(
+                    f"{self._workdir / FOLDER / str(step)}: {path} is {there.get(path, 'missing')} there and "
+                    f"{here.get(path, 'missing')} in this config; use another --workdir, or "
+                    "--config.init_from to start from its weights"
+                )
+
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps:
+            target = self._workdir / DAMAGED_FOLDER
+            target.mkdir(exist_ok=True)
+            # A step may be damaged more than once.
+            names = (str(step) if n == 1 else f"{step}-{n}" for n in itertools.count(1))
+            free = next(target / name for name in names if not (target / name).exists())
+            (self._workdir / FOLDER / str(step)).rename(free)
+        if steps:
+            logging.warning("moved damaged checkpoints %s to %s", steps, self._workdir / DAMAGED_FOLDER)
+            self._checkpointer.reload()
+
+
+def newest_block(workdir: Path) -> dict[str, Any] | None:
+    """Returns the `model` block of the newest checkpoint of a run, or None if it has none yet."""
+    if not (workdir / FOLDER).is_dir():
+        return None
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.newest_block()
+
+
+def _require_finite(tree: Any) -> None:
+    """Has a checkpoint passed over that nothing could go on from."""
+    if not all_finite(tree):
+        raise ValueError(_NOT_FINITE)
+
+
+def _digests(state: TrainState) -> dict[str, str]:
+    """Returns a digest of each part of a state on the host."""
+    fields = [field.name for field in dataclasses.fields(state)]
+    return {name: _digest(getattr(state, name)) for name in fields}
+
+
+def _digest(tree: Any) -> str:
+    sha = hashlib.sha256()
+    for path, leaf in sorted(leaves_by_name(tree).items()):
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        sha.update(array.data)
+    return sha.hexdigest()
+
+
+def _digest_of_block(block: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain_block(block), sort_keys=True).encode()).hexdigest()
+
+
+def _block_is_sound(custom: Mapping[str, Any]) -> bool:
+    return "format" not in custom or custom["digests"].get(_BLOCK) == _digest_of_block(custom[_BLOCK])
+
+
+def _block(custom: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `model` block of a checkpoint; the first format stored keys of all models in it."""
+    block = custom[_BLOCK]
+    if "format" in custom:
+        return dict(block)
+    known = config_arguments(model_class(block["name"]), PROVIDED)
+    return {key: value for key, value in block.items() if key == "name" or key in known}
+
+
+def _integer_keys(tree: Any) -> Any:
+    # Orbax stores the integer keys of module lists as text.
+    if not isinstance(tree, dict):
+        return tree
+    return {int(key) if key.isdigit() else key: _integer_keys(value) for key, value in tree.items()}
+
+
+def _alone() -> bool:
+    """Whether this host may try again by itself; several save and load together."""
+    return jax.process_count() == 1
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,75 @@
+"""A checkpoint that is being saved: waited for, saved again where the disk was away, and cleaned up after."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from mcl_jax.training.state import TrainState
+from mcl_jax.utils.retry import retried
+
+
+class PendingSave:
+    """A save under way.
+
+    Orbax gives every save a thread with an event loop of its own, which end only when its result is asked
+    for. So the response is kept, and asked, whether the save succeeded or not.
+    """
+
+    def __init__(
+        self, checkpointer: ocp.training.Checkpointer, step: int, name: str, metadata: dict[str, Any]
+    ):
+        """Takes what all tries have in common; `start` starts the first.
+
+        Args:
+            checkpointer: saves.
+            step: of the state.
+            name: of the checkpoint, for the line that says that it is tried again.
+            metadata: saved beside it.
+        """
+        self._checkpointer, self._step, self._name, self._metadata = checkpointer, step, name, metadata
+        self._response: ocp.AsyncResponse[bool] | None = None
+        self._again: tuple[TrainState, Any] | None = None
+
+    def start(self, state: TrainState, host_state: TrainState | None) -> None:
+        """Starts saving a state, which may be donated at once.
+
+        Args:
+            state: on the devices.
+            host_state: the same on the host, to be saved again from; None where no host may try again alone.
+        """
+        if host_state is None:
+            self._save(state)
+            return
+        # An imported state has NumPy's arrays, which lie on no device.
+        first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shardings = jax.tree.map(lambda x: getattr(x, "sharding", first), state)
+        # On the CPU the host's arrays are the device's.
+        self._again = jax.tree.map(np.array, host_state), shardings
+        retried(self._name, lambda: self._save(state))
+
+    def settle(self) -> None:
+        """Waits until the checkpoint is on disk.
+
+        Raises:
+            Exception: what kept it from being written.
+        """
+        if self._again is None:
+            self._wait()
+        else:
+            retried(self._name, self._settle_alone)
+
+    def _settle_alone(self) -> None:
+        assert self._again is not None
+        if self._response is None:  # the try before has failed
+            self._save(jax.device_put(*self._again))
+        self._wait()
+
+    def _save(self, state: TrainState) -> None:
+        self._response = self._checkpointer.save_async(self._step, state, custom_metadata=self._metadata)
+
+    def _wait(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.result()

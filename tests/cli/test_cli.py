@@ -1,0 +1,121 @@
+"""The program mcl-jax: its help, its exit codes, and the keys of a config on its command line."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from mcl_jax.cli.commands import COMMANDS, command_module, help_line
+from mcl_jax.cli.overrides import parse_config
+from mcl_jax.cli.program import run, run_command
+from mcl_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_its_flags_and_examples_and_ends_with_0(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        run([name, "--help"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: mcl-jax {name} ")
+    assert f"  mcl-jax {name}" in told.split("examples:")[1]
+    module = command_module(name)
+    assert help_line(name) == module.HELP
+    assert module.HELP[0].islower()
+    assert "\n" not in module.HELP
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"]])
+def test_help_lists_the_commands(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(argv)
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"\n  {name:<12} {help_line(name)}" in told for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["dance"], "invalid choice: 'dance'"),
+        (["train", "--no_such_flag"], "unrecognized arguments: --no_such_flag"),
+        (["train", "--config", "casiab_mcl", "extra"], "unrecognized arguments: extra"),
+        (["score", "--protocol", "casiab"], "required: --embeddings, --out"),
+        (["score", "--embeddings=E", "--protocol=casiab", "--out=O", "--config.seed=1"], "--config.seed=1"),
+        (["walkers"], "nothing to do"),
+        (
+            ["identify", "--gallery=G", "--threshold=inf", "w.pkl"],
+            "--threshold: is 'inf'; must be a finite number",
+        ),
+        (["identify", "--gallery=G", "--threshold=1e999", "w.pkl"], "must be a finite number"),
+        (["identify", "--gallery=G", "--far=nan", "w.pkl"], "--far: is 'nan'; must be a finite number"),
+        (["walkers", "--frames-per-second=nan"], "must be a finite number"),
+        (["compare", "--far=-inf", "a.pkl", "b.pkl"], "must be a finite number"),
+    ],
+)
+def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(argv)
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["train"], "--config is missing"),
+        (["train", "--config", "casia"], "no file 'casia', and no recipe of that name"),
+        (["config", "casiab_mcl", "--config.train.stepz=3"], "there is no config key 'stepz'"),
+        (["config", "casiab_mcl", "--config.train.steps=many"], "command line: "),
+        (["config", "casiab_mcl", "--config.eval.metric=l1"], "eval.metric: no 'l1'"),
+        (["test", "--config", "casiab_mcl", "--config.data.root=nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_ends_with_1(argv, told, capsys):
+    assert run(argv) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert told in message
+    assert message.count("\n") == 1
+
+
+def test_keys_of_a_config_come_with_or_without_an_equals_sign(capsys):
+    line = ["config", "casiab_mcl", "--config.train.steps", "7", "--config.model.channels=(2,2,3,3)"]
+    assert run(line) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert told["train.steps"] == "7"
+    assert told["model.channels"] == "(2, 2, 3, 3)"
+    assert told["eval.metric"] == "'euc'"
+
+
+def test_a_config_is_the_recipe_with_the_keys_of_this_call_alone():
+    assert parse_config("casiab_mcl", ["--config.seed=5"]).seed == 5
+    assert parse_config("casiab_mcl", []).seed == 0
+    with pytest.raises(ConfigError, match="there is no config key 'sed'"):
+        parse_config("casiab_mcl", ["--config.sed=5"])
+
+
+def test_a_script_has_its_own_words_for_a_command(capsys):
+    with pytest.raises(SystemExit):
+        run_command("score", ["--help"], prog="score.py", description="Scores.\n\nscore.py --out O")
+    told = capsys.readouterr().out
+    assert told.startswith("usage: score.py ")
+    assert "Scores.\n\nscore.py --out O" in told
+
+
+def test_help_of_the_program_of_a_run_ends_with_0_and_has_the_keys():
+    line = [sys.executable, "-m", "mcl_jax.main", "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for part in ("RECIPE is a file", "--max_minutes", "Save and leave", "--config.train.on_nonfinite="):
+        assert part in done.stdout
+
+
+def test_a_command_takes_no_abbreviated_flags():
+    """Else a new flag could change what an old script means."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    command_module("score").add_arguments(parser)
+    with pytest.raises(SystemExit):
+        run(["score", "--emb=E", "--protocol=casiab", "--out=O"])

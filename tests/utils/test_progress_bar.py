@@ -1,0 +1,47 @@
+import sys
+
+import pytest
+
+from mcl_jax.utils import progress_bar
+from mcl_jax.utils.progress_bar import Waiting
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when the test says so; no terminal."""
+    now = [100.0]
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    return now
+
+
+def test_without_a_terminal_a_line_comes_every_ten_seconds(clock, capsys):
+    with Waiting("embedding", "seq", 100, 20) as shown:
+        for _ in range(4):
+            clock[0] += 4
+            shown.update(8)
+    lines = capsys.readouterr().err.splitlines()
+    # After 12 s 24 were added; the fourth update comes 4 s later.
+    assert len(lines) == 1
+    assert lines[0].startswith("embedding: 44 of 100, 2 seq/s, about 28 s left, ")
+    assert lines[0].endswith(" GB of memory at most")
+
+
+def test_no_line_where_another_has_just_told_it(clock, capsys):
+    with Waiting("training", "step", 10) as shown:
+        clock[0] += 9
+        shown.say("step 1")
+        clock[0] += 9
+        shown.update()
+    with Waiting("training", "step", 10, show=False) as hidden:
+        clock[0] += 60
+        hidden.update()
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("step 1\n", "")
+
+
+def test_in_a_terminal_a_bar_is_drawn(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Waiting("embedding", "seq", 2) as shown:
+        shown.update(2)
+    assert "embedding: 100%" in capsys.readouterr().err
