@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from side_by_side import take_turns
 
-from mcl_jax.build import build_optimization, build_train_model
+from mcl_jax.build import allowed_nonfinite, build_optimization, build_train_model
 from mcl_jax.config import load_config, model_block
 from mcl_jax.runtime.settings import compiler_options
-from mcl_jax.training.nonfinite import InFlight, allowed_in_a_row, guarded, start_counter
+from mcl_jax.training.nonfinite import StepMonitor, guarded, start_counter
 from mcl_jax.training.state import create_state
 from mcl_jax.training.step import make_train_step
 
@@ -44,7 +44,7 @@ def sides() -> tuple[Callable[[], None], Callable[[], None]]:
         state, metrics = update(state, batch)
         return state, metrics["loss"]  # the norm of the gradient, which nobody asks for, falls away
 
-    allowed = allowed_in_a_row(config)
+    allowed = allowed_nonfinite(config)
     options = {"donate_argnums": 0, "compiler_options": compiler_options(training=True)}
     plain, safe = jax.jit(unguarded, **options), jax.jit(guarded(update, allowed), **options)
     states = [create_state(*model.initial_arrays(0), optimizer) for _ in range(2)]
@@ -57,7 +57,7 @@ def sides() -> tuple[Callable[[], None], Callable[[], None]]:
 
     def with_guards() -> None:
         nonlocal counter
-        in_flight = InFlight(allowed)
+        in_flight = StepMonitor(allowed)
         for step in range(STEPS):
             states[1], counter, metrics = safe(states[1], counter, batch | {"leave": np.zeros(1, bool)})
             in_flight.add(step, metrics)

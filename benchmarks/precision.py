@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from real_people import labelled, real_walks
+from scenes import score_across_scenes
 
 import mcl_jax
-from mcl_jax.evaluation.scenes import score_across_scenes
 from mcl_jax.models import layers
 from mcl_jax.ops import convolution
 

@@ -13,14 +13,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-
-import mcl_jax
-from mcl_jax.evaluation.scenes import (
+from scenes import (
     SceneScores,
     jackknife_error,
     score_across_scenes,
     scores_without_each_subject,
 )
+
+import mcl_jax
 from mcl_jax.walkers import WalkerStyle, render_sequence
 
 HELD_OUT = WalkerStyle(identity_spread=1.0, noise=2.0, camera=2.0, wardrobe=1.0)

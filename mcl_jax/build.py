@@ -24,6 +24,7 @@ from mcl_jax.models.registry import (
     model_of,
 )
 from mcl_jax.runtime.settings import testing_precision
+from mcl_jax.training.nonfinite import GuardedStep, guarded
 from mcl_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 from mcl_jax.training.step import StepFunction, make_train_step
 
@@ -109,6 +110,19 @@ def build_train_step(
         remat=config.train.remat if remat is None else remat,
         freeze_batch_norm=config.train.freeze_batch_norm,
     )
+
+
+def build_guarded_step(
+    config: ConfigDict, model: Model, optimization: Optimization, *, remat: bool | None = None
+) -> GuardedStep:
+    """Returns the update that leaves out what is not finite; see `build_train_step`."""
+    train_step = build_train_step(config, model, optimization, remat=remat)
+    return guarded(train_step, allowed_nonfinite(config))
+
+
+def allowed_nonfinite(config: ConfigDict) -> int:
+    """Returns how many updates in a row may be left out before the run stops."""
+    return config.train.max_skipped if config.train.on_nonfinite == "skip" else 0
 
 
 def build_embedder(config: ConfigDict, block: Mapping[str, Any]) -> Embedder:

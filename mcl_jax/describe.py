@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mcl_jax.build import build_dataset, build_optimization, build_train_model, build_train_step
+from mcl_jax.build import build_dataset, build_guarded_step, build_optimization, build_train_model
 from mcl_jax.config import frame_sampling, model_block
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
@@ -19,10 +19,9 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.gpu_check.cards import card as find_card
 from mcl_jax.gpu_check.compiling import MISSING, is_installed
 from mcl_jax.gpu_check.report import estimate, lines, tasks_of
-from mcl_jax.models.plain import plain_program
 from mcl_jax.models.registry import Model, model_of
 from mcl_jax.runtime.settings import compiler_options
-from mcl_jax.training.nonfinite import allowed_in_a_row, guarded, start_counter
+from mcl_jax.training.nonfinite import start_counter
 from mcl_jax.training.state import create_state
 from mcl_jax.utils.pytrees import count_numbers, flat_keys
 
@@ -108,10 +107,11 @@ def _flops_of_a_frame(model: Model) -> float:
     ids = jax.ShapeDtypeStruct((1, _FRAMES), jnp.int32)
 
     def embed(params: Any, batch_stats: Any, frames: jax.Array, ids: jax.Array) -> jax.Array:
-        return model.merge(params, batch_stats)(frames, ids, num_segments=1, train=False).embeddings
+        # Portable: the CPU's own program has loops, whose body would count once.
+        module = model.merge(params, batch_stats, portable=True)
+        return module(frames, ids, num_segments=1, train=False).embeddings
 
-    with plain_program():  # the CPU's own has loops, whose body would count once
-        cost = jax.jit(embed).lower(*model.shapes(), frames, ids).cost_analysis()
+    cost = jax.jit(embed).lower(*model.shapes(), frames, ids).cost_analysis()
     return cost["flops"] / _FRAMES if cost else math.nan
 
 
@@ -147,9 +147,8 @@ def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat
         "labels": jax.ShapeDtypeStruct((shape.rows, shape.segments), jnp.int32),
         "leave": jax.ShapeDtypeStruct((1,), jnp.bool_),
     }
-    train_step = build_train_step(config, model, optimization, remat=remat)
     step = jax.jit(
-        guarded(train_step, allowed_in_a_row(config)),
+        build_guarded_step(config, model, optimization, remat=remat),
         donate_argnums=0,
         compiler_options=compiler_options(training=True),
     )

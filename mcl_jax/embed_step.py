@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mcl_jax.models.registry import Model
-from mcl_jax.ops.per_device import split_over
 from mcl_jax.runtime.mesh import replicated, split_rows
 from mcl_jax.utils.pytrees import ArrayTree
 
@@ -41,7 +40,7 @@ def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]
         num_segments: int,
     ) -> jax.Array:
         module = model.merge(params, batch_stats)
-        with split_over(mesh):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             output = module(frames, segment_ids, num_segments=num_segments, train=False)
         return output.embeddings.astype(jnp.float32)
 

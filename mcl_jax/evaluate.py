@@ -22,6 +22,7 @@ from mcl_jax.models.registry import digest_of
 from mcl_jax.utils.pytrees import ArrayTree
 from mcl_jax.weights.load import fit, load_weights
 from mcl_jax.workdir.checkpoints import FOLDER
+from mcl_jax.workdir.lock import held
 
 TEST_FOLDER = "test"
 
@@ -87,7 +88,20 @@ def evaluate(
     Raises:
         DataError: if a sequence cannot be read.
         NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
+        UserError: if another test writes into the folder.
     """
+    with held(folder.with_name(f"{folder.name}.lock")):
+        return _evaluate(config, folder, dataset, embedder, params, batch_stats)
+
+
+def _evaluate(
+    config: ConfigDict,
+    folder: Path,
+    dataset: OpenDataset,
+    embedder: Embedder,
+    params: ArrayTree,
+    batch_stats: ArrayTree,
+) -> dict[str, Any]:
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
     embeddings = embedder.embed_split(

@@ -6,9 +6,9 @@ RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes
 """
 
 if __name__ == "__main__":
-    from mcl_jax.runtime.preemption import quietly_while_importing
+    from mcl_jax.runtime.preemption import exit_quietly_on_interrupt
 
-    quietly_while_importing()
+    exit_quietly_on_interrupt()
 
 import sys
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
-"""Training, in order: data, model, optimiser, then step after step until the test at the end."""
+"""Training: where a run starts from, then step after step, then the test at the end."""
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,16 +14,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mcl_jax.build import (
-    Optimization,
+    allowed_nonfinite,
     build_dataset,
     build_embedder,
+    build_guarded_step,
     build_optimization,
     build_train_loader,
     build_train_model,
-    build_train_step,
     trained_block,
 )
-from mcl_jax.config import model_block, write_config
+from mcl_jax.config import model_block
 from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
@@ -34,36 +35,115 @@ from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
+from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
-from mcl_jax.runtime.preemption import Leaving, LeavingError
+from mcl_jax.runtime.preemption import PreemptedError, Preemption
 from mcl_jax.runtime.settings import compiler_options, options_to_run_once, warn_of_missing_bfloat16
-from mcl_jax.training.nonfinite import (
-    GuardedStep,
-    InFlight,
-    NonFiniteError,
-    allowed_in_a_row,
-    compile_guarded,
-    guarded,
-    start_counter,
-    stop,
-)
+from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guarded, start_counter
 from mcl_jax.training.reporting import Progress
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.pytrees import all_finite
 from mcl_jax.weights.load import fit, load_weights
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
-from mcl_jax.workdir.history import check_workdir, held, record_stretch, require_no_changes
+from mcl_jax.workdir.failed_step import save_failed_step
+from mcl_jax.workdir.history import RunHistory
+from mcl_jax.workdir.location import check_workdir
+from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
-from mcl_jax.workdir.trained_on import require_same_data, write_trained_on
 
 # A batch of this host, and its rows on the devices.
 _Batch = tuple[TrainBatch, dict[str, jax.Array]]
 
 
+def train(
+    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, preemption: Preemption | None = None
+) -> dict[str, Any]:
+    """Trains from the newest checkpoint in workdir, or from the start, then tests.
+
+    Args:
+        config: a valid config, see `mcl_jax.config.validate`.
+        workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
+        accept_changes: whether a run may go on with a config or data that differ in what matters.
+        preemption: says when to end before the last step; None for never.
+
+    Returns:
+        The metrics of the test at the end.
+
+    Raises:
+        UserError: for anything the user can mend: config, data, checkpoints, a loss that is not finite.
+        PreemptedError: the run was asked to end; its state is saved.
+    """
+    check_workdir(workdir, config.data.root)
+    warn_of_missing_bfloat16(config.train.precision)
+    data, start = open_data(config), _find_start(config, workdir)
+    model = build_train_model(config, start.block, data.subjects)
+    tests = _Tests(config, workdir, data.dataset, build_embedder(config, model.block))
+    history = RunHistory(config, workdir, fingerprint_of(data.split), accept_changes)
+    keep = Keep(config.train.keep, config.train.keep_every)
+    with (
+        held(workdir / RUN_LOCK),
+        Checkpoints(workdir, keep=keep, trained_on=history.data.digests) as checkpoints,
+    ):
+        update = _Update(config, model)
+        state = _begin(config, model, update, start.weights, checkpoints, history)
+        saver = _Saver(config, workdir, checkpoints, model.block, preemption or Preemption())
+        saver.finish()
+        steps = range(int(state.step) + 1, config.train.steps + 1)
+        with (
+            _batches_of(config, data.loader, steps, update.mesh) as batches,
+            _progress_of(config, workdir, steps, update) as progress,
+            # A transfer that nobody asked for could hold up every step.
+            jax.transfer_guard("disallow"),
+        ):
+            state = _take_steps(state, steps, batches, update, saver, tests, progress, data.loader.names)
+        saver.finish()
+        return tests.run(state, workdir / TEST_FOLDER)
+
+
+def _take_steps(
+    state: TrainState,
+    steps: range,
+    batches: Iterator[_Batch],
+    update: "_Update",
+    saver: "_Saver",
+    tests: "_Tests",
+    progress: Progress,
+    names: Callable[[int], list[str]],
+) -> TrainState:
+    """Trains over all steps; returns the state after the last, which is being saved.
+
+    Raises:
+        NonFiniteError: an update was not finite; what reproduces it is saved.
+        PreemptedError: the run was asked to end; its state is saved.
+        StalledError: no batch comes; the state is saved.
+    """
+    try:
+        for step in steps:
+            batch, rows = saver.wait_for(batches, state)
+            if step == steps[0]:
+                progress.clips(step, clip_sheet(batch))
+            state, metrics = update(state, rows, leave=saver.preemption.requested)
+            saver.monitor.add(step, metrics)
+            is_last = step == steps[-1]
+            leave, test = saver.monitor.leave and not is_last, tests.are_due(step) and not is_last
+            if saver.is_due(step) or is_last or leave or test:
+                saver.save(state)
+            progress.update(step, metrics)
+            if leave:
+                saver.finish()
+                raise saver.preemption.error()
+            if test:
+                saver.finish()
+                progress.scores(step, tests.run_on_the_way(step, state))
+    except NonFiniteError as error:
+        raise saver.save_failed_step(error, state, names) from None
+    return state
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run trains on."""
+    """The data of a run: the dataset, its training split, and the loader of its batches."""
 
     dataset: OpenDataset
     loader: TrainLoader
@@ -71,25 +151,12 @@ class Data:
 
     @property
     def subjects(self) -> int:
-        """How many people are trained on."""
+        """Number of people to train on."""
         return len(self.split.subjects)
 
 
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """What a run starts from: which model, and its arrays if there are any already.
-
-    Attributes:
-        block: the `model` block, with the sizes of the weights that are started from.
-        weights: those of `init_from`; None for a run that resumes, or starts from initial parameters.
-    """
-
-    block: Mapping[str, Any]
-    weights: Weights | None
-
-
 def open_data(config: ConfigDict) -> Data:
-    """Opens what the `data` block of a config names, to train on.
+    """Opens the data to train on, as the `data` block of a config names them.
 
     Raises:
         UserError: if the data cannot be used, or config and data do not fit.
@@ -105,208 +172,21 @@ def open_data(config: ConfigDict) -> Data:
     return Data(dataset, build_train_loader(config, split), split)
 
 
-def train(
-    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, leaving: Leaving | None = None
-) -> dict[str, Any]:
-    """Trains from the newest checkpoint in workdir, or from the start, then tests.
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """The model that a run trains, and the weights it starts from.
 
-    Args:
-        config: a valid config, see `mcl_jax.config.validate`.
-        workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
-        accept_changes: whether a run may go on with a config that differs in what matters.
-        leaving: says when to end before the last step; None for never.
-
-    Returns:
-        The metrics of the test at the end.
-
-    Raises:
-        UserError: for anything the user can mend: config, data, checkpoints, a loss that is not finite.
-        LeavingError: it was asked to end; what it did is saved.
+    Attributes:
+        block: the `model` block, with the sizes of the weights.
+        weights: those of `init_from`; None for a run that resumes, or starts from initial parameters.
     """
-    leaving = leaving or Leaving()
-    check_workdir(workdir, config.data.root)
-    warn_of_missing_bfloat16(config.train.precision)
-    data = open_data(config)
-    start = _find_start(config, workdir)
-    model = build_train_model(config, start.block, data.subjects)
-    embedder = build_embedder(config, model.block)
-    optimization, mesh = build_optimization(config), data_mesh()
 
-    keep, trained_on = Keep(config.train.keep, config.train.keep_every), fingerprint_of(data.split)
-    with (
-        held(workdir) as lock,
-        Checkpoints(workdir, keep=keep, trained_on=trained_on.digests) as checkpoints,
-    ):
-        leaving.before_ending_at_once(lock.release)
-
-        def required(step: int) -> list[str]:
-            stored = checkpoints.newest_trained_on()
-            listed = require_no_changes(config, workdir, step, accept=accept_changes)
-            return listed + require_same_data(trained_on, workdir, stored, step, accept=accept_changes)
-
-        accepted: list[str] = []
-        newest, last = checkpoints.wait(), config.train.steps
-        if newest is not None and newest < last:
-            accepted = required(newest)
-        state = _first_state(config, model, optimization, start.weights, checkpoints, mesh)
-        step = int(state.step)
-        if newest is not None and step < last <= newest:  # what was finished is damaged, and is made again
-            accepted = required(step)
-        if step < last:
-            write_config(config, workdir / "config_train.json")
-            record_stretch(config, workdir, step, accepted)
-            write_trained_on(trained_on, workdir)
-        leaving.saved(checkpoints.wait())
-        run = _Run(config, workdir, data, model, embedder, optimization, mesh, checkpoints, leaving, state)
-        run.go_on()
-        params, batch_stats = run.state.params, run.state.batch_stats
-        return evaluate(config, workdir / TEST_FOLDER, data.dataset, embedder, params, batch_stats)
+    block: Mapping[str, Any]
+    weights: Weights | None
 
 
-@dataclasses.dataclass
-class _Run:
-    """A run on its way from its first step to its last; `state` is the newest."""
-
-    config: ConfigDict
-    workdir: Path
-    data: Data
-    model: Model
-    embedder: Embedder
-    optimization: Optimization
-    mesh: Mesh
-    checkpoints: Checkpoints
-    leaving: Leaving
-    state: TrainState
-
-    def go_on(self) -> None:
-        """Trains up to the last step, which is on disk when this returns.
-
-        Raises:
-            NonFiniteError: an update was not finite; what makes it again is saved.
-            LeavingError: the run was asked to end; what it did is saved.
-            StalledError: no batch comes; what it did is saved.
-        """
-        config, first, last = self.config, int(self.state.step), self.config.train.steps
-        workers, timeout = config.data.workers, config.data.timeout
-        if first > last:
-            logging.warning("train.steps is %d, and step %d is done: nothing to train", last, first)
-        in_flight = InFlight(allowed_in_a_row(config))
-        with (
-            prefetched(
-                self.data.loader, range(first, last), workers, timeout=timeout, then=self._put
-            ) as batches,
-            Progress(
-                self.workdir,
-                start=first,
-                steps=last,
-                log_every=config.train.log_every,
-                sequences_per_step=math.prod(config.train.batch),
-                schedule=self.optimization.schedule,
-            ) as progress,
-        ):
-            try:
-                # A transfer that nobody sees could hold up every step; those here are all asked for.
-                with jax.transfer_guard("disallow"):
-                    self._take_steps(range(first + 1, last + 1), batches, in_flight, progress)
-            except NonFiniteError as error:
-                names = self.data.loader.names
-                raise stop(error, config, self.workdir, self.state, self.model.block, names) from None
-        self.leaving.saved(self.checkpoints.wait())
-
-    def _put(self, batch: TrainBatch) -> _Batch:
-        """Puts a batch on the devices, in the thread that reads ahead, one or two steps before its own.
-
-        A GPU's memory is given out for use after the last step that was handed over by then. So a batch that
-        is put right before its own step is copied between two steps, while the GPU waits; an earlier one
-        during a step.
-        """
-        return batch, put_rows(cast(Mapping[str, np.ndarray], batch), self.mesh)
-
-    def _take_steps(
-        self, steps: range, batches: Iterator[_Batch], in_flight: InFlight, progress: Progress
-    ) -> None:
-        config, leaving = self.config, self.leaving
-        train_step, left_out = self._compile()
-        wishes = self._put_wishes()
-        compiled: set[int] = set()
-        for step in steps:
-            try:
-                with leaving.waiting(alone=jax.process_count() == 1):
-                    batch, rows = next(batches)
-            except LeavingError:
-                self._save(in_flight)
-                leaving.saved(self.checkpoints.wait())
-                raise leaving.farewell() from None
-            except StalledError as error:
-                if jax.process_count() == 1:  # the other hosts are in a step, not in a save
-                    self._save(in_flight)
-                    leaving.saved(self.checkpoints.wait())
-                raise StalledError(f"{error}; {leaving.what_is_saved()}") from None
-            if step == steps[0] and jax.process_index() == 0:
-                progress.clips(step, clip_sheet(batch))
-            slots = batch["segment_ids"].shape[1]
-            if slots not in compiled:
-                logging.info("compiling the step for rows of %d, or reading it from the cache", slots)
-                compiled.add(slots)
-            self.state, left_out, metrics = train_step(self.state, left_out, rows | wishes[leaving.asked])
-            leaving.steps_in_hand()
-            in_flight.add(step, metrics)
-            is_last = step == steps[-1]
-            test = config.train.test_every and step % config.train.test_every == 0 and not is_last
-            leave_now = in_flight.leave and not is_last
-            if step % config.train.save_every == 0 or is_last or test or leave_now:
-                self._save(in_flight)
-            progress.update(step, metrics)
-            if test or leave_now:
-                leaving.saved(self.checkpoints.wait())
-            if leave_now:
-                raise leaving.farewell()
-            if test:
-                progress.scores(step, self._scores(step))
-
-    def _compile(self) -> tuple[GuardedStep, jax.Array]:
-        """Returns the update, to be compiled when first called with rows of a size, and its counter before.
-
-        Any size of rows but the largest is that of one batch in eight or more, so they are compiled in the
-        first steps of a run, and come from the cache of programs in later runs: nothing is done ahead.
-        """
-        train_step = build_train_step(self.config, self.model, self.optimization)
-        update = guarded(train_step, allowed_in_a_row(self.config))
-        counter = jax.device_put(start_counter(), replicated(self.mesh))
-        return compile_guarded(update, self.mesh, compiler_options(training=True)), counter
-
-    def _put_wishes(self) -> dict[bool, dict[str, jax.Array]]:
-        """Returns rows `leave` on the devices, for a host that wants to leave and for one that does not.
-
-        They lie there before the first step, so that a step can have the wish of its own moment.
-        """
-        devices = jax.local_device_count()
-        return {wish: put_rows({"leave": np.full(devices, wish)}, self.mesh) for wish in (False, True)}
-
-    def _save(self, in_flight: InFlight) -> None:
-        """Starts saving the newest state, once it is known to be finite."""
-        in_flight.settle()
-        with jax.transfer_guard("allow"):  # Orbax has its own ways
-            self.checkpoints.save(self.state, self.model.block)
-
-    def _scores(self, step: int) -> dict[str, Any]:
-        """Returns the scores of a test during training, which goes on where nothing can be scored."""
-        folder = self.workdir / f"{TEST_FOLDER}-{step}"
-        params, batch_stats = self.state.params, self.state.batch_stats
-        try:
-            with jax.transfer_guard("allow"):  # for the scores; the embedder's loop has a guard of its own
-                report = evaluate(self.config, folder, self.data.dataset, self.embedder, params, batch_stats)
-        except NotScoredError as error:
-            logging.warning("%s", error)
-            return {}
-        scores = report.get("scores", {})
-        if self.config.train.keep_best:
-            note_scores(self.workdir, self.config.train.keep_best, step, scores)
-        return scores
-
-
-def _find_start(config: ConfigDict, workdir: Path) -> Start:
-    """Finds out which model is trained: that of the run in workdir, or of `init_from`, or of the config.
+def _find_start(config: ConfigDict, workdir: Path) -> _Start:
+    """Finds out which model is trained: that of the run in workdir, of `init_from`, or of the config.
 
     Raises:
         CheckpointError: if that checkpoint is damaged, or of a model that the config contradicts.
@@ -314,28 +194,53 @@ def _find_start(config: ConfigDict, workdir: Path) -> Start:
     stored = newest_block(workdir)
     if stored is not None:
         # A run that was started from weights has their sizes, whatever the config says.
-        return Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
+        return _Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
     if config.init_from:
         weights = load_weights(config.init_from, model_block(config))
-        return Start(trained_block(config, weights.block, weights.source, strict=False), weights)
-    return Start(model_block(config), None)
+        return _Start(trained_block(config, weights.block, weights.source, strict=False), weights)
+    return _Start(model_block(config), None)
+
+
+def _begin(
+    config: ConfigDict,
+    model: Model,
+    update: "_Update",
+    weights: Weights | None,
+    checkpoints: Checkpoints,
+    history: RunHistory,
+) -> TrainState:
+    """Returns the state to train from, and records how the run goes on.
+
+    Raises:
+        CheckpointError: if a checkpoint is damaged or of another model.
+        ConfigError: if config or data have changed, and that is not accepted.
+    """
+    accepted: list[str] = []
+    newest, last = checkpoints.wait(), config.train.steps
+    if newest is not None and newest < last:
+        accepted = history.require_unchanged(newest, checkpoints.newest_trained_on())
+    state = _first_state(config, model, update, weights, checkpoints)
+    step = int(state.step)
+    if newest is not None and step < last <= newest:  # the last step was damaged, and is trained again
+        accepted = history.require_unchanged(step, checkpoints.newest_trained_on())
+    if step < last:
+        history.record(step, accepted)
+    elif step > last:
+        logging.warning("train.steps is %d, and step %d is done: nothing to train", last, step)
+    return state
 
 
 def _first_state(
-    config: ConfigDict,
-    model: Model,
-    optimization: Optimization,
-    weights: Weights | None,
-    checkpoints: Checkpoints,
-    mesh: Mesh,
+    config: ConfigDict, model: Model, update: "_Update", weights: Weights | None, checkpoints: Checkpoints
 ) -> TrainState:
-    """Returns the state to go on from: the newest checkpoint, or the given weights, or initial parameters.
+    """Returns the newest checkpoint, else the weights of `init_from`, else initial parameters.
 
     Raises:
         CheckpointError: if that checkpoint is damaged or of another model.
     """
+    whole = replicated(update.mesh)
     arrays = model.initial_arrays(config.seed, options_to_run_once())
-    state = jax.device_put(create_state(*arrays, optimization.optimizer), replicated(mesh))
+    state = jax.device_put(create_state(*arrays, update.optimization.optimizer), whole)
     restored = checkpoints.restore(state)
     if restored is not None:
         logging.info("resuming after step %d", int(restored.step))
@@ -343,10 +248,161 @@ def _first_state(
     if weights is not None:
         if not all_finite((weights.params, weights.batch_stats)):
             raise CheckpointError(f"{weights.source}: holds numbers that are not finite; use another")
-        params, batch_stats = jax.device_put(fit(weights, model, *arrays), replicated(mesh))
+        params, batch_stats = jax.device_put(fit(weights, model, *arrays), whole)
         return dataclasses.replace(state, params=params, batch_stats=batch_stats)
     if config.train.freeze_batch_norm:
         logging.warning(
             "train.freeze_batch_norm: without init_from the statistics are, and stay, means 0, variances 1"
         )
     return state
+
+
+class _Update:
+    """The compiled update, with its counter of updates left out in a row."""
+
+    def __init__(self, config: ConfigDict, model: Model):
+        self.mesh = data_mesh()
+        self.optimization = build_optimization(config)
+        # Any size of rows but the largest is that of one batch in eight or more: each is compiled when it
+        # first comes up, and read from the cache of programs in later runs.
+        step = build_guarded_step(config, model, self.optimization)
+        self._step = compile_guarded(step, self.mesh, compiler_options(training=True))
+        self._left_out = jax.device_put(start_counter(), replicated(self.mesh))
+        # On the devices before the first step: rows of a host that wants to end, and of one that does not.
+        devices = jax.local_device_count()
+        self._leave = {wish: put_rows({"leave": np.full(devices, wish)}, self.mesh) for wish in (False, True)}
+
+    def __call__(
+        self, state: TrainState, rows: dict[str, jax.Array], *, leave: bool
+    ) -> tuple[TrainState, Metrics]:
+        """Returns the state after an update, and its metrics.
+
+        Args:
+            state: donated.
+            rows: of the batch, on the devices.
+            leave: whether this host wants to end the run.
+        """
+        state, self._left_out, metrics = self._step(state, self._left_out, rows | self._leave[leave])
+        return state, metrics
+
+
+class _Saver:
+    """Saves the state of a run, when it is due and when the run has to end."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        block: Mapping[str, Any],
+        preemption: Preemption,
+    ):
+        self._config, self._workdir, self._checkpoints, self._block = config, workdir, checkpoints, block
+        self.preemption = preemption
+        self.monitor = StepMonitor(allowed_nonfinite(config))
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether `train.save_every` asks for a checkpoint of a step."""
+        return step % self._config.train.save_every == 0
+
+    def save(self, state: TrainState) -> None:
+        """Starts saving a state, once it is known to be finite."""
+        self.monitor.settle()
+        with jax.transfer_guard("allow"):  # Orbax has its own ways
+            self._checkpoints.save(state, self._block)
+
+    def finish(self) -> None:
+        """Waits until the newest checkpoint is on disk."""
+        self.preemption.note_saved(self._checkpoints.wait())
+
+    def wait_for(self, batches: Iterator[_Batch], state: TrainState) -> _Batch:
+        """Returns the next batch; where none comes or the run has to end, saves the state first.
+
+        Raises:
+            PreemptedError: the run was asked to end.
+            StalledError: no batch comes.
+        """
+        alone = jax.process_count() == 1
+        try:
+            with self.preemption.interruptible(alone=alone):
+                batch = next(batches)
+        except PreemptedError:
+            self.save(state)
+            self.finish()
+            raise self.preemption.error() from None
+        except StalledError as error:
+            if alone:  # the other hosts are in a step, not in a save
+                self.save(state)
+                self.finish()
+            raise StalledError(f"{error}; {self.preemption.resume_hint()}") from None
+        self.preemption.note_unsaved_step()
+        return batch
+
+    def save_failed_step(
+        self, error: NonFiniteError, state: TrainState, names: Callable[[int], list[str]]
+    ) -> NonFiniteError:
+        """Saves what reproduces an update that was not finite; returns the error to end the run with."""
+        with jax.transfer_guard("allow"):
+            return save_failed_step(error, self._config, self._workdir, state, self._block, names)
+
+
+class _Tests:
+    """The tests of a run: some on the way, one at the end."""
+
+    def __init__(self, config: ConfigDict, workdir: Path, dataset: OpenDataset, embedder: Embedder):
+        self._config, self._workdir, self._dataset, self._embedder = config, workdir, dataset, embedder
+
+    def are_due(self, step: int) -> bool:
+        """Returns whether `train.test_every` asks for a test after a step."""
+        every = self._config.train.test_every
+        return bool(every) and step % every == 0
+
+    def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
+        """Tests a state, writes the report into a folder, and returns its metrics."""
+        arrays = state.params, state.batch_stats
+        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays)
+
+    def run_on_the_way(self, step: int, state: TrainState) -> dict[str, Any]:
+        """Tests a state during training, which goes on where nothing can be scored; returns the scores."""
+        try:
+            with jax.transfer_guard("allow"):  # for the scores; the embedder's loop has a guard of its own
+                scores = self.run(state, self._workdir / f"{TEST_FOLDER}-{step}").get("scores", {})
+        except NotScoredError as error:
+            logging.warning("%s", error)
+            return {}
+        if self._config.train.keep_best:
+            note_scores(self._workdir, self._config.train.keep_best, step, scores)
+        return scores
+
+
+def _batches_of(
+    config: ConfigDict, loader: TrainLoader, steps: range, mesh: Mesh
+) -> AbstractContextManager[Iterator[_Batch]]:
+    """Returns the batches of some steps, read and put on the devices ahead of their use.
+
+    A GPU's memory is given out for use after the last step that was handed over by then. So a batch that is
+    put right before its own step is copied between two steps, while the GPU waits; an earlier one during a
+    step.
+    """
+    seen: set[int] = set()
+
+    def put(batch: TrainBatch) -> _Batch:
+        slots = batch["segment_ids"].shape[1]
+        if slots not in seen:
+            logging.info("compiling the step for rows of %d, or reading it from the cache", slots)
+            seen.add(slots)
+        return batch, put_rows(cast(Mapping[str, np.ndarray], batch), mesh)
+
+    numbers = range(steps.start - 1, steps.stop - 1)
+    return prefetched(loader, numbers, config.data.workers, timeout=config.data.timeout, then=put)
+
+
+def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Update) -> Progress:
+    return Progress(
+        workdir,
+        start=steps.start - 1,
+        steps=config.train.steps,
+        log_every=config.train.log_every,
+        sequences_per_step=math.prod(config.train.batch),
+        schedule=update.optimization.schedule,
+    )

@@ -11,12 +11,13 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from whitening import fit_whitening
+
 import mcl_jax
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.models.registry import Weights
 from mcl_jax.weights.load import load_weights
 from mcl_jax.weights.packed import SUFFIX, write_packed
-from mcl_jax.weights.whitening import fit_whitening
 
 PROTOCOL = "casiab_all_views"
 

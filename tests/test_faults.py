@@ -19,11 +19,14 @@ from toy_runs import ROOT, command, flags, toy_config
 from mcl_jax.data.feed.watchdog import StalledError
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import CheckpointError, ConfigError, UserError
-from mcl_jax.runtime.preemption import TIME_IS_UP, Leaving, LeavingError
+from mcl_jax.evaluate import test as evaluate_run
+from mcl_jax.runtime.preemption import TIME_IS_UP, PreemptedError, Preemption
 from mcl_jax.train_loop import train
 from mcl_jax.weights.load import load_weights
 from mcl_jax.workdir.checkpoints import Checkpoints
-from mcl_jax.workdir.history import LOCK, Lock, changes, check_workdir, record_stretch
+from mcl_jax.workdir.history import changes, record_stretch
+from mcl_jax.workdir.location import check_workdir
+from mcl_jax.workdir.lock import RUN_LOCK, held
 
 
 def all_saved(workdir) -> list[int]:
@@ -83,7 +86,7 @@ def test_another_config_is_listed_and_overwrites_nothing(people, tmp_path):
     train(config, tmp_path)
     before = (tmp_path / "config_train.json").read_bytes()
     config.optimizer.lr, config.seed, config.train.log_every, config.train.steps = 0.2, 1, 2, 2
-    with pytest.raises(ConfigError, match=r"optimizer.lr was 0.1 and is 0.2; seed was 0 and is 1; give"):
+    with pytest.raises(ConfigError, match=r"optimizer.lr was 0.1 and is 0.2; seed was 0 and is 1; undo the"):
         train(config, tmp_path)
     assert (tmp_path / "config_train.json").read_bytes() == before
     # Nothing is trained then, so nothing is mixed.
@@ -109,26 +112,20 @@ def test_arguments_that_a_model_came_to_have_later_are_no_change(people, tmp_pat
     assert changes(config, tmp_path) == ["model.strides was [1, 2, 2, 1] and is [1, 2, 1, 1]"]
 
 
-def test_a_workdir_has_one_run_and_a_dead_one_is_followed(tmp_path):
-    first = Lock(tmp_path)
-    first.take()
-    with pytest.raises(UserError, match=f"another run .*, process {os.getpid()} on .* since 20"):
-        Lock(tmp_path).take()
-    first.release()
-    assert not (tmp_path / LOCK).exists()
-    with subprocess.Popen(["true"]) as ended:
+def test_a_workdir_has_one_run(tmp_path):
+    """In one process too: each opens the file anew, and the system's lock is of the opened file."""
+    path = tmp_path / "run" / RUN_LOCK
+    with held(path):
+        holder = f"another run .*, process {os.getpid()} on .* since 20"
+        with pytest.raises(UserError, match=holder), held(path):
+            pass
+    with held(path):
         pass
-    holder = {"host": os.uname().nodename, "pid": ended.pid, "born": "1", "token": "a"}
-    (tmp_path / LOCK).write_text(json.dumps(holder))
-    second = Lock(tmp_path)
-    second.take()
-    second.release()
-    # On another host only the heartbeat tells.
-    (tmp_path / LOCK).write_text(json.dumps(holder | {"host": "elsewhere"}))
-    with pytest.raises(UserError, match="on elsewhere"):
-        Lock(tmp_path).take()
-    os.utime(tmp_path / LOCK, (0, 0))
-    Lock(tmp_path).take()
+
+
+def test_two_tests_do_not_write_into_one_folder(toy_run, people):
+    with held(toy_run / "test.lock"), pytest.raises(UserError, match="another run is in this workdir"):
+        evaluate_run(toy_config(people), toy_run)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -147,20 +144,21 @@ def test_a_signal_saves_and_leaves_with_a_true_line(people, tmp_path, number, co
     step = load_weights(tmp_path / "left").step
     assert step >= 9
     assert f"leaving on {number.name}: saved step {step}; the same command goes on" in errors
-    assert not (tmp_path / "left" / LOCK).exists()
+    with held(tmp_path / "left" / RUN_LOCK):
+        pass
     assert "Traceback" not in errors
 
 
 def test_the_end_of_the_time_is_an_end_with_its_own_code():
-    leaving = Leaving(max_minutes=0)
-    leaving.steps_in_hand()  # else the process would end right here
-    with leaving:
+    preemption = Preemption(max_minutes=0)
+    preemption.note_unsaved_step()  # else the process would end right here
+    with preemption:
         until = time.monotonic() + 10
-        while not leaving.asked and time.monotonic() < until:
+        while not preemption.requested and time.monotonic() < until:
             time.sleep(0.01)
         with (
-            pytest.raises(LeavingError, match="^the time is up: no step is saved") as left,
-            leaving.waiting(alone=True),
+            pytest.raises(PreemptedError, match="^the time is up: no step is saved") as left,
+            preemption.interruptible(alone=True),
         ):
             pass
     assert left.value.code == TIME_IS_UP

@@ -52,7 +52,10 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "test-2",
         "config_train.json",
         "curves.jsonl",
+        "run.lock",
         "stretches.jsonl",
+        "test.lock",
+        "test-2.lock",
         "trained_on.json",
         "training.html",
     }

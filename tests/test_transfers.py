@@ -73,10 +73,10 @@ def test_training_and_its_tests_have_no_implicit_transfer(people, tmp_path, guar
 
 def test_an_update_that_is_left_out_is_read_by_name(guarded_both_ways, caplog):
     figures = {"leave": False, "left_out": 1, "loss": np.inf, "gradient_norm": np.nan}
-    in_flight = train_loop.InFlight(allowed=9)
-    in_flight.add(7, {name: jnp.asarray(figure) for name, figure in figures.items()})
+    monitor = train_loop.StepMonitor(allowed=9)
+    monitor.add(7, {name: jnp.asarray(figure) for name, figure in figures.items()})
     with jax.transfer_guard("disallow"):
-        in_flight.settle()
+        monitor.settle()
     assert "at step 7: the update is left out" in caplog.text
     assert guarded_both_ways == ["disallow"]
 
@@ -85,7 +85,7 @@ def test_an_update_that_is_left_out_is_read_by_name(guarded_both_ways, caplog):
 def test_an_implicit_transfer_in_the_loop_is_an_error(way, people, tmp_path, monkeypatch, guarded_both_ways):
     number = jnp.ones(())
     transfer = {"there": lambda: number + np.ones(3), "back": lambda: float(number)}[way]
-    monkeypatch.setattr(train_loop.InFlight, "add", lambda *_: transfer())
+    monkeypatch.setattr(train_loop.StepMonitor, "add", lambda *_: transfer())
     with pytest.raises(RuntimeError, match="(?i)disallowed"):
         train(people, tmp_path)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from mcl_jax.errors import UserError
-from mcl_jax.runtime.preemption import LeavingError
+from mcl_jax.runtime.preemption import PreemptedError
 from mcl_jax.utils.resource_limits import exhausted
 from mcl_jax.utils.terminal import escaping_output, printable, shortened
 
@@ -18,15 +18,15 @@ READER_LEFT = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
 @escaping_output()
 def exit_code(work: Callable[[], None]) -> int:
-    """Runs a command; returns its exit code: 1, and one line, after a mistake; `leaving` has others."""
+    """Runs a command; returns its exit code: 1, and one line, after a mistake; `preemption` has others."""
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # see `quietly_while_importing`
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see `exit_quietly_on_interrupt`
         with until_reader_leaves():
             work()
     except UserError as error:
         _say(f"error: {printable(str(error))}")
         return 1
-    except LeavingError as error:
+    except PreemptedError as error:
         _say(str(error))
         return error.code
     except KeyboardInterrupt:

@@ -12,13 +12,12 @@ from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.describe import describe, describe_on
 from mcl_jax.evaluate import test
 from mcl_jax.ops.cpu.kernels import prepare
-from mcl_jax.runtime.hosts import join, local_count, run_local
-from mcl_jax.runtime.lost_hosts import in_company
-from mcl_jax.runtime.preemption import Leaving
+from mcl_jax.runtime.hosts import exiting_alone, join, local_count, run_local
+from mcl_jax.runtime.preemption import Preemption
 from mcl_jax.runtime.settings import enable_compilation_cache, keep_memory, show_own_log
 from mcl_jax.train_loop import open_data, train
 from mcl_jax.utils.files import write_atomically
-from mcl_jax.workdir.history import check_workdir
+from mcl_jax.workdir.location import check_workdir
 
 
 def _flag(default: Any, meaning: str, **others: Any) -> Any:
@@ -48,7 +47,7 @@ class RunOptions:
         "cloud; or local:N, to start N on this machine.",
     )
     host: int | None = _flag(None, "Index of this host, from 0; with --coordinator.")
-    lost_host_seconds: float = _flag(45.0, "Without a sign of life after which a host is given up.")
+    lost_host_seconds: int = _flag(45, "Seconds without a heartbeat after which a host counts as lost.")
 
 
 def flag_fields() -> dict[str, tuple[type, dataclasses.Field[Any]]]:
@@ -79,8 +78,8 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     keep_memory()
     if (count := local_count(options.hosts)) is not None:
         sys.exit(run_local(sys.orig_argv, count))
-    join(options.hosts, options.coordinator, options.host)
-    with in_company(options.lost_host_seconds):
+    join(options.hosts, options.coordinator, options.host, heartbeat_timeout=options.lost_host_seconds)
+    with exiting_alone():
         _work(config, workdir, options)
 
 
@@ -97,5 +96,5 @@ def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
     if options.phase == "test":
         test(config, workdir)
     else:
-        with Leaving(options.max_minutes) as leaving:
-            train(config, workdir, accept_changes=options.accept_changes, leaving=leaving)
+        with Preemption(options.max_minutes) as preemption:
+            train(config, workdir, accept_changes=options.accept_changes, preemption=preemption)

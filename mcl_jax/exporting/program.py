@@ -8,7 +8,6 @@ from jaxtyping import Array, Float, UInt8
 
 from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.prepare.silhouette import SIZE
-from mcl_jax.models.plain import plain_program
 from mcl_jax.models.registry import Model
 from mcl_jax.utils.pytrees import ArrayTree
 
@@ -28,10 +27,9 @@ def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -
 
     def program(frames: UInt8[Array, "s h w"]) -> Float[Array, "p c"]:
         walk = frames[None, :, :, CUT_COLUMNS:-CUT_COLUMNS]
-        with plain_program():
-            module = model.merge(params, batch_stats)
-            ids = jnp.zeros(walk.shape[:2], jnp.int32)
-            output = module(walk, ids, num_segments=1, train=False)
+        module = model.merge(params, batch_stats, portable=True)
+        ids = jnp.zeros(walk.shape[:2], jnp.int32)
+        output = module(walk, ids, num_segments=1, train=False)
         return output.embeddings[0].astype(jnp.float32)
 
     return program

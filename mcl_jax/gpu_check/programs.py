@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mcl_jax.build import build_optimization, build_train_step
+from mcl_jax.build import build_guarded_step, build_optimization
 from mcl_jax.config import frame_sampling
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
 from mcl_jax.models.registry import Model, model_of
-from mcl_jax.training.nonfinite import allowed_in_a_row, compile_guarded, guarded, start_counter
+from mcl_jax.training.nonfinite import compile_guarded, start_counter
 from mcl_jax.training.state import create_state
 
 Program = tuple[jax.stages.Wrapped, tuple[Any, ...]]
@@ -51,9 +51,7 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
         raise ConfigError(
             f"--devices: {rows} rows of a batch cannot be split over {mesh.size} devices evenly"
         )
-    step = guarded(
-        build_train_step(config, model, optimization, remat=variant.remat), allowed_in_a_row(config)
-    )
+    step = build_guarded_step(config, model, optimization, remat=variant.remat)
     state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimization.optimizer))
     batch = _batch(rows, slots) | {
         "labels": jax.ShapeDtypeStruct((rows, shape.segments), jnp.int32),

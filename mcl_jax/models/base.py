@@ -3,7 +3,7 @@
 A new model is one file with a subclass of `GaitModule` and one entry in `mcl_jax.models.MODELS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from flax import nnx
@@ -45,7 +45,16 @@ class GaitModule(nnx.Module):
             with other values than it was trained with.
         ADDED: arguments that came after models had been trained without them. At their defaults they are left
             out of a model's digest, so that it stays what it was.
+        remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
+        portable: whether each row is one whole sequence, and no kernel of ours is used, so that any runtime
+            can run the program; for testing only.
+
+    `remat`, `portable` and the `frozen` of batch norms are static attributes, which `Model.merge` sets on all
+    modules that have them.
     """
+
+    remat: bool = False
+    portable: bool = False
 
     CLASSIFIER: ClassVar[TreePath | None] = None
     CHOICES: ClassVar[tuple[str, ...]] = ()
@@ -78,3 +87,25 @@ class GaitModule(nnx.Module):
             train: whether batch normalisation uses, and records, the statistics of this batch.
         """
         raise NotImplementedError
+
+    def run_block(
+        self, block: nnx.Module, x: Array, *, method: Callable[..., Array] | None = None, **settings: Any
+    ) -> Any:
+        """Returns `block(x, **settings)`, computed again for the gradient where `remat` asks for it.
+
+        It saves memory of the training step for time: each block runs forward twice. The gradient is the
+        same, and batch statistics are recorded once (Chen et al. 2016, "Training Deep Nets with Sublinear
+        Memory Cost", arXiv:1604.06174).
+
+        Args:
+            block: a part of this model; it may record batch statistics.
+            x: the activations it starts from, which are kept.
+            method: of the block's class, to call in place of the block itself.
+            settings: what else it takes.
+        """
+        function = method or type(block).__call__
+
+        def run(block: nnx.Module, x: Array) -> Array:
+            return function(block, x, **settings)
+
+        return (nnx.remat(run) if self.remat else run)(block, x)

@@ -21,7 +21,6 @@ from mcl_jax.models.layers import (
     shortcut,
     to_unit_range,
 )
-from mcl_jax.models.remat import run_block
 from mcl_jax.ops.convolution import convolve, convolve_in_test, convolve_in_time
 from mcl_jax.utils.signatures import PositiveInt, Sizes
 
@@ -31,6 +30,8 @@ STAGE_STRIDES = (1, 2, 2, 1)
 
 class TemporalConv(nnx.Module):
     """The convolution alone; with an extent of 1 in space its kernel is [time, 1, in, out]."""
+
+    portable: bool = False  # see `GaitModule`
 
     def __init__(
         self,
@@ -50,9 +51,9 @@ class TemporalConv(nnx.Module):
         """Maps rows of slots."""
         x, kernel = x.astype(self.dtype), self.kernel[...]
         if kernel.ndim == 5:
-            return convolve_in_time(x, kernel, self.stride)
+            return convolve_in_time(x, kernel, self.stride, portable=self.portable)
         # Without extent in space it is a 2-D convolution over [slots, h·w]: twice as fast on the CPU.
-        return convolve(_flat(x), kernel).reshape(*x.shape[:-1], -1)
+        return convolve(_flat(x), kernel, portable=self.portable).reshape(*x.shape[:-1], -1)
 
     def in_test(
         self,
@@ -64,10 +65,10 @@ class TemporalConv(nnx.Module):
         """Returns ReLU(conv(x) · factor + bias + residual)."""
         x, kernel = x.astype(self.dtype), self.kernel[...] * factor
         if kernel.ndim == 5:
-            y = convolve_in_time(x, kernel, self.stride) + bias.astype(self.dtype)
+            y = convolve_in_time(x, kernel, self.stride, portable=self.portable) + bias.astype(self.dtype)
             return jax.nn.relu(y if residual is None else y + residual)
         flat = None if residual is None else _flat(residual)
-        y = convolve_in_test(_flat(x), kernel, bias=bias, residual=flat, slope=0.0)
+        y = convolve_in_test(_flat(x), kernel, bias=bias, residual=flat, slope=0.0, portable=self.portable)
         return y.reshape(*x.shape[:-1], -1)
 
 
@@ -235,8 +236,8 @@ class DeepGaitV2(GaitModule):
         """
         mask = segment_ids >= 0
         images, flat = to_unit_range(frames, self.dtype), mask.reshape(-1)
-        x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
+        x = self.run_block(self.stem, images, method=ConvBN.activated, train=train, mask=flat)
         for stage in self.stages:
             for block in stage:
-                x = run_block(block, x, train=train, mask=mask)
+                x = self.run_block(block, x, train=train, mask=mask)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

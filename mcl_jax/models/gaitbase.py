@@ -18,7 +18,6 @@ from mcl_jax.models.layers import (
     check_bins,
     to_unit_range,
 )
-from mcl_jax.models.remat import run_block
 from mcl_jax.ops.convolution import map_images
 from mcl_jax.ops.pooling import max_pool_3x3
 from mcl_jax.utils.signatures import PositiveInt, Sizes
@@ -102,14 +101,14 @@ class GaitBase(GaitModule):
         """
 
         def features(images: Float[Array, "f h w 1"], mask: Bool[Array, " f"]) -> Float[Array, "f h2 w2 c"]:
-            x = run_block(self.stem, images, method=ConvBN.activated, train=train, mask=mask)
+            x = self.run_block(self.stem, images, method=ConvBN.activated, train=train, mask=mask)
             if self.max_pool:
                 x = max_pool_3x3(x)
             for first, rest in zip(self.stages, self.rest, strict=True):
                 for block in (first, *rest):
-                    x = run_block(block, x, train=train, mask=mask[None])
+                    x = self.run_block(block, x, train=train, mask=mask[None])
             return x
 
         images = to_unit_range(frames, self.dtype)
-        x = map_images(features, images, (segment_ids >= 0).reshape(-1), train=train)
+        x = map_images(features, images, (segment_ids >= 0).reshape(-1), at_once=train or self.portable)
         return self.head(x, segment_ids, num_segments=num_segments, train=train)

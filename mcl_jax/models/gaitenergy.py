@@ -26,7 +26,6 @@ from mcl_jax.models.layers import (
     segments_present,
     to_unit_range,
 )
-from mcl_jax.models.remat import run_block
 from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 PARTS = 16
@@ -99,7 +98,7 @@ class GaitEnergy(GaitModule):
         # From here on each sequence is a single image.
         in_rows = present.reshape(-1, num_segments)
         for stage in self.stages:
-            x = run_block(stage, x, train=train, mask=in_rows)
+            x = self.run_block(stage, x, train=train, mask=in_rows)
         own = jnp.where(in_rows, jnp.arange(num_segments), -1)
         return self.head(x, own, num_segments=num_segments, train=train)
 

@@ -4,7 +4,7 @@ Ours, not a published one. Two residual blocks see each frame by itself. Each ro
 pooled over the walk twice, by its maximum and by a mean in which frames count by how much is made of them in
 that row, so that broken frames need not spoil good ones; one more block sees the walk, and its rows
 are the parts. When testing, the embedding is made of the walk and its mirror image, and whitened: scaled so
-that what differs between walks of one person counts little (`mcl_jax.weights.whitening`).
+that what differs between walks of one person counts little (`scripts/whitening.py`).
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,6 @@ from mcl_jax.models.layers import (
     temporal_max,
     to_unit_range,
 )
-from mcl_jax.models.plain import is_plain
-from mcl_jax.models.remat import run_block
 from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 PARTS = 16
@@ -108,14 +106,15 @@ class GaitPocket(GaitModule):
         x = x.reshape(x.shape[0], 32, 2, 22, 2, 1).mean(axis=(2, 4))
         x = jax.nn.relu(self.stem(x, train=train, mask=segment_ids.reshape(-1) >= 0))
         for stage in self.stages:
-            x = run_block(stage, x, train=train, mask=segment_ids >= 0)
+            x = self.run_block(stage, x, train=train, mask=segment_ids >= 0)
         typical = self._weighted_mean(x, segment_ids, num_segments)
-        x = jnp.concatenate([typical, temporal_max(x, segment_ids, num_segments)], axis=-1)
+        strongest = temporal_max(x, segment_ids, num_segments, whole_rows=self.portable)
+        x = jnp.concatenate([typical, strongest], axis=-1)
         # From here on each sequence is a single image.
         present = segments_present(segment_ids, num_segments)
         x = jax.nn.relu(self.mix(x, train=train, mask=present))
         in_rows = present.reshape(-1, num_segments)
-        x = run_block(self.walk_stage, x, train=train, mask=in_rows)
+        x = self.run_block(self.walk_stage, x, train=train, mask=in_rows)
         own = jnp.where(in_rows, jnp.arange(num_segments), -1)
         return self.head(x, own, num_segments=num_segments, train=train)
 
@@ -125,7 +124,7 @@ class GaitPocket(GaitModule):
         """Returns the mean over each sequence, in every row of the picture with weights of its own."""
         rows, slots = segment_ids.shape
         worth = (features.mean(axis=2).astype(jnp.float32) * self.worth[...]).sum(axis=-1)
-        if is_plain():
+        if self.portable:
             worth = worth.reshape(rows, slots, -1)
             weights = jnp.exp(worth - worth.max(axis=1, keepdims=True))
             weights = (weights / weights.sum(axis=1, keepdims=True))[..., None, None].astype(features.dtype)

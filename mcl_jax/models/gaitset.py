@@ -18,7 +18,6 @@ from mcl_jax.models.layers import (
     temporal_max,
     to_unit_range,
 )
-from mcl_jax.models.remat import run_block
 from mcl_jax.ops.convolution import map_images
 from mcl_jax.ops.pooling import max_pool_2x2
 from mcl_jax.utils.signatures import PositiveInt, Sizes
@@ -111,14 +110,17 @@ class GaitSet(GaitModule):
         """
 
         def of_frames(pair: ConvPair, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
-            return map_images(lambda x: run_block(pair, x), x, train=train)
+            return map_images(lambda x: self.run_block(pair, x), x, at_once=train or self.portable)
+
+        def of_walks(x: Float[Array, "n h w c"]) -> Float[Array, "m h w c"]:
+            return temporal_max(x, segment_ids, num_segments, whole_rows=self.portable)
 
         x = of_frames(self.set1, to_unit_range(frames, self.dtype))
-        g = self.global2(temporal_max(x, segment_ids, num_segments))
+        g = self.global2(of_walks(x))
         x = of_frames(self.set2, x)
-        g = self.global3(g + temporal_max(x, segment_ids, num_segments))
+        g = self.global3(g + of_walks(x))
         x = of_frames(self.set3, x)
-        pooled = temporal_max(x, segment_ids, num_segments)
+        pooled = of_walks(x)
         g = g + pooled
 
         wide = self.fcs.kernel[...].dtype

@@ -17,9 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.errors import ConfigError
 from mcl_jax.models.base import FRAME_SHAPE, GaitOutput
-from mcl_jax.models.frozen import is_frozen
 from mcl_jax.models.initializers import batch_norm_scale_init, conv_init, part_matrix_init
-from mcl_jax.models.plain import is_plain
 from mcl_jax.ops.batch_statistics import mean_and_variance, sum_per_feature
 from mcl_jax.ops.convolution import convolve, convolve_in_test, precision_of
 from mcl_jax.ops.pooling import segment_max
@@ -47,6 +45,8 @@ def to_unit_range(
 class Conv(nnx.Module):
     """A bias-free convolution of images, padded by half its kernel on both sides, as PyTorch pads."""
 
+    portable: bool = False  # see `GaitModule`
+
     def __init__(
         self,
         features_in: int,
@@ -63,7 +63,8 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"], *, slope: float = 1.0) -> Float[Array, "n h2 w2 d"]:
         """Maps x, and multiplies what is negative then by the slope."""
-        return convolve(x.astype(self.dtype), self.kernel[...], self.stride, slope=slope)
+        kernel = self.kernel[...]
+        return convolve(x.astype(self.dtype), kernel, self.stride, slope=slope, portable=self.portable)
 
 
 class BatchNorm(nnx.Module):
@@ -72,6 +73,8 @@ class BatchNorm(nnx.Module):
     Empty slots are left out of the statistics. Under a sharded `jax.jit` the statistics are those of the
     global batch. Unlike `nnx.BatchNorm`, the running variance is the unbiased one, as in PyTorch.
     """
+
+    frozen: bool = False  # see `GaitModule`
 
     def __init__(self, features: int, *, rngs: nnx.Rngs):
         self.scale = nnx.Param(batch_norm_scale_init(rngs.params(), (features,), jnp.float32))
@@ -92,7 +95,7 @@ class BatchNorm(nnx.Module):
         Returns:
             An array of the shape and type of x.
         """
-        if train and not is_frozen():
+        if train and not self.frozen:
             weight = jnp.ones(len(x), bool) if mask is None else mask
             y, mean, var = _normalize(x, weight, self.scale[...], self.bias[...], self.mean[...])
             self._record_statistics(mean, var, _count(x, weight, var.dtype))
@@ -222,8 +225,9 @@ class ConvBN(nnx.Module):
     def _in_test(self, x: Array, **finish: Any) -> Array:
         """Returns the same with the running statistics, which become part of kernel and bias."""
         factor, shift = self.norm.in_test()
-        kernel = self.conv.kernel[...] * factor
-        return convolve_in_test(x.astype(self.conv.dtype), kernel, self.conv.stride, bias=shift, **finish)
+        conv, kernel = self.conv, self.conv.kernel[...] * factor
+        finish |= {"bias": shift, "portable": conv.portable}
+        return convolve_in_test(x.astype(conv.dtype), kernel, conv.stride, **finish)
 
 
 class BasicBlock(nnx.Module):
@@ -259,7 +263,11 @@ def segments_present(segment_ids: Int[Array, "r s"], num_segments: int) -> Bool[
 
 
 def temporal_max(
-    features: Float[Array, "n ..."], segment_ids: Int[Array, "r s"], num_segments: int
+    features: Float[Array, "n ..."],
+    segment_ids: Int[Array, "r s"],
+    num_segments: int,
+    *,
+    whole_rows: bool = False,
 ) -> Float[Array, "m ..."]:
     """Takes the maximum over the frames of each sequence.
 
@@ -269,12 +277,13 @@ def temporal_max(
         features: [rows·slots, ...].
         segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
         num_segments: how many sequences a row holds at most.
+        whole_rows: whether each row is one sequence without empty slots.
 
     Returns:
         [rows·num_segments, ...], zeros for absent sequences.
     """
     rows, slots = segment_ids.shape
-    if is_plain():
+    if whole_rows:
         return features.reshape(rows, slots, *features.shape[1:]).max(axis=1)
     pooled = segment_max(features.reshape(rows, slots, *features.shape[1:]), segment_ids, num_segments)
     pooled = pooled.reshape(rows * num_segments, *features.shape[1:])
@@ -367,6 +376,8 @@ class PartHead(nnx.Module):
     The embedding is the output of the separate FCs or, with `use_emb2`, the unit-length BNNeck feature.
     """
 
+    portable: bool = False  # see `GaitModule`
+
     def __init__(
         self,
         bins: Sequence[int],
@@ -392,7 +403,7 @@ class PartHead(nnx.Module):
         train: bool,
     ) -> GaitOutput:
         """Maps features [rows·slots, h, w, c] to the output for rows · num_segments sequences."""
-        pooled = temporal_max(features, segment_ids, num_segments)
+        pooled = temporal_max(features, segment_ids, num_segments, whole_rows=self.portable)
         present = segments_present(segment_ids, num_segments)
         pooled = pooled.astype(self.fcs.kernel[...].dtype)
         embeddings = self.fcs(horizontal_pyramid_pool(pooled, self.bins))

@@ -46,9 +46,17 @@ class Model:
         """The `model` block that makes it, as checkpoints store it: name and arguments, plain values."""
         return plain_block({"name": self.name, **self.arguments})
 
-    def merge(self, params: ArrayTree, batch_stats: ArrayTree) -> Any:
-        """Returns the module with the given arrays."""
-        return nnx.merge(self.graphdef, params, batch_stats)
+    def merge(self, params: ArrayTree, batch_stats: ArrayTree, **settings: bool) -> Any:
+        """Returns the module with the given arrays.
+
+        Args:
+            params: its parameters.
+            batch_stats: its running statistics.
+            settings: static attributes, set on all modules that have them: `remat`, `frozen`, `portable`.
+        """
+        module = nnx.merge(self.graphdef, params, batch_stats)
+        module.set_attributes(raise_if_not_found=False, **settings)
+        return module
 
     def initial_arrays(
         self, seed: int, compiler_options: dict[str, Any] | None = None

@@ -4,7 +4,7 @@ XLA's own convolution is the right one on GPUs and TPUs, for 1×1 kernels too: w
 product, a projection with a stride aborts XLA's GPU compiler (openxla/xla#47381). On the CPU float32 goes
 through `mcl_jax.ops.cpu` where it can, 1×1 kernels are matrix products otherwise, and in a test images go
 through layers a few at a time. Which way is taken is decided here and nowhere else, when a program is lowered
-for its platform.
+for its platform. A portable program, for export, takes XLA's way on every platform.
 
 Kernels come in the type they are stored in, and are rounded to that of the images here, so that their
 gradients are summed over devices in float32, whatever the images are.
@@ -20,7 +20,6 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
-from mcl_jax.models.plain import is_plain
 from mcl_jax.ops.cpu import kernels as native
 from mcl_jax.ops.per_device import on_each_device
 
@@ -39,7 +38,12 @@ def precision_of(dtype: DTypeLike) -> lax.Precision | None:
 
 
 def convolve(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 1, *, slope: float = 1.0
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    stride: int = 1,
+    *,
+    slope: float = 1.0,
+    portable: bool = False,
 ) -> Float[Array, "n h2 w2 d"]:
     """Returns the convolution of images with a kernel of odd size, and where negative that times the slope.
 
@@ -51,8 +55,9 @@ def convolve(
         kernel: its weights, rounded to the type of x. Their gradient has their own type.
         stride: in both directions.
         slope: 1 for the convolution alone.
+        portable: whether to use XLA's own convolution on every platform.
     """
-    if is_plain():
+    if portable:
         return _activate(_by_xla(x, kernel, stride), slope)
     return _convolve(x, kernel, stride, slope)
 
@@ -65,6 +70,7 @@ def convolve_in_test(
     bias: Float[Array, " d"],
     residual: Float[Array, "n h2 w2 d"] | None = None,
     slope: float = 1.0,
+    portable: bool = False,
 ) -> Float[Array, "n h2 w2 d"]:
     """Returns the convolution plus bias and residual, and where negative that times the slope.
 
@@ -79,7 +85,7 @@ def convolve_in_test(
 
         return finished
 
-    if is_plain():
+    if portable:
         return by(_by_xla)(x, kernel, bias, residual)
     on_cpu = by(_by_xla_on_cpu)
     if native.suits(x, kernel.shape[-1]):
@@ -258,7 +264,7 @@ def _convolve_from_here(x: Array, kernel: Array) -> Array:
     return _by_xla(x, kernel, 1, [(0, size - 1) for size in kernel.shape[:2]])
 
 
-def map_images(function: Callable[..., Array], *arrays: Array, train: bool) -> Array:
+def map_images(function: Callable[..., Array], *arrays: Array, at_once: bool) -> Array:
     """Returns function(*arrays), in a test on the CPU for some images at a time.
 
     What lies between its layers stays in the cache then, and in memory that is there already. In training the
@@ -268,9 +274,9 @@ def map_images(function: Callable[..., Array], *arrays: Array, train: bool) -> A
     Args:
         function: from arrays [m, ...] to one [m, ...].
         arrays: [n, ...] each, one entry for each image.
-        train: whether the model trains.
+        at_once: whether to apply it to all images at once on the CPU, too, as in training and for export.
     """
-    if train or is_plain() or len(arrays[0]) <= _IMAGES_AT_ONCE:
+    if at_once or len(arrays[0]) <= _IMAGES_AT_ONCE:
         return function(*arrays)
 
     def by_chunks(*arrays: Array) -> Array:
@@ -289,14 +295,18 @@ def _cut(x: Shaped[Array, "n ..."], size: int) -> Shaped[Array, "k m ..."]:
 
 
 def convolve_in_time(
-    x: Float[Array, "r s h w c"], kernel: Float[Array, "t kh kw c d"], stride: int = 1
+    x: Float[Array, "r s h w c"],
+    kernel: Float[Array, "t kh kw c d"],
+    stride: int = 1,
+    *,
+    portable: bool = False,
 ) -> Float[Array, "r s h2 w2 d"]:
     """Returns the convolution over slots, with stride 1, and over space, with the given stride.
 
     On the CPU the neighbouring slots become channels of a 2-D convolution, which takes a third to a half of
     the time there and three times the memory of x.
     """
-    if is_plain():
+    if portable:
         return _by_xla(x, kernel, stride)
     return lax.platform_dependent(
         x,

@@ -1,30 +1,34 @@
 """Several hosts: how they find each other, and several of them on one machine."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 
-from mcl_jax.errors import ConfigError
+from mcl_jax.errors import ConfigError, UserError
 
 _LOCAL = "local:"
 _MOST, _MOST_LOCAL = 100_000, 256
-_GRACE_SECONDS = 60.0  # in which the others notice, see mcl_jax.runtime.lost_hosts
+_GRACE_SECONDS = 60.0  # in which the others notice by the missing heartbeat
 _POLL_SECONDS = 0.1
 
 
-def join(hosts: str | None, coordinator: str | None, host: int | None) -> None:
+def join(
+    hosts: str | None, coordinator: str | None, host: int | None, *, heartbeat_timeout: int = 45
+) -> None:
     """Joins the other hosts, before a device is touched; one host alone joins nobody.
 
     Args:
         hosts: how many there are; "auto" asks SLURM, Open MPI or the cloud, through `jax.distributed`.
         coordinator: HOST:PORT of host 0; None with "auto".
         host: index of this one, from 0; None with "auto".
+        heartbeat_timeout: seconds without a heartbeat after which JAX ends the processes of all hosts.
 
     Raises:
         ConfigError: if the flags do not fit together, or nothing tells the addresses.
@@ -37,7 +41,7 @@ def join(hosts: str | None, coordinator: str | None, host: int | None) -> None:
         if coordinator is not None or host is not None:
             raise ConfigError("--hosts=auto: finds addresses by itself; leave out --coordinator and --host")
         try:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat_timeout)
         except (ValueError, KeyError):  # what is missing in the environment
             raise ConfigError(
                 "--hosts=auto: neither SLURM, Open MPI nor a cloud tells who the hosts are; give "
@@ -49,7 +53,23 @@ def join(hosts: str | None, coordinator: str | None, host: int | None) -> None:
         raise ConfigError(f"--hosts={count}: needs --coordinator=HOST:PORT of host 0, and --host of this one")
     if not 0 <= host < count:
         raise ConfigError(f"--host: is {host}; with --hosts={count} it is 0 to {count - 1}")
-    jax.distributed.initialize(coordinator, count, host)
+    jax.distributed.initialize(coordinator, count, host, heartbeat_timeout_seconds=heartbeat_timeout)
+
+
+@contextlib.contextmanager
+def exiting_alone() -> Iterator[None]:
+    """Context in which an error on one of several hosts ends its process at once, with exit code 1.
+
+    Python's usual exit would wait for the other hosts, which wait for this one. They are ended by JAX once
+    its heartbeat is missing.
+    """
+    try:
+        yield
+    except UserError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def local_count(hosts: str | None) -> int | None:

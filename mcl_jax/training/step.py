@@ -10,9 +10,7 @@ from flax import nnx
 
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.losses.total import total_loss
-from mcl_jax.models.frozen import frozen_statistics
 from mcl_jax.models.registry import Model
-from mcl_jax.models.remat import rematerialised
 from mcl_jax.training.state import TrainState
 from mcl_jax.utils.pytrees import ArrayTree, norm
 
@@ -44,11 +42,8 @@ def make_train_step(
         labels = batch["labels"]
 
         def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
-            module = model.merge(params, state.batch_stats)
-            with rematerialised(remat), frozen_statistics(freeze_batch_norm):
-                output = module(
-                    batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True
-                )
+            module = model.merge(params, state.batch_stats, remat=remat, frozen=freeze_batch_norm)
+            output = module(batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True)
             total, metrics = total_loss(output, labels.reshape(-1), losses)
             return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
 

@@ -1,48 +1,31 @@
-"""One run, one workdir: who holds it, and with which config each stretch of its steps was made."""
+"""The history of a run: with which config and versions each stretch of its steps was made."""
 
-import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
-import re
-import secrets
-import socket
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import flax
 import jax
-import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from mcl_jax.config import write_config
+from mcl_jax.data.fingerprint import DataFingerprint
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.models.registry import added_arguments, plain_block
 from mcl_jax.utils.files import read_bounded, write_atomically
 from mcl_jax.utils.pytrees import flat_keys
+from mcl_jax.workdir.trained_on import data_changes, write_trained_on
 
-LOCK = "run.lock"
 STRETCHES = "stretches.jsonl"
 
-_BEAT_SECONDS = 20.0
-_STALE_SECONDS = 300.0
 _MAX_BYTES = 2**24
-_LONGEST_NAME = 255  # bytes of a part of a path
-# Where no run belongs, and below which nothing can be kept.
-_SYSTEM = frozenset(
-    Path("/", name)
-    for name in (
-        *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "opt", "proc"),
-        *("root", "run", "sbin", "srv", "sys", "tmp", "usr", "var"),
-    )
-)
-_KERNEL = frozenset(map(Path, ("/proc", "/sys", "/boot", "/etc", "/bin", "/sbin", "/lib", "/lib64")))
 # What may differ between stretches of a run: where things lie, how fast, and what is only looked at.
 _FREE = (
     "init_from",
@@ -67,182 +50,6 @@ _FREE = (
 )
 
 
-def check_workdir(workdir: Path, data_root: str) -> None:
-    """Checks that a workdir is a folder where a run may write: a mistyped one would be strewn with its files.
-
-    Args:
-        workdir: of the run.
-        data_root: folder of the dataset; "" for none.
-
-    Raises:
-        ConfigError: it is an address of object storage, no name of a folder, or a folder of something else.
-    """
-    # A path has lost a slash already.
-    if re.match(r"[a-z][a-z0-9]+:/", str(workdir)):
-        raise ConfigError(
-            f"--workdir: {workdir} is object storage, where a run can hold no lock; use a folder of a "
-            "disk, and copy that there afterwards"
-        )
-    # Checkpoints are written by C++, which takes UTF-8 alone.
-    if not str(workdir).isprintable():
-        raise ConfigError(f"--workdir: {str(workdir)!a} holds letters that cannot be shown; use another")
-    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in workdir.parts):
-        raise ConfigError(f"--workdir: {str(workdir)[:40]}… is too long for the name of a folder; shorten it")
-    try:
-        folder = workdir.resolve()
-        home = Path.home().resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links; a user without a home
-        raise ConfigError(f"--workdir: {workdir}: {getattr(error, 'strerror', None) or error}") from None
-    if folder == home or folder in home.parents:
-        kind = "your home folder" if folder == home else "a folder of the system"
-    elif folder.parent == folder or folder in _SYSTEM or any(parent in _KERNEL for parent in folder.parents):
-        kind = "a folder of the system"
-    elif data_root and _is_within(folder, Path(data_root)):
-        kind = f"in data.root, {data_root}, which it would fill with other things than sequences"
-    else:
-        return
-    raise ConfigError(f"--workdir: {workdir} is {kind}; use a folder of the run's own, such as runs/NAME")
-
-
-def _is_within(folder: Path, root: Path) -> bool:
-    try:
-        root = root.resolve()
-    except (OSError, RuntimeError, ValueError):  # no such root, which is said where it is opened
-        return False
-    return folder == root or root in folder.parents
-
-
-@contextlib.contextmanager
-def held(workdir: Path) -> Iterator["Lock"]:
-    """Holds a workdir; the first host does so for all.
-
-    Raises:
-        UserError: on every host, if another run holds it, or it cannot be written.
-    """
-    lock, refused = Lock(workdir), None
-    if jax.process_index() == 0:
-        try:
-            lock.take()
-        except UserError as error:
-            refused = error
-    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.int32(refused is not None)):
-        raise refused or UserError(f"{workdir}: the first host cannot take it; see there")
-    if refused is not None:
-        raise refused
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
-class Lock:
-    """A file that names the run in a workdir, and is touched while that lives."""
-
-    def __init__(self, workdir: Path):
-        """Takes the workdir; `take` takes the lock."""
-        self._path = workdir / LOCK
-        self._token = secrets.token_hex(8)
-        self._ended = threading.Event()
-        self._held = False
-
-    def take(self) -> None:
-        """Makes the file; that of a run which has ended without removing it is taken over.
-
-        Raises:
-            UserError: saying who holds it and since when, or that it cannot be written.
-        """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._make():
-                self._take_over()
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from None
-        self._held = True
-        threading.Thread(target=self._beat, name="lock", daemon=True).start()
-
-    def release(self) -> None:
-        """Removes the file, if it is ours."""
-        self._ended.set()
-        if self._held and _holder(self._path).get("token") == self._token:
-            self._path.unlink(missing_ok=True)
-        self._held = False
-
-    def _make(self) -> bool:
-        holder = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "born": _birth(os.getpid()),
-            "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "token": self._token,
-        }
-        try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(holder, file)
-        return True
-
-    def _take_over(self) -> None:
-        holder = _holder(self._path)
-        who = (
-            f"process {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
-        )
-        if not self._is_stale(holder):
-            raise UserError(
-                f"{self._path.parent}: another run is in this workdir, {who}; wait for it, or use another "
-                f"--workdir"
-            )
-        aside = self._path.with_name(f"{LOCK}.{self._token}")
-        with contextlib.suppress(FileNotFoundError):
-            self._path.rename(aside)  # only one of several runs that want it gets it
-            found = _holder(aside).get("token")
-            if found != holder.get("token"):  # another was faster, and its new lock was moved
-                aside.rename(self._path)
-        aside.unlink(missing_ok=True)
-        if not self._make():
-            raise UserError(f"{self._path.parent}: another run has just started in this workdir; wait for it")
-        logging.warning("%s: taken over from a run that has ended, %s", self._path.parent, who)
-
-    def _is_stale(self, holder: Mapping[str, Any]) -> bool:
-        if holder.get("host") == socket.gethostname() and isinstance(holder.get("pid"), int):
-            return _birth(holder["pid"]) is None or _birth(holder["pid"]) != holder.get("born")
-        # By the clock of the disk alone: those of two hosts differ.
-        probe = self._path.with_name(f"{LOCK}.{self._token}")
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
-        return now - self._path.stat().st_mtime > _STALE_SECONDS
-
-    def _beat(self) -> None:
-        while not self._ended.wait(_BEAT_SECONDS):
-            with contextlib.suppress(OSError):  # a disk that comes and goes
-                os.utime(self._path)
-
-
-def _holder(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_bounded(path, _MAX_BYTES))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _birth(pid: int) -> str | None:
-    """Returns when a process of this machine was started, in the kernel's words; None if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass
-    return "unknown"
-
-
 def changes(config: ConfigDict, workdir: Path) -> list[str]:
     """Returns what differs, in what matters, between a config and that of the last stretch of a run.
 
@@ -263,27 +70,52 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
     ]
 
 
-def require_no_changes(config: ConfigDict, workdir: Path, step: int, *, accept: bool) -> list[str]:
-    """Returns the changes of config since the last stretch, accepted.
+@dataclasses.dataclass(frozen=True)
+class RunHistory:
+    """Compares a run with its own past, and records how it goes on.
 
-    Args:
-        config: of the stretch that begins.
+    Attributes:
+        config: of the run.
         workdir: of the run.
-        step: the one to go on from.
-        accept: whether changes are meant.
-
-    Raises:
-        ConfigError: listing them, if they are not accepted.
+        data: fingerprint of the data to train on.
+        accept: whether changes of config and data are meant.
     """
-    listed = changes(config, workdir)
-    if listed and not accept:
-        raise ConfigError(
-            f"{workdir}: the run there, at step {step}, was made with another config: {'; '.join(listed)}; "
-            "give it the config it had, or --accept_changes to go on with this one, or another --workdir"
-        )
-    for line in listed:
-        logging.warning("from step %d on: %s", step, line)
-    return listed
+
+    config: ConfigDict
+    workdir: Path
+    data: DataFingerprint
+    accept: bool
+
+    def require_unchanged(self, step: int, stored: Mapping[str, str] | None) -> list[str]:
+        """Returns what has changed since the run last went on, if that is accepted.
+
+        Args:
+            step: the one to go on from.
+            stored: digests of the data in its checkpoint; None if it has none.
+
+        Raises:
+            ConfigError: listing the changes, if they are not accepted.
+        """
+        of_config = changes(self.config, self.workdir)
+        self._require_accepted(of_config, "made with another config", step)
+        of_data = data_changes(self.data, self.workdir, stored)
+        self._require_accepted(of_data, "trained on other data", step)
+        return of_config + [f"data: {line}" for line in of_data]
+
+    def record(self, step: int, accepted: list[str]) -> None:
+        """Writes from which step on the run goes on, and how; see `record_stretch`."""
+        write_config(self.config, self.workdir / "config_train.json")
+        record_stretch(self.config, self.workdir, step, accepted)
+        write_trained_on(self.data, self.workdir)
+
+    def _require_accepted(self, listed: list[str], difference: str, step: int) -> None:
+        if listed and not self.accept:
+            raise ConfigError(
+                f"{self.workdir}: the run there, at step {step}, was {difference}: {'; '.join(listed)}; undo "
+                "the change, or go on with --accept_changes, or use another --workdir"
+            )
+        for line in listed:
+            logging.warning("from step %d on: %s", step, line)
 
 
 def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[str]) -> None:

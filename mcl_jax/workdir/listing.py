@@ -1,15 +1,8 @@
-"""Lists the checkpoints of a run: step, date, size, and whether every number in it is as it was saved.
+"""Lists the checkpoints of a run: step, date, size, and whether every number in it is as it was saved."""
 
-python -m mcl_jax.workdir.listing WORKDIR
-"""
-
-import argparse
-import sys
 from pathlib import Path
 
-from mcl_jax.cli.exit_code import exit_code
 from mcl_jax.errors import CheckpointError
-from mcl_jax.runtime.settings import show_own_log
 from mcl_jax.workdir.checkpoints import DAMAGED_FOLDER, FOLDER, Checkpoints
 from mcl_jax.workdir.retention import best
 
@@ -38,13 +31,3 @@ def table(workdir: Path) -> str:
 
 def _size(nbytes: int) -> str:
     return f"{nbytes / 1e6:8.1f} MB"
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("workdir", type=Path, help="of a run of mcl_jax.main")
-    given = parser.parse_args()
-    show_own_log()
-    sys.exit(exit_code(lambda: print(table(given.workdir))))

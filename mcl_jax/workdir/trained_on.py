@@ -12,7 +12,6 @@ import jax
 from absl import logging
 
 from mcl_jax.data.fingerprint import DataFingerprint, differences, kinds_of_difference
-from mcl_jax.errors import ConfigError
 from mcl_jax.utils.files import read_bounded, write_atomically
 
 TRAINED_ON = "trained_on.json"
@@ -20,40 +19,24 @@ TRAINED_ON = "trained_on.json"
 _MAX_BYTES = 2**28  # as a manifest of records, fifty times the largest dataset
 
 
-def require_same_data(
-    now: DataFingerprint, workdir: Path, stored: Mapping[str, str] | None, step: int, *, accept: bool
-) -> list[str]:
-    """Returns how the data differ from those that a run was trained on before, accepted.
+def data_changes(now: DataFingerprint, workdir: Path, stored: Mapping[str, str] | None) -> list[str]:
+    """Returns how the data differ from those that a run was trained on before.
 
     Args:
         now: of the data to go on with.
         workdir: of the run.
         stored: the digests in its newest checkpoint; None for one of an older version, which has none.
-        step: the one to go on from.
-        accept: whether changes are meant.
-
-    Raises:
-        ConfigError: listing them, if they are not accepted.
     """
     named = _read(workdir)
     if stored is None and named is None:
-        logging.info("step %d does not say what it was trained on; these data are taken to be the same", step)
+        logging.info("the checkpoint does not say what it was trained on; the data are taken to be the same")
         return []
     # The file alone has changes that were accepted, but not yet trained on up to a save.
     if now.digests in (stored, named and named.digests):
         return []
     if named is not None and stored in (None, named.digests):
-        listed = differences(named, now)
-    else:
-        listed = kinds_of_difference(stored or {}, now)
-    if listed and not accept:
-        raise ConfigError(
-            f"{workdir}: the run there, at step {step}, was trained on other data: {'; '.join(listed)}; "
-            "give it the data it had, or --accept_changes to go on with these, or another --workdir"
-        )
-    for line in listed:
-        logging.warning("from step %d on: %s", step, line)
-    return [f"data: {line}" for line in listed]
+        return differences(named, now)
+    return kinds_of_difference(stored or {}, now)
 
 
 def write_trained_on(now: DataFingerprint, workdir: Path) -> None:

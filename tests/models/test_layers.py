@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from mcl_jax.models import layers
-from mcl_jax.models.frozen import frozen_statistics
 from mcl_jax.models.initializers import part_matrix_init
 from mcl_jax.ops.pooling import max_pool_2x2, max_pool_3x3
 
@@ -133,13 +132,14 @@ def test_frozen_batch_norm_trains_with_the_running_statistics_and_leaves_them():
     norm.scale[...], norm.bias[...] = jnp.array([2.0]), jnp.array([1.0])
     norm.mean[...], norm.var[...] = jnp.array([3.0]), jnp.array([4.0 - 1e-5])
     x = jnp.array([[5.0], [100.0]])
-    with frozen_statistics(True):
-        y = norm(x, train=True, mask=jnp.array([True, False]))
-        graphdef, params, stats = nnx.split(norm, nnx.Param, nnx.BatchStat)
-        to = jax.grad(lambda params: nnx.merge(graphdef, params, stats)(x, train=True).sum())(params)
+    norm.frozen = True
+    y = norm(x, train=True, mask=jnp.array([True, False]))
+    graphdef, params, stats = nnx.split(norm, nnx.Param, nnx.BatchStat)
+    to = jax.grad(lambda params: nnx.merge(graphdef, params, stats)(x, train=True).sum())(params)
     assert y[0, 0] == pytest.approx(2 * (5 - 3) / 2 + 1)
     assert to["scale"][...] == pytest.approx((5 - 3) / 2 + (100 - 3) / 2)
     assert to["bias"][...] == 2
     assert (norm.mean[...].item(), norm.var[...].item()) == (3.0, np.float32(4.0 - 1e-5))
+    norm.frozen = False
     norm(x, train=True)
     assert norm.mean[...].item() != 3.0

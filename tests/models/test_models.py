@@ -10,7 +10,6 @@ from flax import nnx
 
 from mcl_jax.models import MODELS
 from mcl_jax.models.registry import create_model, digest_of
-from mcl_jax.models.remat import rematerialised
 from mcl_jax.runtime.mesh import data_mesh, put_rows
 from mcl_jax.runtime.settings import compiler_options
 
@@ -159,9 +158,8 @@ def test_rematerialised_gradients_and_statistics_are_the_same(variant):
 
     def gradients(remat):
         def loss(params):
-            module = model.merge(params, batch_stats)
-            with rematerialised(remat):
-                output = module(frames, ids, num_segments=2, train=True)
+            module = model.merge(params, batch_stats, remat=remat)
+            output = module(frames, ids, num_segments=2, train=True)
             numbers = [x for x in (output.embeddings, output.logits) if x is not None]
             return sum(jnp.square(x).sum() for x in numbers), nnx.to_pure_dict(
                 nnx.state(module, nnx.BatchStat)

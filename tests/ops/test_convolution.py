@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcl_jax.models.plain import plain_program
 from mcl_jax.ops import per_device
 from mcl_jax.ops.convolution import convolve, convolve_in_test, convolve_in_time, map_images
 from mcl_jax.ops.cpu.library import library
-from mcl_jax.ops.per_device import split_over
 from mcl_jax.runtime.mesh import data_mesh, replicated, split_rows
 
 native = pytest.mark.skipif(library() is None, reason="no C++ compiler, so convolutions are XLA's")
@@ -163,7 +161,7 @@ def test_devices_share_the_images(images, kernel, stride, devices, monkeypatch):
 
     @functools.partial(jax.jit, in_shardings=(rows, replicated(mesh), rows))
     def on_devices(x, k, weight):
-        with split_over(mesh):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             y, vjp = jax.vjp(lambda x, k: convolve(x, k, stride), x, k)
             return y, *vjp(weight)
 
@@ -192,12 +190,14 @@ def test_half_precision_is_left_to_xla(dtype):
     assert "mcl_jax" not in jax.jit(convolve).trace(x, k).lower().as_text()
 
 
-def test_the_plain_program_is_left_to_xla():
+def test_a_portable_program_is_left_to_xla():
     x = jax.ShapeDtypeStruct((2, 8, 8, 32), jnp.float32)
     k = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
-    with plain_program():
-        program = jax.jit(lambda x, k: convolve_in_test(convolve(x, k), k, bias=k[0, 0, 0])).trace(x, k)
-    assert "mcl_jax" not in program.lower().as_text()
+
+    def both(x, k):
+        return convolve_in_test(convolve(x, k, portable=True), k, bias=k[0, 0, 0], portable=True)
+
+    assert "mcl_jax" not in jax.jit(both).trace(x, k).lower().as_text()
 
 
 @pytest.mark.parametrize(("platform", "dilated"), [("cpu", 0), ("cuda", 1)])
@@ -219,19 +219,19 @@ def test_only_the_cpu_is_given_a_barrier_before_the_gradient_of_a_kernel(platfor
 
 
 @pytest.mark.parametrize("images", [16, 17, 40])
-@pytest.mark.parametrize("train", [False, True])
-def test_images_in_chunks_give_what_they_give_at_once(images, train):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_images_in_chunks_give_what_they_give_at_once(images, at_once):
     def function(x, mask):
         return jnp.where(mask[:, None, None], x + 1, 0).sum(1)
 
     x, mask = jnp.arange(images * 6.0).reshape(images, 3, 2), jnp.arange(images) % 3 > 0
-    np.testing.assert_array_equal(map_images(function, x, mask, train=train), function(x, mask))
+    np.testing.assert_array_equal(map_images(function, x, mask, at_once=at_once), function(x, mask))
 
 
 @pytest.mark.parametrize(
-    ("platform", "train", "loops"), [("cpu", False, 1), ("cpu", True, 0), ("cuda", False, 0)]
+    ("platform", "at_once", "loops"), [("cpu", False, 1), ("cpu", True, 0), ("cuda", False, 0)]
 )
-def test_only_a_test_on_the_cpu_goes_through_images_in_chunks(platform, train, loops):
+def test_only_a_test_on_the_cpu_goes_through_images_in_chunks(platform, at_once, loops):
     x = jax.ShapeDtypeStruct((40, 3), jnp.float32)
-    program = jax.jit(lambda x: map_images(jnp.square, x, train=train)).trace(x)
+    program = jax.jit(lambda x: map_images(jnp.square, x, at_once=at_once)).trace(x)
     assert program.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while") == loops

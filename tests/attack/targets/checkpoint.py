@@ -15,7 +15,7 @@ from mcl_jax.training.optimizers import multi_step, sgd
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.weights.load import load_weights
 from mcl_jax.workdir.checkpoints import Checkpoints
-from mcl_jax.workdir.history import STRETCHES, record_stretch, require_no_changes
+from mcl_jax.workdir.history import STRETCHES, changes, record_stretch
 from mcl_jax.workdir.retention import Keep, best, note_scores
 from targets.base import Stored
 
@@ -76,7 +76,8 @@ class Journal(Stored):
         note_scores(folder, "NM/Rank-1", 10, {"NM": {"Rank-1": 81.5}})
 
     def answer(self, folder: Path) -> str:
-        require_no_changes(load_config(CONFIG), folder, 10, accept=False)
+        if changes(load_config(CONFIG), folder):
+            raise UserError("another config")
         found = best(folder)
         if not found:  # the run goes on without it, after a line of the log
             raise UserError("best.json is left aside")

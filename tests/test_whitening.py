@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from whitening import SHRINKAGE, fit_whitening
 
 from mcl_jax.errors import DataError
-from mcl_jax.weights.whitening import SHRINKAGE, fit_whitening
 
 
 def walks(people: int, each: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
-
-from mcl_jax.errors import DataError
-from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.scenes import (
+from scenes import (
     equal_error_rate,
     jackknife_error,
     score_across_scenes,
     scores_without_each_subject,
 )
+
+from mcl_jax.errors import DataError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
 
 
 def walks(*names: str) -> EmbeddingSet:
