@@ -23,6 +23,7 @@ from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.registry import Model, Weights, digest_of, model_class, model_of
+from mcl_jax.ops.cpu import kernels
 from mcl_jax.runtime.settings import enable_compilation_cache, testing_precision
 from mcl_jax.train_loop import train as train_config
 from mcl_jax.utils.pytrees import ArrayTree, count_numbers
@@ -148,6 +149,7 @@ def load(path: str | Path | None = None, *, precision: str = "", use_emb2: bool 
         ConfigError: if the precision is unknown, or the model has no BNNeck feature to choose.
     """
     enable_compilation_cache()
+    kernels.prepare()
     return Gait(load_weights(path), precision=precision, use_emb2=use_emb2)
 
 
@@ -184,6 +186,7 @@ def train(
             raise ConfigError(f"overrides: {key}: {str(error).splitlines()[0]}") from None
     validate(config)
     enable_compilation_cache()
+    kernels.prepare()
     return train_config(config, Path(workdir), accept_changes=accept_changes)
 
 

@@ -1,4 +1,4 @@
-"""Trains or tests.
+"""Trains or tests: `mcl-jax train` by the name that scripts of the field use.
 
 python -m mcl_jax.main --config RECIPE [--workdir DIR] [--phase=train|test] [--config.a.b=…]
 
@@ -11,46 +11,22 @@ if __name__ == "__main__":
     exit_quietly_on_interrupt()
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from absl import flags
-
-from mcl_jax.cli.exit_code import exit_code, require_text
-from mcl_jax.cli.launch import RunOptions, flag_fields, launch
-from mcl_jax.cli.overrides import parse_flags
+from mcl_jax.cli.program import run_command
 
 
-def _define_flags() -> None:
-    kinds: dict[type, Callable[..., Any]] = {
-        str: flags.DEFINE_string,
-        bool: flags.DEFINE_bool,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-    }
-    for name, (kind, field) in flag_fields().items():
-        default: Any = field.default
-        meaning = field.metadata["help"]
-        if "choices" in field.metadata:
-            flags.DEFINE_enum(name, default, field.metadata["choices"], meaning)
-        else:
-            kinds[kind](name, default, meaning)
+def main(argv: Sequence[str]) -> int:
+    """Trains or tests as the flags say; returns the exit code.
 
-
-_define_flags()
-
-
-def run(argv: Sequence[str]) -> None:
-    """Trains or tests as the flags say.
+    Args:
+        argv: the flags, without the program.
 
     Raises:
-        UserError: for anything the user can mend.
+        SystemExit: with code 0 after help, and 2 after flags that cannot be read.
     """
-    require_text(argv)
-    config, name = parse_flags(argv, __doc__ or "")
-    values: dict[str, Any] = {field: flags.FLAGS[field].value for field in flag_fields()}
-    launch(config, name, RunOptions(**values))
+    return run_command("train", argv, prog="python -m mcl_jax.main", description=__doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: run(sys.argv)))
+    sys.exit(main(sys.argv[1:]))

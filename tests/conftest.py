@@ -37,6 +37,14 @@ def _shared(name: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_convolutions() -> None:
+    """Programs of the tests take the convolutions that those of a command take."""
+    from mcl_jax.ops.cpu import kernels
+
+    kernels.prepare()
+
+
 @pytest.fixture(scope="session")
 def shared_parity() -> Path:
     """Figures that the reference printed, where they are at hand."""

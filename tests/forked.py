@@ -43,11 +43,12 @@ def _run(arguments: list[str], environment: dict[str, str], folder: Path, out: P
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    from mcl_jax import main
-    from mcl_jax.cli.exit_code import exit_code
+    from mcl_jax.main import main
 
-    sys.argv = ["mcl_jax.main", *arguments]  # ml_collections looks there
-    code = exit_code(lambda: main.run(sys.argv))
+    try:
+        code = main(arguments)
+    except SystemExit as end:  # flags that cannot be read
+        code = int(end.code or 0)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -11,7 +11,7 @@ from mcl_jax.config import validate
 from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 from mcl_jax.describe import describe, describe_on
 from mcl_jax.evaluate import test
-from mcl_jax.ops.cpu.kernels import prepare
+from mcl_jax.ops.cpu import kernels
 from mcl_jax.runtime.hosts import exiting_alone, join, local_count, run_local
 from mcl_jax.runtime.preemption import Preemption
 from mcl_jax.runtime.settings import enable_compilation_cache, keep_memory, show_own_log
@@ -92,7 +92,7 @@ def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
         write_atomically(options.show_clips, encode_png(clip_sheet(open_data(config).loader(0))))
         print(f"the first batch is drawn in {options.show_clips}")
         return
-    prepare()
+    kernels.prepare()
     if options.phase == "test":
         test(config, workdir)
     else:

@@ -13,29 +13,6 @@ from mcl_jax.convert.opengait_yaml import SUFFIXES, translate
 from mcl_jax.errors import ConfigError
 from mcl_jax.utils.pytrees import flat_keys
 
-_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
-
-
-def parse_flags(argv: Sequence[str], usage: str) -> tuple[ConfigDict, str]:
-    """Parses absl flags, and a config with its overrides.
-
-    Args:
-        argv: the program and its flags.
-        usage: what `--help` prints before the flags.
-
-    Returns:
-        The config, and the name of its recipe.
-
-    Raises:
-        ConfigError: naming the flag or key that cannot work.
-        SystemExit: with code 0, after the help.
-    """
-    if set(argv) & set(_HELP):
-        print(f"{usage}\n{flags.FLAGS.main_module_help()}\n\n{help_of_keys()}")
-        raise SystemExit(0)
-    recipe, rest = _without_recipe(argv)
-    return _parse(flags.FLAGS, recipe, rest), config_name(recipe)
-
 
 def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     """Returns the config of a recipe with keys changed.
@@ -47,7 +24,35 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     Raises:
         ConfigError: naming the recipe or key that cannot work.
     """
-    return _parse(flags.FlagValues(), recipe, ["mcl-jax", *keys])
+    config, notes = load_any_config(recipe)
+    for note in notes:
+        logging.info("%s: %s", recipe, note)
+    values, arguments, known = flags.FlagValues(), ["mcl-jax", *keys], set(flat_keys(config))
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", config, "Recipe of the run.", lock_config=True, flag_values=values, sys_argv=arguments
+        )
+        values(arguments)
+    except IndexError:
+        raise ConfigError(
+            "command line: a value has no place such as KEY[0]; set all of it: --config.train.batch=(8,16)"
+        ) from None
+    # The parsers of values raise what the types raise that they make.
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ConfigError(f"command line: {_reason(error)}") from None
+    if missing := sorted(known - flat_keys(values.config).keys()):
+        raise ConfigError(f"command line: {missing[0]} is gone with its block; set keys one by one")
+    return values.config
 
 
 def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
@@ -78,55 +83,6 @@ def help_of_keys() -> str:
     """Returns the keys of a config with the values of one recipe, a line each."""
     lines = [f"  --config.{name}={value}" for name, value in quoted_keys(load_config("casiab_mcl"))]
     return "\n".join(["keys of a config, with the values of casiab_mcl:", *lines])
-
-
-def _parse(values: flags.FlagValues, recipe: str, argv: Sequence[str]) -> ConfigDict:
-    config, notes = load_any_config(recipe)
-    for note in notes:
-        logging.info("%s: %s", recipe, note)
-    arguments, keys = list(argv), set(flat_keys(config))
-    try:
-        config_flags.DEFINE_config_dict(
-            "config", config, "Recipe of the run.", lock_config=True, flag_values=values, sys_argv=arguments
-        )
-        values(arguments)
-    except IndexError:
-        raise ConfigError(
-            "command line: a value has no place such as KEY[0]; set all of it: --config.train.batch=(8,16)"
-        ) from None
-    # The parsers of values raise what the types raise that they make.
-    except (
-        flags.Error,
-        AttributeError,
-        KeyError,
-        MemoryError,
-        OverflowError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ConfigError(f"command line: {_reason(error)}") from None
-    if missing := sorted(keys - flat_keys(values.config).keys()):
-        raise ConfigError(f"command line: {missing[0]} is gone with its block; set keys one by one")
-    return values.config
-
-
-def _without_recipe(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Takes `--config RECIPE` out of the arguments.
-
-    Raises:
-        ConfigError: if it is not there.
-    """
-    rest = list(argv)
-    for i, argument in enumerate(rest):
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "-config"):
-            if not equals:
-                value = rest.pop(i + 1) if i + 1 < len(rest) else ""
-            rest.pop(i)
-            return value, rest
-    raise ConfigError("--config is missing: --config configs/walkers_mcl.py, for instance")
 
 
 def _reason(error: Exception) -> str:

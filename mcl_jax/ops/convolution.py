@@ -75,22 +75,48 @@ def convolve_in_test(
     """Returns the convolution plus bias and residual, and where negative that times the slope.
 
     In half precision the bias is rounded to it, and cuDNN adds it, the residual and the activation in the
-    same kernel. It has no derivative on the CPU.
+    same kernel.
     """
-
-    def by(convolution: Callable[..., Array]) -> Callable[..., Array]:
-        def finished(x: Array, kernel: Array, bias: Array, residual: Array | None) -> Array:
-            y = convolution(x, kernel, stride) + bias.astype(x.dtype)
-            return _activate(y if residual is None else y + residual, slope)
-
-        return finished
-
     if portable:
-        return by(_by_xla)(x, kernel, bias, residual)
-    on_cpu = by(_by_xla_on_cpu)
+        return _finished(_by_xla, stride, slope, x, kernel, bias, residual)
+    return _convolve_in_test(x, kernel, bias, residual, stride, slope)
+
+
+def _finished(
+    convolution: Callable[..., Array],
+    stride: int,
+    slope: float,
+    x: Array,
+    kernel: Array,
+    bias: Array,
+    residual: Array | None,
+) -> Array:
+    y = convolution(x, kernel, stride) + bias.astype(x.dtype)
+    return _activate(y if residual is None else y + residual, slope)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _convolve_in_test(
+    x: Array, kernel: Array, bias: Array, residual: Array | None, stride: int, slope: float
+) -> Array:
+    on_cpu = partial(_finished, _by_xla_on_cpu, stride, slope)
     if native.suits(x, kernel.shape[-1]):
         on_cpu = partial(_natively, stride=stride, slope=slope)
-    return lax.platform_dependent(x, kernel, bias, residual, cpu=on_cpu, default=by(_by_xla))
+    default = partial(_finished, _by_xla, stride, slope)
+    return lax.platform_dependent(x, kernel, bias, residual, cpu=on_cpu, default=default)
+
+
+def _convolve_in_test_forward(
+    x: Array, kernel: Array, bias: Array, residual: Array | None, stride: int, slope: float
+) -> tuple[Array, Any]:
+    return _convolve_in_test(x, kernel, bias, residual, stride, slope), (x, kernel, bias, residual)
+
+
+def _convolve_in_test_backward(stride: int, slope: float, operands: Any, gradient: Array) -> Any:
+    return jax.vjp(partial(_finished, _by_xla, stride, slope), *operands)[1](gradient)
+
+
+_convolve_in_test.defvjp(_convolve_in_test_forward, _convolve_in_test_backward)
 
 
 def _activate(y: Array, slope: float) -> Array:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: boo
 
 def _write(path: Path, content: bytes | memoryview, sync: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # always the same, so the next try clears it away
+    # A name of its own: two that write the same file would tear it.
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,20 @@ def test_a_damaged_line_of_the_log_is_done_again(tmp_path, line):
 def test_a_negative_number_of_workers_is_refused(tmp_path):
     with pytest.raises(DataError, match="--workers: -1; give 0 or more"):
         run(tmp_path, workers=-1)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("delay", [0, 0.02, 0.05])
+def test_a_worker_killed_while_the_others_start_is_not_waited_for(tmp_path, delay):
+    def kill_the_first_worker():
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.001)
+        time.sleep(delay)
+        os.kill(workers[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first_worker, daemon=True)
+    killer.start()
+    with pytest.raises(DataError, match="^a worker process was killed"):
+        run(tmp_path, workers=2)
+    killer.join()
+    assert not multiprocessing.active_children()

@@ -16,8 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mcl_jax import main
-from mcl_jax.cli.exit_code import exit_code
+from mcl_jax.main import main
 from mcl_jax.walkers import write_walkers
 from mcl_jax.weights.load import load_weights
 
@@ -128,8 +127,7 @@ class Run:
             os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream)
         jax.config.update("jax_compilation_cache_dir", str(self._cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        sys.argv = ["mcl_jax.main", *arguments]  # ml_collections looks there
-        code = exit_code(lambda: main.run(sys.argv))
+        code = main(arguments)
         sys.stdout.flush()
         os._exit(code)
 

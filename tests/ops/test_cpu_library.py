@@ -1,5 +1,6 @@
 """Compiling our own convolutions: once for a CPU, and what becomes of it where that cannot be."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -228,6 +229,7 @@ def test_it_can_be_switched_off(cache, monkeypatch):
 def test_preparing_happens_beside_other_work(monkeypatch):
     seen = queue.Queue()
     monkeypatch.setattr(kernels, "_register", lambda: seen.put(threading.current_thread()))
+    monkeypatch.setattr(kernels, "_preparation", functools.cache(kernels._preparation.__wrapped__))
     kernels.prepare()
     assert seen.get(timeout=60) is not threading.current_thread()
 

@@ -5,16 +5,19 @@ By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a da
 
 import dataclasses
 import json
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import cv2
 
 from mcl_jax.data.prepare.issues import Issue
-from mcl_jax.data.prepare.processes import WorkerKilledError, map_in_processes
 from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
+from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import write_atomically
 from mcl_jax.utils.progress_bar import Waiting
@@ -148,17 +151,21 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
     if workers == 0 or len(jobs) <= 1:
         yield from map(task, jobs)
         return
-    chunk = 8 if len(jobs) > _MANY_JOBS else 1
+    context = multiprocessing.get_context("spawn")  # nothing is inherited that could be in an odd state
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker)
     try:
-        yield from map_in_processes(task, jobs, workers=workers, chunk=chunk, initialize=_start_worker)
-    except WorkerKilledError:
+        yield from pool.map(task, jobs, chunksize=8 if len(jobs) > _MANY_JOBS else 1)
+    except BrokenProcessPool:
         raise DataError(
             "a worker process was killed, perhaps for lack of memory; "
             "run the same command again to go on, with fewer --workers"
         ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
+    live_with_parent()
     cv2.setNumThreads(0)  # the processes are the parallelism
 
 

@@ -11,6 +11,8 @@
 // The distances between embeddings (distances.h) are those products too, and so are here.
 
 #include <cstdint>
+#include <new>
+#include <string>
 
 #include "direct.h"
 #include "distances.h"
@@ -27,6 +29,33 @@ Images Of(const ffi::Buffer<ffi::F32>& x) {
   return {d[0], d[1], d[2], d[3]};
 }
 
+ffi::Error Refuse(const char* what) {
+  return ffi::Error(ffi::ErrorCode::kInvalidArgument, std::string("mcl_jax: ") + what);
+}
+
+template <typename Work>
+ffi::Error Within(const Work& work) {
+  try {
+    work();
+    return ffi::Error::Success();
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "mcl_jax: not enough memory for a convolution");
+  }
+}
+
+template <typename... Buffers>
+bool HaveRank(size_t rank, const Buffers&... buffers) {
+  return ((buffers.dimensions().size() == rank) && ...);
+}
+
+// Whether each pixel of the output belongs to one of the input, and kernels have their channels.
+bool Fit(const Images& in, const Images& out, ffi::Span<const int64_t> kernel, int64_t stride, int64_t top,
+         int64_t left) {
+  return in.n == out.n && kernel[2] == in.c && kernel[3] == out.c && stride > 0 && top >= 0 && left >= 0 &&
+         kernel[0] > 0 && kernel[1] > 0 && (out.h - 1) * stride - top < in.h &&
+         (out.w - 1) * stride - left < in.w;
+}
+
 bool ByTiles(const Images& in, const Images& out, const Window& k) {
   return k.kh == 3 && k.kw == 3 && k.stride == 1 && k.top == 1 && k.left == 1 && in.h == out.h &&
          in.w == out.w && in.c % kLanes == 0 && out.c % kPanel == 0;
@@ -35,36 +64,50 @@ bool ByTiles(const Images& in, const Images& out, const Window& k) {
 ffi::Error Convolve(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> kernel,
                     ffi::Buffer<ffi::F32> bias, ffi::Buffer<ffi::F32> residual, ffi::ResultBuffer<ffi::F32> y,
                     int64_t stride, int64_t top, int64_t left, float slope) {
+  if (!HaveRank(4, x, kernel, *y)) return Refuse("a convolution takes four dimensions");
   const Images in = Of(x), out = Of(*y);
   const auto size = kernel.dimensions();
+  const auto fits = [&](const auto& given, size_t count) { return !given || given == count; };
+  if (!Fit(in, out, size, stride, top, left) || !fits(bias.element_count(), out.c) ||
+      !fits(residual.element_count(), y->element_count()))
+    return Refuse("the shapes of a convolution do not fit together");
   const Window window{size[0], size[1], stride, top, left};
   const Finish finish{bias.element_count() ? bias.typed_data() : nullptr,
                       residual.element_count() ? residual.typed_data() : nullptr, slope};
-  if (ByTiles(in, out, window))
-    ConvolveByTiles(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
-  else
-    ConvolveDirectly(pool, x.typed_data(), in, kernel.typed_data(), window, y->typed_data(), out, finish);
-  return ffi::Error::Success();
+  return Within([&] {
+    if (ByTiles(in, out, window))
+      ConvolveByTiles(pool, x.typed_data(), in, kernel.typed_data(), y->typed_data(), out, finish);
+    else
+      ConvolveDirectly(pool, x.typed_data(), in, kernel.typed_data(), window, y->typed_data(), out, finish);
+  });
 }
 
 ffi::Error KernelGradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> gradient,
                           ffi::ResultBuffer<ffi::F32> to, int64_t stride, int64_t top, int64_t left) {
+  if (!HaveRank(4, x, gradient, *to)) return Refuse("the gradient of a kernel takes four dimensions");
   const Images in = Of(x), out = Of(gradient);
   const auto size = to->dimensions();
+  if (!Fit(in, out, size, stride, top, left))
+    return Refuse("the shapes of a gradient do not fit together");
   const Window window{size[0], size[1], stride, top, left};
-  if (ByTiles(in, out, window))
-    KernelGradientByTiles(pool, x.typed_data(), in, gradient.typed_data(), out, to->typed_data());
-  else
-    KernelGradientDirectly(pool, x.typed_data(), in, gradient.typed_data(), out, window, to->typed_data());
-  return ffi::Error::Success();
+  return Within([&] {
+    if (ByTiles(in, out, window))
+      KernelGradientByTiles(pool, x.typed_data(), in, gradient.typed_data(), out, to->typed_data());
+    else
+      KernelGradientDirectly(pool, x.typed_data(), in, gradient.typed_data(), out, window, to->typed_data());
+  });
 }
 
 ffi::Error Distances(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> y,
                      ffi::ResultBuffer<ffi::F32> to, bool euclidean) {
-  const auto of_x = x.dimensions(), of_y = y.dimensions();
-  SumDistances(pool, x.typed_data(), y.typed_data(), {of_x[1], of_x[0], of_y[0], of_x[2]}, euclidean,
-               to->typed_data());
-  return ffi::Error::Success();
+  const auto of_x = x.dimensions(), of_y = y.dimensions(), of_to = to->dimensions();
+  if (!HaveRank(3, x, y) || !HaveRank(2, *to) || of_x[1] != of_y[1] || of_x[2] != of_y[2] ||
+      of_to[0] != of_x[0] || of_to[1] != of_y[0])
+    return Refuse("the shapes of embeddings do not fit together");
+  return Within([&] {
+    SumDistances(pool, x.typed_data(), y.typed_data(), {of_x[1], of_x[0], of_y[0], of_x[2]}, euclidean,
+                 to->typed_data());
+  });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""The functions of `convolution.cc` for JAX programs of the CPU. None has a derivative."""
+"""The functions of `convolution.cc` for JAX programs of the CPU; derivatives are in `ops.convolution`."""
 
 import functools
 import threading
@@ -6,19 +6,40 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
+from jax import lax
 from jaxtyping import Array, Float
 
 from mcl_jax.ops.cpu.library import library
 
 _CONVOLVE, _KERNEL_GRADIENT = "mcl_jax_convolve", "mcl_jax_kernel_gradient"
 _DISTANCES = "mcl_jax_distances"
-_READYING = threading.Lock()  # threads that embed first at once register one library
 _FEWEST_CHANNELS = 8  # with fewer most of what a CPU computes at once would be in vain
 
 
+_PREPARING = threading.Lock()
+
+
+@functools.cache
+def _preparation() -> threading.Thread:
+    thread = threading.Thread(target=_register, name="compile convolutions", daemon=True)
+    thread.start()
+    return thread
+
+
 def prepare() -> None:
-    """Starts to compile what this process will need, if it is not there, beside what else it does."""
-    threading.Thread(target=is_ready, name="compile convolutions", daemon=True).start()
+    """Loads the library in a thread, and compiles it if it is not there; called at the start of a command.
+
+    Programs that are traced in a process that has not called this use XLA's convolutions.
+    """
+    if _is_wanted():
+        with _PREPARING:
+            _preparation()
+
+
+def _is_wanted() -> bool:
+    # Hosts must have one program, whatever compilers they have.
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
@@ -27,12 +48,11 @@ def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
 
 
 def is_ready() -> bool:
-    """Returns whether programs of this process can call these functions; compiles them if need be."""
-    # Hosts must have one program, whatever compilers they have.
-    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+    """Returns whether programs of this process can call these functions; waits for `prepare`."""
+    if not _is_wanted() or not _preparation.cache_info().currsize:
         return False
-    with _READYING:
-        return _register()
+    _preparation().join()
+    return _register()
 
 
 @functools.cache
@@ -47,7 +67,37 @@ def _register() -> bool:
     }
     for name, function in functions.items():
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
+    if not _agrees_with_xla():
+        logging.warning(
+            "convolutions are XLA's, as ours give other numbers on this machine; please report it"
+        )
+        return False
     return True
+
+
+def _agrees_with_xla() -> bool:
+    """Returns whether one small convolution, its kernel's gradient and distances are as XLA computes them."""
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.standard_normal(shape, np.float32) for shape in ((2, 9, 10, 16), (3, 3, 16, 32)))
+
+    @jax.jit
+    def both(x: Array, kernel: Array) -> list[tuple[Array, Array]]:
+        def by_xla(kernel: Array) -> Array:
+            return lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+            )
+
+        y, back = jax.vjp(by_xla, kernel)
+        flat = y[0]
+        apart = jnp.sqrt(jnp.square(flat[:, None] - flat[None]).sum(-1)).sum(-1)
+        return [
+            (convolve(x, kernel, before=(1, 1), size=(9, 10)), y),
+            (kernel_gradient(x, y, kernel=(3, 3), stride=1, before=(1, 1)), back(y)[0]),
+            (sum_distances(flat, flat, euclidean=True), apart),
+        ]
+
+    pairs = jax.device_get(both(x, kernel))
+    return all(np.allclose(ours, xla, rtol=0, atol=1e-3 * np.abs(xla).max()) for ours, xla in pairs)
 
 
 def convolve(
@@ -75,7 +125,7 @@ def convolve(
     """
     none = jnp.zeros(0, jnp.float32)
     shape = jax.ShapeDtypeStruct((len(x), *size, kernel.shape[-1]), jnp.float32)
-    return jax.ffi.ffi_call(_CONVOLVE, shape)(
+    return jax.ffi.ffi_call(_CONVOLVE, shape, vmap_method="sequential")(
         x,
         kernel,
         none if bias is None else bias,
@@ -105,7 +155,7 @@ def kernel_gradient(
         before: rows of zeros above an image, and columns to the left.
     """
     shape = jax.ShapeDtypeStruct((*kernel, x.shape[-1], gradient.shape[-1]), jnp.float32)
-    return jax.ffi.ffi_call(_KERNEL_GRADIENT, shape)(
+    return jax.ffi.ffi_call(_KERNEL_GRADIENT, shape, vmap_method="sequential")(
         x, gradient, stride=np.int64(stride), top=np.int64(before[0]), left=np.int64(before[1])
     )
 
@@ -121,4 +171,4 @@ def sum_distances(
         euclidean: whether it is distances.
     """
     shape = jax.ShapeDtypeStruct((len(x), len(y)), jnp.float32)
-    return jax.ffi.ffi_call(_DISTANCES, shape)(x, y, euclidean=euclidean)
+    return jax.ffi.ffi_call(_DISTANCES, shape, vmap_method="sequential")(x, y, euclidean=euclidean)

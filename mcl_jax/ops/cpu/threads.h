@@ -7,10 +7,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <type_traits>
 
 #include "xla/ffi/api/ffi.h"
@@ -27,11 +27,9 @@ class Scratch {
   float* Get(int64_t floats) {
     if (floats > size_) {
       std::free(data_);
+      size_ = 0;
       data_ = static_cast<float*>(std::aligned_alloc(64, (floats + 15) / 16 * 64));
-      if (data_ == nullptr) {
-        std::fputs("mcl_jax: no memory is left for a convolution\n", stderr);
-        std::abort();
-      }
+      if (data_ == nullptr) throw std::bad_alloc();
       size_ = floats;
     }
     return data_;
@@ -46,17 +44,23 @@ thread_local Scratch of_call, of_item;
 
 // Runs work(0), …, work(count − 1) on all threads of the pool and returns when all are done. The caller takes
 // part and waits for none that has not begun, so calls from threads of the pool cannot wait for each other.
+// Where one runs out of memory, all the same are run, and the caller gets std::bad_alloc.
 template <typename Work>
 void ForEach(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct State {
     std::atomic<int64_t> next{0}, done{0};
+    std::atomic<bool> out_of_memory{false};
     std::mutex mutex;
     std::condition_variable all_done;
   };
   auto state = std::make_shared<State>();
   auto run = [state, count, &work] {
     for (int64_t i; (i = state->next.fetch_add(1)) < count;) {
-      work(i);
+      try {
+        work(i);
+      } catch (const std::bad_alloc&) {
+        state->out_of_memory = true;
+      }
       if (state->done.fetch_add(1) + 1 == count) {
         std::lock_guard<std::mutex> lock(state->mutex);
         state->all_done.notify_all();
@@ -68,6 +72,7 @@ void ForEach(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   run();
   std::unique_lock<std::mutex> lock(state->mutex);
   state->all_done.wait(lock, [&] { return state->done.load() == count; });
+  if (state->out_of_memory) throw std::bad_alloc();
 }
 
 }  // namespace
