@@ -55,7 +55,7 @@ class Person:
         """Whether this is a person for sure, and not a limb that comes in first."""
         return self.whole >= _SETTLED
 
-    def foretell(self, frame: int) -> Box:
+    def predict(self, frame: int) -> Box:
         """Where they should be, at constant velocity."""
         right, down = self._velocity()
         last, middle, foot = self.places[-1]
@@ -100,7 +100,7 @@ class Person:
     def unlikeness(self, frame: int, blob: Blob) -> float:
         """How far a piece is from their size, depth and colour: 0 the same, 1 a doubt, 3 another."""
         size = np.log(blob.box.height / self.height) / _SIZE_UNIT
-        depth = (blob.box.foot - self.foretell(frame).foot) / (_DEPTH_UNIT * self.height)
+        depth = (blob.box.foot - self.predict(frame).foot) / (_DEPTH_UNIT * self.height)
         colour = self.difference(blob) / _COLOUR_UNIT
         return float(min(abs(size), 4) + min(abs(depth), 4) + min(colour, 4))
 
@@ -110,4 +110,4 @@ class Person:
 
     def distance(self, frame: int, blob: Blob) -> float:
         """How far a piece is from where they should be, in heights."""
-        return abs(blob.box.middle - self.foretell(frame).middle) / self.height
+        return abs(blob.box.middle - self.predict(frame).middle) / self.height

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from mcl_jax.errors import DataError
+from mcl_jax.footage.network_input import LIBRARIES, require_library
 from mcl_jax.footage.network_process import DONE, LENGTH, SIZE
 from mcl_jax.utils.files import read_bounded
 
@@ -47,8 +48,9 @@ class Network:
     def __init__(self, path: Path, person_class: int | None) -> None:
         self.path = path
         kind = path.suffix.lower()
-        if kind not in (".onnx", ".tflite"):
-            raise DataError(f"{path}: a network ends in .onnx or .tflite")
+        if kind not in LIBRARIES:
+            raise DataError(f"{path}: a network ends in {' or '.join(LIBRARIES)}")
+        require_library(kind)
         try:
             content = read_bounded(path, MAX_BYTES)
         except OSError as error:

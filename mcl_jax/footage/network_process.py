@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from mcl_jax.errors import DataError
-from mcl_jax.footage.model_size import is_split, onnx_input, tflite_input
+from mcl_jax.footage.network_input import is_split, onnx_input, require_library, tflite_input
 
 LENGTH = struct.Struct("<Q")
 """Before every message: its number of bytes."""
@@ -49,7 +49,9 @@ class Runner:
         try:
             shape = onnx_input(content) if kind == ".onnx" else tflite_input(content)
             is_whole = kind != ".onnx" or not is_split(content)
-        except (struct.error, ValueError, IndexError):
+        except MemoryError:
+            raise
+        except Exception:  # what a library raises depends on where the damage is
             raise DataError("is damaged, or no network that OpenCV reads") from None
         if not is_whole:
             raise DataError("keeps its weights in another file, which is not read; save it as one file")
@@ -154,5 +156,6 @@ def main(kind: str, person_class: int | None, mebibytes: int, seconds: int) -> N
     """Serves the process that has started this one, over the standard streams."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    require_library(kind)
     _confine(mebibytes)
     serve(sys.stdin.buffer, sys.stdout.buffer, kind, person_class, seconds)

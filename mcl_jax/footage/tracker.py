@@ -110,7 +110,7 @@ class Tracker:
             pieces = [b for b in blobs if _lies_in(b.box, group.box) and (b.cut or b.box.height >= least)]
             # Somebody else may walk close by.
             pieces = [
-                b for b in pieces if not any(p.foretell(frame).overlap(b.box) > 0.5 for p in self._people)
+                b for b in pieces if not any(p.predict(frame).overlap(b.box) > 0.5 for p in self._people)
             ]
             blobs = [blob for blob in blobs if not any(blob is piece for piece in pieces)]
             if len(pieces) == 1:
@@ -151,7 +151,7 @@ class Tracker:
     def _merge(self, frame: int, matches: list[Match], endings: list[Ending]) -> None:
         """Makes a group of those who have become one piece."""
         for person in [person for person in self._people if not _has(matches, person)]:
-            box = person.foretell(frame)
+            box = person.predict(frame)
             least = _COVERED * box.width * box.height
             groups = [group for group in self._groups if group.box.shared(box) >= least]
             hiding = [
@@ -199,10 +199,10 @@ class Tracker:
                 self._people.remove(person)
                 endings.append(Ending(person.number))
             else:
-                sightings.append(Sighting(person.number, "broken", person.foretell(frame), None))
+                sightings.append(Sighting(person.number, "broken", person.predict(frame), None))
         for group in self._groups:
             for person in group.members:
-                sightings.append(Sighting(person.number, "broken", person.foretell(frame), None))
+                sightings.append(Sighting(person.number, "broken", person.predict(frame), None))
         return sorted(sightings, key=lambda sighting: sighting.number)
 
 
@@ -221,7 +221,7 @@ def _lies_in(inner: Box, outer: Box) -> bool:
 
 def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[Match], list[Blob]]:
     """Returns the assignment of the largest overlaps, and the pieces that are left."""
-    boxes = [person.foretell(frame) for person in people]
+    boxes = [person.predict(frame) for person in people]
     overlap = np.zeros((len(people), len(blobs)))
     for row, (person, box) in enumerate(zip(people, boxes, strict=True)):
         for column, blob in enumerate(blobs):
@@ -252,7 +252,7 @@ def _state(person: Person, blob: Blob) -> State:
 def _is_one(group: _Group, piece: Blob, frame: int) -> bool:
     """Whether only one of a group can be left, the others having left the picture behind it."""
     apart = [
-        abs(a.foretell(frame).middle - b.foretell(frame).middle) for a, b in itertools.pairwise(group.members)
+        abs(a.predict(frame).middle - b.predict(frame).middle) for a, b in itertools.pairwise(group.members)
     ]
     return min(apart) > 2 * piece.box.width
 

@@ -1,6 +1,7 @@
 import os
 import signal
 import struct
+import sys
 
 import cv2
 import flatbuffers
@@ -10,8 +11,8 @@ import pytest
 from mcl_jax.errors import DataError
 from mcl_jax.footage import FootageOptions
 from mcl_jax.footage import network as network_module
-from mcl_jax.footage.model_size import onnx_input, tflite_input
 from mcl_jax.footage.network import Network
+from mcl_jax.footage.network_input import onnx_input, tflite_input
 
 
 def varint(number):
@@ -100,8 +101,16 @@ def test_a_tflite_file_says_the_size():
     builder.Finish(table({2: graphs}, 6), file_identifier=b"TFL3")
     content = bytes(builder.Output())
     assert tflite_input(content) == [1, 144, 256, 3]
-    with pytest.raises((ValueError, IndexError, struct.error)):
+    with pytest.raises((ValueError, IndexError, struct.error, TypeError)):
         tflite_input(content[:40])
+
+
+def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    path = tmp_path / "red.onnx"
+    path.write_bytes(red_finder(1))
+    with pytest.raises(DataError, match=r"needs onnx: pip install 'mcl_jax\[network\]'"):
+        Network(path, None)
 
 
 @pytest.mark.parametrize("name", ["x.onnx", "x.tflite"])

@@ -14,7 +14,7 @@ from absl import logging
 
 from mcl_jax.data.feed import augment, packing, sampling
 from mcl_jax.data.feed.ring import Arrays, Empty
-from mcl_jax.data.feed.worker_status import Note, unheard
+from mcl_jax.data.feed.worker_status import Note, ignore_note
 from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
 
@@ -88,7 +88,7 @@ class TrainLoader:
         self._skip_unreadable = skip_unreadable
         self.shapes = train_row_shapes_of(batch, frames, row_sizes)
 
-    def __call__(self, step: int, empty: Empty = np.empty, note: Note = unheard) -> packing.TrainBatch:
+    def __call__(self, step: int, empty: Empty = np.empty, note: Note = ignore_note) -> packing.TrainBatch:
         """Returns this host's rows of the batch of a step, in arrays that `empty` made.
 
         `note` hears the number of each sequence before it is read.
@@ -193,7 +193,7 @@ class SequenceLoader:
         sequence = self.source.read(self.sequences[position])
         return augment.cut(sequence[: self.max_frames])
 
-    def __call__(self, position: int, empty: Empty = np.empty, note: Note = unheard) -> Arrays:
+    def __call__(self, position: int, empty: Empty = np.empty, note: Note = ignore_note) -> Arrays:
         """Returns the same as item "frames" of a dict, in an array that `empty` made.
 
         `note` hears the position before it is read.

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import functools
+import multiprocessing
 import os
-import re
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from absl import flags
 
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
 from mcl_jax.data.feed.watchdog import Feed, Named, ended_before_it_began
-from mcl_jax.data.feed.worker_status import Board, Note, unheard
+from mcl_jax.data.feed.worker_status import Board, Note, ignore_note
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 
@@ -30,7 +30,7 @@ class Loader(Named, Protocol):
     def nbytes(self) -> int:
         """Bytes of the largest result."""
 
-    def __call__(self, position: int, empty: Empty = np.empty, note: Note = unheard, /) -> Any:
+    def __call__(self, position: int, empty: Empty = np.empty, note: Note = ignore_note, /) -> Any:
         """Returns a dict of arrays, all made by empty(shape, dtype); each sequence is noted before."""
 
 
@@ -106,12 +106,13 @@ def _from_workers(loader: Loader, positions: range, workers: int, board: Board) 
         try:
             for value in iterator:
                 yield ring.take(_result(value))
-        except RuntimeError as error:
-            if "terminated unexpectedly" not in str(error):
-                raise
-            code = re.search(r"exit code (\d+)", str(error))
-            if code:  # not negative: no signal, but an error outside our code, which hands its own over
-                raise ended_before_it_began(int(code[1])) from None
+        except RuntimeError:
+            processes_begun = [board.read(worker).process for worker in range(workers)]
+            if None in processes_begun:
+                raise ended_before_it_began() from None
+            living = {child.pid for child in multiprocessing.active_children()}
+            if living.issuperset(processes_begun):
+                raise  # of the loader's own
             raise UserError(
                 "data.workers: a worker process was ended from outside, most often for want of memory; lower "
                 "data.workers, and start again"

@@ -25,17 +25,15 @@ _START_SECONDS = 60.0
 _CLOSE_SECONDS = 3.0
 _KILLED_SECONDS = 5.0
 
-_WORKERS_NAME = "grain-process-prefetch"  # how Grain names its processes
-
 
 class StalledError(UserError):
     """No result came for `data.timeout` seconds, also after the workers were replaced."""
 
 
-def ended_before_it_began(code: int) -> UserError:
-    """Returns the error of a worker that ended with this exit code while its modules were imported."""
+def ended_before_it_began() -> UserError:
+    """Returns the error of a worker that ended while its modules were imported."""
     return UserError(
-        f"data.workers: a worker ended with exit code {code} before it began; "
+        "data.workers: a worker ended before it began; "
         'scripts have to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
     )
 
@@ -74,7 +72,7 @@ class Feed:
         self._start, self._timeout = start, timeout
         self._delivered = 0
         self._waiting = self._replaced = self._ended = False
-        self._others = {child.pid for child in multiprocessing.active_children()}
+        self._others = set(multiprocessing.active_children())
         self._reader = self._read()
 
     def __iter__(self) -> Self:
@@ -115,18 +113,17 @@ class Feed:
     def _read(self) -> "_Reader":
         positions = self._positions[self._delivered :]
         self._board = board = Board(self._workers) if self._workers else BoardOfThread()
-        self._seen: set[multiprocessing.process.BaseProcess] = set()
+        self._started: set[multiprocessing.process.BaseProcess] = set()
         return _Reader(lambda: self._start(positions, board))
 
     def _refuse_workers_that_never_began(self) -> None:
         """Grain itself notices some of them only much later."""
         if not self._workers or self._begun():
             return
-        self._seen.update(self._living())
-        for child in self._seen:
-            if child.exitcode:
-                self._ended = True
-                raise ended_before_it_began(child.exitcode)
+        self._started.update(set(multiprocessing.active_children()) - self._others)
+        if any(child.exitcode for child in self._started):
+            self._ended = True
+            raise ended_before_it_began()
 
     def _patience(self) -> float:
         return self._timeout if self._begun() else max(self._timeout, _START_SECONDS)
@@ -172,17 +169,11 @@ class Feed:
         return f"{awaited} is awaited from {who} ({state}), which is {at}"
 
     def _kill(self) -> None:
-        """Kills the workers of this feed, of which a stopped one would not hear anything milder."""
-        for child in self._living():
-            child.kill()
-
-    def _living(self) -> list[multiprocessing.process.BaseProcess]:
-        """Returns the workers of this feed that have not ended."""
-        return [
-            child
-            for child in multiprocessing.active_children()
-            if child.name.startswith(_WORKERS_NAME) and child.pid not in self._others
-        ]
+        """Kills the workers that have begun; a stopped one would not notice a milder signal."""
+        begun = {self._board.read(worker).process for worker in range(self._workers)}
+        for child in multiprocessing.active_children():
+            if child.pid in begun:
+                child.kill()
 
 
 class _Reader:

@@ -20,7 +20,7 @@ class Note(Protocol):
         """Takes that number."""
 
 
-def unheard(sequence: int) -> None:
+def ignore_note(sequence: int) -> None:
     """Lets a loader's notes go, where nobody asks what is under way."""
 
 
