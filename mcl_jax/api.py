@@ -1,4 +1,4 @@
-"""What users call from Python: load a trained model, embed walks with it, train one.
+"""Public Python API: load a trained model, embed walks with it, train one.
 
 `import mcl_jax` is the way in; see there for the names.
 """

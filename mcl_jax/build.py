@@ -1,4 +1,4 @@
-"""From a config to what it names: dataset, loader, model, optimiser. The one place where this happens."""
+"""Builds datasets, loaders, models and optimisers from a config."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Every config key with its meaning and default, and where the recipes of the published runs are found."""
+"""Config keys with their meanings and defaults, and the recipes of the published runs."""
 
 import dataclasses
 import importlib.util

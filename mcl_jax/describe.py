@@ -1,4 +1,4 @@
-"""What a config means, before anything is trained: sizes, work and memory of its model and step."""
+"""Describes a config before anything is trained: sizes, work and memory of its model and step."""
 
 import dataclasses
 import itertools

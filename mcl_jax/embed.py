@@ -1,4 +1,4 @@
-"""Embeddings of whole sequences by a trained model: packed into rows, on all devices of this host."""
+"""Embeds whole sequences with a trained model: packed into rows, on all devices of this host."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.registry import Model
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.settings import compiler_options
-from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.progress_bar import ProgressBar
 from mcl_jax.utils.pytrees import ArrayTree
 
 _BATCHES_IN_FLIGHT = 2
@@ -177,7 +177,7 @@ def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
 
 
 def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:
-    with Waiting("embedding", "seq", count, show=jax.process_index() == 0) as waiting:
+    with ProgressBar("embedding", "seq", count, show=jax.process_index() == 0) as waiting:
         for sequence in sequences:
             yield sequence
             waiting.update()

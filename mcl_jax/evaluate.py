@@ -1,4 +1,4 @@
-"""Testing: embeddings of the test split, then the dataset's protocol, then the report."""
+"""Tests a model: embeddings of the test split, the dataset's protocol, the report."""
 
 import dataclasses
 from pathlib import Path

@@ -41,7 +41,7 @@ from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.preemption import PreemptedError, Preemption
 from mcl_jax.runtime.settings import compiler_options, options_to_run_once, warn_of_missing_bfloat16
 from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guarded, start_counter
-from mcl_jax.training.reporting import Progress
+from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.pytrees import all_finite
 from mcl_jax.weights.load import fit, load_weights
@@ -108,7 +108,7 @@ def _take_steps(
     update: "_Update",
     saver: "_Saver",
     tests: "_Tests",
-    progress: Progress,
+    progress: TrainingReporter,
     names: Callable[[int], list[str]],
 ) -> TrainState:
     """Trains over all steps; returns the state after the last, which is being saved.
@@ -397,8 +397,8 @@ def _batches_of(
     return prefetched(loader, numbers, config.data.workers, timeout=config.data.timeout, then=put)
 
 
-def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Update) -> Progress:
-    return Progress(
+def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Update) -> TrainingReporter:
+    return TrainingReporter(
         workdir,
         start=steps.start - 1,
         steps=config.train.steps,

@@ -1,4 +1,4 @@
-"""What a run is asked to do beside its config, and doing it: the same from `mcl_jax.main` and `mcl-jax`."""
+"""Command-line options of a run, and its entry point: the same for `mcl_jax.main` and `mcl-jax train`."""
 
 import dataclasses
 import sys

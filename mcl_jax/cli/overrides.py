@@ -1,4 +1,4 @@
-"""A config from the command line: `--config RECIPE`, and its keys, `--config.a.b=v`."""
+"""Configs from the command line: `--config RECIPE`, and keys such as `--config.a.b=v`."""
 
 import ast
 import contextlib

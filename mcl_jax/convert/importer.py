@@ -1,4 +1,4 @@
-"""From an OpenGait checkpoint to the state of one of our models, and back."""
+"""Converts OpenGait checkpoints to training states, and back."""
 
 import hashlib
 from collections import OrderedDict

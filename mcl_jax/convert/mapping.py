@@ -1,4 +1,4 @@
-"""Which tensor of an OpenGait `state_dict` is which leaf of our models, in the order OpenGait registers them.
+"""Maps tensors of an OpenGait `state_dict` to parameters, in the order OpenGait registers them.
 
 The entries are read off a model's own parameters, so a residual block has a projection here exactly where
 it has one there. The layouts differ in one way: PyTorch's convolution kernels are [out, in, *extent], ours

@@ -1,4 +1,4 @@
-"""OpenGait's YAML configs of GaitSet, GaitBase and DeepGaitV2 as configs of ours.
+"""Translates OpenGait's YAML configs of GaitSet, GaitBase and DeepGaitV2.
 
 Every setting is taken: it becomes one of ours, is noted where it has no meaning here, or is an error where it
 would change the numbers and mcl_jax has nothing like it. So is a setting that nobody knows.

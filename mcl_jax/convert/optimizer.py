@@ -1,4 +1,4 @@
-"""PyTorch's optimiser state, put into an optax one, so that a half-finished run goes on at the same step."""
+"""Converts PyTorch's optimiser state to optax's, so that a half-finished run goes on at the same step."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The kind and the sizes of a model, read off the shapes in an OpenGait `state_dict`."""
+"""Finds a model's kind and sizes from the shapes in an OpenGait `state_dict`."""
 
 from collections.abc import Mapping
 from typing import Any

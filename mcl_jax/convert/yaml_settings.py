@@ -1,4 +1,4 @@
-"""The settings of an OpenGait config, taken out one by one, so that none is passed over in silence."""
+"""Reads the settings of an OpenGait config one by one, so that none is ignored unnoticed."""
 
 import dataclasses
 from collections.abc import Mapping

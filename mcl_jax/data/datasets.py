@@ -1,4 +1,4 @@
-"""The datasets we know, as data: adding one is adding an entry to `DATASETS`."""
+"""The known datasets, as data: adding one is adding an entry to `DATASETS`."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a run trains on, in brief: its people in order, its sequences, and the pixels of a few of them."""
+"""Fingerprint of the training data: people in order, sequences, and the pixels of a few of them."""
 
 import dataclasses
 import hashlib

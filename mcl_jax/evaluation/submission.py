@@ -1,4 +1,4 @@
-"""The file that a benchmark scores itself."""
+"""Writes the submission file of a benchmark that does its own scoring."""
 
 import hashlib
 import zipfile

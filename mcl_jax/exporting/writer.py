@@ -1,4 +1,4 @@
-"""Writes a trained model as a file for other programs, once it is sure to give the same embeddings."""
+"""Writes a trained model as a file for other programs, after comparing its embeddings."""
 
 from collections.abc import Callable
 from pathlib import Path

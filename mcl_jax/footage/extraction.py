@@ -1,4 +1,4 @@
-"""From footage to walks: source → mask → pieces → people → silhouettes."""
+"""Extracts walks from footage: source → mask → pieces → people → silhouettes."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""A person segmentation network from a file, run by OpenCV in a process of its own."""
+"""Person segmentation network from a file, run by OpenCV in a process of its own."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""A process of its own that reads and runs a segmentation network: a file may be made to crash its reader.
+"""Process that reads and runs a segmentation network, since a file may crash its reader.
 
 It may open no file, so that weights elsewhere cannot be reached, and its memory and time are limited. Started
 by `network.Network`, which sends the file's content and then pictures, and gets an answer to each.

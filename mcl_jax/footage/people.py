@@ -1,4 +1,4 @@
-"""From the mask of a picture to the pieces that may be people."""
+"""Finds pieces of a mask that may be people."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""From pictures to masks of what is in front of the background."""
+"""Segments pictures into masks of the foreground."""
 
 import itertools
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""From sightings of a person to a walk of silhouettes, and whether it is of use."""
+"""Makes walks of silhouettes from the sightings of a person, and judges whether they are of use."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Thresholds of a gallery: which distance is near enough, at which false-accept rate."""
+"""Thresholds of a gallery: the largest distance to accept at a false-accept rate."""
 
 import json
 import math

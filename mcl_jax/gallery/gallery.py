@@ -1,4 +1,4 @@
-"""Who is this: a gallery of people, opened."""
+"""A gallery of people: enrol, rename, remove, identify."""
 
 import dataclasses
 import unicodedata

@@ -1,4 +1,4 @@
-"""A process for each compilation: XLA's GPU compiler may abort, and would take the caller with it."""
+"""Compiles in a child process: XLA's GPU compiler may abort, and would take the caller with it."""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""The programs that a config runs on GPUs: its training step and its embedding, with the shapes they take."""
+"""Programs that a config runs on GPUs: its training step and its embedding, with their shapes."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""What training minimises: the weighted sum of the losses that a config names."""
+"""The weighted sum of the losses that a config names."""
 
 from collections.abc import Mapping
 from typing import Any

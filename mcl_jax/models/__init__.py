@@ -1,4 +1,4 @@
-"""The gait models, by name; `module` says what a model is."""
+"""The gait models, by name; `base` defines their common interface."""
 
 from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.deepgaitv2 import DeepGaitV2

@@ -1,4 +1,4 @@
-"""What every gait model is: the one protocol that training, testing and checkpoints rely on.
+"""Base class of the gait models: the interface that training, testing and checkpoints rely on.
 
 A new model is one file with a subclass of `GaitModule` and one entry in `mcl_jax.models.MODELS`.
 """

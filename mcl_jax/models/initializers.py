@@ -1,4 +1,4 @@
-"""Initial values of the parameters, as the reference draws them."""
+"""Initial values of the parameters, drawn as the reference draws them."""
 
 import math
 

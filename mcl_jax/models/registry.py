@@ -1,4 +1,4 @@
-"""A model's structure apart from its arrays, and the arrays that were trained for one."""
+"""A model's structure apart from its arrays, and the arrays trained for it."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Functions that XLA cannot split over devices by itself: calls of our own code, and exchanges in float32.
+"""Runs functions on each device that XLA cannot split by itself.
 
 The mesh is the one that JAX is told of while a program is traced (`jax.sharding.use_abstract_mesh`), so it is
 part of the key under which JAX keeps programs. Without one, each device computes the whole batch.

@@ -1,4 +1,4 @@
-"""How arrays lie on devices: rows of a batch are split over all of them, everything else is on each."""
+"""Places arrays on devices: rows of a batch are split over all of them, the rest is on each."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Settings of the process: its log, the compilation cache, and compiler options for this machine."""
+"""Settings of the process: log, compilation cache, memory, and compiler options for this machine."""
 
 import ctypes
 import functools

@@ -1,4 +1,4 @@
-"""Digests by which a file tells that it is as it was written: SHA-256 over canonical JSON, arrays or bytes.
+"""SHA-256 digests of JSON, arrays and files, by which a damaged file is noticed.
 
 They find damage and mixed-up files. They keep nobody out: who may write a file can write its digest, too.
 """

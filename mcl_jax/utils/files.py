@@ -1,4 +1,4 @@
-"""Reading files of bounded size, and writing files that are complete or absent, whenever the process dies."""
+"""Reads files of bounded size, and writes files that are complete or absent."""
 
 import errno
 import os

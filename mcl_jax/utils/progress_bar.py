@@ -1,4 +1,4 @@
-"""What is shown while somebody waits: a bar in a terminal, elsewhere a line every ten seconds."""
+"""Progress bars: a bar in a terminal, elsewhere a line every ten seconds."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ from tqdm import tqdm
 EVERY = 10.0  # seconds between two lines
 
 
-class Waiting:
+class ProgressBar:
     """How far something is, with its rate, the time left and, in lines, the most memory it took."""
 
     def __init__(self, what: str, unit: str, total: int, done: int = 0, *, show: bool = True):

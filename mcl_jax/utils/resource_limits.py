@@ -1,17 +1,17 @@
-"""Which of the machine's limits an error met: open files, threads, memory or the disk, and the remedy."""
+"""Names the limit of the machine behind an error: open files, threads, memory or disk."""
 
 import errno
 from typing import NamedTuple
 
 
-class Exhausted(NamedTuple):
+class ResourceLimit(NamedTuple):
     """What ran out, and what to do about it."""
 
     what: str
     remedy: str
 
 
-def exhausted(error: BaseException) -> Exhausted | None:
+def resource_limit(error: BaseException) -> ResourceLimit | None:
     """Returns what ran out, or None for an error of another kind.
 
     Args:
@@ -47,11 +47,13 @@ def _no_memory(error: BaseException) -> bool:
 
 
 _LIMITS = (
-    (_no_files, Exhausted("this process may open no more files", "raise the limit (ulimit -n)")),
-    (_no_disk, Exhausted("the disk is full", "make room")),
-    (_no_memory, Exhausted("there is not enough memory", "free some, or lower what takes it")),
+    (_no_files, ResourceLimit("this process may open no more files", "raise the limit (ulimit -n)")),
+    (_no_disk, ResourceLimit("the disk is full", "make room")),
+    (_no_memory, ResourceLimit("there is not enough memory", "free some, or lower what takes it")),
     (
         _no_thread,
-        Exhausted("no more threads or processes may be started", "end some, or raise the limit (ulimit -u)"),
+        ResourceLimit(
+            "no more threads or processes may be started", "end some, or raise the limit (ulimit -u)"
+        ),
     ),
 )

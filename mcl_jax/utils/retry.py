@@ -1,4 +1,4 @@
-"""Trying again what fails because a disk comes and goes, as network disks do."""
+"""Retries operations that fail while a network disk is away."""
 
 import errno
 import os

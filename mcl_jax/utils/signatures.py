@@ -1,4 +1,4 @@
-"""Config keys that are the arguments of a function: their defaults, and whether given values fit.
+"""Checks config keys against the signature of the function that takes them.
 
 A model, loss, optimiser or schedule is named in a config, and the keys beside its name are its own
 arguments. Its signature says which there are, and its annotations what they may be:

@@ -1,4 +1,4 @@
-"""Text for terminals: what would steer one, or cannot be shown, is written as an escape."""
+"""Escapes text that would control a terminal or cannot be shown."""
 
 import contextlib
 import logging as std_logging

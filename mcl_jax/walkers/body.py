@@ -1,4 +1,4 @@
-"""The proportions of one person, as shares of the stature: silhouettes show no more."""
+"""Body proportions of a walker, as shares of the stature."""
 
 import dataclasses
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""Write a population of walkers as the pkl tree and partition JSON that real datasets come in."""
+"""Writes a population of walkers as a pkl tree and a partition JSON, as real datasets come."""
 
 import dataclasses
 import hashlib

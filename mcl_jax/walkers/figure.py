@@ -1,4 +1,4 @@
-"""Flesh and clothes on a skeleton: every part is the convex hull of a few ellipsoids."""
+"""Solid figure of a walker: each part is the convex hull of a few ellipsoids."""
 
 import dataclasses
 

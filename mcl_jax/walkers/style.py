@@ -1,4 +1,4 @@
-"""What can be asked of the walkers: views, conditions, difficulty, and where their randomness comes from."""
+"""Options of the walkers: views, conditions, difficulty, and their random streams."""
 
 import dataclasses
 import zlib

@@ -1,4 +1,4 @@
-"""Weights by path, whatever wrote them: the one way to load a trained model."""
+"""Loads trained weights by path, whatever program wrote them."""
 
 from collections.abc import Mapping
 from pathlib import Path

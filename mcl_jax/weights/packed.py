@@ -1,4 +1,4 @@
-"""A trained model as one small file, as the one in the package is: its arrays, and what model they are of.
+"""Packs a trained model into one small file: its arrays, and the model they are of.
 
 An .npz without pickles. Kernels and matrices are in float16, which halves the file; vectors, those of batch
 normalisation above all, stay in float32.

@@ -1,4 +1,4 @@
-"""Checkpoints of a run with Orbax: asynchronous, atomic, and checked against a digest when read back.
+"""Saves and restores the training state with Orbax, and checks every checkpoint against its digest.
 
 Orbax keeps an interrupted save from counting as a checkpoint. What it does not see is damage to a finished
 one: one flipped byte restores as wrong numbers. So every checkpoint carries SHA-256 digests, and reading
@@ -26,7 +26,7 @@ from mcl_jax.errors import CheckpointError
 from mcl_jax.models.registry import PROVIDED, Weights, model_class, plain_block
 from mcl_jax.training.state import TrainState
 from mcl_jax.utils.pytrees import all_finite, leaves_by_name
-from mcl_jax.utils.resource_limits import exhausted
+from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.retry import retried
 from mcl_jax.utils.signatures import config_arguments
 from mcl_jax.workdir.pending_save import PendingSave
@@ -276,7 +276,7 @@ class Checkpoints:
             yield
         except Exception as error:  # a full disk is another error for every file
             reason = getattr(error, "strerror", None) or _first_line(error)
-            what, remedy = exhausted(error) or (reason, "make room")
+            what, remedy = resource_limit(error) or (reason, "make room")
             newest = next(iter(self._steps()), None)
             kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
             raise CheckpointError(

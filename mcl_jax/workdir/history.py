@@ -1,4 +1,4 @@
-"""The history of a run: with which config and versions each stretch of its steps was made."""
+"""History of a run: the config and versions of each stretch of its steps."""
 
 import dataclasses
 import datetime

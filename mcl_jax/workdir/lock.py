@@ -1,4 +1,4 @@
-"""One run at a time in a folder, whatever number of hosts it has."""
+"""Allows one run at a time in a folder, for any number of hosts."""
 
 import contextlib
 from collections.abc import Iterator

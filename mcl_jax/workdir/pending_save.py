@@ -1,4 +1,4 @@
-"""A checkpoint that is being saved: waited for, saved again where the disk was away, and cleaned up after."""
+"""A save in progress: waits for it, repeats it where the disk was away, and cleans up."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the newest, some in between, and the best by a test figure."""
+"""Retention of checkpoints: the newest, some in between, and the best by a test figure."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""WORKDIR/trained_on.json: the data of a run, so that it does not go on with other data unnoticed.
+"""Records the training data of a run, so that it does not go on with other data unnoticed.
 
 Every checkpoint holds the digests of what it was trained on, which decide; the file has the names, so that
 a difference can be described.

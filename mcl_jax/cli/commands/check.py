@@ -1,4 +1,4 @@
-"""`mcl-jax check`: whether files are as they were written."""
+"""`mcl-jax check`: verifies files against the digests in them."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`mcl-jax checkpoints`: those of a run, and whether they are sound."""
+"""`mcl-jax checkpoints`: lists the checkpoints of a run, and whether they are sound."""
 
 import argparse
 from pathlib import Path

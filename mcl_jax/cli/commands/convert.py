@@ -1,4 +1,4 @@
-"""`mcl-jax convert`: a PyTorch checkpoint of OpenGait as a run of ours, and back."""
+"""`mcl-jax convert`: imports OpenGait's PyTorch checkpoints as runs, and exports runs as such."""
 
 import argparse
 from pathlib import Path

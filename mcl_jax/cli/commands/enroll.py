@@ -1,4 +1,4 @@
-"""`mcl-jax enroll`: a person and their walks into a gallery."""
+"""`mcl-jax enroll`: adds a person and their walks to a gallery."""
 
 import argparse
 from pathlib import Path

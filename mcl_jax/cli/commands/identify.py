@@ -1,4 +1,4 @@
-"""`mcl-jax identify`: who of a gallery walks here."""
+"""`mcl-jax identify`: finds the people of a gallery whose walk is nearest."""
 
 import argparse
 import json

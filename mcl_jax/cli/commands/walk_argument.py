@@ -1,4 +1,4 @@
-"""What a user calls a walk, on the command line: a video, a pkl, or a folder of masks; and its model."""
+"""Walks and models given on a command line: a video, a pkl, or a folder of masks."""
 
 import dataclasses
 import sys

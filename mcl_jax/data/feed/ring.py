@@ -1,4 +1,4 @@
-"""Arrays from worker processes to this one through memory that is shared once and used again and again.
+"""Passes arrays from worker processes to this one through shared memory that is reused.
 
 Shared memory made afresh for each batch, as Grain does it, costs more in page faults than a batch to make.
 """

@@ -20,7 +20,7 @@ from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import write_atomically
-from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.progress_bar import ProgressBar
 
 W = TypeVar("W")
 
@@ -125,7 +125,7 @@ def run_jobs(
         _write_log(folder, origin, done.values(), complete=False)
     total = sum(job.sequences for job in jobs)
     finished = sum(job.sequences for job in jobs if job.name in done)
-    with Waiting(folder.name, "seq", total, finished, show=progress and bool(pending)) as waiting:
+    with ProgressBar(folder.name, "seq", total, finished, show=progress and bool(pending)) as waiting:
         for job, outcome in zip(pending, _run(task, pending, workers), strict=True):
             done[job.name] = outcome
             if outcome.complete:

@@ -1,4 +1,4 @@
-"""How downloads are laid out: from folders to references to sequences, before any pixel is read."""
+"""Folder layouts of datasets as downloaded; no pixel is read."""
 
 import dataclasses
 import itertools

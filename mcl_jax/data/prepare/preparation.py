@@ -1,4 +1,4 @@
-"""A whole dataset, from the download to a pkl tree or to records."""
+"""Prepares a whole dataset as a pkl tree or as records."""
 
 from pathlib import Path
 

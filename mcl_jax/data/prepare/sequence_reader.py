@@ -1,4 +1,4 @@
-"""Reading one sequence of a download whole, with an account of what had to be left out."""
+"""Reads one sequence of a download, with a list of the frames left out."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""What a preparation came to, and whether that is good enough."""
+"""Summary of a preparation, and whether it is good enough."""
 
 import dataclasses
 from collections.abc import Sequence

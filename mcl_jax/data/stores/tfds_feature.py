@@ -1,4 +1,4 @@
-"""How TFDS stores silhouettes: packed, to the same bytes for whoever reads them."""
+"""TFDS feature that stores packed silhouettes."""
 
 from typing import Any, ClassVar, cast
 

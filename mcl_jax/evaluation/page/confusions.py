@@ -1,4 +1,4 @@
-"""The probes of the page: who is nearest to each, and how badly it is taken for somebody else."""
+"""Probes for the page, the worst confusions first."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The curves of a training run: kept as one JSON line a report, and drawn as training.html."""
+"""Curves of a training run: kept as one JSON line a report, and drawn in training.html."""
 
 import json
 import math

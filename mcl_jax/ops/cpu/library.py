@@ -1,4 +1,4 @@
-"""Compiles `convolution.cc` and its headers for this CPU, once, and keeps the library for later runs."""
+"""Compiles the C++ library for this CPU, and keeps it for later runs."""
 
 import ctypes
 import functools

@@ -1,4 +1,4 @@
-"""From a download to a folder of records, or what remains to be done of it."""
+"""Prepares a dataset as a folder of records, and resumes an unfinished one."""
 
 import contextlib
 import io

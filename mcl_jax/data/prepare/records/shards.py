@@ -1,4 +1,4 @@
-"""ArrayRecord shards: which sequences go into which, and writing them in parallel."""
+"""Assigns sequences to ArrayRecord shards, and writes the shards in parallel."""
 
 import dataclasses
 import functools
