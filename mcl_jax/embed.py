@@ -41,8 +41,6 @@ class Embedder:
         self.model = model
         # Each host on its own: their numbers of batches differ.
         self._mesh = data_mesh(jax.local_devices())
-        self._on_cpu = self._mesh.devices.flat[0].platform == "cpu"
-        self._was_run: set[tuple[tuple[int, ...], int]] = set()
         self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size)
         self._embed = embedding_program(model, self._mesh, compiler_options())
 
@@ -121,18 +119,6 @@ class Embedder:
                 'mcl_jax.load(…, precision="float32"); if they are not finite either, try another checkpoint'
             )
 
-    def _run_once_before(self, *arguments: Any) -> None:
-        """Runs a program of the CPU once in vain, the first time that it is used.
-
-        The first run of a program, and no later one, has been seen to compute the first 216 pixels of a batch
-        wrongly, by a few per cent: jaxlib 0.10.2, docs/performance.md, item 24.
-        """
-        _, _, frames, _, num_segments = arguments
-        program = frames.shape, num_segments
-        if self._on_cpu and program not in self._was_run:
-            jax.block_until_ready(self._embed(*arguments))
-        self._was_run.add(program)
-
     def _embed_all(
         self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterator[np.ndarray]
     ) -> dict[int, np.ndarray]:
@@ -150,7 +136,6 @@ class Embedder:
             num_segments = batch["positions"].shape[1]
             arguments = params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments
             with jax.transfer_guard("disallow"):  # all that goes to the devices or comes back is asked for
-                self._run_once_before(*arguments)
                 output = self._embed(*arguments)
                 in_flight.append((batch, output))
                 if len(in_flight) > _BATCHES_IN_FLIGHT:
