@@ -30,7 +30,7 @@ class ProgressBar:
         self._lines = show and not terminal
         self._what, self._unit, self._total = what, unit, total
         self._first, self._done = done, done
-        self._start = self._told = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -47,9 +47,9 @@ class ProgressBar:
             self._bar.update(more)
         self._done += more
         now = time.monotonic()
-        if not self._lines or now - self._told < EVERY:
+        if not self._lines or now - self._last_line < EVERY:
             return
-        self._told = now
+        self._last_line = now
         rate = (self._done - self._first) / (now - self._start)
         left = (self._total - self._done) / rate
         print(
@@ -66,7 +66,7 @@ class ProgressBar:
         else:
             print(line)
         sys.stdout.flush()
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
 
 def _peak_memory() -> str:

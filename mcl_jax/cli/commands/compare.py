@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     if threshold is not None:
         same = distance <= threshold
     if arguments.json:
-        told = {"distance": distance, "metric": metric, "same": same, "threshold": threshold, "far": far}
-        print(json.dumps(told, allow_nan=False))
+        answer = {"distance": distance, "metric": metric, "same": same, "threshold": threshold, "far": far}
+        print(json.dumps(answer, allow_nan=False))
         return
     print(f"distance {distance:.4g} ({metric})")
     if threshold is not None:

@@ -147,14 +147,14 @@ class _News:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._start = self._told = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self.frames = 0
 
     def tell(self, frames: int) -> None:
         self.frames = frames
         now = time.monotonic()
-        if now - self._told >= _NEWS:
-            self._told = now
+        if now - self._last_line >= _NEWS:
+            self._last_line = now
             rate = frames / (now - self._start)
             print(f"{self._name}: {frames} frames, {rate:.0f} a second", file=sys.stderr, flush=True)
 

@@ -188,10 +188,10 @@ def _version(compiler: tuple[str, ...]) -> str:
 def _key() -> str:
     """Returns what tells this library from others: what it is made of and which CPU for."""
     compiler = os.environ.get("CXX", "")
-    told = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
+    facts = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
     sources = sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cc", ".h"))
     content = b"\0".join(path.read_bytes() for path in sources)
-    return hashlib.sha256(content + "\0".join(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(content + "\0".join(facts).encode()).hexdigest()[:16]
 
 
 def _cpu() -> str:
@@ -200,5 +200,5 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    told = ("vendor_id", "model", "model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in told}))
+    known = ("vendor_id", "model", "model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in known}))
