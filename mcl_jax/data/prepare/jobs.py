@@ -6,6 +6,7 @@ By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a da
 import dataclasses
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -152,10 +153,18 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
         yield from map(task, jobs)
         return
     context = multiprocessing.get_context("spawn")  # nothing is inherited that could be in an odd state
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker)
+    before = set(multiprocessing.active_children())
+    count = min(workers, len(jobs))
+    pool = ProcessPoolExecutor(count, context, _start_worker)
     try:
+        # All begin before there is work: the pool of Python 3.11 can miss the death of one until then.
+        for started in [pool.submit(os.getpid) for _ in range(count)]:
+            started.result()
         yield from pool.map(task, jobs, chunksize=8 if len(jobs) > _MANY_JOBS else 1)
     except BrokenProcessPool:
+        # One that was just being started would be waited for without end (Python 3.11).
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()
         raise DataError(
             "a worker process was killed, perhaps for lack of memory; "
             "run the same command again to go on, with fewer --workers"
