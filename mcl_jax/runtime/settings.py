@@ -106,7 +106,7 @@ def testing_precision(asked: str) -> str:
 
     Args:
         asked: the type, or "" for the one that suits this machine: float32 on a CPU; float16 elsewhere, as
-            OpenGait tests, on tensor cores that every GPU since V100 has. docs/performance.md says what it
+            OpenGait tests, on tensor cores that every GPU since V100 has. docs/gpus.md says what it
             does to rank-1.
     """
     if asked:
