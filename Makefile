@@ -53,8 +53,8 @@ NEWER_PYTHON := $(shell for python in python3.12 python3.13 \
 	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[23].*/bin/python3; do \
 	"$$python" -c 'import ensurepip' 2>/dev/null && echo "$$python" && break; done)
 NEWER_VENV := .venv-newer
-NEWER_TESTS := tests/models tests/losses tests/devices tests/test_checkpoint.py tests/test_embed.py \
-	tests/test_compilations.py tests/test_transfers.py tests/test_optim.py tests/test_packed_weights.py
+NEWER_TESTS := tests/models tests/losses tests/devices tests/workdir/test_checkpoints.py tests/test_embed.py \
+	tests/test_compilations.py tests/test_transfers.py tests/training tests/weights/test_packed.py tests/ops
 
 ifeq ($(NEWER_PYTHON),)
 test-newer:

@@ -19,6 +19,7 @@ from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.models.registry import digest_of
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
 from mcl_jax.weights.load import fit, load_weights
 from mcl_jax.workdir.checkpoints import FOLDER
@@ -90,6 +91,7 @@ def evaluate(
         NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
         UserError: if another test writes into the folder.
     """
+    require_extra("report", "a test with its report")
     with held(folder.with_name(f"{folder.name}.lock")):
         return _evaluate(config, folder, dataset, embedder, params, batch_stats)
 

@@ -43,6 +43,7 @@ from mcl_jax.runtime.settings import compiler_options, options_to_run_once, warn
 from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guarded, start_counter
 from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
 from mcl_jax.weights.load import fit, load_weights
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
@@ -75,6 +76,7 @@ def train(
         PreemptedError: the run was asked to end; its state is saved.
     """
     check_workdir(workdir, config.data.root)
+    require_extra("train", "training")
     warn_of_missing_bfloat16(config.train.precision)
     data, start = open_data(config), _find_start(config, workdir)
     model = build_train_model(config, start.block, data.subjects)

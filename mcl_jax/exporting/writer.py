@@ -11,6 +11,7 @@ from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.exporting import FORMATS, Format
 from mcl_jax.exporting.program import EMBEDDING, FRAMES, Program, any_length, embedding_program
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.files import write_atomically
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # that a StableHLO file runs on
@@ -50,12 +51,11 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
 
 
 def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
-    try:
-        import onnxruntime
+    require_extra("export", "format: onnx")
+    import onnxruntime
 
-        from mcl_jax.exporting.graph import onnx_model
-    except ImportError as error:
-        raise ConfigError(f"format: onnx needs {error.name}: pip install 'mcl_jax[export]'") from None
+    from mcl_jax.exporting.graph import onnx_model
+
     model = onnx_model(program, any_length(), (FRAMES, EMBEDDING))
     if model.ByteSize() > _MOST_ONNX:
         raise ConfigError("format: the model is larger than 2 GiB, which ONNX files are not: use stablehlo")
