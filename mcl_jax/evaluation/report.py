@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
@@ -186,6 +186,11 @@ def score(
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
     roles = scoring.assign_roles(protocol, embeddings, probe_set)
+    if rerank is not None and scoring.overlap(roles.all_probes(), roles.gallery):
+        raise DataError(
+            f"protocol {protocol.name}: re-ranking needs probes that are not in the gallery too: leave "
+            "out rerank, or choose another protocol"
+        )
     plain = _distances_between(embeddings, metric)
     distances = plain if rerank is None else _reranked(plain, rerank)
     metrics: dict[str, Any] = {
