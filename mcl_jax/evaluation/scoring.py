@@ -179,7 +179,7 @@ def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray
 def hidden(
     protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
 ) -> np.ndarray:
-    """Which gallery sequences each probe must not see, bool [n, m]: itself, and those that the rules leave out."""
+    """Which gallery sequences each probe must not see, bool [n, m]; itself is among them."""
     itself = probes[:, None] == gallery
     if protocol.leave_out == "nothing":
         return itself
