@@ -32,7 +32,9 @@ TOY = Dataset(
 
 def write_png(path, value=7):
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((64, 64), value, np.uint8))
+    image = np.zeros((64, 64), np.uint8)
+    image[:, 20:40] = 200 + value
+    assert cv2.imwrite(str(path), image)
 
 
 @pytest.mark.parametrize("file_format", ["pkl", "records"])
@@ -46,7 +48,7 @@ def test_an_entry_from_outside_is_prepared_and_opened(tmp_path, monkeypatch, fil
     dataset = open_dataset("toy", out)
     assert [s.key for s in dataset.train_split().sequences] == ["anna/00/000", "anna/00/090"]
     (test,) = dataset.test_split().sequences
-    assert (dataset.source.read(test)[:] == 2).all()
+    assert dataset.source.read(test)[:].max() == 202
     if file_format == "records":
         assert tfds.builder_from_directory(str(out)).info.description == "Two people."
 
