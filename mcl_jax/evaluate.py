@@ -128,6 +128,7 @@ def _evaluate(
             protocol,
             metric=config.eval.metric,
             probe_set=dataset.partition.probe_set,
+            gallery_set=dataset.partition.gallery_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
         model = embedder.model

@@ -161,6 +161,7 @@ def score(
     *,
     metric: str = "euc",
     probe_set: Collection[str] | None = None,
+    gallery_set: Collection[str] | None = None,
     rerank: Rerank | None = None,
 ) -> Report:
     """Scores the embeddings of a test set as a dataset's protocol says.
@@ -176,6 +177,7 @@ def score(
             rules of your own.
         metric: "euc", the mean over parts of the Euclidean distance, or "cos", 1 − the mean cosine.
         probe_set: `subject-condition-view` names of the probes, for protocols that list them ("gait3d").
+        gallery_set: the same of the gallery, where a partition lists it; None for all that are no probes.
         rerank: re-ranks each block of distances by k-reciprocal neighbours; takes 4 · (probes + gallery)²
             bytes of memory for a block.
 
@@ -185,7 +187,7 @@ def score(
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
-    roles = scoring.assign_roles(protocol, embeddings, probe_set)
+    roles = scoring.assign_roles(protocol, embeddings, probe_set, gallery_set)
     if rerank is not None and scoring.overlap(roles.all_probes(), roles.gallery):
         raise DataError(
             f"protocol {protocol.name}: re-ranking needs probes that are not in the gallery too: leave "

@@ -11,6 +11,7 @@ from mcl_jax.errors import DataError
 from mcl_jax.evaluation import metrics
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import EVERY, PROBE_SET, THE_REST, Protocol
+from mcl_jax.utils.names import written_otherwise
 
 # (probe indices [n], gallery indices [m]) → distances [n, m]
 DistanceFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -66,7 +67,10 @@ class GroupScores:
 
 
 def assign_roles(
-    protocol: Protocol, embedding_set: EmbeddingSet, probe_set: Collection[str] | None = None
+    protocol: Protocol,
+    embedding_set: EmbeddingSet,
+    probe_set: Collection[str] | None = None,
+    gallery_set: Collection[str] | None = None,
 ) -> Roles:
     """Picks the probes and the gallery.
 
@@ -74,6 +78,7 @@ def assign_roles(
         protocol: the rules.
         embedding_set: the labels.
         probe_set: `subject-condition-view` names of the probes, where the protocol needs them.
+        gallery_set: the same of the gallery, for protocols whose gallery is the rest; None for all of that.
 
     Raises:
         DataError: if there are no probes or no gallery, the probe set is needed but not given, a condition or
@@ -91,15 +96,24 @@ def assign_roles(
             f"protocol {protocol.name}: the probe set is missing: give the partition JSON whose PROBE_SET "
             f"lists the probes (in Python: probe_set=)"
         )
+    if gallery_set is not None and protocol.gallery is not THE_REST:
+        logging.warning(
+            "%s: GALLERY_SET is not used: the protocol's gallery is %s",
+            protocol.name,
+            _expected(protocol.gallery),
+        )
     keys, present = embedding_set.keys(), embedding_set.conditions
-    listed = np.array([key in wanted for key in keys])
     probes = {
-        group: np.flatnonzero(listed if conditions is PROBE_SET else _is_one_of(present, conditions))
+        group: _places(keys, wanted)
+        if conditions is PROBE_SET
+        else np.flatnonzero(_is_one_of(present, conditions))
         for group, conditions in protocol.probes.items()
     }
     used = np.concatenate(list(probes.values()))
     if protocol.gallery is THE_REST:
-        gallery = np.setdiff1d(np.arange(len(embedding_set)), used)
+        rest = np.arange(len(embedding_set)) if gallery_set is None else _places(keys, gallery_set)
+        gallery = np.setdiff1d(rest, used)
+        _note_absent(protocol, "GALLERY_SET", gallery_set or (), keys)
     else:
         gallery = np.flatnonzero(_is_one_of(present, protocol.gallery))
     for role, indices in (("probe", used), ("gallery", gallery)):
@@ -108,16 +122,32 @@ def assign_roles(
     _check_conditions(protocol, embedding_set)
     if protocol.unmatched == "error" and not protocol.submit:
         _check_subjects(protocol, embedding_set, used, gallery)
-    absent = wanted - set(keys) if PROBE_SET in protocol.probes.values() else set()
+    absent = 0
+    if PROBE_SET in protocol.probes.values():
+        absent = _note_absent(protocol, "PROBE_SET", wanted, keys)
+    return Roles(probes, gallery, absent)
+
+
+def _places(keys: list[str], names: Collection[str]) -> np.ndarray:
+    """Indices of the sequences that are named."""
+    wanted = set(names)
+    return np.flatnonzero(np.array([key in wanted for key in keys], bool))
+
+
+def _note_absent(protocol: Protocol, role: str, names: Collection[str], keys: list[str]) -> int:
+    """Says which names of a list have no sequence; returns how many."""
+    absent = set(names) - set(keys)
     if absent:
         logging.warning(
-            "%s: %d of %d entries of PROBE_SET have no sequence: %s",
+            "%s: %d of %d entries of %s have no sequence: %s%s",
             protocol.name,
             len(absent),
-            len(wanted),
+            len(set(names)),
+            role,
             _listed(absent, most=100),
+            written_otherwise(absent, keys),
         )
-    return Roles(probes, gallery, len(absent))
+    return len(absent)
 
 
 def view_list(embedding_set: EmbeddingSet, roles: Roles) -> list[str]:

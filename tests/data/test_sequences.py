@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcl_jax.data.datasets import DATASETS, open_dataset
-from mcl_jax.data.sequences import SequenceRef, read_partition, select
+from mcl_jax.data.sequences import SequenceRef, read_gallery_set, read_partition, select
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
 
@@ -53,7 +53,7 @@ def test_partition_is_read(tmp_path):
         ("{", "not a JSON file"),
         ("[]", "not a partition; expected an object"),
         ('{"TRAIN_SET": ["1"]}', "TEST_SET must be a list"),
-        ('{"TRAIN_SET": [1], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
+        ('{"TRAIN_SET": [null], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
         (
             '{"TRAIN_SET": ["1", "2"], "TEST_SET": ["2"]}',
             "1 subjects are in TRAIN_SET and TEST_SET, e.g. '2'",
@@ -110,3 +110,29 @@ def test_a_name_that_is_not_utf_8_is_refused_where_sequences_are_listed(tmp_path
     with pytest.raises(DataError, match=r"'caf\\udce9' is not UTF-8; rename the folder"):
         scan_tree(tmp_path)
     assert SequenceRef("Zoë", "nm-01", "090", "").key == "Zoë/nm-01/090"
+
+
+def test_a_gallery_set_is_read_and_a_byte_order_mark_passed_over(tmp_path):
+    path = tmp_path / "p.json"
+    content = {"TRAIN_SET": ["1"], "TEST_SET": ["2"], "PROBE_SET": ["2-a-b"], "GALLERY_SET": ["2-a-c"]}
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert read_partition(path).gallery_set == read_gallery_set(path) == ("2-a-c",)
+    del content["GALLERY_SET"]
+    path.write_text(json.dumps(content))
+    assert read_partition(path).gallery_set is read_gallery_set(path) is None
+
+
+def test_numbers_for_names_are_named(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"TRAIN_SET": [1, 2], "TEST_SET": ["3"]}))
+    with pytest.raises(DataError, match='TRAIN_SET holds numbers, such as 1; .*such as "1" or "001"'):
+        read_partition(path)
+
+
+def test_names_written_otherwise_are_said_with_both_sides(tmp_path, caplog):
+    touch(tmp_path, "001/nm-01/000/a.pkl", "002/nm-01/000/a.pkl")
+    sequences = scan_tree(tmp_path)
+    with pytest.raises(DataError, match="like '1', found '001', '002'; '1' is written '001' there"):
+        select(sequences, ["1", "2"], "training", PklSource())
+    select(sequences, ["1", "002"], "training", PklSource())
+    assert "1 of 2 training subjects have no sequence: 1; '1' is written '001' there" in caplog.text
