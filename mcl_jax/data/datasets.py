@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from absl import logging
+
 from mcl_jax.data.prepare import layouts
 from mcl_jax.data.prepare.layouts import Download, Layout
 from mcl_jax.data.sequences import Partition, SequenceRef, Source, Split, read_partition, select
@@ -167,4 +169,13 @@ def open_dataset(
             f"data.partition is empty, and {name} has no rule for its split: set --config.data.partition"
         )
     sequences, source = OPENERS[file_format](Path(root))
+    people = {sequence.subject for sequence in sequences}
+    if unused := sorted(people.difference(rule.train, rule.test)):
+        logging.warning(
+            "%d of the %d people in %s are neither to train nor to test on, such as %r",
+            len(unused),
+            len(people),
+            root,
+            unused[0],
+        )
     return OpenDataset(name, tuple(sequences), rule, source)

@@ -42,6 +42,9 @@ REPORT_FILES = (
     "submission.sha256",
 )
 
+# Embeddings are equal where no number differs by more than this share of the largest, or than nothing.
+_EQUAL, _NOTHING = 1e-5, 1e-9
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
@@ -183,7 +186,8 @@ def score(
 
     Raises:
         ConfigError: if there is no protocol or metric of this name; the message lists those that exist.
-        DataError: if the embeddings do not fit the protocol, or no distances can be computed from them.
+        DataError: if the embeddings do not fit the protocol, are all equal, or no distances can be computed
+            from them.
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
@@ -193,6 +197,7 @@ def score(
             f"protocol {protocol.name}: re-ranking needs probes that are not in the gallery too: leave "
             "out rerank, or choose another protocol"
         )
+    _require_difference(embeddings)
     plain = _distances_between(embeddings, metric)
     distances = plain if rerank is None else _reranked(plain, rerank)
     metrics: dict[str, Any] = {
@@ -233,6 +238,17 @@ def clear_report(folder: str | Path) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"{path}: cannot be removed: {error.strerror}: give another folder") from None
+
+
+def _require_difference(embeddings: EmbeddingSet) -> None:
+    """Refuses embeddings that are all equal, whose order of distances is that of rounding."""
+    x = embeddings.embeddings
+    largest, spread = float(np.abs(x).max()), float(np.ptp(x, axis=0).max())
+    if len(x) > 1 and spread <= max(_EQUAL * largest, _NOTHING):
+        raise DataError(
+            f"embeddings: all {len(x)} are equal (their numbers differ by at most {spread:.2g}): the model "
+            "has collapsed: train again with a lower learning rate, or test another checkpoint"
+        )
 
 
 def _distances_between(embedding_set: EmbeddingSet, metric: str) -> DistanceFn:

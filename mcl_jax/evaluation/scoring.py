@@ -120,6 +120,13 @@ def assign_roles(
         if not indices.size:
             raise DataError(_nothing_found(protocol, embedding_set, role))
     _check_conditions(protocol, embedding_set)
+    people = np.unique(embedding_set.subjects[gallery])
+    if len(people) == 1:
+        logging.warning(
+            "%s: the gallery has one person, %r: whoever comes is taken for them, and Rank-1 says nothing",
+            protocol.name,
+            str(people[0]),
+        )
     if protocol.unmatched == "error" and not protocol.submit:
         _check_subjects(protocol, embedding_set, used, gallery)
     absent = 0

@@ -82,3 +82,14 @@ def test_records_without_their_manifest_are_not_taken_for_a_tree(tmp_path):
     (tmp_path / "casiab-sequences.array_record-00000-of-00001").touch()
     with pytest.raises(DataError, match=r"no records\.json, so this is not a complete folder of records"):
         open_dataset("casiab", tmp_path)
+
+
+def test_people_of_neither_set_are_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(DATASETS, "toy", TOY)
+    for name in ("anna", "ben", "cleo", "dora"):
+        (tmp_path / name / "00" / "000").mkdir(parents=True)
+        (tmp_path / name / "00" / "000" / "a.pkl").write_bytes(b"")
+    open_dataset("toy", tmp_path)
+    assert (
+        f"2 of the 4 people in {tmp_path} are neither to train nor to test on, such as 'cleo'" in caplog.text
+    )

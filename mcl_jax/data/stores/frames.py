@@ -58,8 +58,8 @@ def _fault(frames: np.ndarray) -> str:
     if sides.mean() > _MOSTLY:
         return f"white at the left and right border: inverted; {expected}: subtract the values from 255"
     # A prepared person reaches from the top row to the bottom row, and seldom to a side.
-    touches_sides = sides.any(axis=1).all(axis=1)
-    touches_top_and_bottom = white[:, [0, -1]].any(axis=2).all(axis=1)
+    touches_sides = np.all(np.any(sides, axis=1), axis=1)
+    touches_top_and_bottom = np.all(np.any(white[:, [0, -1]], axis=2), axis=1)
     if touches_sides.mean() > _MOSTLY and touches_top_and_bottom.mean() < 1 - _MOSTLY:
         return "the person reaches from side to side, not from top to bottom: transposed; swap the two axes"
     return ""
