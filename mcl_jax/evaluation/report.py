@@ -57,8 +57,9 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; of a test also "model", its name and digest; "scores", "views", "cells", "cmc",
-            "unmatched", "skipped" and "verification" where the figures are known here.
+            and "table"; of a test also "model", its name and digest; "notes" where `note` was called;
+            "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where the figures are
+            known here.
             docs/evaluation.md describes them.
         verification: error rates and thresholds of pairs; None where only the benchmark scores.
     """
@@ -103,6 +104,11 @@ class Report:
                 f"protocol {self.protocol.name}: no threshold: only the benchmark knows subjects"
             )
         return self.verification.threshold(far)
+
+    def note(self, text: str) -> None:
+        """Adds a sentence that a reader of the figures must know: to the table, metrics.json and the page."""
+        self.metrics.setdefault("notes", []).append(text)
+        self.metrics["table"] += f"\n{text}\n"
 
     def __repr__(self) -> str:
         return self.table.rstrip("\n")
