@@ -46,7 +46,9 @@ def build_dataset(config: ConfigDict) -> OpenDataset:
         DataError: if they cannot be found.
     """
     data = config.data
-    return open_dataset(data.dataset, data.root, partition=data.partition, file_format=data.format)
+    return open_dataset(
+        data.dataset, data.root, partition=data.partition, file_format=data.format, file=data.file
+    )
 
 
 def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:

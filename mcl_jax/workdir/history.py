@@ -31,6 +31,7 @@ _FREE = (
     "init_from",
     "data.root",
     "data.format",
+    "data.file",
     "data.partition",
     "data.on_error",
     "data.workers",
