@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 from mcl_jax.config import frame_sampling, model_block, named_arguments
 from mcl_jax.data.datasets import OpenDataset, open_dataset
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
+from mcl_jax.data.feed.sampling import require_pairs
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError, ConfigError
+from mcl_jax.losses import LOSSES
 from mcl_jax.models.registry import (
     Model,
     complete_block,
@@ -44,7 +46,9 @@ def build_dataset(config: ConfigDict) -> OpenDataset:
         DataError: if they cannot be found.
     """
     data = config.data
-    return open_dataset(data.dataset, data.root, partition=data.partition, file_format=data.format)
+    return open_dataset(
+        data.dataset, data.root, partition=data.partition, file_format=data.format, file=data.file
+    )
 
 
 def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
@@ -52,7 +56,10 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
 
     Raises:
         ConfigError: if the settings cannot work with this split.
+        DataError: if the split has nothing to compare.
     """
+    if any(block.weight and LOSSES[name].of == "embeddings" for name, block in config.loss.items()):
+        require_pairs(split, config.train.batch)
     return TrainLoader(
         split,
         batch=config.train.batch,

@@ -44,6 +44,7 @@ _DEFAULTS: dict[str, Any] = {
         "dataset": "casiab",  # a key of mcl_jax.data.datasets.DATASETS
         "root": "",  # folder of the dataset
         "format": "",  # tree of pkl files, or records made by prepare_data.py; "" finds out
+        "file": "",  # pattern of the pkl file, such as *-sil.pkl; "" where each folder has one
         "partition": "",  # JSON naming the subjects; "" for the dataset's own rule
         "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 
 from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
@@ -25,6 +26,8 @@ from mcl_jax.utils.progress_bar import ProgressBar
 from mcl_jax.utils.pytrees import ArrayTree
 
 _BATCHES_IN_FLIGHT = 2
+_FEW_FRAMES = 5
+"""A walk of fewer shows a part of a step."""
 
 # A batch, and its rows on the devices.
 _Batch = tuple[SequenceBatch, dict[str, jax.Array]]
@@ -100,7 +103,7 @@ class Embedder:
             sequences: at least one.
         """
         params, batch_stats = self.put(params, batch_stats)
-        embedded = self._embed_all(params, batch_stats, iter(sequences))
+        embedded = self._embed_all(params, batch_stats, _noting_short_ones(sequences))
         return np.stack([embedded[i] for i in range(len(embedded))])
 
     def put(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[ArrayTree, ArrayTree]:
@@ -159,6 +162,24 @@ def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
         if len(ready) > 1:
             yield ready.popleft()
     yield from ready
+
+
+def _noting_short_ones(sequences: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields sequences, and says after the last one how many of them have hardly a frame."""
+    short: dict[int, int] = {}
+    for position, frames in enumerate(sequences):
+        if len(frames) < _FEW_FRAMES:
+            short[position] = len(frames)
+        yield frames
+    if short:
+        first, frames_of_first = next(iter(short.items()))
+        logging.warning(
+            "%d walks have fewer than %d frames, too few to know somebody by, such as number %d with %d",
+            len(short),
+            _FEW_FRAMES,
+            first + 1,
+            frames_of_first,
+        )
 
 
 def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:

@@ -12,6 +12,7 @@ from mcl_jax.build import build_dataset, build_embedder, trained_block
 from mcl_jax.config import NO_PROTOCOL, model_block, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError, DataError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
@@ -21,9 +22,10 @@ from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.models.registry import digest_of
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
-from mcl_jax.weights.load import fit, load_weights
+from mcl_jax.weights.load import fit, load_weights, run_of
 from mcl_jax.workdir.checkpoints import FOLDER
 from mcl_jax.workdir.lock import held
+from mcl_jax.workdir.trained_on import trained_people
 
 TEST_FOLDER = "test"
 
@@ -55,7 +57,7 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     embedder = build_embedder(config, block)
     arrays = fit(weights, embedder.model, *embedder.model.shapes())
     write_config(config, workdir / "config_test.json")
-    return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, *arrays)
+    return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, *arrays, run=run_of(source)[0])
 
 
 def _checkpoint_of(workdir: Path, step: int) -> Path:
@@ -79,8 +81,19 @@ def evaluate(
     embedder: Embedder,
     params: ArrayTree,
     batch_stats: ArrayTree,
+    *,
+    run: Path,
 ) -> dict[str, Any]:
     """Embeds the test split and writes embeddings.npz, metrics.json, table.txt and pictures into a folder.
+
+    Args:
+        config: a valid config.
+        folder: where to write.
+        dataset: whose test split it is.
+        embedder: of the model.
+        params: its parameters.
+        batch_stats: its running statistics.
+        run: workdir of the run that trained the model, which knows the people it was trained on.
 
     Returns:
         The content of metrics.json; empty where nothing is scored: with protocol "none", and on hosts other
@@ -93,7 +106,7 @@ def evaluate(
     """
     require_extra("report", "a test with its report")
     with held(folder.with_name(f"{folder.name}.lock")):
-        return _evaluate(config, folder, dataset, embedder, params, batch_stats)
+        return _evaluate(config, folder, dataset, embedder, params, batch_stats, run)
 
 
 def _evaluate(
@@ -103,9 +116,11 @@ def _evaluate(
     embedder: Embedder,
     params: ArrayTree,
     batch_stats: ArrayTree,
+    run: Path,
 ) -> dict[str, Any]:
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
+    note = _note_of_trained_people(config, run, split)
     embeddings = embedder.embed_split(
         params,
         batch_stats,
@@ -130,11 +145,14 @@ def _evaluate(
             protocol,
             metric=config.eval.metric,
             probe_set=dataset.partition.probe_set,
+            gallery_set=dataset.partition.gallery_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
         model = embedder.model
         digest = digest_of(model, *jax.device_get((params, batch_stats)))
         report.metrics["model"] = {"name": model.name, "digest": digest}
+        if note:
+            report.note(note)
         loader = SequenceLoader(split.sequences, split.source, config.eval.max_frames)
         report.write(folder, silhouettes=loader.read)
     except DataError as error:
@@ -144,6 +162,19 @@ def _evaluate(
     print(report.table)
     print(f"written to {folder}/")
     return report.metrics
+
+
+def _note_of_trained_people(config: ConfigDict, run: Path, split: Split) -> str:
+    """Returns, and logs, that the model was trained on people it is tested on; "" where it was not."""
+    known = trained_people(run, config.data.dataset, split)
+    if not known:
+        return ""
+    note = (
+        f"Trained on {len(known)} of the {len(split.subjects)} people tested here, such as {known[0]!r}: the "
+        "figures do not say how well strangers are told apart."
+    )
+    logging.warning("%s", note)
+    return note
 
 
 def _protocol_of(config: ConfigDict) -> Protocol | None:

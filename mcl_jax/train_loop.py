@@ -362,7 +362,7 @@ class _Tests:
     def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
         """Tests a state, writes the report into a folder, and returns its metrics."""
         arrays = state.params, state.batch_stats
-        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays)
+        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays, run=self._workdir)
 
     def run_on_the_way(self, step: int, state: TrainState) -> dict[str, Any]:
         """Tests a state during training, which goes on where nothing can be scored; returns the scores."""

@@ -19,7 +19,7 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
 
     Args:
         recipe: as of `load_config`.
-        keys: any number of `--config.a.b=v`.
+        keys: any number of `--config.a.b=v`; of one that comes twice the last holds.
 
     Raises:
         ConfigError: naming the recipe or key that cannot work.
@@ -27,7 +27,7 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     config, notes = load_any_config(recipe)
     for note in notes:
         logging.info("%s: %s", recipe, note)
-    values, arguments, known = flags.FlagValues(), ["mcl-jax", *keys], set(flat_keys(config))
+    values, arguments, known = flags.FlagValues(), ["mcl-jax", *_last_of_each(keys)], set(flat_keys(config))
     try:
         config_flags.DEFINE_config_dict(
             "config", config, "Recipe of the run.", lock_config=True, flag_values=values, sys_argv=arguments
@@ -53,6 +53,11 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     if missing := sorted(known - flat_keys(values.config).keys()):
         raise ConfigError(f"command line: {missing[0]} is gone with its block; set keys one by one")
     return values.config
+
+
+def _last_of_each(keys: Sequence[str]) -> list[str]:
+    """Returns the keys, each with its last value; absl would make one tuple of the values of two."""
+    return list({key.partition("=")[0]: key for key in keys}.values())
 
 
 def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from absl import logging
+
 from mcl_jax.data.prepare import layouts
 from mcl_jax.data.prepare.layouts import Download, Layout
 from mcl_jax.data.sequences import Partition, SequenceRef, Source, Split, read_partition, select
@@ -23,6 +25,7 @@ class Dataset:
         partition: its split where that is a rule; None where it comes as a JSON file.
         layout: how its download lies; what lies as subject/condition/view needs none of its own.
         description: one sentence about it, kept with its records.
+        file: pattern of the silhouettes' pkl file, where each folder holds other files as well.
         title: its name in titles; "" for the name of the data that its protocol was made for.
     """
 
@@ -30,6 +33,7 @@ class Dataset:
     partition: Partition | None = None
     layout: Layout = layouts.SUBJECTS
     description: str = ""
+    file: str = ""
     title: str = ""
 
 
@@ -90,22 +94,27 @@ def download_of(name: str) -> Download:
     return known[name]
 
 
-def _open_tree(root: Path) -> tuple[list[SequenceRef], Source]:
-    return list_tree(root), PklSource()
+def _open_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], Source]:
+    return list_tree(root, file), PklSource(file)
 
 
-def _open_either(root: Path) -> tuple[Sequence[SequenceRef], Source]:
+def _open_records(root: Path, file: str = "") -> tuple[list[SequenceRef], Source]:
+    del file  # a record is one array
+    return open_records(root)
+
+
+def _open_either(root: Path, file: str = "") -> tuple[Sequence[SequenceRef], Source]:
     # ArrayRecord files without the manifest are a copy that was cut off, for `open_records` to refuse.
     is_records = (root / RECORDS_MANIFEST).is_file() or any(root.glob("*.array_record*"))
-    return open_records(root) if is_records else _open_tree(root)
+    return _open_records(root) if is_records else _open_tree(root, file)
 
 
-OPENERS: dict[str, Callable[[Path], tuple[Sequence[SequenceRef], Source]]] = {
+OPENERS: dict[str, Callable[[Path, str], tuple[Sequence[SequenceRef], Source]]] = {
     "": _open_either,
     "tree": _open_tree,
-    "records": open_records,
+    "records": _open_records,
 }
-"""Value of `data.format` → function of the root; "" finds out which of the others it is."""
+"""Value of `data.format` → function of the root and `data.file`; "" finds out which of the others it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,21 +137,28 @@ class OpenDataset:
         """Returns the training sequences.
 
         Raises:
-            DataError: if there are none.
+            DataError: if there are none, or the folder of one has no pkl file, or several.
         """
-        return select(self.sequences, self.partition.train, "training", self.source)
+        return self._split(self.partition.train, "training")
 
     def test_split(self) -> Split:
         """Returns the test sequences.
 
         Raises:
-            DataError: if there are none.
+            DataError: as `train_split`.
         """
-        return select(self.sequences, self.partition.test, "test", self.source)
+        return self._split(self.partition.test, "test")
+
+    def _split(self, people: Sequence[str], phase: str) -> Split:
+        split = select(self.sequences, people, phase, self.source)
+        if isinstance(self.source, PklSource):  # folders of people whom nobody needs may be as they are
+            for sequence in split.sequences:
+                self.source.require_file(sequence)
+        return split
 
 
 def open_dataset(
-    name: str, root: str | Path, *, partition: str | Path = "", file_format: str = ""
+    name: str, root: str | Path, *, partition: str | Path = "", file_format: str = "", file: str = ""
 ) -> OpenDataset:
     """Lists the sequences of a dataset; no pixel is read.
 
@@ -151,6 +167,8 @@ def open_dataset(
         root: folder of the pkl tree or of the records.
         partition: path of a partition JSON, or "" for the dataset's own rule.
         file_format: a key of `OPENERS`; "" finds out whether the root is a tree or records.
+        file: pattern of the pkl file to take, such as "*-sil.pkl", where folders hold several; "" for the
+            dataset's own rule.
 
     Raises:
         DataError: if a name is unknown, or the root or the partition is missing or unusable.
@@ -166,5 +184,14 @@ def open_dataset(
         raise DataError(
             f"data.partition is empty, and {name} has no rule for its split: set --config.data.partition"
         )
-    sequences, source = OPENERS[file_format](Path(root))
+    sequences, source = OPENERS[file_format](Path(root), file or DATASETS[name].file)
+    people = {sequence.subject for sequence in sequences}
+    if unused := sorted(people.difference(rule.train, rule.test)):
+        logging.warning(
+            "%d of the %d people in %s are neither to train nor to test on, such as %r",
+            len(unused),
+            len(people),
+            root,
+            unused[0],
+        )
     return OpenDataset(name, tuple(sequences), rule, source)

@@ -52,6 +52,19 @@ def fingerprint_of(split: Split) -> DataFingerprint:
     )
 
 
+def known_people(before: DataFingerprint, split: Split) -> tuple[str, ...]:
+    """Returns which people of a split are among those of a training set.
+
+    Names alone do not tell: other datasets have a '001' too. So the frames are compared of the sequences that
+    were sampled from both; where all differ, the people are others of the same names.
+    """
+    both = tuple(sorted(set(before.people) & set(split.subjects)))
+    here = {sequence.key: sequence for sequence in split.sequences} if both else {}
+    sampled = [(here[key], digest) for key, digest in before.contents.items() if digest and key in here]
+    same = not sampled or any(_digest(split.source, sequence) == digest for sequence, digest in sampled)
+    return both if same else ()
+
+
 def differences(before: DataFingerprint, now: DataFingerprint) -> list[str]:
     """Returns a line for each kind of difference, with an example; none where the data are the same."""
     people, now_people = set(before.people), set(now.people)

@@ -12,6 +12,7 @@ from absl import logging
 
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import read_bounded
+from mcl_jax.utils.names import written_otherwise
 
 _MOST_LISTED = 100
 _MAX_PARTITION_BYTES = 2**24  # a million names; the largest dataset has 26,000 subjects
@@ -75,11 +76,19 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """Which subjects train and which test; `probe_set` names probes as subject-condition-view (Gait3D)."""
+    """Which subjects train and which test.
+
+    Attributes:
+        train: names of the people to train on.
+        test: names of the people to test on.
+        probe_set: names of the probes, as subject-condition-view (Gait3D); None where a protocol knows them.
+        gallery_set: names of the gallery's sequences (CCGR-MINI, FreeGait); None for all that are no probes.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
     probe_set: tuple[str, ...] | None = None
+    gallery_set: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +107,7 @@ class Split:
 
 
 def read_partition(path: Path) -> Partition:
-    """Reads a partition JSON with TRAIN_SET, TEST_SET and optionally PROBE_SET.
+    """Reads a partition JSON with TRAIN_SET, TEST_SET and optionally PROBE_SET and GALLERY_SET.
 
     Raises:
         DataError: if the file is missing or malformed, or a subject is in both sets.
@@ -108,11 +117,12 @@ def read_partition(path: Path) -> Partition:
     both = sorted(set(train) & set(test))
     if both:
         raise DataError(f"{path}: {len(both)} subjects are in TRAIN_SET and TEST_SET, e.g. {both[0]!r}")
-    return Partition(train, test, _names(path, content, "PROBE_SET") if "PROBE_SET" in content else None)
+    probes, gallery = (_optional_names(path, content, key) for key in ("PROBE_SET", "GALLERY_SET"))
+    return Partition(train, test, probes, gallery)
 
 
 def read_probe_set(path: Path) -> tuple[str, ...]:
-    """Reads the PROBE_SET of a partition JSON, all that scoring needs of it.
+    """Reads the PROBE_SET of a partition JSON.
 
     Raises:
         DataError: if the file is missing or malformed.
@@ -120,9 +130,18 @@ def read_probe_set(path: Path) -> tuple[str, ...]:
     return _names(path, _read_json(path), "PROBE_SET")
 
 
+def read_gallery_set(path: Path) -> tuple[str, ...] | None:
+    """Reads the GALLERY_SET of a partition JSON; None where it has none.
+
+    Raises:
+        DataError: if the file is missing or malformed.
+    """
+    return _optional_names(path, _read_json(path), "GALLERY_SET")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_bounded(path, _MAX_PARTITION_BYTES).decode("utf-8"))
+        content = json.loads(read_bounded(path, _MAX_PARTITION_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: the partition cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -134,9 +153,18 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...]:
     names = content.get(key)
+    if isinstance(names, list) and (numbers := [name for name in names if isinstance(name, int | float)]):
+        raise DataError(
+            f"{path}: {key} holds numbers, such as {numbers[0]}; names are texts as the folders have them, "
+            f'such as "{numbers[0]}" or "{numbers[0]:03}"'
+        )
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path}: {key} must be a list of names")
     return tuple(names)
+
+
+def _optional_names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...] | None:
+    return _names(path, content, key) if key in content else None
 
 
 def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str, source: Source) -> Split:
@@ -152,12 +180,21 @@ def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str
             raise DataError(f"{first.key}: two sequences of this name: {first.location}, {second.location}")
     found = {s.subject for s in chosen}
     missing = sorted(wanted - found)
+    others = {s.subject for s in sequences} - wanted
     if not found:
         raise DataError(
             f"none of the {len(wanted)} {phase} subjects of the partition has a sequence in data.root; "
-            f"expected folders like {missing[0] if missing else '(the partition is empty)'!r}"
+            f"expected folders like {missing[0] if missing else '(the partition is empty)'!r}, "
+            f"found {', '.join(map(repr, sorted(others)[:3]))}{written_otherwise(missing, others)}"
         )
     if missing:
         shown = ", ".join(missing[:_MOST_LISTED]) + (", …" if len(missing) > _MOST_LISTED else "")
-        logging.warning("%d of %d %s subjects have no sequence: %s", len(missing), len(wanted), phase, shown)
+        logging.warning(
+            "%d of %d %s subjects have no sequence: %s%s",
+            len(missing),
+            len(wanted),
+            phase,
+            shown,
+            written_otherwise(missing, others),
+        )
     return Split(chosen, tuple(sorted(found)), source)

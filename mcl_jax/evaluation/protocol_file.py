@@ -28,8 +28,9 @@ def find_protocol(name: str) -> Protocol:
 def read_protocol(path: Path) -> Protocol:
     """Reads a protocol: the keys of `Protocol` that `_KEYS` lists; "gallery" and "probes" must be there.
 
-    "gallery" is a list of conditions, or null for all sequences that are no probes; "probes" has for each
-    group of figures its conditions, or null for those that the partition lists as PROBE_SET.
+    "gallery" is a list of conditions, ["*"] for all sequences, or null for all that are no probes; "probes"
+    has for each group of figures its conditions, ["*"] for all, or null for those that the partition lists as
+    PROBE_SET. A sequence that is both a probe and in the gallery does not meet itself.
 
     Raises:
         ConfigError: if it cannot be read, or has not the keys and values of a protocol.

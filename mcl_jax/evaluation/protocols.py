@@ -12,6 +12,7 @@ from mcl_jax.errors import ConfigError
 
 PROBE_SET = None  # instead of conditions: the sequences that a partition file lists as probes
 THE_REST = None  # instead of conditions: every sequence that is not a probe
+EVERY = ("*",)  # as conditions: every sequence, of whichever condition
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Protocol:
     Attributes:
         name: key in `PROTOCOLS`.
         data: what is scored, as titles name it; `dataclasses.replace` it where the rules are used on others.
-        gallery: conditions of the gallery, or `THE_REST`.
-        probes: conditions of the probes per group, or `PROBE_SET`; figures are per group.
+        gallery: conditions of the gallery, or `EVERY`, or `THE_REST`. A sequence may be a probe as well: it
+            never meets itself.
+        probes: conditions of the probes per group, or `EVERY`, or `PROBE_SET`; figures are per group.
         blocks: what is ranked together. "all": every probe against the whole gallery. "probe_view": the
             probes of one view against the whole gallery. "view_pair": the probes of one view against the
             gallery of one view. Figures are the mean over gallery views, then over probe views.
@@ -129,6 +131,15 @@ _ALL_PROTOCOLS = (
         leave_out="identical_view",
         unmatched="wrong",  # many sequences of this dataset are missing, and published figures count them
         views=tuple(f"{degree:03d}" for degree in (*range(0, 91, 15), *range(180, 271, 15))),
+    ),
+    Protocol(
+        name="leave_one_out",
+        data="All sequences",
+        rules="each against all others",
+        gallery=EVERY,
+        probes={"all": EVERY},
+        figures=("Rank-1", "Rank-5", "mAP"),
+        unmatched="skip",
     ),
 )
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL_PROTOCOLS}

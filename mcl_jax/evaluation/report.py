@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
@@ -43,6 +43,9 @@ REPORT_FILES = (
     "submission.sha256",
 )
 
+# Embeddings are equal where no number differs by more than this share of the largest, or than nothing.
+_EQUAL, _NOTHING = 1e-5, 1e-9
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
@@ -55,8 +58,9 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; of a test also "model", its name and digest; "scores", "views", "cells", "cmc",
-            "unmatched", "skipped" and "verification" where the figures are known here.
+            and "table"; of a test also "model", its name and digest; "notes" where `note` was called;
+            "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where the figures are
+            known here.
             docs/evaluation.md describes them.
         verification: error rates and thresholds of pairs; None where only the benchmark scores.
     """
@@ -101,6 +105,11 @@ class Report:
                 f"protocol {self.protocol.name}: no threshold: only the benchmark knows subjects"
             )
         return self.verification.threshold(far)
+
+    def note(self, text: str) -> None:
+        """Adds a sentence that a reader of the figures must know: to the table, metrics.json and the page."""
+        self.metrics.setdefault("notes", []).append(text)
+        self.metrics["table"] += f"\n{text}\n"
 
     def __repr__(self) -> str:
         return self.table.rstrip("\n")
@@ -164,6 +173,7 @@ def score(
     *,
     metric: str = "euc",
     probe_set: Collection[str] | None = None,
+    gallery_set: Collection[str] | None = None,
     rerank: Rerank | None = None,
 ) -> Report:
     """Scores the embeddings of a test set as a dataset's protocol says.
@@ -179,16 +189,24 @@ def score(
             rules of your own.
         metric: "euc", the mean over parts of the Euclidean distance, or "cos", 1 − the mean cosine.
         probe_set: `subject-condition-view` names of the probes, for protocols that list them ("gait3d").
+        gallery_set: the same of the gallery, where a partition lists it; None for all that are no probes.
         rerank: re-ranks each block of distances by k-reciprocal neighbours; takes 4 · (probes + gallery)²
             bytes of memory for a block.
 
     Raises:
         ConfigError: if there is no protocol or metric of this name; the message lists those that exist.
-        DataError: if the embeddings do not fit the protocol, or no distances can be computed from them.
+        DataError: if the embeddings do not fit the protocol, are all equal, or no distances can be computed
+            from them.
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
-    roles = scoring.assign_roles(protocol, embeddings, probe_set)
+    roles = scoring.assign_roles(protocol, embeddings, probe_set, gallery_set)
+    if rerank is not None and scoring.overlap(roles.all_probes(), roles.gallery):
+        raise DataError(
+            f"protocol {protocol.name}: re-ranking needs probes that are not in the gallery too: leave "
+            "out rerank, or choose another protocol"
+        )
+    _require_difference(embeddings)
     plain = _distances_between(embeddings, metric)
     distances = plain if rerank is None else _reranked(plain, rerank)
     metrics: dict[str, Any] = {
@@ -229,6 +247,17 @@ def clear_report(folder: str | Path) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"{path}: cannot be removed: {error.strerror}: give another folder") from None
+
+
+def _require_difference(embeddings: EmbeddingSet) -> None:
+    """Refuses embeddings that are all equal, whose order of distances is that of rounding."""
+    x = embeddings.embeddings
+    largest, spread = float(np.abs(x).max()), float(np.ptp(x, axis=0).max())
+    if len(x) > 1 and spread <= max(_EQUAL * largest, _NOTHING):
+        raise DataError(
+            f"embeddings: all {len(x)} are equal (their numbers differ by at most {spread:.2g}): the model "
+            "has collapsed: train again with a lower learning rate, or test another checkpoint"
+        )
 
 
 def _distances_between(embedding_set: EmbeddingSet, metric: str) -> DistanceFn:

@@ -10,7 +10,8 @@ from absl import logging
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation import metrics
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.protocols import PROBE_SET, THE_REST, Protocol
+from mcl_jax.evaluation.protocols import EVERY, PROBE_SET, THE_REST, Protocol
+from mcl_jax.utils.names import written_otherwise
 
 # (probe indices [n], gallery indices [m]) → distances [n, m]
 DistanceFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -66,7 +67,10 @@ class GroupScores:
 
 
 def assign_roles(
-    protocol: Protocol, embedding_set: EmbeddingSet, probe_set: Collection[str] | None = None
+    protocol: Protocol,
+    embedding_set: EmbeddingSet,
+    probe_set: Collection[str] | None = None,
+    gallery_set: Collection[str] | None = None,
 ) -> Roles:
     """Picks the probes and the gallery.
 
@@ -74,6 +78,7 @@ def assign_roles(
         protocol: the rules.
         embedding_set: the labels.
         probe_set: `subject-condition-view` names of the probes, where the protocol needs them.
+        gallery_set: the same of the gallery, for protocols whose gallery is the rest; None for all of that.
 
     Raises:
         DataError: if there are no probes or no gallery, the probe set is needed but not given, a condition or
@@ -91,33 +96,65 @@ def assign_roles(
             f"protocol {protocol.name}: the probe set is missing: give the partition JSON whose PROBE_SET "
             f"lists the probes (in Python: probe_set=)"
         )
+    if gallery_set is not None and protocol.gallery is not THE_REST:
+        logging.warning(
+            "%s: GALLERY_SET is not used: the protocol's gallery is %s",
+            protocol.name,
+            _expected(protocol.gallery),
+        )
     keys, present = embedding_set.keys(), embedding_set.conditions
-    listed = np.array([key in wanted for key in keys])
     probes = {
-        group: np.flatnonzero(listed if conditions is PROBE_SET else np.isin(present, conditions))
+        group: _places(keys, wanted)
+        if conditions is PROBE_SET
+        else np.flatnonzero(_is_one_of(present, conditions))
         for group, conditions in protocol.probes.items()
     }
     used = np.concatenate(list(probes.values()))
     if protocol.gallery is THE_REST:
-        gallery = np.setdiff1d(np.arange(len(embedding_set)), used)
+        rest = np.arange(len(embedding_set)) if gallery_set is None else _places(keys, gallery_set)
+        gallery = np.setdiff1d(rest, used)
+        _note_absent(protocol, "GALLERY_SET", gallery_set or (), keys)
     else:
-        gallery = np.flatnonzero(np.isin(present, protocol.gallery))
+        gallery = np.flatnonzero(_is_one_of(present, protocol.gallery))
     for role, indices in (("probe", used), ("gallery", gallery)):
         if not indices.size:
             raise DataError(_nothing_found(protocol, embedding_set, role))
     _check_conditions(protocol, embedding_set)
+    people = np.unique(embedding_set.subjects[gallery])
+    if len(people) == 1:
+        logging.warning(
+            "%s: the gallery has one person, %r: whoever comes is taken for them, and Rank-1 says nothing",
+            protocol.name,
+            str(people[0]),
+        )
     if protocol.unmatched == "error" and not protocol.submit:
         _check_subjects(protocol, embedding_set, used, gallery)
-    absent = wanted - set(keys) if PROBE_SET in protocol.probes.values() else set()
+    absent = 0
+    if PROBE_SET in protocol.probes.values():
+        absent = _note_absent(protocol, "PROBE_SET", wanted, keys)
+    return Roles(probes, gallery, absent)
+
+
+def _places(keys: list[str], names: Collection[str]) -> np.ndarray:
+    """Indices of the sequences that are named."""
+    wanted = set(names)
+    return np.flatnonzero(np.array([key in wanted for key in keys], bool))
+
+
+def _note_absent(protocol: Protocol, role: str, names: Collection[str], keys: list[str]) -> int:
+    """Says which names of a list have no sequence; returns how many."""
+    absent = set(names) - set(keys)
     if absent:
         logging.warning(
-            "%s: %d of %d entries of PROBE_SET have no sequence: %s",
+            "%s: %d of %d entries of %s have no sequence: %s%s",
             protocol.name,
             len(absent),
-            len(wanted),
+            len(set(names)),
+            role,
             _listed(absent, most=100),
+            written_otherwise(absent, keys),
         )
-    return Roles(probes, gallery, len(absent))
+    return len(absent)
 
 
 def view_list(embedding_set: EmbeddingSet, roles: Roles) -> list[str]:
@@ -179,13 +216,24 @@ def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray
 def hidden(
     protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
 ) -> np.ndarray:
-    """Which gallery sequences each probe must not see, bool [n, m]."""
+    """Which gallery sequences each probe must not see, bool [n, m]; itself is among them."""
+    itself = probes[:, None] == gallery
+    if protocol.leave_out == "nothing":
+        return itself
     same_view = embedding_set.views[probes][:, None] == embedding_set.views[gallery]
     if protocol.leave_out == "own_view":
-        return same_view & (embedding_set.subjects[probes][:, None] == embedding_set.subjects[gallery])
-    if protocol.leave_out == "identical_view":
-        return same_view
-    return np.zeros_like(same_view)
+        same_view &= embedding_set.subjects[probes][:, None] == embedding_set.subjects[gallery]
+    return itself | same_view
+
+
+def overlap(probes: np.ndarray, gallery: np.ndarray) -> bool:
+    """Whether a sequence is both a probe and in the gallery."""
+    return bool(np.isin(probes, gallery).any())
+
+
+def _is_one_of(present: np.ndarray, conditions: tuple[str, ...] | None) -> np.ndarray:
+    """Which of the conditions present are among these, bool [n]; all are where these are `EVERY`."""
+    return np.full(len(present), True) if conditions == EVERY else np.isin(present, conditions or ())
 
 
 def _score_group(
@@ -269,10 +317,14 @@ def _block(
     """(distances, same subject) [n, m] of a block; a pair that is hidden has distance +inf and no match."""
     block = distances(probes, gallery)
     match = codes[probes][:, None] == codes[gallery]
+    # Of identical views, the blocks that the mean leaves out are ranked as well, for the heat map.
     if protocol.leave_out == "own_view":
         unseen = hidden(protocol, embedding_set, probes, gallery)
-        block, match = np.where(unseen, np.inf, block), match & ~unseen
-    return block, match
+    elif overlap(probes, gallery):
+        unseen = probes[:, None] == gallery
+    else:
+        return block, match
+    return np.where(unseen, np.inf, block), match & ~unseen
 
 
 def _rank_block(
@@ -309,6 +361,8 @@ def _check_conditions(protocol: Protocol, embedding_set: EmbeddingSet) -> None:
         return
     probes = (name for names in protocol.probes.values() for name in names or ())
     known = {*protocol.gallery, *probes, *protocol.unused}
+    if known.issuperset(EVERY):
+        return
     if strange := set(embedding_set.conditions.tolist()) - known:
         raise DataError(
             f"protocol {protocol.name}: conditions {_listed(strange)} are neither its probes nor its gallery "
@@ -319,11 +373,17 @@ def _check_conditions(protocol: Protocol, embedding_set: EmbeddingSet) -> None:
 def _check_subjects(
     protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
 ) -> None:
-    lost = set(embedding_set.subjects[probes].tolist()) - set(embedding_set.subjects[gallery].tolist())
+    subjects, walks = np.unique(embedding_set.subjects[gallery], return_counts=True)
+    in_gallery = dict(zip(subjects.tolist(), walks.tolist(), strict=True))
+    # A probe that is in the gallery itself needs another sequence of its subject there.
+    needed = np.where(np.isin(probes, gallery), 2, 1).tolist()
+    labels = embedding_set.subjects[probes].tolist()
+    lost = {name for name, least in zip(labels, needed, strict=True) if in_gallery.get(name, 0) < least}
     if lost:
         raise DataError(
-            f"protocol {protocol.name}: subjects {_listed(lost)} have probes but no gallery sequence "
-            f"({_expected(protocol.gallery)}): add it or leave these subjects out"
+            f"protocol {protocol.name}: subjects {_listed(lost)} have probes but no gallery sequence"
+            f"{' besides the probe' if 2 in needed else ''} ({_expected(protocol.gallery)}): add it or leave "
+            "these subjects out"
         )
 
 

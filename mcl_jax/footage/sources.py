@@ -11,6 +11,7 @@ import numpy as np
 
 from mcl_jax.data.prepare.silhouette import MAX_PIXELS, MAX_SIDE, read_png
 from mcl_jax.errors import DataError
+from mcl_jax.utils.files import is_junk
 
 # FFmpeg prints lines of its own about files that it cannot read; ours say more. OpenCV looks at this once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -179,7 +180,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _read_masks(folder: Path) -> Generator[np.ndarray]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    found = (path for path in folder.iterdir() if not is_junk(path.name))
+    paths = sorted(path for path in found if path.suffix.lower() == ".png")
     if not paths:
         raise DataError(
             f"{folder}: has no PNG files; the masks of one video lie in one folder, a frame each; a tree of "

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import numpy as np
 import optax
+from absl import logging
 
 from mcl_jax.evaluation.page.curves import Curves
 from mcl_jax.utils.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
+
+_COLLAPSED = 1e-6
+"""A mean distance of embeddings, after which no gradient pulls them apart any more."""
 
 _SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
@@ -39,6 +43,7 @@ class TrainingReporter:
         self._pending: list[Mapping[str, jax.Array]] = []
         self._since = time.monotonic()
         self._clips: tuple[int, np.ndarray] | None = None
+        self._collapsed = False
         active = jax.process_index() == 0
         self._board = _Board(workdir / "tensorboard", start) if active else None
         self._curves = Curves(workdir, start) if active else None
@@ -122,6 +127,7 @@ class TrainingReporter:
             shown += f"  skipped {self._skipped}"
         if self._left_out:
             shown += f"  updates left out {self._left_out}"
+        self._note_collapse(step, means)
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
         self._waiting.say(f"step {step}/{self._last_step}  {shown}  {speed}")
         writer = board.writer
@@ -135,6 +141,19 @@ class TrainingReporter:
         writer.add_scalar("train/sequences_skipped", self._skipped, step)
         writer.add_scalar("train/updates_left_out", self._left_out, step)
         writer.flush()
+
+    def _note_collapse(self, step: int, means: Mapping[str, float]) -> None:
+        """Says, each time it begins, that all embeddings are equal, which the loss alone does not tell."""
+        distances = [value for key, value in means.items() if key.endswith("/mean_dist")]
+        collapsed = any(value < _COLLAPSED for value in distances)
+        if collapsed and not self._collapsed:
+            logging.warning(
+                "step %d: the mean distance of embeddings is %.2g: the model has collapsed to one embedding "
+                "for all, and the loss stays where it is; start again with a lower optimizer.lr",
+                step,
+                min(distances),
+            )
+        self._collapsed = collapsed
 
 
 class _Board:

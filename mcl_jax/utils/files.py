@@ -9,6 +9,13 @@ from pathlib import Path
 from mcl_jax.errors import UserError
 from mcl_jax.utils.retry import retried
 
+_JUNK = frozenset({"__MACOSX", "@eaDir", "__pycache__", "Thumbs.db", "$RECYCLE.BIN", "lost+found"})
+
+
+def is_junk(name: str) -> bool:
+    """Whether a name in a folder of data is hidden, or one that archivers and file systems leave behind."""
+    return name.startswith(".") or name in _JUNK
+
 
 def user_cache() -> Path:
     """Returns the folder of what is kept for this user's later runs, and can be made again."""

@@ -28,12 +28,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
     """
     path = SHIPPED if path is None else path
-    folder = Path(path)
-    step: int | None = None
-    if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
-        folder, step = folder.parent, int(folder.name)
-    if folder.name == FOLDER and folder.is_dir():
-        folder = folder.parent
+    folder, step = run_of(path)
     if (folder / FOLDER).is_dir():
         with Checkpoints(folder) as checkpoints:
             weights = checkpoints.load_weights(step)
@@ -47,6 +42,17 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         )
     logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
     return weights
+
+
+def run_of(path: str | Path) -> tuple[Path, int | None]:
+    """Returns the workdir that a path of weights is in, and the step it names; the path itself for a file."""
+    folder = Path(path)
+    step: int | None = None
+    if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
+        folder, step = folder.parent, int(folder.name)
+    if folder.name == FOLDER and folder.is_dir():
+        folder = folder.parent
+    return folder, step
 
 
 def fit(

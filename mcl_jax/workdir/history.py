@@ -31,6 +31,7 @@ _FREE = (
     "init_from",
     "data.root",
     "data.format",
+    "data.file",
     "data.partition",
     "data.on_error",
     "data.workers",
@@ -106,7 +107,7 @@ class RunHistory:
         """Writes from which step on the run goes on, and how; see `record_stretch`."""
         write_config(self.config, self.workdir / "config_train.json")
         record_stretch(self.config, self.workdir, step, accepted)
-        write_trained_on(self.data, self.workdir)
+        write_trained_on(self.data, self.workdir, self.config.data.dataset)
 
     def _require_accepted(self, listed: list[str], difference: str, step: int) -> None:
         if listed and not self.accept:

@@ -7,11 +7,13 @@ a difference can be described.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import logging
 
-from mcl_jax.data.fingerprint import DataFingerprint, differences, kinds_of_difference
+from mcl_jax.data.fingerprint import DataFingerprint, differences, kinds_of_difference, known_people
+from mcl_jax.data.sequences import Split
 from mcl_jax.utils.files import read_bounded, write_atomically
 
 TRAINED_ON = "trained_on.json"
@@ -39,8 +41,31 @@ def data_changes(now: DataFingerprint, workdir: Path, stored: Mapping[str, str] 
     return kinds_of_difference(stored or {}, now)
 
 
-def write_trained_on(now: DataFingerprint, workdir: Path) -> None:
+def trained_people(workdir: Path, dataset: str, split: Split) -> tuple[str, ...]:
+    """Returns which people of a split a run was trained on, also before a change of its data was accepted.
+
+    Args:
+        workdir: of the run.
+        dataset: name of the dataset that the split is of.
+        split: to test on.
+    """
+    people: set[str] = set()
+    for content in _records(workdir):
+        # Runs of earlier versions do not tell the dataset; the frames do.
+        if content.get("dataset", dataset) == dataset and (before := _fingerprint(content)) is not None:
+            people.update(known_people(before, split))
+    return tuple(sorted(people))
+
+
+def write_trained_on(now: DataFingerprint, workdir: Path, dataset: str) -> None:
     """Writes the file where it is missing or of other data; only the first host does.
+
+    What it said before stays in it, as "earlier".
+
+    Args:
+        now: of the data to go on with.
+        workdir: of the run.
+        dataset: its name.
 
     Raises:
         UserError: if it cannot be written.
@@ -51,10 +76,12 @@ def write_trained_on(now: DataFingerprint, workdir: Path) -> None:
     if before is not None and before.digests == now.digests:
         return
     content = {
+        "dataset": dataset,
         "people": now.people,
         "sequences": now.sequences,
         "contents": dict(now.contents),
         "digests": now.digests,
+        "earlier": _records(workdir),
     }
     write_atomically(workdir / TRAINED_ON, json.dumps(content, separators=(",", ":")).encode())
 
@@ -64,13 +91,27 @@ def _read(workdir: Path) -> DataFingerprint | None:
     path = workdir / TRAINED_ON
     if not path.exists():
         return None
+    found = next((_fingerprint(content) for content in _records(workdir)), None)
+    if found is None:
+        logging.warning("%s: is damaged; the checkpoints' own digests are used", path)
+    return found
+
+
+def _records(workdir: Path) -> list[dict[str, Any]]:
+    """Returns what the file says of the newest data, then of those before; nothing if it cannot be read."""
     try:
-        content = json.loads(read_bounded(path, _MAX_BYTES))
+        content = json.loads(read_bounded(workdir / TRAINED_ON, _MAX_BYTES))
+        earlier = content.pop("earlier", [])
+        return [record for record in (content, *earlier) if isinstance(record, dict)]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def _fingerprint(content: Mapping[str, Any]) -> DataFingerprint | None:
+    """Returns the fingerprint in a record; None if it is damaged or changed."""
+    try:
         sequences = tuple((str(s), str(c), str(v)) for s, c, v in content["sequences"])
         found = DataFingerprint(tuple(content["people"]), sequences, dict(content["contents"]))
-        if found.digests == content["digests"]:
-            return found
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    logging.warning("%s: is damaged; the checkpoints' own digests are used", path)
-    return None
+        return found if found.digests == content["digests"] else None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcl_jax.cli.exit_code import READER_LEFT, exit_code
+from mcl_jax.cli.overrides import parse_config
 from mcl_jax.cli.program import run
 from mcl_jax.errors import UserError
 from mcl_jax.utils.files import write_atomically
@@ -102,3 +103,14 @@ def test_a_word_of_thousands_of_letters_is_shortened_and_escaped(words, capsys):
     assert "error: " in last
     assert len(last) < 2000
     assert "\u202e" not in last
+
+
+def test_a_key_given_twice_has_its_last_value():
+    keys = [
+        "--config.schedule.milestones=(1,2)",
+        "--config.train.batch=(2,2)",
+        "--config.schedule.milestones=(3,4)",
+    ]
+    config = parse_config("casiab_mcl", keys)
+    assert config.schedule.milestones == (3, 4)
+    assert config.train.batch == (2, 2)

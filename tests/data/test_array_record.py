@@ -157,7 +157,7 @@ def test_only_what_was_cut_off_or_changed_is_done_again(tree, tmp_path, monkeypa
     prepare_dataset(TREE, tree, out, file_format="records")
     assert files(out) == before
     assert [int(shard.stat().st_mtime) == 1 for shard in (first, second, third)] == [True, False, True]
-    write_sequence(tree, "002/nm-01/005", np.zeros((2, 64, 64), np.uint8))
+    write_sequence(tree, "002/nm-01/005", np.tile(np.uint8([0, 255]), (2, 64, 32)))
     os.utime(second, (1, 1))
     prepare_dataset(TREE, tree, out, file_format="records")
     assert [int(shard.stat().st_mtime) == 1 for shard in (first, second, third)] == [True, True, False]
@@ -374,14 +374,15 @@ def test_a_shard_with_fewer_records_is_refused(tree, records):
 def test_the_builder_works_without_the_script(tmp_path):
     folder = tmp_path / "GREW" / "test" / "probe" / "v1"
     folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / "1.png"), np.full((64, 64), 7, np.uint8))
+    frame = np.tile(np.uint8([0, 200]), (64, 32))
+    cv2.imwrite(str(folder / "1.png"), frame)
     builder = SilhouetteBuilder(download_of("grew"), data_dir=str(tmp_path / "tfds"))
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=str(tmp_path / "GREW"))
     )
     listed, source = open_records(Path(builder.data_dir))
     assert listed == [SequenceRef("probe", "03", "v1", "0")]
-    assert (source.read(listed[0])[:] == 7).all()
+    assert (source.read(listed[0])[:] == frame).all()
 
 
 def test_where_there_is_no_array_record_that_is_said(tree, records, tmp_path, monkeypatch):

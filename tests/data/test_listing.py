@@ -54,7 +54,7 @@ def assert_listed(root):
 
 
 def forbid_walking(monkeypatch):
-    def walk(root):
+    def walk(root, file):
         raise AssertionError(f"walked {root}")
 
     monkeypatch.setattr(listing, "walk_tree", walk)

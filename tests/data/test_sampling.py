@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl_jax.data.feed.sampling import FrameSampling, SubjectSampler, sample_frames
+from mcl_jax.data.feed.sampling import FrameSampling, SubjectSampler, require_pairs, sample_frames
 from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.data.stores.tree import PklSource
-from mcl_jax.errors import ConfigError
+from mcl_jax.errors import ConfigError, UserError
 
 
 def draws(sampling: FrameSampling, available: int, length: int, count: int = 200) -> np.ndarray:
@@ -115,3 +115,32 @@ def test_subjects_and_sequences_of_a_batch():
 def test_more_subjects_than_there_are_is_named():
     with pytest.raises(ConfigError, match=r"P = 5 subjects a batch, but the training split has 4"):
         SubjectSampler(split_of(1, 1, 1, 1), (5, 1))
+
+
+def people_of(walks: dict[str, int]) -> Split:
+    names = [(subject, f"{i}") for subject, count in walks.items() for i in range(count)]
+    sequences = tuple(SequenceRef(subject, walk, "000", "") for subject, walk in names)
+    return Split(sequences, tuple(walks), PklSource())
+
+
+@pytest.mark.parametrize(
+    ("walks", "batch", "message"),
+    [
+        ({"anna": 5}, (2, 2), "the training split has one person, 'anna': nobody to tell them from"),
+        ({"anna": 1, "ben": 1}, (2, 2), "none of the 2 training people has a second walk"),
+        ({"anna": 5, "ben": 5}, (2, 1), "train.batch: 2 people × 1 walks have nothing to compare"),
+        ({"anna": 5, "ben": 5}, (1, 2), "train.batch: 1 people × 2 walks have nothing to compare"),
+    ],
+)
+def test_a_split_without_pairs_is_refused(walks, batch, message):
+    with pytest.raises(UserError, match=message):
+        require_pairs(people_of(walks), batch)
+
+
+def test_more_walks_a_batch_than_people_have_are_said_in_one_line(caplog):
+    require_pairs(people_of({"anna": 4, "ben": 4}), (2, 4))
+    assert not caplog.records
+    require_pairs(people_of({"anna": 4, "ben": 3, "cleo": 1}), (2, 4))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 of 3 training people have fewer than train.batch's K = 4 walks")
+    assert record.getMessage().endswith("such as 'ben' with 3")

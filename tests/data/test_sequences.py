@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcl_jax.data.datasets import DATASETS, open_dataset
-from mcl_jax.data.sequences import SequenceRef, read_partition, select
+from mcl_jax.data.sequences import SequenceRef, read_gallery_set, read_partition, select
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
 
@@ -18,11 +18,55 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"")
 
 
-def test_tree_is_listed_sorted_and_the_first_file_counts(tmp_path):
-    touch(tmp_path, "002/nm-01/090/b.pkl", "002/nm-01/090/a.pkl", "001/nm-02/000/000.pkl", "notes.txt")
+def test_tree_is_listed_sorted_without_what_systems_leave(tmp_path):
+    touch(tmp_path, "002/nm-01/090/a.pkl", "001/nm-02/000/000.pkl", "notes.txt", "__MACOSX/a/b/c/d.pkl")
+    touch(tmp_path, "001/.DS_Store", "001/@eaDir/0/a.pkl", "002/nm-01/090/._a.pkl", "002/__pycache__/a/b.pkl")
     sequences = scan_tree(tmp_path)
     assert [s.key for s in sequences] == ["001/nm-02/000", "002/nm-01/090"]
     assert Path(sequences[1].location).name == "a.pkl"
+
+
+def test_of_several_files_in_a_folder_a_pattern_chooses(tmp_path):
+    touch(tmp_path, "001/nm-01/090/090-pose.pkl", "001/nm-01/090/090-sil.pkl", "002/nm-01/090/090-sil.pkl")
+    several = (
+        r"001/nm-01/090: 2 pkl files, 090-pose\.pkl, 090-sil\.pkl; .*--config\.data\.file='\*-pose\.pkl'"
+    )
+    first, second = scan_tree(tmp_path)
+    with pytest.raises(DataError, match=several):
+        PklSource().read(first)
+    PklSource().require_file(second)
+    chosen = scan_tree(tmp_path, "*-sil.pkl")
+    assert {Path(s.location).name for s in chosen} == {"090-sil.pkl"}
+    with pytest.raises(DataError, match=r"no file 'x\*' \(data\.file\); there are 090-pose\.pkl, 090-sil"):
+        scan_tree(tmp_path, "x*")
+
+
+def test_folders_of_people_nobody_needs_stop_nothing(tmp_path):
+    touch(tmp_path, *(f"{subject:03d}/nm-01/000/a.pkl" for subject in range(1, 76)))
+    (tmp_path / "999" / "nm-01" / "000").mkdir(parents=True)
+    dataset = open_dataset("casiab", tmp_path)
+    assert len(dataset.train_split().sequences) == 74
+    (tmp_path / "075" / "nm-02" / "000").mkdir(parents=True)
+    dataset = open_dataset("casiab", tmp_path)
+    assert len(dataset.train_split().sequences) == 74
+    with pytest.raises(DataError, match=r"075/nm-02/000: no \.pkl file; prepare the sequence again"):
+        dataset.test_split()
+
+
+def test_a_root_at_another_level_is_said_with_the_right_one(tmp_path):
+    touch(tmp_path, "CASIA/CASIA/001/nm-01/000/a.pkl", "CASIA/CASIA/002/nm-01/000/a.pkl")
+    with pytest.raises(DataError, match=r"is a level too high: its only folder is 'CASIA'; set"):
+        scan_tree(tmp_path / "CASIA")
+    for inside, levels in (
+        ("001", "a level"),
+        ("001/nm-01", "two levels"),
+        ("001/nm-01/000", "three levels"),
+    ):
+        with pytest.raises(DataError, match=rf"a\.pkl lies {levels} short .*data\.root=\S*/CASIA/CASIA if"):
+            scan_tree(tmp_path / "CASIA" / "CASIA" / inside)
+    touch(tmp_path, "CASIA/notes/001/nm-01/000/a.pkl")
+    with pytest.raises(DataError, match=r"has a level too many: .*CASIA/CASIA/001/nm-01 holds folders"):
+        scan_tree(tmp_path / "CASIA")
 
 
 def test_unusable_trees_are_named(tmp_path):
@@ -53,7 +97,7 @@ def test_partition_is_read(tmp_path):
         ("{", "not a JSON file"),
         ("[]", "not a partition; expected an object"),
         ('{"TRAIN_SET": ["1"]}', "TEST_SET must be a list"),
-        ('{"TRAIN_SET": [1], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
+        ('{"TRAIN_SET": [null], "TEST_SET": []}', "TRAIN_SET must be a list of names"),
         (
             '{"TRAIN_SET": ["1", "2"], "TEST_SET": ["2"]}',
             "1 subjects are in TRAIN_SET and TEST_SET, e.g. '2'",
@@ -110,3 +154,29 @@ def test_a_name_that_is_not_utf_8_is_refused_where_sequences_are_listed(tmp_path
     with pytest.raises(DataError, match=r"'caf\\udce9' is not UTF-8; rename the folder"):
         scan_tree(tmp_path)
     assert SequenceRef("Zoë", "nm-01", "090", "").key == "Zoë/nm-01/090"
+
+
+def test_a_gallery_set_is_read_and_a_byte_order_mark_passed_over(tmp_path):
+    path = tmp_path / "p.json"
+    content = {"TRAIN_SET": ["1"], "TEST_SET": ["2"], "PROBE_SET": ["2-a-b"], "GALLERY_SET": ["2-a-c"]}
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert read_partition(path).gallery_set == read_gallery_set(path) == ("2-a-c",)
+    del content["GALLERY_SET"]
+    path.write_text(json.dumps(content))
+    assert read_partition(path).gallery_set is read_gallery_set(path) is None
+
+
+def test_numbers_for_names_are_named(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"TRAIN_SET": [1, 2], "TEST_SET": ["3"]}))
+    with pytest.raises(DataError, match='TRAIN_SET holds numbers, such as 1; .*such as "1" or "001"'):
+        read_partition(path)
+
+
+def test_names_written_otherwise_are_said_with_both_sides(tmp_path, caplog):
+    touch(tmp_path, "001/nm-01/000/a.pkl", "002/nm-01/000/a.pkl")
+    sequences = scan_tree(tmp_path)
+    with pytest.raises(DataError, match="like '1', found '001', '002'; '1' is written '001' there"):
+        select(sequences, ["1", "2"], "training", PklSource())
+    select(sequences, ["1", "002"], "training", PklSource())
+    assert "1 of 2 training subjects have no sequence: 1; '1' is written '001' there" in caplog.text

@@ -189,3 +189,38 @@ def test_a_file_of_too_many_bytes_or_no_file_is_refused_unread(tmp_path):
         read(tmp_path / "pipe.pkl")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read(tmp_path)
+
+
+def person(frames: int = 4, width: int = 64) -> np.ndarray:
+    """A head, a body and two legs from the top row to the bottom one, uint8 [frames, 64, width]."""
+    image = np.zeros((frames, 64, width), np.uint8)
+    middle = width // 2
+    image[:, :10, middle - 4 : middle + 4] = 255
+    image[:, 10:40, middle - 8 : middle + 8] = 255
+    image[:, 40:, middle - 8 : middle - 3] = image[:, 40:, middle + 2 : middle + 9] = 255
+    return image
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (person() // 255, "the values are 0 and 1; expected 0 and 255: multiply them by 255"),
+        (person() * 0, "all pixels are 0"),
+        (person() // 4, "the brightest pixel is 63; expected a person of 255"),
+        (person() * 0 + 255, "all pixels are white"),
+        (255 - person(), "inverted; expected a person of 255 on a background of 0"),
+        (255 - person(width=44), "inverted"),
+        (person().swapaxes(1, 2), "transposed; swap the two axes"),
+    ],
+    ids=["0 and 1", "black", "dark", "white", "inverted", "inverted and cut", "transposed"],
+)
+def test_what_is_no_silhouette_is_refused(tmp_path, value, message):
+    with pytest.raises(DataError, match=rf"a\.pkl: .*{message}"):
+        read(write(tmp_path / "a.pkl", np.ascontiguousarray(value)))
+
+
+def test_a_sequence_with_odd_frames_is_read(tmp_path):
+    frames = person(20)
+    frames[[0, 10, 19]] = 0  # the three that are looked at first
+    assert np.array_equal(read(write(tmp_path / "a.pkl", frames)), frames)
+    assert len(read(write(tmp_path / "b.pkl", person(width=44)))) == 4

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 import mcl_jax
-from mcl_jax.errors import ConfigError
+from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.protocol_file import read_protocol
 
 
@@ -63,3 +64,48 @@ def test_files_that_are_none_are_named(tmp_path):
         (tmp_path / "p.json").write_text(text)
         with pytest.raises(ConfigError, match=r"p\.json: (is no JSON|must be an object)"):
             read_protocol(tmp_path / "p.json")
+
+
+def _strangers(people: int, walks: int) -> mcl_jax.EmbeddingSet:
+    """Embeddings that know nothing: chance is all that a score can be."""
+    n = people * walks
+    x = np.random.default_rng(0).standard_normal((n, 2, 8)).astype(np.float32)
+    subjects = np.repeat([f"{i:03d}" for i in range(people)], walks)
+    conditions = np.tile([f"walk-{i}" for i in range(walks)], people)
+    return mcl_jax.EmbeddingSet(x, subjects, conditions, np.full(n, "000"))
+
+
+def test_a_sequence_that_is_probe_and_gallery_does_not_meet_itself(tmp_path):
+    walks = ["walk-0", "walk-1", "walk-2"]
+    path = write(tmp_path / "both.json", gallery=walks, probes={"all": walks})
+    report = mcl_jax.score(_strangers(20, 3), str(path))
+    assert report.scores["all"]["Rank-1"] < 30  # 100 where each meets itself; chance is 3
+    assert report.verification is not None
+    assert report.verification.genuine == {"all": 20 * 3 * 2}
+    assert mcl_jax.score(_strangers(20, 3), "leave_one_out").scores["all"]["Rank-1"] == pytest.approx(
+        report.scores["all"]["Rank-1"]
+    )
+
+
+def test_leave_one_out_passes_over_people_of_one_walk(tmp_path):
+    pairs = _strangers(5, 2)
+    subjects = np.array(["solo", "other", *pairs.subjects[2:]])  # two people of one walk
+    together = dataclasses.replace(pairs, subjects=subjects)
+    report = mcl_jax.score(together, "leave_one_out")
+    assert report.metrics["skipped"] == {"all": 2}
+    assert report.scores["all"]["Rank-1"] < 100
+    path = write(tmp_path / "strict.json", gallery=["*"], probes={"all": ["*"]})
+    with pytest.raises(DataError, match="subjects other, solo have probes but no gallery sequence besides"):
+        mcl_jax.score(together, str(path))
+
+
+def test_probes_of_the_gallery_are_not_reranked():
+    from mcl_jax.evaluation.rerank import Rerank
+
+    with pytest.raises(DataError, match="re-ranking needs probes that are not in the gallery"):
+        mcl_jax.score(_strangers(5, 2), "leave_one_out", rerank=Rerank())
+
+
+def test_the_report_of_leave_one_out_is_written(tmp_path):
+    mcl_jax.score(_strangers(6, 3), "leave_one_out").write(tmp_path)
+    assert (tmp_path / "report.html").is_file()

@@ -343,3 +343,23 @@ def test_grew_local_figures_of_the_reference(shared_parity):
     scores = scores_of("grew_local", embedding_set)["all"].scores
     expected = dict(zip(printed[::2], printed[1::2], strict=True))
     assert {f"=={figure}==": f"{value:.3f}" for figure, value in scores.items()} == expected
+
+
+def test_a_gallery_set_is_the_gallery(caplog):
+    embedding_set = embedding_set_of(grid(3, ["a"], ["000", "090", "180"]))
+    probes = [f"{s:03d}-a-000" for s in range(3)]
+    gallery = [f"{s:03d}-a-090" for s in range(3)]
+    protocol = get_protocol("gait3d")
+    assert len(assign_roles(protocol, embedding_set, probes).gallery) == 6
+    roles = assign_roles(protocol, embedding_set, probes, gallery)
+    assert [embedding_set.keys()[i] for i in roles.gallery] == gallery
+    assert not caplog.records
+    assign_roles(protocol, embedding_set, probes, [*gallery, "000-a-90", "002-a-180"])
+    assert (
+        "1 of 5 entries of GALLERY_SET have no sequence: 000-a-90; '000-a-90' is written '000-a-090' there"
+        in caplog.text
+    )
+    with pytest.raises(DataError, match="no gallery sequence"):
+        assign_roles(protocol, embedding_set, probes, ["elsewhere-a-000"])
+    assign_roles(get_protocol("leave_one_out"), embedding_set, None, gallery)
+    assert "GALLERY_SET is not used: the protocol's gallery is conditions *" in caplog.text

@@ -233,3 +233,18 @@ def test_unknown_names_are_told_with_the_known_ones():
         score(casia(), "casiab", metric="l1")
     with pytest.raises(ConfigError, match="protocol: 'casia' is unknown: choose one of casiab, .*oumvlp"):
         score(casia(), "casia")
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7])
+def test_equal_embeddings_are_refused(noise):
+    whole = casia()
+    points = 3 + noise * np.random.default_rng(0).standard_normal(whole.embeddings.shape)
+    collapsed = dataclasses.replace(whole, embeddings=points.astype(np.float32))
+    with pytest.raises(DataError, match=r"all 45 are equal .*the model has collapsed: train again"):
+        score(collapsed, "casiab")
+
+
+def test_a_gallery_of_one_person_is_said(caplog):
+    report = score(casia(subjects=1), "casiab")
+    assert report.scores["NM"]["Rank-1"] == 100
+    assert "the gallery has one person, '000': whoever comes is taken for them" in caplog.text

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_runs import toy_config
+from toy_runs import partition_of, toy_config
 
 from mcl_jax.data.fingerprint import DataFingerprint, fingerprint_of
 from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import ConfigError
 from mcl_jax.train_loop import train
-from mcl_jax.workdir.trained_on import TRAINED_ON, data_changes, write_trained_on
+from mcl_jax.workdir.trained_on import TRAINED_ON, data_changes, trained_people, write_trained_on
 
 
 def fingerprint(root: Path, people: tuple[str, ...] = ("001", "002", "003")) -> DataFingerprint:
@@ -60,7 +60,7 @@ def exchange(tree: Path) -> None:
 )
 def test_a_change_is_named_by_its_kind(tree, tmp_path, change, message, caplog):
     before, workdir = fingerprint(tree), tmp_path / "run"
-    write_trained_on(before, workdir)
+    write_trained_on(before, workdir, "walkers")
     change(tree)
     now = fingerprint(tree, ("001", "002", "003", "00x"))
     for stored in (before.digests, None):
@@ -74,7 +74,7 @@ def test_a_change_is_named_by_its_kind(tree, tmp_path, change, message, caplog):
 
 def test_training_and_test_people_exchanged_are_other_people(tree, tmp_path):
     before = fingerprint(tree)
-    write_trained_on(before, tmp_path)
+    write_trained_on(before, tmp_path, "walkers")
     listed = data_changes(fingerprint(tree, ("004", "005", "006")), tmp_path, before.digests)
     assert listed[:2] == ["3 people gone, such as '001'", "3 people new, such as '004'"]
 
@@ -125,3 +125,41 @@ def test_a_hundred_thousand_sequences_take_few_reads():
     found = fingerprint_of(Split(sequences, tuple(names), source))
     assert source.reads == len(found.contents) == 32
     assert len({key.partition("/")[0] for key in found.contents}) == 32
+
+
+def swapped(people: Path, folder: Path) -> str:
+    """A partition whose training and test people are exchanged."""
+    content = json.loads(Path(partition_of(people)).read_text())
+    path = folder / "swapped.json"
+    path.write_text(json.dumps({"TRAIN_SET": content["TEST_SET"], "TEST_SET": content["TRAIN_SET"]}))
+    return str(path)
+
+
+def test_a_test_of_trained_people_is_said_in_log_table_and_page(people, tmp_path, caplog):
+    config = toy_config(people)
+    config.train.steps = 1
+    train(config, tmp_path / "run")
+    config.data.partition = swapped(people, tmp_path)
+    assert not (tmp_path / "run" / "test" / "table.txt").read_text().count("Trained on")
+    metrics = train(config, tmp_path / "run")  # nothing to train: only the test is made again
+    note = "Trained on 3 of the 3 people tested here, such as '001': the figures do not say"
+    assert note in caplog.text
+    assert metrics["notes"][0].startswith(note)
+    assert note in (tmp_path / "run" / "test" / "table.txt").read_text()
+    assert "Trained on 3 of the 3 people" in (tmp_path / "run" / "test" / "report.html").read_text()
+    config.train.steps = 2
+    with pytest.raises(ConfigError, match="was trained on other data: 3 people gone, such as '001'"):
+        train(config, tmp_path / "run")
+
+
+def test_trained_people_are_known_after_an_accepted_change_and_not_by_name_alone(people, tree, tmp_path):
+    def split(names: tuple[str, ...]) -> Split:
+        return Split(tuple(s for s in scan_tree(tree) if s.subject in names), names, PklSource())
+
+    write_trained_on(fingerprint(people), tmp_path, "walkers")
+    write_trained_on(fingerprint(people, ("004", "005", "006")), tmp_path, "walkers")
+    assert trained_people(tmp_path, "walkers", split(("001", "005"))) == ("001", "005")
+    assert trained_people(tmp_path, "casiab", split(("001", "005"))) == ()
+    exchange(tree)
+    assert trained_people(tmp_path, "walkers", split(("001", "002"))) == ()  # others of these names
+    assert trained_people(tmp_path / "elsewhere", "walkers", split(("001",))) == ()

@@ -6,7 +6,7 @@ from typing import get_args
 
 from absl import logging
 
-from mcl_jax.data.sequences import read_probe_set
+from mcl_jax.data.sequences import read_gallery_set, read_probe_set
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
 from mcl_jax.evaluation.embeddings import EmbeddingSet
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", required=True, help=f"{', '.join(PROTOCOLS)}, or a JSON file of your own"
     )
     parser.add_argument("--metric", default="euc", choices=get_args(Metric), help="default: euc")
-    parser.add_argument("--partition", help="partition JSON with PROBE_SET; gait3d needs it")
+    parser.add_argument(
+        "--partition", help="partition JSON with PROBE_SET and perhaps GALLERY_SET; gait3d needs it"
+    )
     parser.add_argument(
         "--rerank",
         nargs="?",
@@ -52,12 +54,22 @@ def run(arguments: argparse.Namespace) -> None:
     """
     logging.set_verbosity(logging.INFO)
     embeddings = EmbeddingSet.load(arguments.embeddings)
-    probe_set = None if arguments.partition is None else read_probe_set(Path(arguments.partition))
+    probe_set = gallery_set = None
+    if arguments.partition is not None:
+        probe_set = read_probe_set(Path(arguments.partition))
+        gallery_set = read_gallery_set(Path(arguments.partition))
     rerank = None if arguments.rerank is None else Rerank.parse(arguments.rerank)
     protocol = find_protocol(arguments.protocol)
     clear_report(arguments.out)
     try:
-        report = score(embeddings, protocol, metric=arguments.metric, probe_set=probe_set, rerank=rerank)
+        report = score(
+            embeddings,
+            protocol,
+            metric=arguments.metric,
+            probe_set=probe_set,
+            gallery_set=gallery_set,
+            rerank=rerank,
+        )
     except DataError as error:
         raise DataError(f"{arguments.embeddings}: {error}") from None
     report.write(arguments.out)

@@ -4,11 +4,13 @@ Every draw takes a NumPy generator, so a batch is a pure function of the generat
 """
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
+from absl import logging
 
 from mcl_jax.data.sequences import Split
-from mcl_jax.errors import ConfigError
+from mcl_jax.errors import ConfigError, DataError
 
 MAX_TEST_FRAMES = 720
 """Unless told otherwise, testing takes the first so many frames of a sequence, as the reference does."""
@@ -84,6 +86,48 @@ class SubjectSampler:
         k = self.sequences_per_subject
         drawn = [rng.choice(self._sequences_of[c], k, replace=len(self._sequences_of[c]) < k) for c in chosen]
         return np.concatenate(drawn), np.repeat(chosen, k)
+
+
+def require_pairs(split: Split, batch: tuple[int, int]) -> None:
+    """Checks that a batch has pairs of one subject and of two, without which a loss of distances is 0.
+
+    Args:
+        split: to draw from.
+        batch: P subjects × K sequences.
+
+    Raises:
+        ConfigError: if P or K is 1.
+        DataError: if there is one subject, or none has two sequences.
+    """
+    subjects_per_batch, sequences_per_subject = batch
+    walks = Counter(sequence.subject for sequence in split.sequences)
+    if len(walks) == 1:
+        raise DataError(
+            f"the training split has one person, {split.subjects[0]!r}: nobody to tell them from; "
+            "check data.partition and data.root"
+        )
+    if max(walks.values()) == 1:
+        raise DataError(
+            f"none of the {len(walks)} training people has a second walk to compare the first with; "
+            "check data.partition and data.root"
+        )
+    if min(subjects_per_batch, sequences_per_subject) < 2:
+        raise ConfigError(
+            f"train.batch: {subjects_per_batch} people × {sequences_per_subject} walks have nothing to "
+            "compare; set both to at least 2"
+        )
+    few = {subject: count for subject, count in sorted(walks.items()) if count < sequences_per_subject}
+    if few:
+        first = next(iter(few))
+        logging.warning(
+            "%d of %d training people have fewer than train.batch's K = %d walks, which are drawn more than "
+            "once, such as %r with %d",
+            len(few),
+            len(walks),
+            sequences_per_subject,
+            first,
+            few[first],
+        )
 
 
 def sample_unordered(

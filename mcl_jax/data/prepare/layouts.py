@@ -46,7 +46,7 @@ class Layout:
         return [Path(folder, name) for name in sorted(names)]
 
     def _is_frame(self, name: str) -> bool:
-        return name.lower().endswith(".png") and name[0] != "." and not name.endswith(self.ignored)
+        return name.lower().endswith(".png") and not name.endswith(self.ignored)
 
 
 def _scan_three_levels(src: Path) -> Iterator[SequenceRef]:

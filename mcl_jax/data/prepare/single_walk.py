@@ -27,10 +27,12 @@ def read_walk(path: Path) -> np.ndarray:
         raise DataError(f"{path}: is no pkl file; give one, or a folder of PNG frames")
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; give a pkl file or a folder of PNG frames")
-    names = sorted(
-        entry.name for entry in entries(path) if entry.is_file() and not entry.name.startswith(".")
-    )
+    names = sorted(entry.name for entry in entries(path) if entry.is_file())
     pickles = [name for name in names if name.lower().endswith(".pkl")]
+    if len(pickles) > 1:
+        raise DataError(
+            f"{path}: {len(pickles)} pkl files, {', '.join(pickles[:3])}; give the path of the one to take"
+        )
     if pickles:
         return PklSource().read(SequenceRef("", "", "", str(path / pickles[0])))
     frames, reasons = [], []

@@ -20,13 +20,13 @@ from absl import logging
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.job_log import is_unfinished
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
-from mcl_jax.data.stores.tree import subfolders, walk_tree
+from mcl_jax.data.stores.tree import is_faulty, subfolders, walk_tree
 from mcl_jax.errors import DataError, UserError
 from mcl_jax.utils.digest import check_seal, sealed
 from mcl_jax.utils.files import user_cache, write_atomically
 
 CACHE_NAME = ".mcl_jax_listing.json"
-_FORMAT = 2
+_FORMAT = 3
 
 # Folders changed this shortly before they were listed may change again within the same tick of the file
 # system's clock, unnoticed; such a listing is not kept.
@@ -39,12 +39,16 @@ _TRIAL = 1000
 _SLOW_SECONDS = 50e-6
 
 
-def list_tree(root: Path) -> list[SequenceRef]:
+def list_tree(root: Path, file: str = "") -> list[SequenceRef]:
     """Lists the sequences of a pkl tree as `tree.scan_tree` does, from the cache if the tree is unchanged.
 
     The cache lies in the root or, where that cannot be written, in the user's cache folder; where neither
     can be written, the tree is listed anew each time. Only names are listed: new pixels under an old name
     make no difference.
+
+    Args:
+        root: of the tree.
+        file: pattern of the file to take from each folder; see `tree.scan_tree`.
 
     Raises:
         DataError: as `tree.scan_tree`, or if a preparation of the tree is unfinished.
@@ -57,14 +61,15 @@ def list_tree(root: Path) -> list[SequenceRef]:
             "(scripts/prepare_data.py or scripts/make_walkers.py) again"
         )
     for path in _cache_paths(root):
-        sequences = _read_cache(path, root)
+        sequences = _read_cache(path, root, file)
         if sequences is not None:
             return sequences
     started = time.time_ns()
-    sequences, folders = walk_tree(root)
+    sequences, folders = walk_tree(root, file)
     times = _times(folders)
-    if times is not None and max(times) < started - int(_SETTLED_SECONDS * 1e9):
-        _write_cache(root, sequences, folders, times)
+    faultless = not any(is_faulty(sequence) for sequence in sequences)
+    if faultless and times is not None and max(times) < started - int(_SETTLED_SECONDS * 1e9):
+        _write_cache(root, file, sequences, folders, times)
     return sequences
 
 
@@ -90,11 +95,11 @@ def _time(folder: str) -> int:
     return os.stat(folder).st_mtime_ns  # noqa: PTH116 - a Path takes longer than the call
 
 
-def _read_cache(path: Path, root: Path) -> list[SequenceRef] | None:
+def _read_cache(path: Path, root: Path, file: str) -> list[SequenceRef] | None:
     """Returns the sequences of a cache file that fits the tree, or None."""
     try:
         content = json.loads(path.read_bytes())
-        if not check_seal(content) or content["format"] != _FORMAT:
+        if not check_seal(content) or (content["format"], content["file"]) != (_FORMAT, file):
             return None
         # Of the root itself the names are compared: writing the cache there changes its time.
         names = {name for name in content["folders"] if "/" not in name}
@@ -104,14 +109,17 @@ def _read_cache(path: Path, root: Path) -> list[SequenceRef] | None:
             return None
         if not all(isinstance(name, str) for names in content["sequences"] for name in names):
             return None
-        return [SequenceRef(s, c, v, f"{root}/{s}/{c}/{v}/{file}") for s, c, v, file in content["sequences"]]
+        return [SequenceRef(s, c, v, f"{root}/{s}/{c}/{v}/{name}") for s, c, v, name in content["sequences"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _write_cache(root: Path, sequences: list[SequenceRef], folders: list[str], times: list[int]) -> None:
+def _write_cache(
+    root: Path, file: str, sequences: list[SequenceRef], folders: list[str], times: list[int]
+) -> None:
     content: dict[str, Any] = {
         "format": _FORMAT,
+        "file": file,
         "folders": [Path(folder).relative_to(root).as_posix() for folder in folders],
         "times": times,
         "sequences": [(s.subject, s.condition, s.view, Path(s.location).name) for s in sequences],

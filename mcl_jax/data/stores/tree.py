@@ -1,6 +1,9 @@
 """A tree of pickled arrays, ROOT/subject/condition/view/*.pkl, as OpenGait reads it."""
 
+import fnmatch
+import itertools
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +12,31 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
 from mcl_jax.data.stores.frames import MEND, check_frames
 from mcl_jax.errors import DataError
-from mcl_jax.utils.files import read_bounded
+from mcl_jax.utils.files import is_junk, read_bounded
 from mcl_jax.utils.retry import retried
 
 _FOOTAGE = "a video or a folder of masks becomes one by `mcl-jax silhouettes --video {} --out TREE`"
+_LOOK_AT = 100  # folders, to tell why a tree has no sequence
+_LEVELS = ("a level", "two levels", "three levels")
 
 
-def scan_tree(root: Path) -> list[SequenceRef]:
+def scan_tree(root: Path, file: str = "") -> list[SequenceRef]:
     """Lists the sequences of a pkl tree ROOT/subject/condition/view/*.pkl, sorted.
 
-    Of several files in one folder the first by name is the silhouettes, as in the reference.
+    A folder that has not one pkl file, or cannot be read, is listed too, as its own location: `PklSource`
+    says what is wrong with it when somebody needs it.
+
+    Args:
+        root: of the tree.
+        file: pattern of the file to take, such as "*-sil.pkl", where folders hold several; "" for any.
 
     Raises:
-        DataError: if there is no such tree, or a sequence folder without a pkl file.
+        DataError: if there is no such tree, or not one usable sequence in it.
     """
-    return walk_tree(root)[0]
+    return walk_tree(root, file)[0]
 
 
-def walk_tree(root: Path) -> tuple[list[SequenceRef], list[str]]:
+def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]:
     """Does what `scan_tree` does, and returns every folder below the root that was looked into, too.
 
     Raises:
@@ -36,28 +46,129 @@ def walk_tree(root: Path) -> tuple[list[SequenceRef], list[str]]:
         raise DataError(f"data.root: {root} is a file, not the folder of a pkl tree; {_FOOTAGE.format(root)}")
     if not root.is_dir():
         raise DataError(f"data.root: no folder {str(root)!r}; set it to the pkl tree of the dataset")
-    sequences, folders = [], []
+    sequences: list[SequenceRef] = []
+    folders: list[str] = []
+
+    def inside(folder: os.DirEntry[str], subject: str, condition: str = "") -> list[os.DirEntry[str]]:
+        folders.append(folder.path)
+        try:
+            return subfolders(folder.path)
+        except DataError:  # nobody may need it
+            sequences.append(SequenceRef(subject, condition, "", folder.path))
+            return []
+
     for subject in subfolders(root):
-        folders.append(subject.path)
-        for condition in subfolders(subject.path):
-            folders.append(condition.path)
-            for view in subfolders(condition.path):
+        for condition in inside(subject, subject.name):
+            for view in inside(condition, subject.name, condition.name):
                 folders.append(view.path)
-                file = _first_pkl(view.path)
-                if file is None:
-                    raw = any(entry.name.lower().endswith(".png") for entry in entries(view.path))
-                    remedy = (
-                        "its PNGs must be prepared first, by scripts/prepare_data.py"
-                        if raw
-                        else "remove the folder or prepare the sequence again"
-                    )
-                    raise DataError(f"{view.path}: no .pkl file; {remedy}")
-                sequences.append(SequenceRef(subject.name, condition.name, view.name, file))
-    if not sequences and any(entry.name.lower().endswith(".png") for entry in entries(root)):
-        raise DataError(f"data.root: {root} holds PNG frames, and is no pkl tree; {_FOOTAGE.format(root)}")
-    if not sequences:
-        raise DataError(f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl")
+                names = subject.name, condition.name, view.name
+                sequences.append(SequenceRef(*names, _only_pkl(view.path, file) or view.path))
+    if all(is_faulty(sequence) for sequence in sequences):
+        raise DataError(_why_nothing(root, sequences, file))
     return sorted(sequences), folders
+
+
+def is_faulty(sequence: SequenceRef) -> bool:
+    """Whether the folder of a listed sequence has no pkl file, or several and no pattern chooses."""
+    return not sequence.location.endswith(".pkl")
+
+
+def _only_pkl(folder: str, pattern: str) -> str | None:
+    """Returns the path of the pkl file in a folder; None if it is not one, or cannot be looked for."""
+    try:
+        files = _pkl_files(folder, pattern)
+    except DataError:
+        return None
+    return os.path.join(folder, files[0]) if len(files) == 1 else None  # noqa: PTH118 - faster than a Path
+
+
+def _pkl_files(folder: str | Path, pattern: str) -> list[str]:
+    names = [entry.name for entry in entries(folder) if entry.name.endswith(".pkl")]
+    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern or "*"))
+
+
+def one_pkl(folder: str | Path, pattern: str = "") -> str:
+    """Returns the name of the pkl file in the folder of a sequence.
+
+    Args:
+        folder: of the sequence.
+        pattern: of the file to take, where there are several; "" for any.
+
+    Raises:
+        DataError: if there is none, or more than one, or the folder cannot be read.
+    """
+    files = _pkl_files(folder, pattern)
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise DataError(
+            f"{folder}: {len(files)} pkl files, {', '.join(files[:3])}{', …' * (len(files) > 3)}; say which "
+            f"has the silhouettes by a pattern that fits it alone: --config.data.file='{_example(files)}'"
+        )
+    others = _pkl_files(folder, "")
+    if others:
+        raise DataError(f"{folder}: no file {pattern!r} (data.file); there are {', '.join(others[:3])}")
+    if any(entry.name.lower().endswith(".png") for entry in entries(folder)):
+        raise DataError(
+            f"{folder}: no .pkl file; its PNGs must be prepared first, by scripts/prepare_data.py"
+        )
+    if deeper := subfolders(folder):
+        raise DataError(
+            f"{folder}: no .pkl file but folders, such as {deeper[0].name!r}; expected "
+            "subject/condition/view/*.pkl: set data.root to the folder of the subjects"
+        )
+    raise DataError(f"{folder}: no .pkl file; prepare the sequence again, or leave its person out")
+
+
+def _example(files: Sequence[str]) -> str:
+    """Returns a pattern that fits the first of some files alone."""
+    name = files[0]
+    ends = [name[i:] for i in range(len(name) - len(".pkl") - 1, 0, -1)]
+    alone = (end for end in ends if sum(other.endswith(end) for other in files) == 1 and not end[0].isalnum())
+    return "*" + next(alone, name)
+
+
+def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str:
+    """Returns why a tree has no usable sequence: most often its root is a level too high or too low."""
+    inside = subfolders(root)
+    if any(entry.name.lower().endswith(".png") for entry in entries(root)):
+        return f"data.root: {root} holds PNG frames, and is no pkl tree; {_FOOTAGE.format(root)}"
+    if sequences:
+        deep = next((s for s in sequences if subfolders(s.location)), None)
+        if deep is not None and len(inside) == 1:
+            return (
+                f"data.root: {root} is a level too high: its only folder is {inside[0].name!r}; set "
+                f"--config.data.root={inside[0].path}"
+            )
+        if deep is not None:
+            return (
+                f"data.root: {root} has a level too many: subject/condition/view/*.pkl are expected, and "
+                f"{deep.location} holds folders; set data.root to the folder of the subjects"
+            )
+        try:
+            one_pkl(sequences[0].location, file)
+        except DataError as error:
+            return str(error)
+    # Pickles one or two levels below the root, not three: it is a subject or a condition.
+    for levels in (2, 1, 0):
+        for path in itertools.islice(_folders_at(str(root), levels), _LOOK_AT):
+            if files := _pkl_files(path, ""):
+                above = root.resolve().parents[2 - levels]
+                return (
+                    f"data.root: {Path(path, files[0])} lies {_LEVELS[2 - levels]} short of "
+                    f"subject/condition/view/*.pkl; set --config.data.root={above} if that is the folder of "
+                    "the subjects, or add the missing folders"
+                )
+    return f"data.root: no sequence under {str(root)!r}; expected subject/condition/view/*.pkl"
+
+
+def _folders_at(folder: str, levels: int) -> Iterator[str]:
+    """Yields the folders so many levels below a folder."""
+    if levels == 0:
+        yield folder
+        return
+    for inside in subfolders(folder):
+        yield from _folders_at(inside.path, levels - 1)
 
 
 def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
@@ -66,12 +177,11 @@ def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
     Raises:
         DataError: if it cannot be read.
     """
-    found = [entry for entry in entries(folder) if not entry.name.startswith(".") and entry.is_dir()]
-    return sorted(found, key=lambda entry: entry.name)
+    return sorted((entry for entry in entries(folder) if entry.is_dir()), key=lambda entry: entry.name)
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Returns what is in a folder.
+    """Returns what is in a folder, without hidden entries and those that systems leave behind.
 
     Raises:
         DataError: if it cannot be read.
@@ -79,7 +189,7 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
     def listed() -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
-            return list(found)
+            return [entry for entry in found if not is_junk(entry.name)]
 
     try:
         return retried(str(folder), listed)
@@ -87,13 +197,21 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
         raise DataError(f"{folder}: cannot be read: {error.strerror}; check its permissions") from None
 
 
-def _first_pkl(folder: str) -> str | None:
-    files = (e.path for e in entries(folder) if e.name.endswith(".pkl") and e.name != ".pkl")
-    return min(files, default=None)
-
-
 class PklSource:
     """The pickled arrays of a pkl tree. Only NumPy arrays are accepted, and nothing in a file is executed."""
+
+    def __init__(self, file: str = ""):
+        """Takes the pattern that the tree was listed with."""
+        self._file = file
+
+    def require_file(self, sequence: SequenceRef) -> None:
+        """Checks that the folder of a listed sequence had one pkl file; nothing is read.
+
+        Raises:
+            DataError: if not, saying what is in it.
+        """
+        if is_faulty(sequence):
+            one_pkl(sequence.location, self._file)
 
     def read(self, sequence: SequenceRef) -> np.ndarray:
         """Returns the silhouettes of a sequence, uint8 [s, 64, 64 or 44].
@@ -101,6 +219,7 @@ class PklSource:
         Raises:
             DataError: if the file is missing, damaged, or holds anything but such an array.
         """
+        self.require_file(sequence)
         try:
             array = read_array(read_bounded(sequence.location, MAX_PICKLE_BYTES))
         except OSError as error:

@@ -79,7 +79,8 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     counts = metrics["counts"]
     probes = ", ".join(f"{name} {count:,}" for name, count in counts["probes"].items())
     rerank = metrics["rerank"]
-    return {
+    notes = {"note": " ".join(metrics["notes"])} if "notes" in metrics else {}
+    return notes | {
         "sequences": f"{counts['sequences']:,}",
         "gallery": f"{counts['gallery']:,}",
         "probes": probes,

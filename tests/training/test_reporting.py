@@ -1,0 +1,19 @@
+"""What a run says on its way: of a model that has collapsed, which the loss does not tell."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mcl_jax.training.reporting import Progress
+
+
+def test_collapse_is_said_once(tmp_path, caplog):
+    def metrics(distance: float):
+        plain = {"loss": 0.2, "triplet/mean_dist": distance, "sequences": 4, "frames": 8}
+        return {key: np.float32(value) for key, value in plain.items()} | {"left_out": 0, "leave": False}
+
+    settings = {"start": 0, "steps": 9, "log_every": 1, "sequences_per_step": 4}
+    with Progress(tmp_path, **settings, schedule=lambda step: jnp.float32(0.1)) as progress:
+        for step, distance in enumerate((0.3, 1e-11, 1e-11, 0.3, 0.0), start=1):
+            progress.update(step, metrics(distance))
+    said = [record.getMessage() for record in caplog.records if "collapsed" in record.getMessage()]
+    assert [line.split(":")[0] for line in said] == ["step 2", "step 5"]
