@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from mcl_jax.convert.importer import import_state_dict
-from mcl_jax.convert.mapping import entries
+from mcl_jax.convert.opengait import entries
 from mcl_jax.losses.total import complete_losses
 from mcl_jax.models.registry import create_model
 from mcl_jax.training.optimizers import OPTIMIZERS, multi_step

@@ -134,12 +134,7 @@ def jax_trainer(name):
 def torch_model(name):
     """Returns PyTorch's model with random weights and batch statistics."""
     torch.manual_seed(0)
-    kinds = {
-        "gaitset": torch_reference.GaitSet,
-        "gaitbase": torch_reference.GaitBase,
-        "deepgaitv2": torch_reference.DeepGaitV2,
-    }
-    model = kinds[ALL[name].model](**ALL[name].sizes)
+    model = torch_reference.MODELS[ALL[name].model](**ALL[name].sizes)
     for key, tensor in model.state_dict().items():
         if key.endswith("running_mean"):
             tensor.normal_(0, 0.3)

@@ -233,3 +233,7 @@ class DeepGaitV2(nn.Module):
             x = x.transpose(1, 2).flatten(0, 1)
         embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
         return embeddings, self.BNNecks(embeddings)
+
+
+MODELS = {"gaitset": GaitSet, "gaitbase": GaitBase, "deepgaitv2": DeepGaitV2}
+"""Our name of a model → PyTorch's class."""
