@@ -47,6 +47,7 @@ CHANNELS = (2, 4, 4, 6)
 TOYS = {
     "gaitset": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitset_bins": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5, "bins": (8, 1)}),
+    "gaitpart": Toy("gaitpart", {"channels": (2, 3, 4), "strips": (1, 4, 8), "embed_dim": 5}),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
     "gaitbase_sizes": Toy(
         "gaitbase",
