@@ -101,7 +101,11 @@ class JaxTrainer:
         self.metric = "triplet" if recipe.gamma is None else "mcl"
         losses = {
             self.metric: {"weight": recipe.weight, "margin": recipe.margin},
-            "cross_entropy": {"weight": recipe.ce_weight or 0.0},
+            "cross_entropy": {
+                "weight": recipe.ce_weight or 0.0,
+                "scale": recipe.ce_scale,
+                "label_smoothing": recipe.ce_smoothing,
+            },
         }
         if recipe.gamma is not None:
             losses[self.metric]["gamma"] = recipe.gamma
