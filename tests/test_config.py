@@ -31,6 +31,8 @@ GAITBASE = {
     "num_classes": 0,
 }
 GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "bins": (16, 8, 4, 2, 1), "embed_dim": 256}
+GAITPART = {"name": "gaitpart", "channels": (32, 64, 128), "strips": (1, 4, 8), "embed_dim": 128}
+FOUR_STAGES = {"channels": (32, 64, 128, 256), "strips": (1, 1, 8, 8), "embed_dim": 256}
 P3D = {
     "name": "deepgaitv2",
     "mode": "p3d",
@@ -104,6 +106,39 @@ TABLE = {
         CUT,
         adam(1e-4, 0.0),
     ),
+    "casiab_gaitpart": (
+        "casiab", GAITPART, TRIPLET, (8, 16), ordered(10, 1), (120_000, (100_000,)), CUT, adam(1e-4, 0.0),
+    ),
+    "oumvlp_gaitpart": (
+        "oumvlp",
+        GAITPART | FOUR_STAGES,
+        TRIPLET,
+        (32, 16),
+        ordered(10, 1),
+        (250_000, (150_000,)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "grew_gaitpart": (
+        "grew",
+        GAITPART | FOUR_STAGES,
+        TRIPLET,
+        (32, 4),
+        ordered(10, 1),
+        (250_000, (150_000,)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "gait3d_gaitpart": (
+        "gait3d",
+        GAITPART,
+        TRIPLET,
+        (32, 4),
+        ordered(10, 1),
+        (180_000, (30_000, 90_000)),
+        CUT,
+        adam(1e-3, 5e-4),
+    ),
     "oumvlp_triplet": ("oumvlp", GAITBASE, TRIPLET_CE, (32, 8), FIXED, TO_120K, CUT, SGD),
     "oumvlp_deepgaitv2": ("oumvlp", SHALLOW_3D, TRIPLET_CE, (32, 8), ordered(4, 1), TO_120K, OUTDOOR, SGD),
     "grew_deepgaitv2": ("grew", DEEP_3D, TRIPLET_CE, (32, 4), ordered(4, 1), TO_180K, OUTDOOR, SGD),
@@ -117,6 +152,10 @@ MILLIONS = {
     "gait3d_gaitset": 2.595,
     "grew_gaitset": 6.314,
     "oumvlp_gaitset": 6.314,
+    "casiab_gaitpart": 1.204,
+    "gait3d_gaitpart": 1.204,
+    "grew_gaitpart": 4.841,
+    "oumvlp_gaitpart": 4.841,
     "gait3d_mcl": 19.290,
     "gait3d_triplet": 19.290,
     "gait3d_deepgaitv2": 25.492,

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, entries
-from mcl_jax.convert.sizes import StateDict, read_block
+from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, put_together
+from mcl_jax.convert.opengait import entries
+from mcl_jax.convert.opengait.pieces import StateDict
+from mcl_jax.convert.sizes import read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.registry import Weights, model_of
-from mcl_jax.utils.pytrees import ArrayTree, TreePath, get_leaf, replace_leaves
+from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""
@@ -95,8 +97,8 @@ def import_weights(
     Args:
         checkpoint: from `load_checkpoint`.
         source: path of the file, for messages.
-        expected: `model` block of a config, for what the file does not tell (`sizes.UNTOLD`); None for the
-            defaults.
+        expected: `model` block of a config, for what the file does not tell (`Counterpart.untold`); None for
+            the defaults.
 
     Raises:
         CheckpointError: if it is of none of our models, or names or shapes are not those of that model.
@@ -135,12 +137,12 @@ def import_state_dict(
     if rows:
         raise CheckpointError(_table(rows))
 
-    found: dict[str, dict[TreePath, np.ndarray]] = {"params": {}, "batch_stats": {}}
-    for entry in wanted:
-        if entry.collection is not None:
-            axes = get_leaf(trees[entry.collection], entry.path).ndim
-            array = entry.from_torch_layout(state_dict[entry.name], axes)
-            found[entry.collection][entry.path] = array
+    found = {
+        collection: put_together(
+            ((entry, state_dict[entry.name]) for entry in wanted if entry.collection == collection), tree
+        )
+        for collection, tree in trees.items()
+    }
     return ImportedModel(
         params=replace_leaves(params, found["params"]),
         batch_stats=replace_leaves(batch_stats, found["batch_stats"]),

@@ -4,6 +4,7 @@ from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
+from mcl_jax.models.gaitpart import GaitPart
 from mcl_jax.models.gaitpocket import GaitPocket
 from mcl_jax.models.gaitset import GaitSet
 
@@ -11,6 +12,7 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitset": GaitSet,
     "gaitbase": GaitBase,
     "deepgaitv2": DeepGaitV2,
+    "gaitpart": GaitPart,
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
 }
@@ -23,6 +25,7 @@ __all__ = [
     "GaitEnergy",
     "GaitModule",
     "GaitOutput",
+    "GaitPart",
     "GaitPocket",
     "GaitSet",
 ]

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 conv_init = nnx.initializers.xavier_uniform()
+part_conv_init = nnx.initializers.xavier_uniform(batch_axis=0)  # [parts, *extent, in, out]
 
 
 def batch_norm_scale_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:

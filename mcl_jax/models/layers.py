@@ -20,9 +20,10 @@ from mcl_jax.models.base import FRAME_SHAPE, GaitOutput
 from mcl_jax.models.batch_norm import BatchNorm
 from mcl_jax.models.initializers import conv_init, part_matrix_init
 from mcl_jax.ops.convolution import convolve, convolve_in_test, precision_of
-from mcl_jax.ops.pooling import segment_max
+from mcl_jax.ops.pooling import max_pool_2x2, segment_max
 
 L2_EPSILON = 1e-12
+LEAKY_SLOPE = 0.01
 
 CLASSIFIER = ("head", "necks", "kernel")
 """Path of the classifier in a model that has its `PartHead` as `head`."""
@@ -63,6 +64,45 @@ class Conv(nnx.Module):
         """Maps x, and multiplies what is negative then by the slope."""
         kernel = self.kernel[...]
         return convolve(x.astype(self.dtype), kernel, self.stride, slope=slope, portable=self.portable)
+
+
+def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Multiplies what is negative by `LEAKY_SLOPE`, which is the derivative at 0, too, as in PyTorch."""
+    return jnp.where(x > 0, x, LEAKY_SLOPE * x)
+
+
+class ConvPair(nnx.Module):
+    """Two convolutions, each followed by a leaky ReLU, then 2×2 max pooling if asked.
+
+    With several strips they are focal convolutions (Fan et al. 2020, GaitPart): they see each strip of a
+    frame by itself.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        first_kernel: int = 3,
+        strips: int = 1,
+        pool: bool,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.strips = strips
+        self.pool = pool
+        kernel = (first_kernel, first_kernel)
+        self.conv1 = Conv(features_in, features_out, kernel, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(features_out, features_out, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
+        """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
+        n, height, width, channels = x.shape
+        # As images of their own the strips are padded with zeros where they were cut.
+        x = x.reshape(n * self.strips, height // self.strips, width, channels)
+        x = self.conv2(self.conv1(x, slope=LEAKY_SLOPE), slope=LEAKY_SLOPE)
+        x = x.reshape(n, height, width, -1)
+        return max_pool_2x2(x) if self.pool else x
 
 
 @jax.custom_vjp

@@ -22,7 +22,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
             checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
             the package.
-        expected: `model` block of a config, for what a PyTorch file does not tell: `convert.sizes.UNTOLD`.
+        expected: `model` block of a config, for what a PyTorch file does not tell: `Counterpart.untold`.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.

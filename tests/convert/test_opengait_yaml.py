@@ -19,6 +19,12 @@ GAITSET = (
     "model_cfg: {{model: GaitSet, in_channels: [1, {0}], bin_num: [16, 8, 4, 2, 1], "
     "SeparateFCs: {{in_channels: {1}, out_channels: 256, parts_num: 62}}}}\n"
 )
+GAITPART = (
+    "model_cfg: {{model: GaitPart, bin_num: [16], backbone_cfg: {{type: Plain, in_channels: 1, "
+    "layers_cfg: [{0}]}}, SeparateFCs: {{in_channels: {1}, out_channels: {1}, parts_num: 16}}}}\n"
+)
+THREE_STAGES = "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3, FC-128-3"
+FOUR_STAGES = "BC-32, BC-32, M, BC-64, BC-64, M, FC-128-3, FC-128-3, FC-256-3, FC-256-3"
 GAITBASE = (
     "model_cfg: {{model: Baseline, bin_num: [16], backbone_cfg: {{type: ResNet9, block: BasicBlock, "
     "channels: [64, 128, 256, 512], layers: [1, 1, 1, 1], strides: [1, 2, 2, 1], maxpool: false}}, "
@@ -34,6 +40,7 @@ AUGMENTED = (
     "[{type: Compose, trf_cfg: [{type: RandomPerspective, prob: 0.2}, {type: BaseSilCuttingTransform}, "
     "{type: RandomHorizontalFlip, prob: 0.2}, {type: RandomRotate, prob: 0.2}]}]"
 )
+SKIPS_10 = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 10"
 ORDERED = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 4"
 
 
@@ -81,6 +88,21 @@ RUNS = {
     + ADAM.format("0.0001", 0)
     + schedule(150000)
     + trainer(250000, "[32, 4]", "frames_num_fixed: 30", CUT),
+    "casiab_gaitpart": CASIAB
+    + GAITPART.format(THREE_STAGES, 128)
+    + ADAM.format("0.0001", 0)
+    + schedule(100000)
+    + trainer(120000, "[8, 16]", SKIPS_10, CUT),
+    "grew_gaitpart": GREW
+    + GAITPART.format(FOUR_STAGES, 256)
+    + ADAM.format("0.0001", 0.0)
+    + schedule(150000)
+    + trainer(250000, "[32, 4]", SKIPS_10, CUT),
+    "oumvlp_gaitpart": OUMVLP
+    + GAITPART.format(FOUR_STAGES, 256)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000)
+    + trainer(250000, "[32, 16]", SKIPS_10, CUT),
     "casiab_triplet": GAITBASE_CASIAB,
     "casiab_mcl": GAITBASE_CASIAB.replace(TRIPLET, "{type: MCL, margin: 0.6, gamma: 0.6}"),
     "gait3d_triplet": GAIT3D
@@ -366,3 +388,19 @@ def test_yaml_that_python_cannot_take_is_refused_in_one_line_at_once(tmp_path, l
 def test_partitions_that_no_file_can_be_called(tmp_path, name):
     text = GAITBASE_CASIAB.replace("dataset_partition: CASIA-B.json", f'dataset_partition: "{name}"')
     assert "CASIA-B's own split is built in" in translated(tmp_path, text)[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "BC-32, BC-32, BC-64, BC-64, M, FC-128-3, FC-128-3",
+        "BC-32, BC-32, M, BC-64, BC-32, M, FC-128-3, FC-128-3",
+        "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3",
+        "BC-32, BC-32, M, FC-64, FC-64, M, FC-128-3, FC-128-3",
+        "BC-32, BC-32, M, BC-64, BC-64, M",
+        "1, 2",
+    ],
+)
+def test_other_backbones_than_gaitparts_are_refused(tmp_path, words):
+    with pytest.raises(ConfigError, match=r"layers_cfg: is \[.*; mcl_jax has stages of two equal"):
+        translated(tmp_path, RUNS["casiab_gaitpart"].replace(THREE_STAGES, words))

@@ -9,7 +9,7 @@ import pytest
 from torch_reference import Optimizer
 
 from mcl_jax.convert.importer import TorchCheckpoint, import_state_dict
-from mcl_jax.convert.mapping import entries
+from mcl_jax.convert.opengait import entries
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.errors import CheckpointError
 from mcl_jax.training.optimizers import OPTIMIZERS, multi_step

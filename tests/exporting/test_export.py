@@ -23,6 +23,7 @@ MODELS = [
     ("gaitset", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5, "layers": (1, 2, 1, 1), "max_pool": True, "bins": (8, 2)}),
+    ("gaitpart", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitpocket", {**SMALL, "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "2d"}),
     ("deepgaitv2", {**DEEP, "mode": "3d"}),

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from mcl_jax.convert.importer import import_state_dict
-from mcl_jax.convert.mapping import entries
+from mcl_jax.convert.opengait import entries
 from mcl_jax.losses.total import complete_losses
 from mcl_jax.models.registry import create_model
 from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
@@ -101,7 +101,11 @@ class JaxTrainer:
         self.metric = "triplet" if recipe.gamma is None else "mcl"
         losses = {
             self.metric: {"weight": recipe.weight, "margin": recipe.margin},
-            "cross_entropy": {"weight": recipe.ce_weight or 0.0},
+            "cross_entropy": {
+                "weight": recipe.ce_weight or 0.0,
+                "scale": recipe.ce_scale,
+                "label_smoothing": recipe.ce_smoothing,
+            },
         }
         if recipe.gamma is not None:
             losses[self.metric]["gamma"] = recipe.gamma

@@ -27,6 +27,7 @@ TOLERANCES = {
     "test embeddings (float32)": 1e-5,
     "test logits (float32)": 1e-5,
     "packed, one by one (float32)": 1e-5,
+    "short clips (float32)": 1e-5,
     "losses (float32)": 1e-6,
     "gradients of losses (float32)": 1e-6,
     "losses": 1e-10,
@@ -53,17 +54,21 @@ class Variant:
 
     Attributes:
         packed: whether our PyTorch model takes clips of different lengths in training.
+        packed_there: whether OpenGait's does.
+        there: optimiser of OpenGait's figures.
     """
 
     model: str
     sizes: dict[str, Any]
     recipe: Recipe
     packed: bool = True
+    packed_there: bool = True
+    there: Optimizer = OPTIMIZERS["SGD"]
 
 
 def _deepgaitv2(mode, layers, *, packed=True):
     sizes = {"mode": mode, "layers": layers, "channels": (8, 16, 32, 64), "num_classes": 8}
-    return Variant("deepgaitv2", sizes, Recipe(), packed)
+    return Variant("deepgaitv2", sizes, Recipe(), packed, packed_there=mode == "2d")
 
 
 VARIANTS = {
@@ -72,6 +77,13 @@ VARIANTS = {
         "gaitbase",
         {"channels": (8, 16, 32, 64), "embed_dim": 32, "num_classes": 8},
         Recipe(margin=0.6, gamma=0.6, weight=1.2, ce_weight=0.8),
+    ),
+    "gaitpart": Variant(
+        "gaitpart",
+        {"channels": (8, 16, 32), "strips": (1, 4, 8), "embed_dim": 32},
+        Recipe(ce_weight=None),
+        packed_there=False,
+        there=Optimizer("adam", lr=1e-4, weight_decay=0.0),
     ),
     "deepgaitv2_2d": _deepgaitv2("2d", (1, 1, 1, 1)),
     "deepgaitv2_3d": _deepgaitv2("3d", (1, 2, 1, 1), packed=False),
@@ -125,7 +137,11 @@ def jax_model(name, dtype="float32"):
 
 @functools.cache
 def jax_trainer(name):
-    return JaxTrainer(jax_model(name, "float64"), ALL[name].recipe, list(OPTIMIZERS.values()))
+    return JaxTrainer(jax_model(name, "float64"), ALL[name].recipe, _optimizers(name))
+
+
+def _optimizers(name):
+    return list(dict.fromkeys([*OPTIMIZERS.values(), ALL[name].there]))
 
 
 # PyTorch's modules, on random inputs and weights.
@@ -134,12 +150,7 @@ def jax_trainer(name):
 def torch_model(name):
     """Returns PyTorch's model with random weights and batch statistics."""
     torch.manual_seed(0)
-    kinds = {
-        "gaitset": torch_reference.GaitSet,
-        "gaitbase": torch_reference.GaitBase,
-        "deepgaitv2": torch_reference.DeepGaitV2,
-    }
-    model = kinds[ALL[name].model](**ALL[name].sizes)
+    model = torch_reference.MODELS[ALL[name].model](**ALL[name].sizes)
     for key, tensor in model.state_dict().items():
         if key.endswith("running_mean"):
             tensor.normal_(0, 0.3)
@@ -257,15 +268,25 @@ def check_case(folder, name):
     """Fails if the toy model here is not the one of the figures."""
     case = json.loads((folder / "cases.json").read_text())[name]
     variant = ALL[name]
-    assert {
-        key: tuple(v) if isinstance(v, list) else v for key, v in case.items() if key in variant.sizes
-    } == (variant.sizes)
+    for key in variant.sizes.keys() & case.keys():
+        assert case[key] in (variant.sizes[key], [*_listed(variant.sizes[key])]), key
     loss = case["loss"]
     recipe = Recipe(loss["margin"], loss["gamma"], loss["weight"], loss["ce_weight"])
+    if recipe.ce_weight is not None:
+        scale, smoothing = loss["ce_scale"], loss["label_smoothing"]
+        recipe = dataclasses.replace(recipe, ce_scale=scale, ce_smoothing=smoothing)
     assert recipe == variant.recipe
+    there = case["optimizer"]
+    assert variant.there == Optimizer(
+        there["kind"], there["lr"], there["weight_decay"], tuple(there["milestones"])
+    )
     # OpenGait's modules that convolve over time take equal lengths alone.
-    assert case["odd_steps_packed"] == (variant.sizes.get("mode", "2d") == "2d")
+    assert case["odd_steps_packed"] == variant.packed_there
     return case
+
+
+def _listed(value):
+    return value if isinstance(value, tuple) else ()
 
 
 def real_clips(folder, silhouettes, name):
@@ -289,11 +310,15 @@ def measure_reference_test_mode(name, folder, silhouettes):
     errors = {"test embeddings (float32)": relative(embeddings, figures["eval/embeddings"])}
     if logits is not None:
         errors["test logits (float32)"] = relative(logits, figures["eval/logits"])
+    if "short/frames" in figures:
+        short = [clips[0][:length] for length in figures["short/frames"]]
+        embeddings, _ = ours.run(pack(short, slots=32, per_row=len(short)), len(short))
+        errors["short clips (float32)"] = relative(embeddings, figures["short/embeddings"])
     return errors
 
 
 def measure_reference_training(name, folder, silhouettes):
-    """Compares six SGD steps in float64 with OpenGait's."""
+    """Compares six steps in float64 with OpenGait's."""
     figures = np.load(folder / f"{name}.npz")
     sequences = real_clips(folder, silhouettes, name)
     packed = check_case(folder, name)["odd_steps_packed"]
@@ -302,7 +327,7 @@ def measure_reference_training(name, folder, silhouettes):
     with jax.enable_x64(True):
         trainer = jax_trainer(name)
         trainer.model.load(load_checkpoint(folder / f"{name}_init.pt").state_dict)
-        trainer.start(list(OPTIMIZERS).index("SGD"))
+        trainer.start(_optimizers(name).index(ALL[name].there))
         for step in range(6):
             shorter = step % 2 and packed
             lengths = figures["batch/lengths"] if shorter else np.full(len(labels), frames)
@@ -318,7 +343,8 @@ def measure_reference_training(name, folder, silhouettes):
             losses.append(trainer.step(rows, labels))
             if step == 0:
                 errors |= _compare_reference_step(trainer, output, figures, ALL[name].recipe)
-    errors["losses of six SGD steps"] = max(map(relative, losses, figures["train/losses"]))
+    kind = {"sgd": "SGD", "adam": "Adam"}[ALL[name].there.name]
+    errors[f"losses of six {kind} steps"] = max(map(relative, losses, figures["train/losses"]))
     return errors
 
 

@@ -1,4 +1,4 @@
-"""All five models against PyTorch: forward passes, gradients, statistics, and six updates."""
+"""Our models against PyTorch: forward passes, gradients, statistics, and six updates."""
 
 import measure
 import measure_losses
@@ -12,8 +12,9 @@ by_variant = pytest.mark.parametrize(
 
 
 # OpenGait's distance of an embedding to itself is what rounding leaves, up to 1e-8 instead of 0. The
-# embeddings of an untrained GaitSet are so much alike that this shows in the gradients of the triplet loss.
-NOISE_OF_THE_REFERENCE = {"gaitset": {"gradients": 3e-7}}
+# embeddings of an untrained GaitSet or GaitPart are so much alike that this shows in the gradients of the
+# triplet loss.
+NOISE_OF_THE_REFERENCE = {"gaitset": {"gradients": 3e-7}, "gaitpart": {"gradients": 1e-6}}
 
 
 def assert_within_tolerance(errors, exceptions=()):

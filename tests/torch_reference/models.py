@@ -1,4 +1,4 @@
-"""GaitSet, GaitBase and DeepGaitV2. A batch is [frames, h, w] of sequences end to end, and their lengths."""
+"""OpenGait's models. A batch is [frames, h, w] of sequences end to end, and their lengths."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from torch import nn
 
 def conv(dims, inputs, outputs, kernel, stride=1):
     """A bias-free convolution padded by half its kernel."""
-    kind = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
     layer = kind(inputs, outputs, kernel, stride, [k // 2 for k in kernel], bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer
@@ -233,3 +233,55 @@ class DeepGaitV2(nn.Module):
             x = x.transpose(1, 2).flatten(0, 1)
         embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
         return embeddings, self.BNNecks(embeddings)
+
+
+class GaitPart(nn.Module):
+    """Every part of every sequence goes through its own two branches over time, one after the other."""
+
+    def __init__(self, channels, embed_dim, strips):
+        super().__init__()
+        self.plan, layers = [], []
+        for stage, (before, after, count) in enumerate(zip((1, *channels), channels, strips, strict=False)):
+            for inputs, kernel in ((before, 3 if stage else 5), (after, 3)):
+                self.plan += [count, 1]
+                layers += [Named("conv", conv(2, inputs, after, (kernel, kernel))), nn.LeakyReLU()]
+            if stage < 2:
+                self.plan.append(1)
+                layers.append(nn.MaxPool2d(2))
+        self.Backbone = Named("forward_block", Named("feature", nn.ModuleList(layers)))
+        self.Head = SeparateFCs(16, channels[-1], embed_dim)
+        branches = {
+            name: nn.ModuleList(over_window(channels[-1], kernel) for _ in range(16))
+            for name, kernel in (("conv1d3x1", 1), ("conv1d3x3", 3))
+        }
+        self.TFA = Named("pooling_func", nn.ModuleDict(branches))
+
+    def forward(self, frames, lengths):
+        x = frames[:, None]
+        for count, layer in zip(self.plan, self.Backbone.forward_block.feature, strict=True):
+            x = torch.cat([layer(strip) for strip in x.chunk(count, 2)], 2)
+        x = pyramid(x, (16,)).permute(1, 2, 0)
+        pooled = [self.aggregate(clip).amax(-1) for clip in x.split(lengths, 2)]
+        return self.Head(torch.stack(pooled)), None
+
+    def aggregate(self, x):
+        """[parts, c, s] → the same."""
+        total = 0
+        for window, branch in zip((3, 5), self.TFA.pooling_func.values(), strict=True):
+            scores = torch.stack([torch.sigmoid(each(part)) for each, part in zip(branch, x, strict=True)])
+            around = {"kernel_size": window, "stride": 1, "padding": window // 2}
+            total = total + scores * (F.avg_pool1d(x, **around) + F.max_pool1d(x, **around))
+        return total
+
+
+def over_window(features, kernel):
+    squeezed = features // 4
+    return nn.Sequential(
+        Named("conv", conv(1, features, squeezed, (3,))),
+        nn.LeakyReLU(),
+        Named("conv", conv(1, squeezed, features, (kernel,))),
+    )
+
+
+MODELS = {"gaitset": GaitSet, "gaitbase": GaitBase, "deepgaitv2": DeepGaitV2, "gaitpart": GaitPart}
+"""Our name of a model → PyTorch's class."""
