@@ -66,7 +66,7 @@ class Gait:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of what decides its embeddings: model, sizes and all numbers but the classifier's."""
+        """SHA-256 over model, sizes and all numbers but the classifier's: of equal ones embeddings are equal."""
         return digest_of(self._embedder.model, *self._arrays)
 
     def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
@@ -102,7 +102,7 @@ class Gait:
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
 
     def program(self, make: Callable[[Model, ArrayTree, ArrayTree], T]) -> T:
-        """Returns what a function makes of the model in float32, its parameters and its batch statistics.
+        """Calls a function with the model in float32, its parameters and its statistics; returns its result.
 
         Args:
             make: called with the arrays on one device.
@@ -133,7 +133,7 @@ class Gait:
 
 
 def load(path: str | Path | None = None, *, precision: str = "", use_emb2: bool | None = None) -> Gait:
-    """Returns a trained model; which one, and of what sizes, the file says.
+    """Loads a trained model; its kind and sizes are read from the file.
 
     Args:
         path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, a PyTorch

@@ -122,7 +122,7 @@ def build_train_step(
 def build_guarded_step(
     config: ConfigDict, model: Model, optimization: Optimization, *, remat: bool | None = None
 ) -> GuardedStep:
-    """Returns the update that leaves out what is not finite; see `build_train_step`."""
+    """Returns the update that skips results that are not finite; see `build_train_step`."""
     train_step = build_train_step(config, model, optimization, remat=remat)
     return guarded(train_step, allowed_nonfinite(config))
 

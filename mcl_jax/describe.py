@@ -29,7 +29,7 @@ _FRAMES = 30  # of the sequence whose embedding is counted
 
 
 def describe(config: ConfigDict) -> str:
-    """Returns the resolved config and what follows from it, as text.
+    """Describes a config as text: its keys, and the sizes, work and memory they lead to.
 
     The memory is that of the step on the largest rows compiled for one device of this machine, in either
     precision, with and without `train.remat`, and takes as long to find out as the first steps of four

@@ -343,7 +343,7 @@ class _Saver:
     def save_failed_step(
         self, error: NonFiniteError, state: TrainState, names: Callable[[int], list[str]]
     ) -> NonFiniteError:
-        """Saves what reproduces an update that was not finite; returns the error to end the run with."""
+        """Saves the state before an update that was not finite; returns the error to end the run with."""
         with jax.transfer_guard("allow"):
             return save_failed_step(error, self._config, self._workdir, state, self._block, names)
 

@@ -86,7 +86,7 @@ def _reader_left() -> bool:
 
 
 def _of_the_system(error: Exception) -> str:
-    """Returns a line about an error that comes from the machine or from what was typed, '' for any other.
+    """Returns a line about an error of the machine or of the input, '' for any other.
 
     Where a file or key can be checked, the check says more; this is for what none foresaw.
     """
@@ -103,5 +103,5 @@ def _of_the_system(error: Exception) -> str:
 
 
 def _say(line: str) -> None:
-    """Prints one line to stderr, whatever is in it."""
+    """Prints one line to stderr."""
     print(shortened(" ".join(line.split("\n"))), file=sys.stderr)

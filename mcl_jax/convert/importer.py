@@ -28,7 +28,7 @@ _PREFIX = "module."
 
 @dataclass(frozen=True)
 class TorchCheckpoint:
-    """What is in a checkpoint file of OpenGait.
+    """Content of an OpenGait checkpoint.
 
     Attributes:
         state_dict: tensors by name, without the prefix that data-parallel training puts before them.

@@ -54,7 +54,7 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Translation:
-    """A config of ours, and what there is to say about settings that are not as they were."""
+    """A translated config, with notes about settings that differ."""
 
     config: ConfigDict
     notes: tuple[str, ...]

@@ -12,7 +12,7 @@ from mcl_jax.utils.signatures import config_arguments
 
 
 def read_sizes(state_dict: StateDict) -> dict[str, Any]:
-    """Returns what the shapes tell about the model.
+    """Returns the kind and sizes of a model from the shapes of its tensors.
 
     Args:
         state_dict: names without a `module.` prefix.

@@ -77,13 +77,13 @@ ANY_TREE = "tree"
 
 
 def downloads() -> dict[str, Download]:
-    """Returns what can be prepared, by the name that `scripts/prepare_data.py` takes."""
+    """Returns the downloads that can be prepared, by their names on the command line."""
     known = {name: Download(name, entry.layout, entry.description) for name, entry in DATASETS.items()}
     return known | {ANY_TREE: Download(ANY_TREE, layouts.SUBJECTS, "Any tree of subject/condition/view.")}
 
 
 def download_of(name: str) -> Download:
-    """Returns what is known of a download.
+    """Returns the description of a download.
 
     Raises:
         DataError: if nothing is; the message lists the known names.

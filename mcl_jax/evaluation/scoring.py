@@ -176,7 +176,7 @@ def score_groups(
     distances: DistanceFn,
     watch: BlockFn | None = None,
 ) -> dict[str, GroupScores]:
-    """Scores every group of probes, and logs what a reader of the figures must know.
+    """Scores every group of probes, and logs warnings about the figures.
 
     Args:
         protocol: the rules; one that is scored here, not by submission.
@@ -405,7 +405,7 @@ def _expected(conditions: tuple[str, ...] | None) -> str:
 
 
 def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Iterator[str]:
-    """What a reader of the group's figures must know."""
+    """Warnings about a group's figures."""
     if np.isnan(group.cmc).all():
         if not group.probes:
             yield " is n/a: none of its probes is among the embeddings"

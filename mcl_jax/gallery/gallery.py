@@ -58,7 +58,7 @@ class Answer:
 
 
 class Gallery:
-    """An opened gallery: a snapshot for reading; what is written is checked against the disk's state.
+    """An opened gallery: a snapshot for reading; writes are checked against the state on disk.
 
     Attributes:
         path: its folder.

@@ -16,7 +16,7 @@ FRAME_SHAPE = (64, 44)
 
 
 class GaitOutput(NamedTuple):
-    """What every gait model returns for n = rows · num_segments sequences, row by row.
+    """Output of a gait model for n = rows · num_segments sequences, row by row.
 
     Attributes:
         embeddings: [n, parts, channels]; zeros where a row holds fewer than `num_segments` sequences.
@@ -62,7 +62,7 @@ class GaitModule(nnx.Module):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks what all arguments must be together, each being what its annotation says: here, nothing.
+        """Checks the arguments together; each alone fits its annotation already. By default nothing.
 
         Raises:
             ConfigError: naming the first key that cannot work.

@@ -53,7 +53,7 @@ class BatchNorm(nnx.Module):
         return (x * factor + shift).astype(x.dtype)
 
     def in_test(self) -> tuple[Float[Array, " f"], Float[Array, " f"]]:
-        """Returns what BN is when testing: a factor and a shift."""
+        """Returns batch normalisation in a test as a factor and a shift."""
         factor = self.scale[...] * lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON)
         return factor, self.bias[...] - self.mean[...] * factor
 

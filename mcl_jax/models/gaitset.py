@@ -57,7 +57,7 @@ class GaitSet(GaitModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks that the bins fit what two poolings leave of a frame."""
+        """Checks that the bins divide the feature map after two poolings."""
         check_bins(arguments["bins"], halvings=2)
 
     def __call__(

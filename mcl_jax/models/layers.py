@@ -61,7 +61,7 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(conv_init(rngs.params(), (*kernel, features_in, features_out), jnp.float32))
 
     def __call__(self, x: Float[Array, "n h w c"], *, slope: float = 1.0) -> Float[Array, "n h2 w2 d"]:
-        """Maps x, and multiplies what is negative then by the slope."""
+        """Convolves x, and multiplies negative results by the slope."""
         kernel = self.kernel[...]
         return convolve(x.astype(self.dtype), kernel, self.stride, slope=slope, portable=self.portable)
 
@@ -251,7 +251,7 @@ def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> 
 
 
 def check_bins(bins: Sequence[int], *, halvings: int) -> None:
-    """Checks the bins of a pyramid over what is left of a frame after so many halvings in space.
+    """Checks that the bins of a pyramid divide a frame that was halved so many times.
 
     They need not divide the height: as in the reference, a strip is a run of cells, row by row.
 

@@ -182,7 +182,7 @@ def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
-    """Returns the SHA-256 of what decides embeddings: model, sizes and all numbers but the classifier's."""
+    """Returns SHA-256 over model, sizes and all numbers but the classifier's."""
     digest = hashlib.sha256(model.name.encode())
     added = added_arguments(model.name)
     kept = {
@@ -214,7 +214,7 @@ def differing(block: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 def describe_differences(differences: Mapping[str, tuple[Any, Any]], here: str, there: str) -> str:
-    """Returns a line about what `differing` found: "model.mode is 2d in the config and 3d in the file"."""
+    """Describes the result of `differing`: "model.mode is 2d in the config and 3d in the file"."""
     return "; ".join(
         f"model.{key} is {_text(ours)} in {here} and {_text(theirs)} in {there}"
         for key, (ours, theirs) in differences.items()

@@ -26,7 +26,7 @@ def on_each_device(
     *,
     add: bool,
 ) -> Array:
-    """Returns function(*split, *whole), each device computing what it has of the batch.
+    """Returns function(*split, *whole), computed on each device for its share of the batch.
 
     Without a mesh, or where the devices cannot have equal shares, each computes all of it.
 

@@ -41,7 +41,8 @@ def window_mean(
     x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"], size: int
 ) -> Float[Array, "r s ..."]:
     """Averages over `size` slots around each, with zeros beyond the borders, which count."""
-    return sum(neighbours(x, segment_ids, _around(size), 0.0)) / size
+    first, *rest = neighbours(x, segment_ids, _around(size), 0.0)
+    return sum(rest, start=first) / size
 
 
 def window_max(

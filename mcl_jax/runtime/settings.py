@@ -48,7 +48,7 @@ def show_own_log() -> None:
 
 
 def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what Orbax's threads print when they read on in a damaged checkpoint that was given up."""
+    """Hides errors of Orbax's threads that still read a damaged checkpoint."""
     frames = traceback.extract_tb(unraisable.exc_traceback)
     of_orbax = any("/orbax/" in frame.filename for frame in frames)
     if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":

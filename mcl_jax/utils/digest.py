@@ -18,7 +18,7 @@ _HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 
 
 class DigestError(ValueError):
-    """A file does not hold what was written."""
+    """A file has changed since it was written."""
 
 
 def canonical(content: Any) -> bytes:

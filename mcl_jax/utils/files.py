@@ -18,7 +18,7 @@ def is_junk(name: str) -> bool:
 
 
 def user_cache() -> Path:
-    """Returns the folder of what is kept for this user's later runs, and can be made again."""
+    """Returns the user's cache folder of this package."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcl_jax"
 
 

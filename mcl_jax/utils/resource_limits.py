@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 
 class ResourceLimit(NamedTuple):
-    """What ran out, and what to do about it."""
+    """A limit that was reached, and the remedy."""
 
     what: str
     remedy: str
 
 
 def resource_limit(error: BaseException) -> ResourceLimit | None:
-    """Returns what ran out, or None for an error of another kind.
+    """Returns the limit behind an error, or None for an error of another kind.
 
     Args:
         error: of Python, or of a C++ library, which has the system's words in its message.

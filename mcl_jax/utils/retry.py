@@ -36,7 +36,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def retried(what: str, action: Callable[[], _T]) -> _T:
-    """Returns what an action returns, which is tried again, after growing pauses, when the disk fails.
+    """Runs an action, and retries it after growing pauses when the disk fails; returns its result.
 
     Args:
         what: the file or folder, for the one line that says that it is tried again.

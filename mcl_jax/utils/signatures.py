@@ -129,7 +129,7 @@ def lookup(block: str, table: Mapping[str, Any], name: str) -> Any:
 
 
 def _mismatch(value: Any, hint: Any) -> str | None:
-    """Returns what a value should be, or None if it is."""
+    """Returns the expected kind of a value, or None if the value fits."""
     rules = getattr(hint, "__metadata__", ())
     plain = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
     for rule in rules:

@@ -56,7 +56,7 @@ def _escaping(stream: Any, keep: str) -> Any:
 
 
 class _Escaping:
-    """A stream of text that escapes what it is given, also what its encoding has not."""
+    """A text stream that escapes control characters, and characters that its encoding lacks."""
 
     def __init__(self, stream: TextIO, keep: str):
         self._stream, self._keep = stream, keep

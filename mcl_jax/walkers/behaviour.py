@@ -15,7 +15,7 @@ PACE_CHANGE = 0.06  # the same of how much faster or slower they get, from the m
 
 @dataclasses.dataclass(frozen=True)
 class Behaviour:
-    """What is special about one walk.
+    """Behaviour in one walk that differs from steady walking.
 
     Attributes:
         poses: side → how that arm is held; empty if both swing.
@@ -28,7 +28,7 @@ class Behaviour:
     pace_change: float = 0.0
 
     def distance(self, steady: np.ndarray) -> np.ndarray:
-        """What has been walked, in strides or statures [s], where a steady pace gives `steady` [s].
+        """Returns the distance walked [s], in strides or statures, where a steady pace gives `steady` [s].
 
         In the middle of the walk, at 0, nothing has changed yet.
         """

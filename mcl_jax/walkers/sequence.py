@@ -18,7 +18,7 @@ from mcl_jax.walkers.wardrobe import change_clothes, outfit, pick_bag, pick_coat
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """What happened in front of the cameras, the same for all of them.
+    """One walk in space, the same for all cameras.
 
     Attributes:
         figure: the person, walking in place.

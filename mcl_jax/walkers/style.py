@@ -53,7 +53,7 @@ class WalkerStyle:
 
 
 def generator(seed: int, *key: int | str) -> np.random.Generator:
-    """A generator of its own for each key, so that nothing depends on what else is drawn, or by whom.
+    """Returns a random generator for a key, so that draws do not depend on each other.
 
     `zlib.crc32` turns names into integers: unlike `hash` it is the same in every process.
     """

@@ -1,4 +1,4 @@
-"""Loads trained weights by path, whatever program wrote them."""
+"""Loads trained weights by path, from any format."""
 
 from collections.abc import Mapping
 from pathlib import Path

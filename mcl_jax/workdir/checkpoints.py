@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A checkpoint on disk: when it was saved, its bytes, and what is wrong with it, if anything."""
+    """A checkpoint on disk: when it was saved, its bytes, and its damage, if any."""
 
     step: int
     saved: datetime.datetime
@@ -124,7 +124,7 @@ class Checkpoints:
             self._unsettled = saving
 
     def wait(self) -> int | None:
-        """Waits until what is being saved is on disk, and returns the newest step there, or None.
+        """Waits until the running save is on disk; returns the newest step there, or None.
 
         Raises:
             CheckpointError: if it cannot be written.
@@ -177,7 +177,7 @@ class Checkpoints:
         return state
 
     def load_weights(self, step: int | None = None) -> Weights:
-        """Returns the newest undamaged parameters and statistics, whatever optimiser they were trained with.
+        """Returns the newest undamaged parameters and statistics, of a run with any optimiser.
 
         Args:
             step: that of the only checkpoint to be used; None for any.
@@ -205,7 +205,7 @@ class Checkpoints:
         return weights
 
     def survey(self) -> Iterator[Stored]:
-        """Yields what is there, the oldest first; each is read whole."""
+        """Yields the checkpoints, the oldest first; each is read whole."""
         for step in reversed(self._steps()):
             folder = self._workdir / FOLDER / str(step)
             nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -213,7 +213,7 @@ class Checkpoints:
             yield Stored(step, saved, nbytes, self._problem(step))
 
     def _problem(self, step: int) -> str:
-        """Returns what is wrong with a checkpoint; '' if nothing is."""
+        """Returns the fault of a checkpoint; '' if it is sound."""
         metadata = self._metadata(step)
         if metadata is None:
             return "damaged: its description"
@@ -228,7 +228,7 @@ class Checkpoints:
         return "" if all_finite(raw) else _NOT_FINITE
 
     def _load_raw(self, step: int, metadata: Any) -> dict[str, Any]:
-        """Returns the parts of a state on the host, in nested dicts, whatever optimiser it is of."""
+        """Returns the parts of a state on the host as nested dicts, for any optimiser."""
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata.metadata
@@ -238,7 +238,7 @@ class Checkpoints:
     def _newest_undamaged(
         self, load: Callable[[int, Any], _T | None], steps: Sequence[int] | None = None
     ) -> tuple[_T | None, list[int]]:
-        """Returns what `load` makes of the newest checkpoint that it can use, and the damaged newer ones.
+        """Loads the newest checkpoint that is usable; returns it, and the damaged newer ones.
 
         Args:
             load: function of step and metadata; None, or any error but a user's, means damage.
@@ -285,7 +285,7 @@ class Checkpoints:
             ) from None
 
     def _settle(self) -> None:
-        """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
+        """Waits until the running save is on disk; it is repeated where the disk was away."""
         saving, self._unsettled = self._unsettled, None
         if saving is not None:
             saving.settle()
@@ -298,7 +298,7 @@ class Checkpoints:
         return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)
 
     def _metadata(self, step: int) -> Any:
-        """Returns what is known of a checkpoint without its arrays, or None if that is damaged."""
+        """Returns the metadata of a checkpoint, or None if it is damaged."""
         try:
             metadata = retried(self._name(step), lambda: self._checkpointer.metadata(step))
             custom = metadata.custom_metadata or {}

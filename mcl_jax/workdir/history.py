@@ -52,7 +52,7 @@ _FREE = (
 
 
 def changes(config: ConfigDict, workdir: Path) -> list[str]:
-    """Returns what differs, in what matters, between a config and that of the last stretch of a run.
+    """Lists the differences that matter between a config and that of the run so far.
 
     Raises:
         UserError: if the record of it cannot be read.
@@ -88,7 +88,7 @@ class RunHistory:
     accept: bool
 
     def require_unchanged(self, step: int, stored: Mapping[str, str] | None) -> list[str]:
-        """Returns what has changed since the run last went on, if that is accepted.
+        """Returns the changes since the run last went on, if they are accepted.
 
         Args:
             step: the one to go on from.

@@ -20,7 +20,7 @@ class PendingSave:
     def __init__(
         self, checkpointer: ocp.training.Checkpointer, step: int, name: str, metadata: dict[str, Any]
     ):
-        """Takes what all tries have in common; `start` starts the first.
+        """Takes the arguments that all tries share; `start` starts the first.
 
         Args:
             checkpointer: saves.

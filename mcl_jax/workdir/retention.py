@@ -22,7 +22,7 @@ _policies = ocp.training.preservation_policies
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """What to keep.
+    """Rule for which checkpoints are kept.
 
     Attributes:
         newest: how many of the newest.

@@ -87,7 +87,7 @@ def write_trained_on(now: DataFingerprint, workdir: Path, dataset: str) -> None:
 
 
 def _read(workdir: Path) -> DataFingerprint | None:
-    """Returns what the file says; None if it is missing, damaged or changed."""
+    """Returns the content of the file; None if it is missing, damaged or changed."""
     path = workdir / TRAINED_ON
     if not path.exists():
         return None

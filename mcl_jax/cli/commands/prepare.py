@@ -1,4 +1,4 @@
-"""`mcl-jax prepare`: from the folder a dataset was unpacked into to what training reads."""
+"""`mcl-jax prepare`: prepares a dataset, from the folder it was unpacked into, for training."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prepares, and says in one line what came of it.
+    """Prepares the dataset, and prints a summary in one line.
 
     Raises:
         UserError: for anything the user can mend.

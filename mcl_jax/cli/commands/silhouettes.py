@@ -1,4 +1,4 @@
-"""`mcl-jax silhouettes`: from footage to a pkl tree, with pictures of what was found."""
+"""`mcl-jax silhouettes`: extracts walks from footage into a pkl tree, with previews."""
 
 import argparse
 import csv
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _sources(videos: Sequence[str], options: FootageOptions) -> dict[str, Source]:
-    """The footage, by what the names of its people begin with."""
+    """Returns the footage by the prefix of its people's names."""
     sources: dict[str, Source] = {}
     for video in videos:
         source = open_source(video, options.max_frames)
@@ -160,7 +160,7 @@ class _News:
 
 
 class _Table:
-    """The tree, and the list of what is in it and what was left out."""
+    """The tree that is written, and the table of its walks and of those left out."""
 
     def __init__(self, out: Path, condition: str, view: str) -> None:
         self._out, self._condition, self._view = out, condition, view

@@ -27,7 +27,7 @@ MIN_FRAMES = 15
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """Silhouettes uint8 [s, 64, 64 or 44] of one person, and what to call them."""
+    """Silhouettes uint8 [s, 64, 64 or 44] of one person, with a label."""
 
     label: str
     silhouettes: np.ndarray

@@ -136,7 +136,7 @@ class TrainLoader:
         return [self._sequences[i].key for i in chosen]
 
     def position_name(self, step: int) -> str:
-        """Returns what a step is called in a run's reports, which count from 1."""
+        """Returns the name of a step in messages, where steps count from 1."""
         return f"step {step + 1}"
 
     def sequence_name(self, sequence: int) -> str:

@@ -141,7 +141,7 @@ def _aligned(nbytes: int) -> int:
 
 
 def _reserve(memory: shared_memory.SharedMemory) -> None:
-    """Has the kernel set the memory aside, where it would else kill whoever touches what is not there."""
+    """Reserves the memory, since touching memory that is missing would kill the process."""
     path = _SHARED_MEMORY / memory.name
     if path.exists():  # not so on systems other than Linux
         with path.open("r+b") as file:

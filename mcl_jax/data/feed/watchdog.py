@@ -39,10 +39,10 @@ def ended_before_it_began() -> UserError:
 
 
 class Named(Protocol):
-    """Names what a loader is at, for people."""
+    """Names a loader's positions and sequences for messages."""
 
     def position_name(self, position: int, /) -> str:
-        """Returns what the result of a position is called."""
+        """Returns the name of a position."""
 
     def sequence_name(self, sequence: int, /) -> str:
         """Returns the name of one of the loader's sequences."""

@@ -21,12 +21,12 @@ class Note(Protocol):
 
 
 def ignore_note(sequence: int) -> None:
-    """Lets a loader's notes go, where nobody asks what is under way."""
+    """Ignores a loader's notes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerStatus:
-    """What a worker noted last: its process, and the position and the sequence it is at; None for none."""
+    """The last note of a worker: its process, position and sequence; None for none."""
 
     process: int | None
     position: int | None
@@ -59,7 +59,7 @@ class StatusBoard:
         self._lines()[worker, 1:3] = _NOTHING
 
     def read(self, worker: int) -> WorkerStatus:
-        """Returns what a worker noted last."""
+        """Returns the last note of a worker."""
         noted = (None if value == _NOTHING else int(value) for value in self._lines()[worker, :3])
         return WorkerStatus(*noted)
 
@@ -86,7 +86,7 @@ class ThreadStatusBoard(StatusBoard):
 
 
 def state_of(process: int | str) -> str:
-    """Returns what a process does in a word or two, such as "stopped"; "" where the system does not say.
+    """Returns the state of a process in a word or two, such as "stopped"; "" if it is unknown.
 
     Args:
         process: its number, or `self/task/N` for a thread of this one.

@@ -33,7 +33,7 @@ _MANY_JOBS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Job(Generic[W]):
-    """What one output file is made of.
+    """Work that makes one output file.
 
     Attributes:
         name: path of the file inside the output folder.
@@ -50,7 +50,7 @@ class Job(Generic[W]):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Result of a job.
 
     Attributes:
         name: the job's.
@@ -76,7 +76,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What became of all jobs.
+    """Results of all jobs.
 
     Attributes:
         outcomes: in the order of the jobs. Neither they nor the files depend on the number of workers.
@@ -179,7 +179,7 @@ def _start_worker() -> None:
 
 
 def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
-    """Returns what an earlier run has done in a folder, by the jobs' names in their order; {} if it is new.
+    """Returns the results of earlier runs in a folder by job name, in order; {} if the folder is new.
 
     Raises:
         DataError: if the folder holds something else, or was made from something else.

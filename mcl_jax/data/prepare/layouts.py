@@ -124,7 +124,7 @@ OUMVLP = Layout(_scan_oumvlp, "Silhouette_<view>-<condition>/<subject>/*.png")
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """What is known of a dataset as it is downloaded.
+    """A dataset as it is downloaded: its layout and reader.
 
     Attributes:
         name: the dataset's, a Python identifier.

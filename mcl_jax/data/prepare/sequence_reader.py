@@ -31,7 +31,7 @@ class Reader:
     skip_damaged: bool
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
-        """Returns silhouettes uint8 [s, 64, w], and what was left out.
+        """Returns silhouettes uint8 [s, 64, w], and the frames left out.
 
         There are no silhouettes if nothing remains, or a file is damaged and `skip_damaged` is not set. PNGs
         give w = 64; a prepared sequence is taken as it is.

@@ -44,7 +44,7 @@ class PackedFrames:
     ndim = 3
 
     def __init__(self, content: bytes):
-        """Takes what `pack` returned.
+        """Takes packed silhouettes, as `pack` returns them.
 
         Raises:
             ValueError: if it is something else.

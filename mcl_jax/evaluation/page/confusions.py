@@ -18,7 +18,7 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """A probe and what is nearest to it.
+    """A probe and its nearest gallery sequences.
 
     Attributes:
         probe: index of its sequence.

@@ -183,7 +183,7 @@ def _points(verification: Verification) -> list[dict[str, str]]:
 def _data(
     embedding_set: EmbeddingSet, rows: list[ProbeRow], walks: list[int], packed: PackedWalks | None
 ) -> dict[str, Any]:
-    """What the page's script shows; sequences are numbered by their place among the walks of the page."""
+    """Data for the page's script; sequences are numbered by their place among the walks of the page."""
     place = {walk: i for i, walk in enumerate(walks)}
     plane = principal_plane(embedding_set.embeddings[walks]) if len(walks) > 1 else np.zeros((len(walks), 2))
     on_map = np.round(plane * _MAP_SIZE).astype(int).tolist()

@@ -169,7 +169,7 @@ def _compiler() -> tuple[str, ...]:
 
 @functools.cache
 def _version(compiler: tuple[str, ...]) -> str:
-    """Returns what tells a compiler from others, and from its own other versions.
+    """Returns a digest of the compiler's version.
 
     Raises:
         OSError: it cannot be run.
@@ -186,7 +186,7 @@ def _version(compiler: tuple[str, ...]) -> str:
 
 
 def _key() -> str:
-    """Returns what tells this library from others: what it is made of and which CPU for."""
+    """Cache key of the compiled library: its sources, flags, jaxlib and the CPU."""
     compiler = os.environ.get("CXX", "")
     facts = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
     sources = sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cc", ".h"))
@@ -195,7 +195,7 @@ def _key() -> str:
 
 
 def _cpu() -> str:
-    """Returns the CPU's model and what instructions it has, as far as the system says."""
+    """Returns the CPU's model and instruction sets, as far as the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

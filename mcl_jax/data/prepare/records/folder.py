@@ -79,7 +79,7 @@ def _check_same(plan: shards.Plan, out: Path) -> None:
 
 
 def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
-    """Puts the shards of earlier records where the builder finds what it need not do again."""
+    """Moves shards of an earlier run to where the builder finds them, so that they are kept."""
     if staging.exists():  # an interrupted run has done so
         return
     try:
