@@ -66,7 +66,7 @@ class Gait:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over model, sizes and all numbers but the classifier's: of equal ones embeddings are equal."""
+        """SHA-256 over model, sizes and all numbers but the classifier's: it decides the embeddings."""
         return digest_of(self._embedder.model, *self._arrays)
 
     def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
@@ -136,7 +136,7 @@ def load(path: str | Path | None = None, *, precision: str = "", use_emb2: bool 
     """Loads a trained model; its kind and sizes are read from the file.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, a PyTorch
+        path: the workdir of a run, whose newest undamaged checkpoint is taken, a PyTorch
             checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
             PyTorch is not needed. None for the model that comes with the package, which was trained on
             synthetic people alone; docs/model_card.md says what it is worth.

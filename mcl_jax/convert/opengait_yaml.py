@@ -1,6 +1,6 @@
 """Translates OpenGait's YAML configs of the models in `convert.opengait`.
 
-Every setting is taken: it becomes one of ours, is noted where it has no meaning here, or is an error where it
+Every setting is taken: it is translated, is noted where it has no meaning here, or is an error where it
 would change the numbers and mcl_jax has nothing like it. So is a setting that nobody knows.
 """
 

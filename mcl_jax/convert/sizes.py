@@ -20,7 +20,7 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
     Returns:
         `name`, and the arguments of the model that its shapes tell; nothing tells those in
         `Counterpart.untold`. One is missing where the tensors it would be read from are; all are if the model
-        is none of ours.
+        is unknown.
     """
     for name, counterpart in COUNTERPARTS.items():
         if any(mark in state_dict for mark in counterpart.marks):
@@ -37,7 +37,7 @@ def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, 
         expected: `model` block of a config, which says what the file does not tell; {} for the defaults.
 
     Raises:
-        CheckpointError: if it is none of ours, or its sizes cannot be told for missing tensors.
+        CheckpointError: if the model is unknown, or tensors that its sizes are read from are missing.
     """
     sizes = read_sizes(state_dict)
     if not sizes:

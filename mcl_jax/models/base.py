@@ -46,7 +46,7 @@ class GaitModule(nnx.Module):
         ADDED: arguments that came after models had been trained without them. At their defaults they are left
             out of a model's digest, so that it stays what it was.
         remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
-        portable: whether each row is one whole sequence, and no kernel of ours is used, so that any runtime
+        portable: whether each row is one whole sequence, and no C++ kernel is used, so that any runtime
             can run the program; for testing only.
 
     `remat`, `portable` and the `frozen` of batch norms are static attributes, which `Model.merge` sets on all

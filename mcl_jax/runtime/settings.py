@@ -43,7 +43,7 @@ def show_own_log() -> None:
     handler.addFilter(of_interest)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
     sys.unraisablehook = _without_orbax
-    # Writes that a failed save of Orbax's never began; nothing of ours is a coroutine.
+    # Writes that a failed save of Orbax's never began; this package has no coroutine.
     warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
 
 

@@ -31,7 +31,7 @@ def is_passing(error: BaseException) -> bool:
     """Returns whether an error may be gone at the next try: of a disk that comes and goes."""
     if isinstance(error, OSError):
         return error.errno in _PASSING
-    # One of ours was tried again already.
+    # A UserError was retried already.
     return not isinstance(error, UserError) and any(words in str(error) for words in _WORDS)
 
 

@@ -19,7 +19,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
     """Returns the weights of a run or of a file, with the model that it says they are of.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
+        path: the workdir of a run, whose newest undamaged checkpoint is taken, or one of its
             checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
             the package.
         expected: `model` block of a config, for what a PyTorch file does not tell: `Counterpart.untold`.

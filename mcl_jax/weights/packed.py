@@ -72,7 +72,7 @@ def read_packed(path: Path) -> Weights:
     except (KeyError, TypeError, ValueError, RecursionError):
         known = False
     if not known:
-        raise CheckpointError(f"{path}: is no model of ours: write it with scripts/pack_model.py")
+        raise CheckpointError(f"{path}: is no packed model: write one with scripts/pack_model.py")
     if _digest(about, arrays) != digest:
         raise CheckpointError(f"{path}: damaged: it does not hold what was written")
     return Weights(block, trees["params"], trees["batch_stats"], step, str(path), thresholds=thresholds)

@@ -21,7 +21,7 @@ CLASSIFIER = "BNNecks.fc_bin"
 
 @dataclass(frozen=True)
 class Counterpart:
-    """A model of OpenGait's that is one of ours.
+    """An OpenGait model that this package has.
 
     Attributes:
         title: its name in OpenGait's configs, `model_cfg.model`.
