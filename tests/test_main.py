@@ -206,7 +206,7 @@ def test_fine_tuning_with_frozen_batch_norm_leaves_the_statistics(people, toy_ru
             "/nowhere.json: the partition cannot be read: No such file",
         ),
         (["--config.model.num_classes=2"], "model.num_classes: is 2, but there are 3 training subjects"),
-        (["--phase=test"], "no such run or checkpoint file; train first"),
+        (["--phase=test"], "no such run or checkpoint file; give the workdir"),
         (["--config.init_from=/nowhere.pt"], "/nowhere.pt: no such run or checkpoint file"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -28,6 +28,11 @@ def shortened(line: str, most: int = 1500) -> str:
     return line if len(line) <= most else f"{line[: most - 500]} … {line[-500:]}"
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Returns a number with its noun: "1 walk", "2 walks"."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def _is_shown(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"  # other spaces
 

@@ -38,7 +38,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         weights = import_weights(load_checkpoint(path), str(path), expected)
     else:
         raise CheckpointError(
-            f"{path}: no such run or checkpoint file; train first, or set --config.init_from"
+            f"{path}: no such run or checkpoint file; give the workdir of a run or a checkpoint file"
         )
     logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
     return weights

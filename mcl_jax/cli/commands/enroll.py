@@ -8,6 +8,7 @@ from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.gallery.calibration import read_calibration
 from mcl_jax.gallery.gallery import open_gallery
 from mcl_jax.gallery.store import INDEX
+from mcl_jax.utils.terminal import count
 
 HELP = "put a person's walks into a gallery, or set its thresholds"
 
@@ -64,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
         frames = [len(walk.silhouettes) for walk in walks]
         name = gallery.enroll(arguments.name, embeddings, frames, add=arguments.add)
         people = gallery.people()
-        print(f"{folder}: {name} has {people[name]} walks; {len(people)} people in all")
+        walks_and_people = f"{count(people[name], 'walk')}; {count(len(people), 'person', 'people')} in all"
+        print(f"{folder}: {name} has {walks_and_people}")
     if calibration:
         open_gallery(folder).calibrate(calibration)
         for rate, threshold in calibration.thresholds.items():

@@ -4,6 +4,7 @@ import argparse
 import json
 
 from mcl_jax.gallery.gallery import open_gallery
+from mcl_jax.utils.terminal import count
 
 HELP = "list, rename or delete the people of a gallery, or check its files"
 
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.action == "list":
         people = gallery.people()
         print(
-            f"{arguments.gallery}: {len(people)} people, {sum(people.values())} walks; {gallery.model.path}"
+            f"{arguments.gallery}: {count(len(people), 'person', 'people')}, "
+            f"{count(sum(people.values()), 'walk')}; {gallery.model.path}"
         )
         for name, own in people.items():
             print(f"{own:>6}  {name}")

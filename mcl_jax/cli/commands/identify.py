@@ -8,8 +8,9 @@ from mcl_jax.cli.commands.flag_types import finite
 from mcl_jax.cli.commands.walk_argument import MIN_FRAMES, Walk, embed, load_model, read_walks
 from mcl_jax.errors import ConfigError
 from mcl_jax.gallery.gallery import Answer, open_gallery
+from mcl_jax.utils.terminal import count
 
-HELP = "say who of a gallery a walk is of, or that it is nobody in it"
+HELP = "find the person in a gallery who walks here, or say that it is nobody in it"
 
 EXAMPLES = """\
   mcl-jax identify --gallery G walk.mp4
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH", help="where the model of the gallery is now, if it moved")
     decision = parser.add_mutually_exclusive_group()
     decision.add_argument(
-        "--far", type=finite, help="false-accept rate of a comparison, a share (the lowest calibrated)"
+        "--far", type=finite, help="false-accept rate per comparison, between 0 and 1 (the lowest calibrated)"
     )
     decision.add_argument("--threshold", type=finite, help="accept distances up to this, instead of --far")
     parser.add_argument("--top", type=int, default=5, help="people to name at most (5)")
@@ -74,10 +75,12 @@ def in_words(label: str, answer: Answer) -> str:
     if answer.threshold is None:
         head = f"nearest is {nearest.name}, distance {nearest.distance:.4g}; no threshold, nothing decided"
     else:
-        side = "within" if answer.name else "above"
+        side = "below" if answer.name else "above"
         limit = f"{side} the threshold {answer.threshold:.4g}"
         if answer.far is not None:
-            limit += f" for a false-accept rate of {answer.far:g} a comparison, {answer.walks} made"
+            limit += (
+                f" (false-accept rate {answer.far:g} per comparison; {count(answer.walks, 'comparison')})"
+            )
         head = f"{answer.name or 'unknown'}, distance {nearest.distance:.4g}, {limit}"
     ranks = [
         f"  {rank:>3}  {match.distance:8.4f}  {match.name}" for rank, match in enumerate(answer.matches, 1)

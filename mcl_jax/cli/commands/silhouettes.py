@@ -18,6 +18,7 @@ from mcl_jax.footage.sources import Source, open_source
 from mcl_jax.footage.video import VideoFile
 from mcl_jax.footage.walks import Rejection, Track
 from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.terminal import count
 
 HELP = "take the silhouettes of people who walk through a video"
 
@@ -139,7 +140,9 @@ def _run_one(
     if len(rejected) == len(walks):
         raise DataError(f"{source.name}: {nobody(rejected, news.frames)}")
     kept = len(walks) - len(rejected)
-    print(f"{source.name}: {news.frames} frames, {kept} walks kept, {len(rejected)} left out; see {pictures}")
+    print(
+        f"{source.name}: {news.frames} frames, {count(kept, 'walk')} kept, {len(rejected)} left out; see {pictures}"
+    )
 
 
 class _News:

@@ -10,6 +10,7 @@ from mcl_jax.cli.commands.flag_types import finite
 from mcl_jax.data.feed.clip_sheet import encode_png
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.terminal import count
 from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_sheet, film, write_walkers
 
 HELP = "write synthetic walking people as a tree that trains and tests like CASIA-B"
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--people", default="0", help="with --film: who, numbers from 0, comma-separated (0)")
     for knob in dataclasses.fields(WalkerStyle):
         flag = f"--{knob.name.replace('_', '-')}"
-        parser.add_argument(flag, type=finite, default=knob.default, help=f"see WalkerStyle ({knob.default})")
+        parser.add_argument(
+            flag, type=finite, default=knob.default, help=f"{knob.metadata['help']} ({knob.default})"
+        )
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -69,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.film:
         passers = _passers(arguments.people, conditions)
         frames = film(arguments.film, passers, seed=arguments.seed, size=_PICTURE, style=style)
-        print(f"{arguments.film}: {frames} frames, {len(passers)} people")
+        print(f"{arguments.film}: {frames} frames, {count(len(passers), 'person', 'people')}")
     if arguments.out is None:
         return
     start = time.perf_counter()

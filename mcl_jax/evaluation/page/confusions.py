@@ -24,7 +24,7 @@ class ProbeRow:
         probe: index of its sequence.
         group: its group in the protocol.
         rank: rank of the first sequence of its subject, from 1.
-        margin: distance to the nearest of other subjects less that to the nearest of its own; below 0 the
+        margin: distance to the nearest other subject minus that to its nearest own walk; below 0 the
             nearest sequence is wrong. Infinite where nobody else is there.
         nearest: indices of the nearest gallery sequences, nearest first.
         distances: to these.
