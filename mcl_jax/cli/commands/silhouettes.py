@@ -139,10 +139,8 @@ def _run_one(
     rejected = [walk for walk in walks if isinstance(walk, Rejection)]
     if len(rejected) == len(walks):
         raise DataError(f"{source.name}: {nobody(rejected, news.frames)}")
-    kept = len(walks) - len(rejected)
-    print(
-        f"{source.name}: {news.frames} frames, {count(kept, 'walk')} kept, {len(rejected)} left out; see {pictures}"
-    )
+    kept = count(len(walks) - len(rejected), "walk")
+    print(f"{source.name}: {news.frames} frames, {kept} kept, {len(rejected)} left out; see {pictures}")
 
 
 class _News:
