@@ -30,6 +30,27 @@ settings.load_profile("any machine")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+# What takes longest: whole runs that are killed, attacked or spread over hosts and devices, and compilers. The
+# second stage of CI runs these (`make test-all`).
+SLOW = (
+    "attack",
+    "devices",
+    "faults",
+    "hostile",
+    "ops/test_cpu_library.py",
+    "runtime/test_hosts.py",
+    "test_compilations.py",
+    "test_tutorial.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

@@ -20,7 +20,7 @@ from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
-from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.files import clear_leftovers, write_atomically
 from mcl_jax.utils.progress_bar import ProgressBar
 
 W = TypeVar("W")
@@ -123,6 +123,8 @@ def run_jobs(
     done = {job.name: known[job.name] for job in jobs if _is_done(job, known.get(job.name), folder)}
     pending = [job for job in jobs if job.name not in done]
     if pending:
+        for job in pending if known else ():
+            clear_leftovers(folder / job.name)
         _write_log(folder, origin, done.values(), complete=False)
     total = sum(job.sequences for job in jobs)
     finished = sum(job.sequences for job in jobs if job.name in done)
