@@ -30,8 +30,8 @@ settings.load_profile("any machine")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-# What takes longest: whole runs that are killed, attacked or spread over hosts and devices, and compilers. The
-# second stage of CI runs these (`make test-all`).
+# Whole runs that are killed, attacked or spread over hosts and devices, and compilers: the second stage of CI
+# (`make test-all`).
 SLOW = (
     "attack",
     "devices",
