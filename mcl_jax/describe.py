@@ -18,7 +18,7 @@ from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
 from mcl_jax.gpu_check.cards import card as find_card
 from mcl_jax.gpu_check.compiling import MISSING, is_installed
-from mcl_jax.gpu_check.report import estimate, lines, tasks_of
+from mcl_jax.gpu_check.estimate import estimate, lines, tasks_of
 from mcl_jax.models.registry import Model, model_of
 from mcl_jax.runtime.settings import compiler_options
 from mcl_jax.training.nonfinite import start_counter

@@ -10,7 +10,7 @@ from mcl_jax.api import Gait
 from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.exporting import FORMATS, Format
-from mcl_jax.exporting.program import EMBEDDING, FRAMES, Program, any_length, embedding_program
+from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, Program, any_length, embedding_program
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.files import write_atomically
 

@@ -15,7 +15,7 @@ from mcl_jax.gallery import store
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.search import Search
 from mcl_jax.gallery.store import Index, ModelId, WalkEntry
-from mcl_jax.utils.lock import locked
+from mcl_jax.utils.file_lock import locked
 
 _LONGEST_NAME = 200
 

@@ -12,8 +12,8 @@ import mcl_jax
 from mcl_jax.cli.commands import export as command
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.exporting.embedding_function import any_length, embedding_program
 from mcl_jax.exporting.graph import onnx_model
-from mcl_jax.exporting.program import any_length, embedding_program
 from mcl_jax.exporting.writer import export
 from mcl_jax.models.registry import create_model
 

@@ -15,8 +15,8 @@ from toy_states import MODEL, assert_equal, make_state, restore, save
 
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.weights.load import load_weights
+from mcl_jax.workdir.checkpoint_table import table
 from mcl_jax.workdir.checkpoints import Checkpoints
-from mcl_jax.workdir.listing import table
 from mcl_jax.workdir.retention import Keep, best, note_scores
 
 

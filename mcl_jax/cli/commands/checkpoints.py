@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mcl_jax.runtime.settings import show_own_log
-from mcl_jax.workdir.listing import table
+from mcl_jax.workdir.checkpoint_table import table
 
 HELP = "list the checkpoints of a run: step, date, size, and whether they are sound"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcl_jax.evaluation.page.render import render
+from mcl_jax.evaluation.page.templating import render
 from mcl_jax.utils.files import write_atomically
 
 LINES, PAGE = "curves.jsonl", "training.html"

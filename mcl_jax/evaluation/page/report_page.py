@@ -10,8 +10,8 @@ from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.page.confusions import ProbeRow, worst_first
 from mcl_jax.evaluation.page.embedding_map import principal_plane
-from mcl_jax.evaluation.page.render import picture, render
-from mcl_jax.evaluation.page.silhouettes import EVERY, PackedWalks, pack_walks
+from mcl_jax.evaluation.page.templating import picture, render
+from mcl_jax.evaluation.page.walk_frames import EVERY, PackedWalks, pack_walks
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import SEEN
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
