@@ -40,6 +40,7 @@ def test_other_sizes_with_frozen_batch_norms():
 
 
 @by_variant
+@pytest.mark.slow
 def test_on_figures_of_the_reference(name, shared_parity, real_silhouettes):
     assert_within_tolerance(measure.measure_reference_test_mode(name, shared_parity, real_silhouettes))
     errors = measure.measure_reference_training(name, shared_parity, real_silhouettes)
