@@ -101,5 +101,5 @@ def test_an_unknown_format_and_a_missing_package_are_told(toy_run, tmp_path, mon
     with pytest.raises(ConfigError, match="format: no 'tf'; there are onnx, stablehlo"):
         export(gait, tmp_path / "m", format="tf")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"onnx needs onnxruntime: pip install 'mcl_jax\[export\]'"):
+    with pytest.raises(UserError, match=r"onnx needs onnxruntime: pip install 'mcl_jax\[export\]'"):
         export(gait, tmp_path / "m")

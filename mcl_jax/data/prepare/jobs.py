@@ -159,9 +159,7 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
     count = min(workers, len(jobs))
     pool = ProcessPoolExecutor(count, context, _start_worker)
     try:
-        # All begin before there is work: the pool of Python 3.11 can miss the death of one until then.
-        for started in [pool.submit(os.getpid) for _ in range(count)]:
-            started.result()
+        _start_all(pool, count)
         yield from pool.map(task, jobs, chunksize=8 if len(jobs) > _MANY_JOBS else 1)
     except BrokenProcessPool:
         # One that was just being started would be waited for without end (Python 3.11).
@@ -173,6 +171,19 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_all(pool: ProcessPoolExecutor, count: int) -> None:
+    """Has all workers begin before there is work, as the pool of Python 3.11 can miss the death of one until then.
+
+    Raises:
+        BrokenProcessPool: if one is killed meanwhile.
+    """
+    try:
+        for started in [pool.submit(os.getpid) for _ in range(count)]:
+            started.result()
+    except OSError:  # the death of one closes pipes that the next is being given
+        raise BrokenProcessPool from None
 
 
 def _start_worker() -> None:
