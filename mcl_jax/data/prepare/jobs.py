@@ -174,7 +174,7 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
 
 
 def _start_all(pool: ProcessPoolExecutor, count: int) -> None:
-    """Has all workers begin before there is work, as the pool of Python 3.11 can miss the death of one until then.
+    """Starts all workers before there is work: until then the pool of Python 3.11 can miss the death of one.
 
     Raises:
         BrokenProcessPool: if one is killed meanwhile.
