@@ -10,7 +10,7 @@ from mcl_jax.gallery.gallery import open_gallery
 from mcl_jax.gallery.store import INDEX
 from mcl_jax.utils.terminal import count
 
-HELP = "put a person's walks into a gallery, or set its thresholds"
+HELP = "add a person's walks to a gallery, or set the thresholds of the gallery"
 
 EXAMPLES = """\
   mcl-jax enroll --gallery G --name "A. N. Other" walk.mp4     # with the model in the package
@@ -22,14 +22,22 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--gallery", required=True, metavar="G", help="its folder; made by the first walk")
-    parser.add_argument("--name", help="of the person")
-    parser.add_argument("--add", action="store_true", help="the person is there already: add these walks")
     parser.add_argument(
-        "--model", metavar="PATH", help="of a new gallery: run or checkpoint (that in the package)"
+        "--gallery", required=True, metavar="G", help="folder of the gallery; the first walk creates it"
     )
-    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
-    parser.add_argument("--calibrate", metavar="F", help="metrics.json of a test of the model: thresholds")
+    parser.add_argument("--name", help="name of the person")
+    parser.add_argument("--add", action="store_true", help="add the walks to a person who is already there")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help="for a new gallery: run or checkpoint (default: the model in the package)",
+    )
+    parser.add_argument(
+        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+    )
+    parser.add_argument(
+        "--calibrate", metavar="F", help="take thresholds from this metrics.json, of a test of the model"
+    )
     parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
 
 

@@ -20,18 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     several = (
-        ("list", (), "people and their walks"),
+        ("list", (), "list the people and the number of their walks"),
         ("rename", ("name", "new_name"), "give a person another name"),
         ("delete", ("name",), "remove a person with all their walks"),
-        ("check", (), "read all embeddings, and say whether they are sound"),
+        ("check", (), "read all embeddings, and say whether they are damaged"),
     )
     for action, names, meaning in several:
         one = actions.add_parser(action, help=meaning)
-        one.add_argument("gallery", metavar="G", help="its folder")
+        one.add_argument("gallery", metavar="G", help="folder of the gallery")
         for name in names:
             one.add_argument(name)
         if action == "list":
-            one.add_argument("--json", action="store_true", help="one JSON object")
+            one.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> None:

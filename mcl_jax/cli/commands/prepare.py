@@ -19,11 +19,22 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags; the defaults write a pkl tree on all cores."""
-    parser.add_argument("dataset", choices=downloads(), help="`tree` is any subject/condition/view/*.png")
+    parser.add_argument(
+        "dataset",
+        choices=downloads(),
+        help="layout of the download; `tree` is any subject/condition/view/*.png",
+    )
     parser.add_argument("--src", required=True, help="the unpacked download, or a pkl tree")
     parser.add_argument("--out", required=True, help="new folder, or one begun by the same command")
-    parser.add_argument("--format", choices=FORMATS, default="pkl", help="(pkl)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="pkl",
+        help="pkl: a file for each sequence; records: a file for every 512, which take less room (pkl)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
+    )
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -20,7 +20,7 @@ from mcl_jax.footage.walks import Rejection, Track
 from mcl_jax.utils.files import write_atomically
 from mcl_jax.utils.terminal import count
 
-HELP = "take the silhouettes of people who walk through a video"
+HELP = "extract the silhouettes of people who walk through a video"
 
 EXAMPLES = """\
   mcl-jax silhouettes --video lobby.mp4 --out walks
@@ -53,22 +53,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the overlay videos and contact sheets (TREE_pictures)",
     )
-    parser.add_argument("--no-overlay", action="store_true", help="write no overlay video: it takes room")
+    parser.add_argument("--no-overlay", action="store_true", help="save space: write no overlay video")
     parser.add_argument("--condition", default="00", help="name of the second level of the tree (00)")
     parser.add_argument("--view", default="00", help="name of the third level, such as the camera's (00)")
-    parser.add_argument("--segmenter", choices=SEGMENTERS, default="auto", help="how people are found (auto)")
+    parser.add_argument(
+        "--segmenter",
+        choices=SEGMENTERS,
+        default="auto",
+        help="how people are found: mog2 or knn for a camera that stands still, network, or masks for a "
+        "video of white people on black; auto: masks for a folder, the network if given, else mog2 (auto)",
+    )
     parser.add_argument(
         "--network", type=Path, metavar="FILE", help="person segmentation model, .onnx or .tflite"
     )
-    parser.add_argument("--person-class", type=int, metavar="N", help="which of its outputs is a person")
+    parser.add_argument(
+        "--person-class",
+        type=int,
+        metavar="N",
+        help="with --network: which of its outputs is a person, from 0",
+    )
     for name, meaning in (
-        ("max_rows", "pictures with more rows are shrunk"),
-        ("min_height", "rows of the smallest person of use"),
-        ("min_frames", "silhouettes of the shortest walk of use"),
-        ("warm_up", "frames of a camera in which the empty scene is learnt"),
-        ("max_frames", "frames to read; a camera needs it"),
-        ("max_border_cut", "most of a walk's frames cut by the picture's edge, a share"),
-        ("max_broken", "most of a walk's frames in which the person is lost or hidden, a share"),
+        ("max_rows", "shrink pictures with more rows than this"),
+        ("min_height", "ignore people lower than this, in pixels"),
+        ("min_frames", "leave out walks with fewer silhouettes"),
+        ("warm_up", "first frames of a camera, which show the empty scene: nobody should walk in them"),
+        ("max_frames", "most frames to read; required for a camera"),
+        ("max_border_cut", "largest share of a walk's frames that the picture's edge may cut"),
+        ("max_broken", "largest share of a walk's frames in which the person may be lost or hidden"),
     ):
         default = getattr(FootageOptions, name)
         kind = float if isinstance(default, float) else int
