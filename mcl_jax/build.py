@@ -67,6 +67,7 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
         augmentation=config.data.augment,
         seed=config.seed,
         row_sizes=config.train.row_sizes,
+        spacing=model_class(config.model.name).SPACING,
         skip_unreadable=config.data.on_error == "skip",
         share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
     )

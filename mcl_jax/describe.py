@@ -42,7 +42,9 @@ def describe(config: ConfigDict) -> str:
         UserError: if the number of classes cannot be told, or the data cannot be opened.
     """
     model = build_train_model(config, model_block(config), _training_subjects(config))
-    shapes = train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)
+    shapes = train_row_shapes_of(
+        config.train.batch, frame_sampling(config), config.train.row_sizes, model.spacing
+    )
     largest, slots = shapes[-1], ", ".join(str(shape.slots) for shape in shapes)
     params, _ = model.shapes()
     facts: dict[str, Any] = {

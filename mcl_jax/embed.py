@@ -44,7 +44,7 @@ class Embedder:
         self.model = model
         # Each host on its own: their numbers of batches differ.
         self._mesh = data_mesh(jax.local_devices())
-        self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size)
+        self._packer = SequencePacker(rows, slots, self._mesh.size, model.spacing)
         self._embed = embedding_program(model, self._mesh, compiler_options())
 
     def embed_split(

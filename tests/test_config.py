@@ -33,6 +33,14 @@ GAITBASE = {
 GAITSET = {"name": "gaitset", "channels": (32, 64, 128), "bins": (16, 8, 4, 2, 1), "embed_dim": 256}
 GAITPART = {"name": "gaitpart", "channels": (32, 64, 128), "strips": (1, 4, 8), "embed_dim": 128}
 FOUR_STAGES = {"channels": (32, 64, 128, 256), "strips": (1, 1, 8, 8), "embed_dim": 256}
+GAITGL = {
+    "name": "gaitgl",
+    "form": "small",
+    "channels": (32, 64, 128),
+    "necks": False,
+    "num_classes": 0,
+}
+GAITGL_LARGE = GAITGL | {"form": "large", "channels": (32, 64, 128, 256)}
 P3D = {
     "name": "deepgaitv2",
     "mode": "p3d",
@@ -46,6 +54,8 @@ SHALLOW_3D = DEEP_3D | {"layers": (1, 1, 1, 1)}
 CE = {"scale": 16.0, "label_smoothing": 0.1}
 TRIPLET = {"triplet": {"weight": 1.0, "margin": 0.2}}
 TRIPLET_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, **CE}}
+SMOOTH_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, "scale": 1.0, "label_smoothing": 0.1}}
+PLAIN_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, "scale": 1.0, "label_smoothing": 0.0}}
 MCL_CASIAB = {"mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6}, "cross_entropy": {"weight": 1.0, **CE}}
 MCL = {"mcl": {"weight": 1.2, "margin": 0.6, "gamma": 0.6}, "cross_entropy": {"weight": 0.8, **CE}}
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
@@ -139,6 +149,56 @@ TABLE = {
         CUT,
         adam(1e-3, 5e-4),
     ),
+    "casiab_gaitgl": (
+        "casiab",
+        GAITGL,
+        PLAIN_CE,
+        (8, 8),
+        ordered(0, 1),
+        (80_000, (70_000,)),
+        CUT,
+        adam(1e-4, 5e-4),
+    ),
+    "oumvlp_gaitgl": (
+        "oumvlp",
+        GAITGL_LARGE,
+        SMOOTH_CE,
+        (32, 8),
+        ordered(0, 1),
+        (210_000, (150_000, 200_000)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "grew_gaitgl": (
+        "grew",
+        GAITGL_LARGE,
+        SMOOTH_CE,
+        (32, 4),
+        ordered(0, 1),
+        (250_000, (150_000, 200_000)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "grew_gaitgl_necks": (
+        "grew",
+        GAITGL_LARGE | {"necks": True},
+        SMOOTH_CE,
+        (32, 4),
+        ordered(0, 1),
+        (250_000, (150_000, 200_000)),
+        CUT,
+        adam(1e-4, 0.0),
+    ),
+    "gait3d_gaitgl": (
+        "gait3d",
+        GAITGL,
+        PLAIN_CE,
+        (32, 4),
+        ordered(0, 1),
+        (180_000, (30_000, 90_000)),
+        CUT,
+        adam(1e-3, 5e-4),
+    ),
     "oumvlp_triplet": ("oumvlp", GAITBASE, TRIPLET_CE, (32, 8), FIXED, TO_120K, CUT, SGD),
     "oumvlp_deepgaitv2": ("oumvlp", SHALLOW_3D, TRIPLET_CE, (32, 8), ordered(4, 1), TO_120K, OUTDOOR, SGD),
     "grew_deepgaitv2": ("grew", DEEP_3D, TRIPLET_CE, (32, 4), ordered(4, 1), TO_180K, OUTDOOR, SGD),
@@ -153,6 +213,9 @@ MILLIONS = {
     "grew_gaitset": 6.314,
     "oumvlp_gaitset": 6.314,
     "casiab_gaitpart": 1.204,
+    "casiab_gaitgl": 3.097,
+    "oumvlp_gaitgl": 95.620,
+    "grew_gaitgl_necks": 338.906,
     "gait3d_gaitpart": 1.204,
     "grew_gaitpart": 4.841,
     "oumvlp_gaitpart": 4.841,
@@ -241,7 +304,7 @@ def test_rows_of_the_published_batches():
     ("key", "value", "message"),
     [
         ("data.dataset", "casia", "data.dataset: no 'casia'; there are casiab, "),
-        ("model.name", "gaitgl", "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
+        ("model.name", "gaitgraph", "model.name: no 'gaitgraph'; there are gaitset, gaitbase"),
         ("model.name", "deepgaitv2", "model.bins: deepgaitv2 has no such argument; it has mode, "),
         ("model.channels", (64, 128), "model.channels: is .*; expected 4 positive whole numbers"),
         ("model.channels", (64, 128, 0, 1), "model.channels: is .*; expected 4 positive whole numbers"),

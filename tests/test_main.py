@@ -199,7 +199,10 @@ def test_fine_tuning_with_frozen_batch_norm_leaves_the_statistics(people, toy_ru
         (["--config.model.chanels=1"], "there is no config key 'chanels'"),
         (["--config.train.steps=many"], "config.train.steps=many"),
         (["--config.model.mode=3d"], "there is no config key 'mode'"),
-        (["--config.model.name=gaitgl"], "model.name: no 'gaitgl'; there are gaitset, gaitbase, deepgaitv2"),
+        (
+            ["--config.model.name=gaitgraph"],
+            "model.name: no 'gaitgraph'; there are gaitset, gaitbase",
+        ),
         (["--config.data.root=/nowhere"], "data.root: no folder '/nowhere'"),
         (
             ["--config.data.partition=/nowhere.json"],

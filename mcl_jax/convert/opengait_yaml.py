@@ -77,7 +77,7 @@ def translate(path: str | Path) -> Translation:
         "data": data,
         "eval": evaluation,
         "loss": _losses(settings),
-        "model": _model(settings.block("model_cfg")),
+        "model": _model(settings.block("model_cfg"), data["dataset"]),
         "optimizer": _optimizer(settings.block("optimizer_cfg")),
         "schedule": _schedule(settings.block("scheduler_cfg")),
     }
@@ -265,12 +265,13 @@ def _losses(settings: Settings) -> dict[str, dict[str, Any]]:
     return losses
 
 
-def _model(model: Settings) -> dict[str, Any]:
+def _model(model: Settings, dataset: str) -> dict[str, Any]:
     name = model.take("model", str)
     ours = {counterpart.title: key for key, counterpart in COUNTERPARTS.items()}
     if name not in ours:
         raise model.refused("model", name, f"mcl_jax has {', '.join(ours)}")
-    block = {"name": ours[name], **COUNTERPARTS[ours[name]].block(model)}
+    there = {ours: theirs for theirs, ours in _DATASETS.items()}[dataset]
+    block = {"name": ours[name], **COUNTERPARTS[ours[name]].block(model, there)}
     model.end()
     return block
 

@@ -45,7 +45,7 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
     """
     model = model_of(model.block, dtype=variant.precision)
     optimization = build_optimization(config)
-    shape = largest_rows(config)
+    shape = largest_rows(config, model)
     rows, slots = shape.rows, variant.slots or shape.slots
     if rows % mesh.size:
         raise ConfigError(
@@ -75,9 +75,10 @@ def embedding_of(model: Model, mesh: Mesh, precision: str, shape: RowShape) -> P
     return embedding_program(model, mesh, {}), shapes
 
 
-def largest_rows(config: ConfigDict) -> RowShape:
+def largest_rows(config: ConfigDict, model: Model) -> RowShape:
     """Returns the largest rows that training packs its clips into."""
-    return train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)[-1]
+    sizes = config.train.row_sizes
+    return train_row_shapes_of(config.train.batch, frame_sampling(config), sizes, model.spacing)[-1]
 
 
 def _batch(rows: int, slots: int) -> dict[str, jax.ShapeDtypeStruct]:

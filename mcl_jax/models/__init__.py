@@ -4,6 +4,7 @@ from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
+from mcl_jax.models.gaitgl import GaitGL
 from mcl_jax.models.gaitpart import GaitPart
 from mcl_jax.models.gaitpocket import GaitPocket
 from mcl_jax.models.gaitset import GaitSet
@@ -13,6 +14,7 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitbase": GaitBase,
     "deepgaitv2": DeepGaitV2,
     "gaitpart": GaitPart,
+    "gaitgl": GaitGL,
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
 }
@@ -23,6 +25,7 @@ __all__ = [
     "DeepGaitV2",
     "GaitBase",
     "GaitEnergy",
+    "GaitGL",
     "GaitModule",
     "GaitOutput",
     "GaitPart",

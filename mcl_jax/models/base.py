@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.utils.pytrees import TreePath
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 FRAME_SHAPE = (64, 44)
 """Rows and columns of the frames that models are trained and tested on."""
@@ -43,6 +44,7 @@ class GaitModule(nnx.Module):
             on other people leaves out; None for a model without a classifier.
         CHOICES: arguments that choose what comes out of the same arrays, so that a trained model can be used
             with other values than it was trained with.
+        SPACING: where sequences may begin in a row, for a model with a stride over time.
         ADDED: arguments that came after models had been trained without them. At their defaults they are left
             out of a model's digest, so that it stays what it was.
         remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
@@ -58,6 +60,7 @@ class GaitModule(nnx.Module):
 
     CLASSIFIER: ClassVar[TreePath | None] = None
     CHOICES: ClassVar[tuple[str, ...]] = ()
+    SPACING: ClassVar[Spacing] = SIDE_BY_SIDE
     ADDED: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -82,7 +85,7 @@ class GaitModule(nnx.Module):
         Args:
             frames: [rows, slots, height, width], uint8 or floats in [0, 1].
             segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; at least one empty
-                slot lies between two sequences.
+                slot lies between two sequences, which begin where `SPACING` says.
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.
         """

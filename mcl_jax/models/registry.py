@@ -18,6 +18,7 @@ from mcl_jax.models.base import GaitModule
 from mcl_jax.utils.digest import hash_arrays
 from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
 from mcl_jax.utils.signatures import check_arguments, config_arguments, lookup, with_defaults
+from mcl_jax.utils.spacing import Spacing
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are no config keys."""
@@ -40,6 +41,11 @@ class Model:
     arguments: Mapping[str, Any]
     dtype: str
     graphdef: nnx.GraphDef
+
+    @property
+    def spacing(self) -> Spacing:
+        """How it wants sequences to lie in rows."""
+        return MODELS[self.name].SPACING
 
     @property
     def block(self) -> dict[str, Any]:

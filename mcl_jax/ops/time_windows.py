@@ -14,31 +14,32 @@ from mcl_jax.ops.pooling import first_maximum
 
 
 def neighbours(
-    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"], offsets: Sequence[int], fill: float
+    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"] | None, offsets: Sequence[int], fill: float
 ) -> list[Float[Array, "r s ..."]]:
     """Returns for each offset what lies that many slots behind a slot; `fill` where the sequence has ended.
 
     Args:
         x: [rows, slots, ...].
-        segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
+        segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; None where each row is
+            one sequence without empty slots.
         offsets: in slots; negative ones are before.
         fill: what the borders are padded with. An empty slot is of no sequence: what is returned for it is
             of no use to anyone.
     """
     reach, slots = max(map(abs, offsets)), x.shape[1]
     rest = ((0, 0),) * (x.ndim - 2)
-    wide = jnp.pad(x, ((0, 0), (reach, reach), *rest))
+    wide = jnp.pad(x, ((0, 0), (reach, reach), *rest), constant_values=fill)
+    places = [slice(reach + offset, reach + offset + slots) for offset in offsets]
+    shifted = [wide[:, place] for place in places]
+    if segment_ids is None:
+        return shifted
     wide_ids = jnp.pad(segment_ids, ((0, 0), (reach, reach)), constant_values=-1)
-    shifted = []
-    for offset in offsets:
-        here = slice(reach + offset, reach + offset + slots)
-        same = (wide_ids[:, here] == segment_ids).reshape(*segment_ids.shape, *(1,) * (x.ndim - 2))
-        shifted.append(jnp.where(same, wide[:, here], fill))
-    return shifted
+    same = [(wide_ids[:, place] == segment_ids)[(..., *(None,) * len(rest))] for place in places]
+    return [jnp.where(here, y, fill) for here, y in zip(same, shifted, strict=True)]
 
 
 def window_mean(
-    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"], size: int
+    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"] | None, size: int
 ) -> Float[Array, "r s ..."]:
     """Averages over `size` slots around each, with zeros beyond the borders, which count."""
     first, *rest = neighbours(x, segment_ids, _around(size), 0.0)
@@ -46,7 +47,7 @@ def window_mean(
 
 
 def window_max(
-    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"], size: int
+    x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"] | None, size: int
 ) -> Float[Array, "r s ..."]:
     """Takes the maximum over `size` slots around each, without what lies beyond the borders."""
     first, *rest = neighbours(x, segment_ids, _around(size), -jnp.inf)
@@ -56,7 +57,7 @@ def window_max(
 
 
 def window_joined(
-    x: Float[Array, "r s ... c"], segment_ids: Int[Array, "r s"], size: int
+    x: Float[Array, "r s ... c"], segment_ids: Int[Array, "r s"] | None, size: int
 ) -> Float[Array, "r s ... size*c"]:
     """Joins the channels of `size` slots around each, with zeros beyond the borders.
 

@@ -121,7 +121,10 @@ def test_a_file_tells_which_model_it_is_of(toy):
     [
         ("FCs.fc_bin", "x.pt: seems to be of gaitbase, but tensors are missing that tell its embed_dim"),
         ("Backbone.forward_block.bn1.bias", "x.pt: the checkpoint does not fit the model: 1 missing"),
-        ("", r"x.pt: is of none of the models gaitset, gaitbase, deepgaitv2, gaitpart \(it holds w, …\)"),
+        (
+            "",
+            r"x.pt: is of none of the models gaitset, .*, gaitgl \(it holds w, …\)",
+        ),
     ],
 )
 def test_what_the_file_does_not_tell_is_named(gaitbase, without, why):
@@ -197,7 +200,11 @@ def test_refuses_other_content(tmp_path, content, why):
 
 
 @pytest.mark.parametrize(
-    "name", ["gaitset", "gaitbase", "gaitpart", "deepgaitv2_2d", "deepgaitv2_3d", "deepgaitv2_p3d"]
+    "name",
+    [
+        *("gaitset", "gaitbase", "gaitpart", "gaitgl", "gaitgl_large", "gaitgl_bnneck"),
+        *("deepgaitv2_2d", "deepgaitv2_3d", "deepgaitv2_p3d"),
+    ],
 )
 def test_checkpoints_of_the_reference_have_these_names(shared_parity, name):
     from torch_reference import MODELS as THERE

@@ -23,6 +23,9 @@ GAITPART = (
     "model_cfg: {{model: GaitPart, bin_num: [16], backbone_cfg: {{type: Plain, in_channels: 1, "
     "layers_cfg: [{0}]}}, SeparateFCs: {{in_channels: {1}, out_channels: {1}, parts_num: 16}}}}\n"
 )
+GAITGL = "model_cfg: {{model: GaitGL, channels: [{0}], class_num: {1}{2}}}\n"
+NECKS = ", SeparateBNNecks: {class_num: 20000, in_channels: 256, parts_num: 64}"
+UNSCALED = f"loss_cfg: [{TRIPLET}, {{{{type: CrossEntropyLoss, scale: 1, label_smooth: {{}}}}}}]\n"
 THREE_STAGES = "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3, FC-128-3"
 FOUR_STAGES = "BC-32, BC-32, M, BC-64, BC-64, M, FC-128-3, FC-128-3, FC-256-3, FC-256-3"
 GAITBASE = (
@@ -40,6 +43,7 @@ AUGMENTED = (
     "[{type: Compose, trf_cfg: [{type: RandomPerspective, prob: 0.2}, {type: BaseSilCuttingTransform}, "
     "{type: RandomHorizontalFlip, prob: 0.2}, {type: RandomRotate, prob: 0.2}]}]"
 )
+SKIPS_NONE = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 0"
 SKIPS_10 = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 10"
 ORDERED = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 4"
 
@@ -103,6 +107,30 @@ RUNS = {
     + ADAM.format("0.0001", 0)
     + schedule(150000)
     + trainer(250000, "[32, 16]", SKIPS_10, CUT),
+    "casiab_gaitgl": CASIAB
+    + UNSCALED.format("false")
+    + GAITGL.format("32, 64, 128", 74, "")
+    + ADAM.format("0.0001", 0.0005)
+    + schedule(70000)
+    + trainer(80000, "[8, 8]", SKIPS_NONE, CUT),
+    "grew_gaitgl": GREW
+    + UNSCALED.format("true")
+    + GAITGL.format("32, 64, 128, 256", 20000, "")
+    + ADAM.format("0.0001", 0)
+    + schedule(150000, 200000)
+    + trainer(250000, "[32, 4]", SKIPS_NONE, CUT),
+    "grew_gaitgl_necks": GREW
+    + UNSCALED.format("true")
+    + GAITGL.format("32, 64, 128, 256", 20000, NECKS)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000, 200000)
+    + trainer(250000, "[32, 4]", SKIPS_NONE, CUT),
+    "oumvlp_gaitgl": OUMVLP
+    + UNSCALED.format("true")
+    + GAITGL.format("32, 64, 128, 256", 5153, "")
+    + ADAM.format("0.0001", 0)
+    + schedule(150000, 200000)
+    + trainer(210000, "[32, 8]", SKIPS_NONE, CUT),
     "casiab_triplet": GAITBASE_CASIAB,
     "casiab_mcl": GAITBASE_CASIAB.replace(TRIPLET, "{type: MCL, margin: 0.6, gamma: 0.6}"),
     "gait3d_triplet": GAIT3D
@@ -404,3 +432,10 @@ def test_partitions_that_no_file_can_be_called(tmp_path, name):
 def test_other_backbones_than_gaitparts_are_refused(tmp_path, words):
     with pytest.raises(ConfigError, match=r"layers_cfg: is \[.*; mcl_jax has stages of two equal"):
         translated(tmp_path, RUNS["casiab_gaitpart"].replace(THREE_STAGES, words))
+
+
+def test_the_form_of_gaitgl_is_that_of_the_dataset(tmp_path):
+    with pytest.raises(ConfigError, match="model_cfg.channels: is .*; expected 3 whole numbers"):
+        translated(tmp_path, RUNS["casiab_gaitgl"].replace("32, 64, 128", "32, 64, 128, 256"))
+    with pytest.raises(ConfigError, match="model_cfg.class_num: is 8; and 20000 in SeparateBNNecks"):
+        translated(tmp_path, RUNS["grew_gaitgl_necks"].replace("class_num: 20000", "class_num: 8", 1))

@@ -48,6 +48,9 @@ TOYS = {
     "gaitset": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitset_bins": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5, "bins": (8, 1)}),
     "gaitpart": Toy("gaitpart", {"channels": (2, 3, 4), "strips": (1, 4, 8), "embed_dim": 5}),
+    "gaitgl": Toy("gaitgl", {"form": "small", "channels": (2, 3, 4), "necks": False, "num_classes": 3}),
+    "gaitgl_large": Toy("gaitgl", {"form": "large", "channels": CHANNELS, "necks": False, "num_classes": 3}),
+    "gaitgl_necks": Toy("gaitgl", {"form": "large", "channels": CHANNELS, "necks": True, "num_classes": 3}),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
     "gaitbase_sizes": Toy(
         "gaitbase",

@@ -53,6 +53,23 @@ def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, argumen
         assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
 
 
+def test_gaitgl_is_stablehlo_for_any_number_of_frames_and_no_onnx():
+    model = create_model("gaitgl", {"channels": (4, 6, 8), "num_classes": 2}, dtype="float32")
+    params, stats = jax.device_get(model.initial_arrays(0))
+    program = embedding_program(model, params, stats)
+    exported = jax.export.export(jax.jit(program), platforms=("cpu", "cuda"))(any_length())
+    walks = [walk(n) for n in (1, 2, 3, 7)]
+    ours = Embedder(model, rows=1, slots=16).embed(params, stats, [w[:, :, 10:54] for w in walks])
+    for frames, expected in zip(walks, ours, strict=True):
+        found = np.asarray(exported.call(frames))
+        assert np.abs(expected).max() > 1e-6
+        assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+    with pytest.raises(
+        ConfigError, match=r"export: the operation \w+ of this model cannot be written"
+    ):
+        onnx_model(program, any_length(), ("frames", "embedding"))
+
+
 def test_stablehlo_gives_our_embeddings_in_a_process_without_this_package(toy_run, tmp_path):
     gait = mcl_jax.load(toy_run)
     mcl_jax.export(gait, tmp_path / "m.stablehlo", format="stablehlo")

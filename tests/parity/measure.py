@@ -71,6 +71,13 @@ def _deepgaitv2(mode, layers, *, packed=True):
     return Variant("deepgaitv2", sizes, Recipe(), packed, packed_there=mode == "2d")
 
 
+def _gaitgl(form, channels, *, smoothing=0.0, **more):
+    sizes = {"form": form, "channels": channels, "num_classes": 8, **more}
+    recipe = Recipe(ce_scale=1, ce_smoothing=smoothing)
+    there = Optimizer("adam", lr=1e-4, weight_decay=5e-4)
+    return Variant("gaitgl", sizes, recipe, packed_there=False, there=there)
+
+
 VARIANTS = {
     "gaitset": Variant("gaitset", {"channels": (8, 16, 32), "embed_dim": 24}, Recipe(ce_weight=None)),
     "gaitbase": Variant(
@@ -85,6 +92,9 @@ VARIANTS = {
         packed_there=False,
         there=Optimizer("adam", lr=1e-4, weight_decay=0.0),
     ),
+    "gaitgl": _gaitgl("small", (8, 16, 32)),
+    "gaitgl_large": _gaitgl("large", (8, 16, 24, 32)),
+    "gaitgl_bnneck": _gaitgl("large", (8, 16, 24, 32), necks=True, smoothing=0.1),
     "deepgaitv2_2d": _deepgaitv2("2d", (1, 1, 1, 1)),
     "deepgaitv2_3d": _deepgaitv2("3d", (1, 2, 1, 1), packed=False),
     "deepgaitv2_p3d": _deepgaitv2("p3d", (1, 2, 2, 1)),
@@ -144,6 +154,12 @@ def _optimizers(name):
     return list(dict.fromkeys([*OPTIMIZERS.values(), ALL[name].there]))
 
 
+def pack_pairs(clips, longest, model):
+    """Packs two clips a row, of `longest` frames at most."""
+    spacing = model.model.spacing
+    return pack(clips, slots=spacing.taken(longest) + longest, per_row=2, spacing=spacing)
+
+
 # PyTorch's modules, on random inputs and weights.
 
 
@@ -175,8 +191,10 @@ def measure_test_mode(name):
     theirs, ours = torch_model(name).eval(), jax_model(name)
     ours.load(to_arrays(theirs))
     clips = random_clips((5, 3, 6), np.float32)
-    packed = ours.run(pack(clips, slots=16, per_row=3), len(clips))
-    alone = [ours.run(pack([clip], slots=16, per_row=3), 1)[0] for clip in clips]
+    spacing = ours.model.spacing
+    options = {"slots": sum(spacing.taken(len(clip)) for clip in clips) - 1, "per_row": 3, "spacing": spacing}
+    packed = ours.run(pack(clips, **options), len(clips))
+    alone = [ours.run(pack([clip], **options), 1)[0] for clip in clips]
     with torch.no_grad():
         outputs = [theirs(torch.from_numpy(clip), [len(clip)]) for clip in clips]
     errors = {
@@ -211,7 +229,7 @@ def _compare_steps(trainer, theirs, *, packed):
         if step % 2:
             lengths = [6, 4, 5, 3] if packed else [5, 5, 5, 5]
         clips = random_clips(lengths, np.float64, seed=step)
-        rows = pack(clips, slots=13, per_row=2)
+        rows = pack_pairs(clips, 6, trainer.model)
         frames = torch.from_numpy(np.concatenate(clips))
         output = theirs.step(frames, lengths, torch.from_numpy(labels))
         losses.append((trainer.step(rows, labels)[0], output[2]))
@@ -251,7 +269,7 @@ def measure_frozen_training(name):
             clips = random_clips(lengths, np.float64, seed=step)
             frames = torch.from_numpy(np.concatenate(clips))
             expected = theirs.step(frames, lengths, torch.from_numpy(labels))[2]
-            losses.append(relative(trainer.step(pack(clips, slots=13, per_row=2), labels)[0], expected))
+            losses.append(relative(trainer.step(pack_pairs(clips, 6, model), labels)[0], expected))
             found = {key: parameter.grad.numpy() for key, parameter in theirs.model.named_parameters()}
             gradients.append(worst(trainer.gradients(), found))
         after, their_buffers = trainer.statistics(), dict(theirs.model.named_buffers())
@@ -295,24 +313,20 @@ def real_clips(folder, silhouettes, name):
     return [pickle.loads(path.read_bytes())[:, :, 10:54] for path in paths]
 
 
-def pack_whole(clips):
-    """Packs the eight test sequences, of 60 frames at most."""
-    return pack(clips, slots=121, per_row=2)
-
-
 def measure_reference_test_mode(name, folder, silhouettes):
     """Compares test embeddings and logits of OpenGait's own checkpoint in float32."""
     figures = np.load(folder / f"{name}.npz")
     clips = real_clips(folder, silhouettes, name)
     ours = jax_model(name)
     ours.load(load_checkpoint(folder / f"{name}.pt").state_dict)
-    embeddings, logits = ours.run(pack_whole(clips), len(clips))
+    embeddings, logits = ours.run(pack_pairs(clips, 60, ours), len(clips))
     errors = {"test embeddings (float32)": relative(embeddings, figures["eval/embeddings"])}
     if logits is not None:
         errors["test logits (float32)"] = relative(logits, figures["eval/logits"])
     if "short/frames" in figures:
         short = [clips[0][:length] for length in figures["short/frames"]]
-        embeddings, _ = ours.run(pack(short, slots=32, per_row=len(short)), len(short))
+        rows = pack(short, slots=48, per_row=len(short), spacing=ours.model.spacing)
+        embeddings, _ = ours.run(rows, len(short))
         errors["short clips (float32)"] = relative(embeddings, figures["short/embeddings"])
     return errors
 
@@ -333,7 +347,7 @@ def measure_reference_training(name, folder, silhouettes):
             lengths = figures["batch/lengths"] if shorter else np.full(len(labels), frames)
             spans = zip(figures["batch/sequence"], figures["batch/start"], lengths, strict=True)
             clips = [sequences[i][start : start + n] / 255 for i, start, n in spans]
-            rows = pack(clips, slots=2 * frames + 1, per_row=2)
+            rows = pack_pairs(clips, frames, trainer.model)
             if step == 1 and shorter:
                 trainer.use_weights()
                 embeddings, _ = trainer.model.run(rows, len(labels), train=True)
@@ -373,7 +387,7 @@ def measure_bfloat16(name, folder, silhouettes):
     for dtype in ("float32", "bfloat16"):
         model = jax_model(name, dtype)
         model.load(state_dict)
-        embeddings, _ = model.run(pack_whole(clips), len(clips))
+        embeddings, _ = model.run(pack_pairs(clips, 60, model), len(clips))
         pair.append(embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True))
     cosines = (pair[0] * pair[1]).sum(-1)
     return float(cosines.min()), float(cosines.mean())

@@ -283,5 +283,72 @@ def over_window(features, kernel):
     )
 
 
-MODELS = {"gaitset": GaitSet, "gaitbase": GaitBase, "deepgaitv2": DeepGaitV2, "gaitpart": GaitPart}
+class GaitGL(nn.Module):
+    """Every sequence by itself until it is one vector per row."""
+
+    def __init__(self, channels, num_classes, form="small", necks=False):
+        super().__init__()
+        c = channels
+        count, self.strips = (1, 8) if form == "small" else (2, 2)
+        layers = [layer for before in (1, c[0])[:count] for layer in (conv3d(before, c[0]), nn.LeakyReLU())]
+        self.conv3d = nn.Sequential(*layers)
+        aggregation = nn.Conv3d(c[0], c[0], (3, 1, 1), (3, 1, 1), bias=False)
+        nn.init.xavier_uniform_(aggregation.weight)
+        self.LTA = nn.Sequential(Named("conv3d", aggregation), nn.LeakyReLU())
+        outputs = (*c[1:], c[-1]) if form == "small" else c[1:]
+        for name, before, after in zip(("A0", "A1", "B2"), c[:1] + outputs, outputs, strict=False):
+            pairs = [global_and_local(inputs, after) for inputs in (before, after)[:count]]
+            setattr(self, f"GLConv{name}", pairs[0] if count == 1 else nn.ModuleList(pairs))
+        self.HPP = nn.Module()
+        self.HPP.p = nn.Parameter(torch.full((1,), 6.5))
+        self.Head0 = SeparateFCs(64, c[-1], c[-1])
+        if necks:
+            self.BNNecks = BNNecks(64, c[-1], num_classes)
+        else:
+            self.Bn = norm(1, c[-1])
+            self.Head1 = SeparateFCs(64, c[-1], num_classes)
+
+    def forward(self, frames, lengths):
+        rows = torch.cat([self.embed_rows(clip) for clip in frames.split(lengths)])
+        features = self.Head0(rows)
+        if hasattr(self, "BNNecks"):
+            return features, self.BNNecks(features)
+        embeddings = self.Bn(features.transpose(1, 2)).transpose(1, 2)
+        return embeddings, self.Head1(embeddings)
+
+    def embed_rows(self, clip):
+        """[s, h, w] → [1, h, c]."""
+        repeats = {1: 3, 2: 2}.get(len(clip), 1)
+        x = self.LTA(self.conv3d(clip.repeat(repeats, 1, 1)[None, None]))
+        pairs = [p for name in ("A0", "A1", "B2") for p in as_list(getattr(self, f"GLConv{name}"))]
+        for i, pair in enumerate(pairs):
+            whole = F.leaky_relu(pair["global_conv3d"](x))
+            strips = x.chunk(self.strips, 3)
+            local = F.leaky_relu(torch.cat([pair["local_conv3d"](strip) for strip in strips], 3))
+            x = torch.cat([whole, local], 3) if i == len(pairs) - 1 else whole + local
+            if i == len(pairs) // 3 - 1:
+                x = F.max_pool3d(x, (1, 2, 2))
+        p = self.HPP.p
+        return x.amax(2).clamp(min=1e-6).pow(p).mean(-1).pow(1 / p).transpose(1, 2)
+
+
+def conv3d(inputs, outputs):
+    return Named("conv3d", conv(3, inputs, outputs, (3, 3, 3)))
+
+
+def global_and_local(inputs, outputs):
+    return nn.ModuleDict({f"{kind}_conv3d": conv3d(inputs, outputs) for kind in ("global", "local")})
+
+
+def as_list(module):
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
+MODELS = {
+    "gaitset": GaitSet,
+    "gaitbase": GaitBase,
+    "deepgaitv2": DeepGaitV2,
+    "gaitpart": GaitPart,
+    "gaitgl": GaitGL,
+}
 """Our name of a model → PyTorch's class."""

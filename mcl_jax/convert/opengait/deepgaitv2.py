@@ -61,7 +61,8 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
     }
 
 
-def _block(model: Settings) -> dict[str, Any]:
+def _block(model: Settings, dataset: str) -> dict[str, Any]:
+    del dataset  # changes nothing
     backbone = model.block("Backbone")
     backbone.must_be("in_channels", 1)
     mode = backbone.take("mode", str)

@@ -45,7 +45,8 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
     }
 
 
-def _block(model: Settings) -> dict[str, Any]:
+def _block(model: Settings, dataset: str) -> dict[str, Any]:
+    del dataset  # changes nothing
     backbone = model.block("backbone_cfg")
     backbone.must_be("type", "ResNet9")
     backbone.must_be("block", "BasicBlock")

@@ -49,7 +49,8 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
     }
 
 
-def _block(model: Settings) -> dict[str, Any]:
+def _block(model: Settings, dataset: str) -> dict[str, Any]:
+    del dataset  # changes nothing
     backbone = model.block("backbone_cfg")
     backbone.must_be("type", "Plain")
     backbone.must_be("in_channels", 1)

@@ -27,7 +27,8 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
     }
 
 
-def _block(model: Settings) -> dict[str, Any]:
+def _block(model: Settings, dataset: str) -> dict[str, Any]:
+    del dataset  # changes nothing
     depth, *channels = model.numbers("in_channels", 4)
     if depth != 1:
         raise model.refused("in_channels", depth, "silhouettes have 1")

@@ -30,7 +30,8 @@ class Counterpart:
             read off the parameters, so a residual block has a projection here exactly where it has one there.
         sizes: from a `state_dict` to the arguments that its shapes tell; None for one whose tensors are
             missing.
-        block: from `model_cfg` to the arguments; it takes every setting out.
+        block: from `model_cfg` and OpenGait's name of the dataset to the arguments; it takes every setting
+            out.
         untold: arguments that change what a model computes and that no array tells; of bins, their sum alone.
         guess: from the sizes to those of `untold` that published runs of these sizes have, where the
             defaults are not.
@@ -42,7 +43,7 @@ class Counterpart:
     marks: tuple[str, ...]
     entries: Callable[[ArrayTree], Iterator[Entry]]
     sizes: Callable[[StateDict], dict[str, Any]]
-    block: Callable[[Settings], dict[str, Any]]
+    block: Callable[[Settings, str], dict[str, Any]]
     untold: tuple[str, ...] = ()
     guess: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda sizes: {}
     head: str = "FCs.fc_bin"

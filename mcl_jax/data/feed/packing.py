@@ -1,7 +1,7 @@
 """Packing sequences of any length into rows of one static shape.
 
-Neighbours in a row are one empty slot apart, so that a temporal convolution pads each of them with zeros as
-if it were alone.
+Neighbours in a row are an empty slot apart, so that a temporal convolution pads each of them with zeros as if
+it were alone, or more where the model's `Spacing` asks for it.
 
 By hand, because Grain packs sequences of tokens, without gaps, and not the fixed batches of training.
 """
@@ -13,6 +13,8 @@ from statistics import NormalDist
 from typing import TypedDict
 
 import numpy as np
+
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 GAP = 1
 EMPTY = -1
@@ -73,32 +75,36 @@ class Placement:
     start: np.ndarray
 
 
-def train_row_shape(sequences: int, min_frames: int, max_frames: int) -> RowShape:
+def train_row_shape(
+    sequences: int, min_frames: int, max_frames: int, spacing: Spacing = SIDE_BY_SIDE
+) -> RowShape:
     """Returns the shape that training batches are packed into.
 
     Clips of one length get a row each. Clips of lengths uniform in [min_frames, max_frames] share rows of a
     budget four standard deviations above the mean, which all but one batch in some ten thousand fit.
     """
     if min_frames == max_frames:
-        return RowShape(sequences, max_frames, 1)
+        return RowShape(sequences, spacing.held(max_frames), 1)
     segments = math.gcd(sequences, _SEQUENCES_PER_ROW)
-    needed = _needed_slots(sequences, segments, min_frames, max_frames)
+    needed = _needed_slots(sequences, segments, min_frames, max_frames, spacing)
     budget = needed.mean + 4 * needed.stdev
-    longest = segments * (max_frames + GAP)
+    longest = segments * spacing.taken(max_frames)
     slots = min(math.ceil(budget / _SLOT_MULTIPLE) * _SLOT_MULTIPLE, longest)
     return RowShape(sequences // segments, slots, segments)
 
 
-def train_row_shapes(sequences: int, min_frames: int, max_frames: int, sizes: int) -> tuple[RowShape, ...]:
+def train_row_shapes(
+    sequences: int, min_frames: int, max_frames: int, sizes: int, spacing: Spacing = SIDE_BY_SIDE
+) -> tuple[RowShape, ...]:
     """Returns the shapes that training batches are packed into, each into the smallest that holds it.
 
     They differ in slots alone, rising; the last is that of `train_row_shape`. The others are those with the
     fewest slots a batch on average, as many as save 1.5 % of them each, but not more than `sizes` in all.
     """
-    largest = train_row_shape(sequences, min_frames, max_frames)
+    largest = train_row_shape(sequences, min_frames, max_frames, spacing)
     if min_frames == max_frames:
         return (largest,)
-    needed = _needed_slots(sequences, largest.segments, min_frames, max_frames)
+    needed = _needed_slots(sequences, largest.segments, min_frames, max_frames, spacing)
     slots = [*range(_SLOT_MULTIPLE, largest.slots, _SLOT_MULTIPLE), largest.slots]
     slots = [size for size in slots if size > needed.mean - 4 * needed.stdev]
     held = [*map(needed.cdf, slots[:-1]), 1.0]  # share of the batches that fit
@@ -124,17 +130,19 @@ def ordinary_test_rows(rows: int, slots: int, devices: int) -> RowShape:
     return RowShape(devices, size, _segments(size))
 
 
-def _needed_slots(sequences: int, segments: int, min_frames: int, max_frames: int) -> NormalDist:
+def _needed_slots(
+    sequences: int, segments: int, min_frames: int, max_frames: int, spacing: Spacing
+) -> NormalDist:
     """Returns how the slots that the fullest row of a batch needs are distributed, nearly.
 
     Rows are dealt evenly, so each has the mean over all of them.
     """
-    mean = (min_frames + max_frames) / 2
-    variance = ((max_frames - min_frames + 1) ** 2 - 1) / 12
-    return NormalDist(segments * (mean + GAP), math.sqrt(sequences * variance) * segments / sequences)
+    taken = spacing.taken(np.arange(min_frames, max_frames + 1))
+    deviation = math.sqrt(sequences * taken.var()) * segments / sequences
+    return NormalDist(segments * float(taken.mean()), deviation)
 
 
-def place(lengths: np.ndarray, shape: RowShape) -> Placement | None:
+def place(lengths: np.ndarray, shape: RowShape, spacing: Spacing = SIDE_BY_SIDE) -> Placement | None:
     """Packs clips of the given lengths [rows·segments], `segments` to a row, or returns None if too long.
 
     The longest are dealt first, forth and back over the rows, which evens out the rows' sums. Fixed-length
@@ -144,13 +152,14 @@ def place(lengths: np.ndarray, shape: RowShape) -> Placement | None:
     deal = np.arange(shape.rows * shape.segments).reshape(shape.segments, shape.rows)
     deal[1::2] = deal[1::2, ::-1]
     members = order[deal]  # [segments, rows]
-    ends = np.cumsum(lengths[members] + GAP, axis=0)
-    if (ends[-1] - GAP > shape.slots).any():
+    taken, last = spacing.taken(lengths[members]), lengths[members[-1]]
+    starts = np.cumsum(taken, axis=0) - taken
+    if (starts[-1] + spacing.held(last) > shape.slots).any():
         return None
     row, segment, start = (np.empty(len(lengths), np.int64) for _ in range(3))
     row[members] = np.arange(shape.rows)
     segment[members] = np.arange(shape.segments)[:, None]
-    start[members] = ends - lengths[members] - GAP
+    start[members] = starts
     return Placement(row, segment, start)
 
 
@@ -163,10 +172,11 @@ class SequencePacker:
     3/2, 2, 3, … times that size, and others fill it up.
     """
 
-    def __init__(self, rows: int, slots: int, row_multiple: int = 1):
+    def __init__(self, rows: int, slots: int, row_multiple: int = 1, spacing: Spacing = SIDE_BY_SIDE):
         """Takes the size of an ordinary batch, rows · slots, and the number of devices that share it."""
         shape = ordinary_test_rows(rows, slots, row_multiple)
         self._rows, self._slots = shape.rows, shape.slots
+        self._spacing = spacing
 
     def sizes(self, longest: int) -> list[int]:
         """Returns the slots that a row may have to hold `longest` frames, rising.
@@ -187,18 +197,18 @@ class SequencePacker:
         slots_before = 0
         for position, frames in enumerate(sequences):
             waiting[position] = frames
-            while sum(_lengths(waiting).values()) > 2 * self._rows * self._slots:
-                size = self.sizes(max(_lengths(waiting).values()))[-1]
-                yield _batch(waiting, self._choose(waiting, size), size)
+            while sum(self._taken(waiting).values()) > 2 * self._rows * self._slots:
+                size = self.sizes(max(self._taken(waiting).values()))[-1]
+                yield self._batch(waiting, self._choose(waiting, size), size)
                 slots_before += self._rows * size
         while waiting:
             size = self._last_size(waiting, slots_before)
-            yield _batch(waiting, self._choose(waiting, size), size)
+            yield self._batch(waiting, self._choose(waiting, size), size)
             slots_before += self._rows * size
 
     def _choose(self, waiting: Mapping[int, np.ndarray], size: int) -> list[list[int]]:
         """Returns the positions of the sequences that fill each row of a batch best."""
-        left = _lengths(waiting)
+        left = self._taken(waiting)
         rows = []
         for _ in range(self._rows):
             rows.append(_fullest(left, size))
@@ -211,7 +221,7 @@ class SequencePacker:
         That is the ordinary one if it can be afforded, being compiled already; or the smallest that holds all
         that is left; or, if that would be wasteful, the largest that is well filled.
         """
-        lengths = _lengths(waiting)
+        lengths = self._taken(waiting)
         sizes = self.sizes(max(lengths.values()))
 
         def used(size: int) -> int:
@@ -226,10 +236,27 @@ class SequencePacker:
                 return size
         return (holding_all or sizes[-1:])[0]
 
+    def _taken(self, waiting: Mapping[int, np.ndarray]) -> dict[int, int]:
+        """Returns the slots that each sequence takes, with the empty ones behind it."""
+        return {position: self._spacing.taken(len(frames)) for position, frames in waiting.items()}
 
-def _lengths(sequences: Mapping[int, np.ndarray]) -> dict[int, int]:
-    """Returns the slots that each sequence takes, with the empty one behind it."""
-    return {position: len(frames) + GAP for position, frames in sequences.items()}
+    def _batch(self, waiting: dict[int, np.ndarray], rows: list[list[int]], size: int) -> SequenceBatch:
+        """Returns the batch of the chosen sequences, which wait no longer."""
+        frame_shape = next(iter(waiting.values())).shape[1:]
+        batch: SequenceBatch = {
+            "frames": np.zeros((len(rows), size, *frame_shape), np.uint8),
+            "segment_ids": np.full((len(rows), size), EMPTY, np.int32),
+            "positions": np.full((len(rows), _segments(size)), EMPTY, np.int64),
+        }
+        for row, positions in enumerate(rows):
+            start = 0
+            for segment, position in enumerate(positions):
+                frames = waiting.pop(position)
+                here = slice(start, start + len(frames))
+                batch["frames"][row, here], batch["segment_ids"][row, here] = frames, segment
+                batch["positions"][row, segment] = position
+                start += self._spacing.taken(len(frames))
+        return batch
 
 
 def _segments(size: int) -> int:
@@ -256,22 +283,3 @@ def _fullest(lengths: Mapping[int, int], size: int) -> list[int]:
             chosen.append(position)
             total -= lengths[position]
     return chosen[: _segments(size)]
-
-
-def _batch(waiting: dict[int, np.ndarray], rows: list[list[int]], size: int) -> SequenceBatch:
-    """Returns the batch of the chosen sequences, which wait no longer."""
-    frame_shape = next(iter(waiting.values())).shape[1:]
-    batch: SequenceBatch = {
-        "frames": np.zeros((len(rows), size, *frame_shape), np.uint8),
-        "segment_ids": np.full((len(rows), size), EMPTY, np.int32),
-        "positions": np.full((len(rows), _segments(size)), EMPTY, np.int64),
-    }
-    for row, positions in enumerate(rows):
-        start = 0
-        for segment, position in enumerate(positions):
-            frames = waiting.pop(position)
-            here = slice(start, start + len(frames))
-            batch["frames"][row, here], batch["segment_ids"][row, here] = frames, segment
-            batch["positions"][row, segment] = position
-            start = here.stop + GAP
-    return batch
