@@ -59,7 +59,8 @@ def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, 
 
     Args:
         state_dict: names without a `module.` prefix.
-        expected: `model` block of a config, which says what the file does not tell; {} for the defaults.
+        expected: `model` block of a config, or some arguments of the model, which say what the file does not
+            tell; {} for the defaults.
 
     Raises:
         CheckpointError: if it is none of ours, or its sizes cannot be told for missing tensors.
@@ -76,7 +77,7 @@ def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, 
         raise CheckpointError(
             f"seems to be of {name}, but tensors are missing that tell its {', '.join(missing)}"
         )
-    given = expected if expected.get("name") == name else arguments
+    given = expected if expected.get("name", name) == name else arguments
     sizes |= {key: given.get(key, arguments[key]) for key in untold}
     if "bins" in untold:
         _check_parts(state_dict, sizes)
