@@ -173,7 +173,7 @@ def list_sequences(layout: Layout, src: Path) -> tuple[list[SequenceRef], bool]:
         if first == second:
             raise DataError(
                 f"{first.key}: two sequences of this name: {first.location}, {second.location}; "
-                "rename or delete one of them"
+                "rename one of them"
             )
     return sequences, prepared
 
