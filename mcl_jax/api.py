@@ -132,7 +132,9 @@ class Gait:
         return f"<table>{rows}</table>"
 
 
-def load(path: str | Path | None = None, *, precision: str = "", use_emb2: bool | None = None) -> Gait:
+def load(
+    path: str | Path | None = None, *, precision: str = "", use_emb2: bool | None = None, **untold: Any
+) -> Gait:
     """Loads a trained model; its kind and sizes are read from the file.
 
     Args:
@@ -143,14 +145,26 @@ def load(path: str | Path | None = None, *, precision: str = "", use_emb2: bool 
         precision: what the backbone computes in, "float32", "bfloat16" or "float16"; by default float32 on a
             CPU and float16 on a GPU.
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
+        **untold: arguments of the model that no tensor of a PyTorch checkpoint tells: `strides`, `max_pool`
+            and `bins` of GaitBase, `bins` of GaitSet. A line says where those of the published models are
+            taken.
 
     Raises:
         CheckpointError: if there is no such checkpoint, it is damaged, or of a model that we do not have.
-        ConfigError: if the precision is unknown, or the model has no BNNeck feature to choose.
+        ConfigError: if the precision is unknown, the model has no such argument, or the file tells another
+            value of it.
     """
     enable_compilation_cache()
     kernels.prepare()
-    return Gait(load_weights(path), precision=precision, use_emb2=use_emb2)
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in untold.items()}
+    weights = load_weights(path, given)
+    for key, value in given.items():
+        if key not in weights.block:
+            raise ConfigError(f"{key}: {weights.block['name']} has no such argument")
+        told = weights.block[key]
+        if (tuple(told) if isinstance(told, list) else told) != value:
+            raise ConfigError(f"{key}: is {value!r}, and {weights.source} says {told!r}")
+    return Gait(weights, precision=precision, use_emb2=use_emb2)
 
 
 def train(

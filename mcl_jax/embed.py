@@ -1,7 +1,7 @@
 """Embeds whole sequences with a trained model: packed into rows, on all devices of this host."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.ring import Arrays
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
-from mcl_jax.data.sequences import Split
+from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
@@ -56,6 +56,7 @@ class Embedder:
         workers: int,
         timeout: float = 0.0,
         max_frames: int = MAX_TEST_FRAMES,
+        skip_unreadable: bool = False,
     ) -> EmbeddingSet:
         """Embeds every sequence of a split; hosts share the work, and each returns all embeddings.
 
@@ -66,9 +67,11 @@ class Embedder:
             workers: processes that read; 0 reads in a thread of this one.
             timeout: see `mcl_jax.data.feed.prefetch.prefetched`.
             max_frames: how many frames of a sequence count, its first.
+            skip_unreadable: whether sequences that cannot be read are left out, and counted in a line.
 
         Raises:
-            DataError: if a sequence cannot be read, or an embedding is not finite in half precision.
+            DataError: if a sequence, or with `skip_unreadable` all of them, cannot be read, or an embedding
+                is not finite in half precision.
             StalledError: if reading stands still.
         """
         sequences = split.sequences
@@ -76,11 +79,21 @@ class Embedder:
         if len(sequences) < hosts:  # some would have none, and not know the shape of what they share
             host, hosts = 0, 1
         mine = range(host, len(sequences), hosts)
-        loader = SequenceLoader(sequences, split.source, max_frames)
+        loader = SequenceLoader(sequences, split.source, max_frames, skip_unreadable)
+        was_read = np.zeros(len(mine), bool)
+
+        def readable(loaded: Iterator[Arrays]) -> Iterator[np.ndarray]:
+            for place, sequence in enumerate(_with_bar(loaded, len(mine))):
+                was_read[place] = len(sequence["frames"]) > 0
+                if was_read[place]:
+                    yield sequence["frames"]
+
         with prefetched(loader, mine, workers, timeout=timeout) as loaded:
-            frames = (sequence["frames"] for sequence in _with_bar(loaded, len(mine)))
-            embedded = self.embed(params, batch_stats, frames)
-        return _embedding_set(_gather(embedded, len(sequences), hosts), split)
+            embedded = self.embed(params, batch_stats, readable(loaded))
+        whole = np.zeros((len(mine), *embedded.shape[1:]), np.float32)
+        whole[was_read] = embedded
+        present = _gather(was_read[:, None, None], len(sequences), hosts)[:, 0, 0]
+        return _embedding_set(_gather(whole, len(sequences), hosts), split, present, loader)
 
     def embedding_shape(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[int, int]:
         """Returns parts and channels of an embedding."""
@@ -100,10 +113,12 @@ class Embedder:
         Args:
             params: parameters of the model, on the host or on devices.
             batch_stats: its running statistics.
-            sequences: at least one.
+            sequences: any number.
         """
         params, batch_stats = self.put(params, batch_stats)
         embedded = self._embed_all(params, batch_stats, _noting_short_ones(sequences))
+        if not embedded:
+            return np.empty((0, *self.embedding_shape(params, batch_stats)), np.float32)
         return np.stack([embedded[i] for i in range(len(embedded))])
 
     def put(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[ArrayTree, ArrayTree]:
@@ -199,11 +214,34 @@ def _gather(mine: np.ndarray, count: int, hosts: int) -> np.ndarray:
     return np.swapaxes(everyones, 0, 1).reshape(-1, *mine.shape[1:])[:count]
 
 
-def _embedding_set(embeddings: np.ndarray, split: Split) -> EmbeddingSet:
-    """Puts the names of the sequences beside their embeddings [n, p, c]."""
+def _embedding_set(
+    embeddings: np.ndarray, split: Split, present: np.ndarray, loader: SequenceLoader
+) -> EmbeddingSet:
+    """Puts the names of the sequences that were read beside their embeddings [n, p, c].
+
+    Raises:
+        DataError: if none was read.
+    """
+    absent = np.flatnonzero(~present).tolist()
+    if absent:
+        try:
+            loader.read(absent[0])
+            example = split.sequences[absent[0]].key
+        except DataError as error:
+            example = str(error)
+        found = f"{len(absent)} of {len(present)} test sequences cannot be read"
+        if len(absent) == len(present):
+            raise DataError(f"{found}; the first: {example}")
+        logging.warning("%s, and are left out; the first: %s", found, example)
+    read = [sequence for sequence, there in zip(split.sequences, present, strict=True) if there]
+    return labelled(embeddings[present], read)
+
+
+def labelled(embeddings: np.ndarray, sequences: Sequence[SequenceRef]) -> EmbeddingSet:
+    """Returns embeddings [n, p, c] float32 with the names of their sequences."""
     return EmbeddingSet(
         embeddings=embeddings,
-        subjects=np.array([s.subject for s in split.sequences]),
-        conditions=np.array([s.condition for s in split.sequences]),
-        views=np.array([s.view for s in split.sequences]),
+        subjects=np.array([s.subject for s in sequences]),
+        conditions=np.array([s.condition for s in sequences]),
+        views=np.array([s.view for s in sequences]),
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -12,13 +13,15 @@ from mcl_jax.build import build_dataset, build_embedder, trained_block
 from mcl_jax.config import NO_PROTOCOL, model_block, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
-from mcl_jax.embed import Embedder
+from mcl_jax.embed import Embedder, labelled
 from mcl_jax.errors import CheckpointError, DataError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
+from mcl_jax.evaluation.scoring import assign_roles
 from mcl_jax.models.registry import digest_of
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
@@ -50,7 +53,8 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         UserError: for anything the user can mend: config, data, checkpoints.
     """
     dataset = build_dataset(config)
-    dataset.test_split()  # fails now, not after the weights are read
+    split = require_scorable(config, dataset)  # fails now, not after the weights are read
+    look_at([split], skip=config.data.on_error == "skip")
     source = _checkpoint_of(workdir, config.eval.step) if config.eval.step else config.init_from or workdir
     weights = load_weights(source, model_block(config))
     block = trained_block(config, weights.block, weights.source, strict=False)
@@ -58,6 +62,26 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     arrays = fit(weights, embedder.model, *embedder.model.shapes())
     write_config(config, workdir / "config_test.json")
     return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, *arrays, run=run_of(source)[0])
+
+
+def require_scorable(config: ConfigDict, dataset: OpenDataset) -> Split:
+    """Returns the test split, if there is one that the protocol fits; no pixel is read.
+
+    Raises:
+        DataError: if there is none, or people, conditions or lists are not those of the protocol.
+    """
+    split = dataset.test_split()
+    protocol = _protocol_of(config)
+    if protocol is not None:
+        labels = labelled(np.zeros((len(split.sequences), 1, 1), np.float32), split.sequences)
+        partition = dataset.partition
+        try:
+            assign_roles(protocol, labels, partition.probe_set, partition.gallery_set, say=False)
+        except DataError as error:
+            raise DataError(
+                f"the test split cannot be scored: {error}; --config.eval.protocol=none writes embeddings"
+            ) from None
+    return split
 
 
 def _checkpoint_of(workdir: Path, step: int) -> Path:
@@ -128,6 +152,7 @@ def _evaluate(
         workers=config.data.workers,
         timeout=config.data.timeout,
         max_frames=config.eval.max_frames,
+        skip_unreadable=config.data.on_error == "skip",
     )
     if jax.process_index() != 0:
         return {}
@@ -153,7 +178,13 @@ def _evaluate(
         report.metrics["model"] = {"name": model.name, "digest": digest}
         if note:
             report.note(note)
-        loader = SequenceLoader(split.sequences, split.source, config.eval.max_frames)
+        unreadable = len(split.sequences) - len(embeddings)
+        report.metrics["counts"]["unreadable"] = unreadable
+        if unreadable:
+            report.note(f"Without {unreadable} sequences that cannot be read.")
+        scored = set(embeddings.keys())
+        read = [s for s in split.sequences if f"{s.subject}-{s.condition}-{s.view}" in scored]
+        loader = SequenceLoader(read, split.source, config.eval.max_frames)
         report.write(folder, silhouettes=loader.read)
     except DataError as error:
         raise NotScoredError(

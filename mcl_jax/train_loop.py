@@ -31,10 +31,11 @@ from mcl_jax.data.feed.packing import TrainBatch
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.watchdog import StalledError
 from mcl_jax.data.fingerprint import fingerprint_of
+from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
-from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate
+from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate, require_scorable
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
@@ -45,13 +46,14 @@ from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
-from mcl_jax.weights.load import fit, load_weights
+from mcl_jax.weights.load import fit, load_weights, run_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
 from mcl_jax.workdir.history import RunHistory
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
+from mcl_jax.workdir.trained_on import has_same_people
 
 # A batch of this host, and its rows on the devices.
 _Batch = tuple[TrainBatch, dict[str, jax.Array]]
@@ -79,6 +81,8 @@ def train(
     require_extra("train", "training")
     warn_of_missing_bfloat16(config.train.precision)
     data, start = open_data(config), _find_start(config, workdir)
+    test_split = require_scorable(config, data.dataset)
+    look_at([data.split, test_split], skip=config.data.on_error == "skip")
     model = build_train_model(config, start.block, data.subjects)
     tests = _Tests(config, workdir, data.dataset, build_embedder(config, model.block))
     history = RunHistory(config, workdir, fingerprint_of(data.split), accept_changes)
@@ -221,7 +225,7 @@ def _begin(
     newest, last = checkpoints.wait(), config.train.steps
     if newest is not None and newest < last:
         accepted = history.require_unchanged(newest, checkpoints.newest_trained_on())
-    state = _first_state(config, model, update, weights, checkpoints)
+    state = _first_state(config, model, update, weights, checkpoints, history.data.people)
     step = int(state.step)
     if newest is not None and step < last <= newest:  # the last step was damaged, and is trained again
         accepted = history.require_unchanged(step, checkpoints.newest_trained_on())
@@ -233,7 +237,12 @@ def _begin(
 
 
 def _first_state(
-    config: ConfigDict, model: Model, update: "_Update", weights: Weights | None, checkpoints: Checkpoints
+    config: ConfigDict,
+    model: Model,
+    update: "_Update",
+    weights: Weights | None,
+    checkpoints: Checkpoints,
+    people: tuple[str, ...],
 ) -> TrainState:
     """Returns the newest checkpoint, else the weights of `init_from`, else initial parameters.
 
@@ -250,7 +259,9 @@ def _first_state(
     if weights is not None:
         if not all_finite((weights.params, weights.batch_stats)):
             raise CheckpointError(f"{weights.source}: holds numbers that are not finite; use another")
-        params, batch_stats = jax.device_put(fit(weights, model, *arrays), whole)
+        keep = config.train.keep_classifier or has_same_people(run_of(config.init_from)[0], people)
+        trained = fit(weights, model, *arrays, keep_classifier=keep)
+        params, batch_stats = jax.device_put(trained, whole)
         return dataclasses.replace(state, params=params, batch_stats=batch_stats)
     if config.train.freeze_batch_norm:
         logging.warning(

@@ -16,7 +16,15 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcl_jax"
 # A room is a folder of the package, of data/ a folder or file in it, or a file on the doorstep.
 ROOMS = (
     *("errors", "utils", "runtime", "ops", "evaluation", "models", "losses"),
-    *("data.workers", "data.sequences", "data.stores", "data.feed", "data.fingerprint", "data.prepare"),
+    *(
+        "data.workers",
+        "data.sequences",
+        "data.stores",
+        "data.first_look",
+        "data.feed",
+        "data.fingerprint",
+        "data.prepare",
+    ),
     *("data.datasets", "footage", "walkers", "gallery"),
     *("training", "embed_step", "embed", "config", "build", "gpu_check", "describe"),
     *("workdir", "convert", "weights", "evaluate", "train_loop", "api", "exporting", "cli", "main"),

@@ -5,12 +5,13 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jax
 import numpy as np
 import pytest
-from toy_runs import flags, run, run_quickly, toy_config
+from toy_runs import flags, partition_of, run, run_quickly, toy_config
 
 import mcl_jax
 from mcl_jax.build import build_embedder
@@ -161,6 +162,28 @@ def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_pa
         assert np.array_equal(x, y)
 
 
+def test_fine_tuning_keeps_a_classifier_only_of_the_same_people(people, toy_run, tmp_path, caplog):
+    def kernel_after_no_update(name: str, **changes: Any) -> np.ndarray:
+        config = toy_config(people)
+        config.init_from, config.train.steps, config.optimizer.lr = str(toy_run), 1, 0.0
+        config.eval.protocol = "none"
+        config.update_from_flattened_dict(changes)
+        train(config, tmp_path / name)
+        return np.asarray(load_weights(tmp_path / name).params["head"]["necks"]["kernel"])
+
+    trained = np.asarray(load_weights(toy_run).params["head"]["necks"]["kernel"])
+    assert np.array_equal(kernel_after_no_update("same"), trained)  # the run knows its people
+    assert "left out" not in caplog.text
+    content = json.loads(Path(partition_of(people)).read_text())
+    others = tmp_path / "others.json"
+    others.write_text(json.dumps({"TRAIN_SET": content["TEST_SET"], "TEST_SET": content["TRAIN_SET"]}))
+    partition = {"data.partition": str(others)}
+    assert not np.array_equal(kernel_after_no_update("others", **partition), trained)
+    assert "left out: its classes are the people it was trained on" in caplog.text
+    asked = kernel_after_no_update("asked", **partition, **{"train.keep_classifier": True})
+    assert np.array_equal(asked, trained)
+
+
 def test_the_checkpoint_of_a_step_and_how_many_frames_count(people, toy_run, tmp_path):
     config = toy_config(people)
     shutil.copytree(toy_run, tmp_path / "run")
@@ -274,7 +297,31 @@ def test_a_hostile_sequence_stops_training_and_is_not_executed(people, tmp_path,
     assert not (tmp_path / "executed").exists()
 
 
-def test_embeddings_are_written_even_where_the_protocol_does_not_fit(people, tmp_path):
+def test_a_protocol_that_does_not_fit_is_said_before_the_first_step(people, tmp_path):
+    config = toy_config(people)
+    config.eval.protocol = "grew_local"
+    with pytest.raises(DataError, match=r"^the test split cannot be scored: protocol grew_local: no probe"):
+        train(config, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_unreadable_test_sequences_are_left_out_and_counted(people, tmp_path, toy_run, caplog):
+    tree = Path(shutil.copytree(people, tmp_path / "walkers"))
+    shutil.copy(people.parent / "walkers_partition.json", tmp_path)
+    next((tree / "004" / "bg-01" / "036").glob("*.pkl")).write_bytes(b"")
+    config = toy_config(tree)
+    config.init_from = str(toy_run)
+    with pytest.raises(DataError, match=r"1 of 24 sequences cannot be used; the first: .*the file is empty"):
+        evaluate_run(config, tmp_path / "test")
+    config.data.on_error = "skip"
+    metrics = evaluate_run(config, tmp_path / "test")
+    assert (metrics["counts"]["sequences"], metrics["counts"]["unreadable"]) == (23, 1)
+    assert "Without 1 sequences that cannot be read." in metrics["table"]
+    assert "1 of 24 test sequences cannot be read, and are left out; the first: " in caplog.text
+
+
+def test_embeddings_are_written_even_where_the_protocol_does_not_fit(people, tmp_path, monkeypatch):
+    monkeypatch.setattr("mcl_jax.evaluate.assign_roles", lambda *_, **settings: None)  # not known before
     config = toy_config(people)
     config.eval.protocol = "grew_local"
     config.train.steps, config.train.test_every = 2, 1

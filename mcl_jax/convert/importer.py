@@ -10,10 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, put_together
-from mcl_jax.convert.opengait import entries
+from mcl_jax.convert.opengait import COUNTERPARTS, entries
 from mcl_jax.convert.opengait.pieces import StateDict
+from mcl_jax.convert.original_gaitset import from_original_gaitset
+from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
+from mcl_jax.convert.safetensors_reader import read_safetensors
 from mcl_jax.convert.sizes import read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
@@ -23,7 +27,8 @@ from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""
 
-_PREFIX = "module."
+_PREFIXES = ("module.", "_orig_mod.")  # of data-parallel training, and of torch.compile
+_HOLDERS = ("model", "state_dict", "model_state_dict")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class TorchCheckpoint:
     """Content of an OpenGait checkpoint.
 
     Attributes:
-        state_dict: tensors by name, without the prefix that data-parallel training puts before them.
+        state_dict: tensors by the names of OpenGait, without the prefixes that PyTorch puts before them.
         optimizer: PyTorch's optimiser state, or None.
         scheduler: PyTorch's schedule state, or None.
         iteration: training steps done, 0 if the file does not say.
@@ -63,18 +68,19 @@ class ImportedModel:
 
 
 def load_checkpoint(path: Path | str) -> TorchCheckpoint:
-    """Reads a checkpoint `{model, optimizer, scheduler, iteration}` or a bare `state_dict`.
+    """Reads `{model, optimizer, scheduler, iteration}`, `{state_dict, …}` or a bare `state_dict`.
+
+    The names of the original GaitSet are translated into OpenGait's.
 
     Raises:
         CheckpointError: the file cannot be read, or is no such checkpoint.
     """
-    content = read_torch_file(path)
-    whole = (
-        content
-        if isinstance(content, dict) and isinstance(content.get("model"), dict)
-        else {"model": content}
-    )
-    model, iteration = whole["model"], whole.get("iteration", 0)
+    content = read_safetensors(path) if Path(path).suffix == SAFETENSORS else read_torch_file(path)
+    found: dict[str, Any] = content if isinstance(content, dict) else {}
+    holder = next((key for key in _HOLDERS if isinstance(found.get(key), dict)), None)
+    model = content if holder is None else found[holder]
+    whole: dict[str, Any] = {} if holder is None else found
+    iteration = _whole_number(whole.get("iteration", 0))
     if not isinstance(model, dict) or not model:
         raise CheckpointError(f"{path}: holds no state_dict")
     for name, value in model.items():
@@ -82,11 +88,19 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
             raise CheckpointError(f"{path}: holds no state_dict ({ascii(name)[:80]} is no tensor)")
     if type(iteration) is not int or not 0 <= iteration <= MAX_STEPS:
         raise CheckpointError(f"{path}: its iteration is no number of steps")
-    if all(name.startswith(_PREFIX) for name in model):
-        model = {name.removeprefix(_PREFIX): value for name, value in model.items()}
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in model)), ""):
+        model = {name.removeprefix(prefix): value for name, value in model.items()}
+    model = from_original_gaitset(model)
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TorchCheckpoint(model, whole.get("optimizer"), whole.get("scheduler"), iteration, digest)
+
+
+def _whole_number(value: Any) -> Any:
+    """Returns a number of steps as an int: some write a tensor, or a float that is whole."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def import_weights(
@@ -97,8 +111,8 @@ def import_weights(
     Args:
         checkpoint: from `load_checkpoint`.
         source: path of the file, for messages.
-        expected: `model` block of a config, for what the file does not tell (`Counterpart.untold`); None for
-            the defaults.
+        expected: `model` block of a config, or some arguments of the model, for what the file does not tell
+            (`Counterpart.untold`); for the rest the defaults are taken, and said.
 
     Raises:
         CheckpointError: if it is of none of our models, or names or shapes are not those of that model.
@@ -109,9 +123,24 @@ def import_weights(
         imported = import_state_dict(checkpoint.state_dict, *shapes, model=block["name"])
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{source}: {error}") from None
+    _note_assumed(block, source, expected or {})
     params, batch_stats = jax.device_get((imported.params, imported.batch_stats))
     uncounted = imported.counted_steps - checkpoint.iteration if imported.counted_steps else 0
     return Weights(block, params, batch_stats, checkpoint.iteration, source, uncounted)
+
+
+def _note_assumed(block: Mapping[str, Any], source: str, expected: Mapping[str, Any]) -> None:
+    """Says which arguments of a model neither the file nor anybody tells."""
+    assumed = {key: block[key] for key in COUNTERPARTS[block["name"]].untold if key not in expected}
+    if assumed:
+        logging.warning(
+            "%s: no tensor tells %s; taken as in the published models. If it was trained otherwise, say so: "
+            "mcl_jax.load(…, %s=…), or model.%s in a config",
+            source,
+            ", ".join(f"{key} {value}" for key, value in assumed.items()),
+            next(iter(assumed)),
+            next(iter(assumed)),
+        )
 
 
 def import_state_dict(

@@ -34,7 +34,8 @@ def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, 
 
     Args:
         state_dict: names without a `module.` prefix.
-        expected: `model` block of a config, which says what the file does not tell; {} for the defaults.
+        expected: `model` block of a config, or some arguments of the model, which say what the file does not
+            tell; {} for the defaults.
 
     Raises:
         CheckpointError: if the model is unknown, or tensors that its sizes are read from are missing.
@@ -52,7 +53,7 @@ def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, 
             f"seems to be of {name}, but tensors are missing that tell its {', '.join(missing)}"
         )
     likely = arguments | COUNTERPARTS[name].guess(sizes)
-    given = expected if expected.get("name") == name else likely
+    given = expected if expected.get("name", name) == name else likely
     sizes |= {key: given.get(key, likely[key]) for key in untold}
     if "bins" in untold:
         _check_parts(state_dict, sizes)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mcl_jax.errors import CheckpointError
 from mcl_jax.utils import safe_pickle
 from mcl_jax.utils.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
@@ -29,6 +31,9 @@ class TensorSpec:
 _PAIRS = ("collections.OrderedDict", "collections.Counter")
 _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _PARAMETER = "torch._utils._rebuild_parameter"
+_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since NumPy 2
+_NUMBERS = {np.dtype(code).str[1:] for code in "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]}
+_LONGEST_NUMBER = 16  # bytes
 
 
 def load_pickle(
@@ -54,6 +59,11 @@ def load_pickle(
             **dict.fromkeys(_PAIRS, _as_dict),
             **dict.fromkeys(_TENSORS, lambda *arguments: make_tensor(TensorSpec(*arguments[:4]))),
             _PARAMETER: lambda tensor, *_: tensor,
+            # What others keep beside the weights: settings, of which nothing is used, and counters.
+            "argparse.Namespace": lambda *_: {},
+            "numpy.dtype": _number_type,
+            **dict.fromkeys(_SCALARS, _number),
+            "_codecs.encode": _latin1_bytes,
         },
         # Attributes (PyTorch hangs `_metadata` on its dicts) are dropped.
         build=lambda value, _: value,
@@ -76,6 +86,26 @@ def _as_dict(content: Any = None) -> dict[Any, Any]:
     if type(content) is not dict:
         raise TypeError("no dict")
     return content
+
+
+def _number_type(code: Any, *_: Any) -> np.dtype:
+    if code not in _NUMBERS:
+        raise TypeError("no type of numbers")
+    return np.dtype(code)
+
+
+def _number(dtype: Any, content: Any = b"") -> int | float | bool:
+    if type(content) is not bytes or not isinstance(dtype, np.dtype) or len(content) != dtype.itemsize:
+        raise TypeError("no number")
+    value: int | float | bool = np.frombuffer(content, dtype)[0].item()
+    return value
+
+
+def _latin1_bytes(text: Any, encoding: Any) -> bytes:
+    """How pickle spells the bytes of a number up to protocol 2."""
+    if type(text) is not str or encoding != "latin1" or len(text) > _LONGEST_NUMBER:
+        raise TypeError("no bytes of a number")
+    return text.encode("latin1")
 
 
 def _as_storage(value: Any) -> tuple[Any, ...]:

@@ -71,6 +71,8 @@ def assign_roles(
     embedding_set: EmbeddingSet,
     probe_set: Collection[str] | None = None,
     gallery_set: Collection[str] | None = None,
+    *,
+    say: bool = True,
 ) -> Roles:
     """Picks the probes and the gallery.
 
@@ -79,6 +81,7 @@ def assign_roles(
         embedding_set: the labels.
         probe_set: `subject-condition-view` names of the probes, where the protocol needs them.
         gallery_set: the same of the gallery, for protocols whose gallery is the rest; None for all of that.
+        say: whether what is odd and no error is logged.
 
     Raises:
         DataError: if there are no probes or no gallery, the probe set is needed but not given, a condition or
@@ -96,7 +99,7 @@ def assign_roles(
             f"protocol {protocol.name}: the probe set is missing: give the partition JSON whose PROBE_SET "
             f"lists the probes (in Python: probe_set=)"
         )
-    if gallery_set is not None and protocol.gallery is not THE_REST:
+    if say and gallery_set is not None and protocol.gallery is not THE_REST:
         logging.warning(
             "%s: GALLERY_SET is not used: the protocol's gallery is %s",
             protocol.name,
@@ -113,7 +116,7 @@ def assign_roles(
     if protocol.gallery is THE_REST:
         rest = np.arange(len(embedding_set)) if gallery_set is None else _places(keys, gallery_set)
         gallery = np.setdiff1d(rest, used)
-        _note_absent(protocol, "GALLERY_SET", gallery_set or (), keys)
+        _count_absent(protocol, "GALLERY_SET", gallery_set or (), keys, say=say)
     else:
         gallery = np.flatnonzero(_is_one_of(present, protocol.gallery))
     for role, indices in (("probe", used), ("gallery", gallery)):
@@ -121,7 +124,7 @@ def assign_roles(
             raise DataError(_nothing_found(protocol, embedding_set, role))
     _check_conditions(protocol, embedding_set)
     people = np.unique(embedding_set.subjects[gallery])
-    if len(people) == 1:
+    if say and len(people) == 1:
         logging.warning(
             "%s: the gallery has one person, %r: whoever comes is taken for them, and Rank-1 says nothing",
             protocol.name,
@@ -131,7 +134,7 @@ def assign_roles(
         _check_subjects(protocol, embedding_set, used, gallery)
     absent = 0
     if PROBE_SET in protocol.probes.values():
-        absent = _note_absent(protocol, "PROBE_SET", wanted, keys)
+        absent = _count_absent(protocol, "PROBE_SET", wanted, keys, say=say)
     return Roles(probes, gallery, absent)
 
 
@@ -141,10 +144,12 @@ def _places(keys: list[str], names: Collection[str]) -> np.ndarray:
     return np.flatnonzero(np.array([key in wanted for key in keys], bool))
 
 
-def _note_absent(protocol: Protocol, role: str, names: Collection[str], keys: list[str]) -> int:
-    """Says which names of a list have no sequence; returns how many."""
+def _count_absent(
+    protocol: Protocol, role: str, names: Collection[str], keys: list[str], *, say: bool
+) -> int:
+    """Returns how many names of a list have no sequence, and says which."""
     absent = set(names) - set(keys)
-    if absent:
+    if say and absent:
         logging.warning(
             "%s: %d of %d entries of %s have no sequence: %s%s",
             protocol.name,

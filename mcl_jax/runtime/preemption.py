@@ -21,6 +21,11 @@ TIME_IS_UP = 75
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LONGEST_WAIT_SECONDS = 20.0
+_ONE_REQUEST_SECONDS = 1.0
+"""Signals that come within so long are one request: a terminal and a launcher both send theirs."""
+
+_QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
+"""Python's tracker of shared memory removes what is left, and would say so after "saved"."""
 
 
 class PreemptedError(Exception):
@@ -49,6 +54,8 @@ class Preemption:
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
+        if _QUIET_TRACKER not in sys.warnoptions:
+            sys.warnoptions.append(_QUIET_TRACKER)  # handed to the tracker when it starts
         self._before = {number: signal.signal(number, self._interrupt) for number in _SIGNALS}
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
@@ -126,14 +133,14 @@ class Preemption:
             raise _InterruptedError
 
     def _listen(self) -> None:
-        heard = 0
+        first: float | None = None
         while not self._done.is_set():
             if select.select([self._read], [], [], 0.2)[0]:
                 for number in os.read(self._read, 64):
                     if number in _SIGNALS:
-                        heard += 1
+                        first = first or time.monotonic()
                         self._request = self._request or _reason(number)
-                        if heard > 1:
+                        if time.monotonic() - first > _ONE_REQUEST_SECONDS:
                             self._end(f"{_reason(number)[0]} again")
             if self._request is None and self._deadline is not None and time.monotonic() > self._deadline:
                 self._request = ("the time is up", TIME_IS_UP)

@@ -41,6 +41,11 @@ def _no_thread(error: BaseException) -> bool:
     return _of_system(error, errno.EAGAIN) or (isinstance(error, RuntimeError) and _says(error, *words))
 
 
+def _no_device_memory(error: BaseException) -> bool:
+    words = ("RESOURCE_EXHAUSTED: Out of memory", "Out of memory while trying", "CUDA_ERROR_OUT_OF_MEMORY")
+    return _says(error, *words)
+
+
 def _no_memory(error: BaseException) -> bool:
     words = ("RESOURCE_EXHAUSTED", "Cannot allocate memory", "std::bad_alloc")
     return isinstance(error, MemoryError) or _of_system(error, errno.ENOMEM) or _says(error, *words)
@@ -49,6 +54,14 @@ def _no_memory(error: BaseException) -> bool:
 _LIMITS = (
     (_no_files, ResourceLimit("this process may open no more files", "raise the limit (ulimit -n)")),
     (_no_disk, ResourceLimit("the disk is full", "make room")),
+    (
+        _no_device_memory,
+        ResourceLimit(
+            "the device has not enough memory",
+            "lower train.batch (eval.rows or eval.slots in a test), or set train.remat=True; --describe says "
+            "how much a step takes",
+        ),
+    ),
     (_no_memory, ResourceLimit("there is not enough memory", "free some, or lower what takes it")),
     (
         _no_thread,

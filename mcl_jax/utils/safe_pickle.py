@@ -302,6 +302,7 @@ _BY_NAME: dict[str, Callable[[_Machine, Any], None]] = {
     "GLOBAL": lambda machine, text: machine.name(text.replace(" ", ".", 1)),
     "STACK_GLOBAL": _Machine.stack_name,
     "REDUCE": _Machine.construct,
+    "NEWOBJ": _Machine.construct,  # a class in place of a function
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }

@@ -22,7 +22,8 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         path: the workdir of a run, whose newest undamaged checkpoint is taken, or one of its
             checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
             the package.
-        expected: `model` block of a config, for what a PyTorch file does not tell: `Counterpart.untold`.
+        expected: `model` block of a config, or some arguments of the model, for what a PyTorch file does not
+            tell: `Counterpart.untold`.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
@@ -56,28 +57,38 @@ def run_of(path: str | Path) -> tuple[Path, int | None]:
 
 
 def fit(
-    weights: Weights, model: Model, params: ArrayTree, batch_stats: ArrayTree
+    weights: Weights,
+    model: Model,
+    params: ArrayTree,
+    batch_stats: ArrayTree,
+    *,
+    keep_classifier: bool = True,
 ) -> tuple[ArrayTree, ArrayTree]:
     """Returns trained arrays in the place of a model's own.
 
-    A classifier for another number of classes, which the model's class names, is left out: the model keeps
-    its own.
+    A classifier, which the model's class names, is left out where it is of another number of classes or of
+    other people: the model keeps its own.
 
     Args:
         weights: of a model of the same name and sizes.
         model: the model they are for.
         params: its initial parameters.
         batch_stats: its initial statistics.
+        keep_classifier: whether the classes are the same people.
 
     Raises:
         CheckpointError: if the arrays are not those of such a model.
     """
     trained = weights.params
     classifier = model_class(model.name).CLASSIFIER
-    if classifier is not None and weights.block.get("num_classes") != model.arguments["num_classes"]:
-        logging.warning(
-            "%s left out: its number of classes is not this model's", "/".join(map(str, classifier))
+    other_number = weights.block.get("num_classes") != model.arguments.get("num_classes")
+    if classifier is not None and (other_number or not keep_classifier):
+        why = (
+            "its number of classes is not this model's"
+            if other_number
+            else "its classes are the people it was trained on; --config.train.keep_classifier=True keeps it"
         )
+        logging.warning("%s left out: %s", "/".join(map(str, classifier)), why)
         trained = with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
     _check_shapes(weights.source, (trained, weights.batch_stats), (params, batch_stats))
     return trained, weights.batch_stats

@@ -36,6 +36,7 @@ _FREE = (
     "data.on_error",
     "data.workers",
     "data.timeout",
+    "train.keep_classifier",
     "train.steps",
     "train.log_every",
     "train.save_every",

@@ -5,7 +5,7 @@ a difference can be described.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ def trained_people(workdir: Path, dataset: str, split: Split) -> tuple[str, ...]
         if content.get("dataset", dataset) == dataset and (before := _fingerprint(content)) is not None:
             people.update(known_people(before, split))
     return tuple(sorted(people))
+
+
+def has_same_people(workdir: Path, people: Sequence[str]) -> bool:
+    """Whether a run is known to have been trained on these people, in this order of their classes."""
+    before = _read(workdir)
+    return before is not None and before.people == tuple(people)
 
 
 def write_trained_on(now: DataFingerprint, workdir: Path, dataset: str) -> None:

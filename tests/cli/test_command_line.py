@@ -34,6 +34,11 @@ def fail(error: BaseException):
         ),
         (OSError(errno.ENOSPC, "x", "f"), "error: 'f': the disk is full; make room\n"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "error: Broken pipe\n"),  # not that of stdout
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            "error: the device has not enough memory; lower train.batch (eval.rows or eval.slots in a test), "
+            "or set train.remat=True; --describe says how much a step takes\n",
+        ),
         (MemoryError(), "error: there is not enough memory; free some, or lower what takes it\n"),
         (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), "error: a name or text that is no valid"),
         (OverflowError("too large to convert"), "error: a number is too large: too large to convert\n"),

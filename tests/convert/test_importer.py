@@ -1,4 +1,6 @@
+import argparse
 import collections
+import json
 
 import jax
 import ml_dtypes
@@ -7,6 +9,7 @@ import pytest
 import torch
 from toys import TOYS
 
+import mcl_jax
 from mcl_jax.convert.importer import (
     TorchCheckpoint,
     export_state_dict,
@@ -17,7 +20,7 @@ from mcl_jax.convert.importer import (
 from mcl_jax.convert.opengait import COUNTERPARTS
 from mcl_jax.convert.sizes import read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
-from mcl_jax.errors import CheckpointError
+from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models import MODELS
 from mcl_jax.models.registry import complete_block, create_model
 
@@ -215,3 +218,96 @@ def test_checkpoints_of_the_reference_have_these_names(shared_parity, name):
     sizes |= COUNTERPARTS[model].guess(sizes)
     assert list(THERE[model](**sizes).state_dict()) == list(checkpoint.state_dict)
     assert checkpoint.iteration == 6
+
+
+@pytest.mark.parametrize("count", [np.int64(12), np.float64(12), torch.tensor(12), 12.0], ids=str)
+def test_checkpoints_of_others_are_read(tmp_path, count):
+    weights = {f"module._orig_mod.{name}": torch.ones(2) for name in ("a", "b")}
+    beside = {"args": argparse.Namespace(lr=0.1, milestones=[1]), "best": np.float32(0.5)}
+    torch.save({"state_dict": weights, "iteration": count, **beside}, tmp_path / "x.pt")
+    checkpoint = load_checkpoint(tmp_path / "x.pt")
+    assert list(checkpoint.state_dict) == ["a", "b"]
+    assert checkpoint.iteration == 12
+
+
+def test_safetensors_are_read_and_damage_is_named(tmp_path):
+    header = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    header |= {"b": {"dtype": "BF16", "shape": [], "data_offsets": [8, 10]}, "__metadata__": {"by": "x"}}
+    text = json.dumps(header).encode()
+    body = np.float32([1, 2]).tobytes() + np.array(3, ml_dtypes.bfloat16).tobytes()
+    content = len(text).to_bytes(8, "little") + text + body
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    state_dict = load_checkpoint(path).state_dict
+    assert (state_dict["a"].tolist(), float(state_dict["b"])) == ([1, 2], 3)
+    for damaged in (b"", content[:-1], content[:20], content.replace(b"[2]", b"[9]"), b"\xff" * 16):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"x\.safetensors: (is no safetensors file|holds no state)"):
+            load_checkpoint(path)
+
+
+def original_gaitset(frames, weights):
+    """The original GaitSet's embedding [1, parts, channels] of frames [s, h, w], as its code computes it."""
+    conv, leaky, pool = torch.nn.functional.conv2d, torch.nn.functional.leaky_relu, torch.nn.MaxPool2d(2)
+
+    def layer(x, name, padding=1):
+        return leaky(conv(x, weights[f"{name}.conv.weight"], padding=padding))
+
+    def most(x):
+        return x.max(0, keepdim=True)[0]
+
+    x = layer(frames[:, None], "set_layer1.forward_block", 2)
+    x = pool(layer(x, "set_layer2.forward_block"))
+    gl = pool(layer(layer(most(x), "gl_layer1"), "gl_layer2"))
+    x = pool(layer(layer(x, "set_layer3.forward_block"), "set_layer4.forward_block"))
+    gl = layer(layer(gl + most(x), "gl_layer3"), "gl_layer4")
+    x = most(layer(layer(x, "set_layer5.forward_block"), "set_layer6.forward_block"))
+    gl = gl + x
+    features = []
+    for strips in (1, 2, 4, 8, 16):
+        for branch in (x, gl):
+            z = branch.reshape(1, branch.shape[1], strips, -1)
+            features.append(z.mean(3) + z.max(3)[0])
+    return torch.cat(features, 2).permute(2, 0, 1).matmul(weights["fc_bin"]).permute(1, 0, 2)
+
+
+def test_the_original_gaitset_is_read_with_its_parts_in_order(tmp_path):
+    torch.manual_seed(0)
+    sizes = {
+        "set_layer1": (2, 1, 5),
+        "set_layer2": (2, 2, 3),
+        "set_layer3": (3, 2, 3),
+        "set_layer4": (3, 3, 3),
+    }
+    sizes |= {"set_layer5": (4, 3, 3), "set_layer6": (4, 4, 3)}
+    weights = {f"{k}.forward_block.conv.weight": torch.randn(o, i, n, n) for k, (o, i, n) in sizes.items()}
+    for name, (out, into) in zip(("1", "2", "3", "4"), ((3, 2), (3, 3), (4, 3), (4, 4)), strict=True):
+        weights[f"gl_layer{name}.conv.weight"] = torch.randn(out, into, 3, 3)
+    weights["fc_bin"] = torch.randn(62, 4, 5)
+    torch.save(weights, tmp_path / "x.pt")
+    frames = (torch.rand(6, 64, 44) > 0.5).float()
+    expected = original_gaitset(frames, weights)[0].numpy()
+    gait = mcl_jax.load(tmp_path / "x.pt")
+    (embedding,) = gait.embed((frames * 255).numpy().astype(np.uint8))
+    # The order of OpenGait's parts: those of the set, of the finest strips first, then the global ones.
+    starts = {
+        (strips, branch): 2 * (strips - 1) + branch * strips
+        for strips in (1, 2, 4, 8, 16)
+        for branch in (0, 1)
+    }
+    order = [starts[strips, b] + i for b in (0, 1) for strips in (16, 8, 4, 2, 1) for i in range(strips)]
+    assert embedding == pytest.approx(expected[order], rel=1e-4, abs=1e-3)
+
+
+def test_what_is_assumed_is_said_and_can_be_given(tmp_path, caplog):
+    toy = TOYS["gaitbase_sizes"]
+    torch.save(toy.torch_model().state_dict(), tmp_path / "x.pt")
+    told = {key: toy.block[key] for key in ("strides", "max_pool", "bins")}
+    assert mcl_jax.load(tmp_path / "x.pt", **told).arguments["strides"] == toy.block["strides"]
+    assert "no tensor tells" not in caplog.text
+    mcl_jax.load(tmp_path / "x.pt", bins=list(toy.block["bins"]), strides=toy.block["strides"])
+    assert "no tensor tells max_pool False; taken as in the published models" in caplog.text
+    with pytest.raises(ConfigError, match="stride: gaitbase has no such argument"):
+        mcl_jax.load(tmp_path / "x.pt", **told, stride=1)
+    with pytest.raises(ConfigError, match=r"channels: is \(1, 1, 1, 1\), and .*x\.pt says \(2, 4, 4, 6\)"):
+        mcl_jax.load(tmp_path / "x.pt", **told, channels=(1, 1, 1, 1))

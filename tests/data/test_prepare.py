@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 
 from mcl_jax.data.datasets import download_of
+from mcl_jax.data.prepare.cleaning import Cleaning
+from mcl_jax.data.prepare.first_look import oddities
+from mcl_jax.data.prepare.layouts import list_sequences
 from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
+from mcl_jax.data.prepare.single_walk import read_walk
 from mcl_jax.data.stores.listing import list_tree
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
@@ -172,11 +176,12 @@ def test_grew_is_rearranged_by_name(tmp_path):
         write_png(raw / "test" / "gallery" / "00007" / video / "1.png", ready)
     write_png(raw / "test" / "gallery" / "00007" / "aa" / "aa_gei.png", ready)
     write_png(raw / "test" / "probe" / "v9" / "1.png", ready)
-    write_png(raw / "train" / "00007" / "v1" / "1.png", np.zeros((64, 64), np.uint8))
+    write_png(raw / "train" / "00007" / "v1" / "1.png", np.zeros((64, 64), np.uint8))  # kept as it is
+    write_png(raw / "train" / "00007" / "v1" / "2.png", ready)
     prepare_dataset(download_of("grew"), raw, tmp_path / "out")
     found = arrays(tmp_path / "out")
     assert list(found) == ["00007/01/aa", "00007/02/zz", "00007train/00/v1", "probe/03/v9"]
-    assert all(len(array) == 1 for array in found.values())
+    assert [len(array) for array in found.values()] == [1, 1, 2, 1]
     np.testing.assert_array_equal(found["probe/03/v9"][0], ready)
 
 
@@ -335,3 +340,81 @@ def test_pickles_are_what_the_reference_reads(raw, tmp_path):
     with next((tmp_path / "out").rglob("*.pkl")).open("rb") as file:
         array = pickle.load(file)
     assert (array.dtype, array.shape) == (np.uint8, (2, 64, 64))
+
+
+def walk_of(root, image, subject="001", frames=3, name="{:03d}.png"):
+    for frame in range(frames):
+        write_png(root / subject / "nm-01" / "090" / name.format(frame), image)
+    return root
+
+
+def with_specks():
+    image = person(height=60)
+    image[117:119, 20:30] = 255
+    return image
+
+
+def with_another_person():
+    image = person()
+    image[10:110, 110:140] = 255
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "remark", "cleaning"),
+    [
+        (with_specks(), "have specks far from the person", Cleaning(largest_piece=True)),
+        (with_another_person(), "have a second piece half as large", Cleaning(largest_piece=True)),
+        (person() // 2 + 1, "have many grey levels", Cleaning(threshold=100)),
+        (np.pad(person(), 1, constant_values=255), "have a mostly white border", None),
+    ],
+    ids=["specks", "another person", "grey", "border"],
+)
+def test_oddities_are_said_in_one_line_and_cleaned_if_asked(tmp_path, caplog, image, remark, cleaning):
+    walk_of(tmp_path / "raw", person(), frames=3)
+    walk_of(tmp_path / "raw", image, subject="002", frames=3)
+    prepare_dataset(TREE, tmp_path / "raw", tmp_path / "out")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"3 of 6 frames looked at, such as 002/nm-01/090/000.png, {remark}" in line
+    caplog.clear()
+    if cleaning is not None:
+        prepare_dataset(TREE, tmp_path / "raw", tmp_path / "clean", cleaning=cleaning)
+        assert not caplog.records
+        found = arrays(tmp_path / "clean")
+        height = 60 if remark.startswith("have specks") else 100
+        np.testing.assert_array_equal(found["002/nm-01/090"][0], normalize(person(height=height)))
+        np.testing.assert_array_equal(found["001/nm-01/090"], arrays(tmp_path / "out")["001/nm-01/090"])
+        with pytest.raises(DataError, match="prepared from something else"):
+            prepare_dataset(TREE, tmp_path / "raw", tmp_path / "out", cleaning=cleaning)
+
+
+def test_numbers_that_are_not_padded_are_said_and_the_order_is_a_choice(tmp_path, caplog):
+    for number in (9, 10, 11):
+        path = tmp_path / "raw" / "001" / "nm-01" / "090" / f"f{number}.png"
+        write_png(path, person(height=70 + number))
+    prepare_dataset(TREE, tmp_path / "raw", tmp_path / "name")
+    assert "1 of 1 walks looked at, such as 001/nm-01/090, have frames whose numbers are not" in caplog.text
+    caplog.clear()
+    prepare_dataset(TREE, tmp_path / "raw", tmp_path / "number", cleaning=Cleaning(order="number"))
+    assert not caplog.records
+    by_name, by_number = (arrays(tmp_path / order)["001/nm-01/090"] for order in ("name", "number"))
+    np.testing.assert_array_equal(by_number, by_name[[2, 0, 1]])
+    assert len({frame.tobytes() for frame in by_name}) == 3
+
+
+def test_sound_frames_have_no_remark(real_silhouettes, raw):
+    assert oddities(TREE.layout, list_sequences(TREE.layout, raw)[0]) == []
+    real = list_sequences(TREE.layout, real_silhouettes / "png")[0]
+    assert oddities(TREE.layout, real) == []
+
+
+def test_inverted_walks_are_damage_and_jpeg_is_named(tmp_path):
+    walk_of(tmp_path / "raw", person())
+    walk_of(tmp_path / "raw", 255 - person(), subject="002")
+    with pytest.raises(DataError, match=r"002/nm-01/090: white at the left and right border: inverted"):
+        prepare_dataset(TREE, tmp_path / "raw", tmp_path / "out")
+    folder = tmp_path / "jpeg" / "001" / "nm-01" / "090"
+    folder.mkdir(parents=True)
+    assert cv2.imwrite(str(folder / "0.jpg"), person())
+    with pytest.raises(DataError, match=r"but JPEG files, such as 0\.jpg: convert them to PNG"):
+        read_walk(folder)

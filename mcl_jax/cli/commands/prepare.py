@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from mcl_jax.data.datasets import download_of, downloads
+from mcl_jax.data.prepare.cleaning import ORDERS, Cleaning
 from mcl_jax.data.prepare.preparation import FORMATS, prepare_dataset
 from mcl_jax.errors import DataError
 
@@ -13,6 +14,7 @@ HELP = "prepare a dataset for training, from the folder it was unpacked into"
 EXAMPLES = """\
   mcl-jax prepare casiab --src CASIA-B-silhouettes --out data/casiab --workers 8
   mcl-jax prepare grew --src GREW --out data/grew --format records
+  mcl-jax prepare tree --src masks --out data/mine --threshold 128 --largest-piece --order number
   mcl-jax prepare tree --src an/opengait/pkl/tree --out data/mine --format records
 """
 
@@ -36,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
     )
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
+    parser.add_argument("--threshold", type=int, default=0, help="grey level from which on a pixel is white")
+    parser.add_argument("--largest-piece", action="store_true", help="keep only the largest piece of frames")
+    parser.add_argument("--order", choices=ORDERS, default="name", help="of frames in a walk (name)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -56,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         skip_damaged=arguments.skip_damaged,
         progress=not arguments.quiet,
+        cleaning=Cleaning(arguments.threshold, arguments.largest_piece, arguments.order),
     )
     print(
         f"{arguments.out}: {summary.sequences} sequences, {summary.frames} frames; left out "

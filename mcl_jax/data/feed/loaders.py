@@ -177,11 +177,15 @@ class TrainLoader:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceLoader:
-    """Reads the sequence at a position, its first `max_frames` frames, cut; picklable."""
+    """Reads the sequence at a position, its first `max_frames` frames, cut; picklable.
+
+    With `skip_unreadable`, one that cannot be read has no frames.
+    """
 
     sequences: Sequence[SequenceRef]
     source: Source
     max_frames: int = sampling.MAX_TEST_FRAMES
+    skip_unreadable: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -203,7 +207,12 @@ class SequenceLoader:
         `note` hears the position before it is read.
         """
         note(position)
-        sequence = self.read(position)
+        try:
+            sequence = self.read(position)
+        except DataError:
+            if not self.skip_unreadable:
+                raise
+            sequence = np.empty((0, *CUT_SHAPE), np.uint8)
         frames = empty(sequence.shape, np.uint8)
         frames[...] = sequence
         return {"frames": frames}

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.data.prepare import silhouette
+from mcl_jax.data.prepare.cleaning import Cleaning
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.tree import entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
@@ -20,6 +21,8 @@ GREW_PROBE = ("probe", "03")
 _GREW_GALLERY_VIDEOS = 2
 
 _PARTS = ("train", "test")
+
+_AS_IT_IS = Cleaning()
 
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".rar", ".7z")
 
@@ -33,20 +36,31 @@ class Layout:
         expected: what `scan` looks for, to be shown.
         to_silhouette: from a raw frame [h, w] to a silhouette [64, 64].
         ignored: endings of PNG files that are not frames.
+        cleaning: of raw frames, before that.
     """
 
     scan: Callable[[Path], Iterator[SequenceRef]]
     expected: str
     to_silhouette: Callable[[np.ndarray], np.ndarray] = silhouette.normalize
     ignored: tuple[str, ...] = ()
+    cleaning: Cleaning = _AS_IT_IS
 
     def frames(self, folder: str) -> list[Path]:
-        """Returns the PNG files of a sequence, by name."""
+        """Returns the PNG files of a sequence, in their order."""
         names = [entry.name for entry in entries(folder) if self._is_frame(entry.name)]
-        return [Path(folder, name) for name in sorted(names)]
+        return [Path(folder, name) for name in self.cleaning.sort(names)]
 
     def _is_frame(self, name: str) -> bool:
         return name.lower().endswith(".png") and not name.endswith(self.ignored)
+
+
+def why_no_frame(folder: str | Path) -> str:
+    """Returns why a folder without PNG files has no frame."""
+    names = sorted(entry.name for entry in entries(folder))
+    jpeg = next((name for name in names if name.lower().endswith((".jpg", ".jpeg"))), None)
+    if jpeg is None:
+        return "no PNG frame in it"
+    return f"no PNG frame in it, but JPEG files, such as {jpeg}: convert them to PNG, with a threshold"
 
 
 def _scan_three_levels(src: Path) -> Iterator[SequenceRef]:
@@ -159,7 +173,7 @@ def list_sequences(layout: Layout, src: Path) -> tuple[list[SequenceRef], bool]:
         if first == second:
             raise DataError(
                 f"{first.key}: two sequences of this name: {first.location}, {second.location}; "
-                "rename or delete one of them"
+                "rename one of them"
             )
     return sequences, prepared
 

@@ -4,6 +4,9 @@ import dataclasses
 import pickle
 from pathlib import Path
 
+from absl import logging
+
+from mcl_jax.data.prepare.first_look import oddities
 from mcl_jax.data.prepare.issues import SKIPPED, issues_csv
 from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.prepare.layouts import Download, list_sequences
@@ -29,7 +32,9 @@ def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> 
         )
     jobs = [job_for(f"{sequence.key}/{sequence.view}.pkl", [sequence]) for sequence in sequences]
     task = _WritePkl(Reader(download.layout, prepared, options.skip_damaged), out)
-    origin = {"dataset": download.name, "kind": "pkl"}
+    for line in oddities(download.layout, sequences):
+        logging.warning("%s: %s", src, line)
+    origin = {"dataset": download.name, "kind": "pkl", **download.layout.cleaning.settings}
     done = run_jobs(task, jobs, out, origin, workers=options.workers, progress=options.progress)
     write_atomically(out / SKIPPED, issues_csv(issue for o in done.outcomes for issue in o.issues))
     check_damage(done.outcomes, out / SKIPPED)

@@ -1,7 +1,9 @@
 """Prepares a whole dataset as a pkl tree or as records."""
 
+import dataclasses
 from pathlib import Path
 
+from mcl_jax.data.prepare.cleaning import Cleaning
 from mcl_jax.data.prepare.layouts import Download
 from mcl_jax.data.prepare.pkl_tree import prepare_tree
 from mcl_jax.data.prepare.prepare_options import Options
@@ -21,6 +23,7 @@ def prepare_dataset(
     workers: int = 0,
     skip_damaged: bool = False,
     progress: bool = False,
+    cleaning: Cleaning | None = None,
 ) -> Summary:
     """Prepares a download, or goes on where an earlier run was stopped.
 
@@ -35,6 +38,7 @@ def prepare_dataset(
         workers: processes; 0 works in this one. The result does not depend on it.
         skip_damaged: leave out files that cannot be read; otherwise they fail the run, after all the rest.
         progress: show a progress bar on stderr.
+        cleaning: of raw frames; None for none, as for the published runs.
 
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
@@ -43,6 +47,9 @@ def prepare_dataset(
         raise DataError(f"no format {file_format!r}; there are {', '.join(FORMATS)}")
     if out.resolve().is_relative_to(src.resolve()):
         raise DataError(f"--out: {str(out)!r} is inside --src; give a folder outside of it")
+    if cleaning is not None:
+        layout = dataclasses.replace(download.layout, cleaning=cleaning)
+        download = dataclasses.replace(download, layout=layout)
     options = Options(workers, skip_damaged, progress)
     if file_format == "pkl":
         return prepare_tree(download, src, out, options)

@@ -9,9 +9,10 @@ import numpy as np
 
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.prepare.jobs import Job
-from mcl_jax.data.prepare.layouts import Layout
+from mcl_jax.data.prepare.layouts import Layout, why_no_frame
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, read_png
 from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 
@@ -40,12 +41,12 @@ class Reader:
             return self._read_pkl(sequence)
         files = self.layout.frames(sequence.location)
         if not files:
-            return None, [_issue(sequence, "", "no PNG frame in the folder")]
+            return None, [_issue(sequence, "", why_no_frame(sequence.location))]
         frames: list[np.ndarray] = []
         issues: list[Issue] = []
         for file in files:
             try:
-                frames.append(self.layout.to_silhouette(read_png(file)))
+                frames.append(self.layout.to_silhouette(self.layout.cleaning.clean(read_png(file))))
             except SkippedFrameError as reason:
                 issues.append(_issue(sequence, file.name, str(reason)))
             except DataError as error:
@@ -55,7 +56,10 @@ class Reader:
             return None, issues
         if any(issue.damaged for issue in issues):
             return None, issues
-        return np.stack(frames), issues
+        try:
+            return check_frames(np.stack(frames), sequence.location), issues
+        except DataError as error:
+            return None, [*issues, self._damage(sequence, None, error)]
 
     def _read_pkl(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         try:

@@ -26,7 +26,7 @@ _MAX_DEFLATION = 1032  # times as many bytes: the most that deflate can do
 _HARMLESS = 2**26  # bytes, unpacked in a tenth of a second
 
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-_MEND = "download the file again, or delete it to do without the frame"
+_MEND = "download the file again, or move it away to do without the frame"
 
 
 class SkippedFrameError(Exception):

@@ -1,13 +1,21 @@
 """Reads a single walk from the path that a user gives."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
+from mcl_jax.data.prepare.first_look import REMARKS, remarks
+from mcl_jax.data.prepare.layouts import why_no_frame
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
 from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.tree import PklSource, entries
 from mcl_jax.errors import DataError
+
+_FIRST_WALKS = 3
+"""Of so many walks with odd frames it is said: whoever reads a thousand of them knows by then."""
 
 
 def read_walk(path: Path) -> np.ndarray:
@@ -36,17 +44,25 @@ def read_walk(path: Path) -> np.ndarray:
     if pickles:
         return PklSource().read(SequenceRef("", "", "", str(path / pickles[0])))
     frames, reasons = [], []
+    odd: Counter[str] = Counter()
     for name in names:
         if name.lower().endswith(".png"):
             try:
-                frames.append(normalize(read_png(path / name)))
+                image = read_png(path / name)
+                frames.append(normalize(image))
+                odd.update(remarks(image))
             except SkippedFrameError as reason:
                 reasons.append(f"{name}: {reason}")
     if not frames:
         why = (
             f"none of its {len(reasons)} PNG frames can be used ({reasons[0]})"
             if reasons
-            else "no PNG frame in it"
+            else why_no_frame(path)
         )
         raise DataError(f"{path}: {why}")
-    return np.stack(frames)
+    if odd:
+        (kind, count), *_ = odd.most_common(1)
+        logging.log_first_n(
+            logging.WARNING, "%s: %d of %d frames %s", _FIRST_WALKS, path, count, len(frames), REMARKS[kind]
+        )
+    return check_frames(np.stack(frames), str(path))

@@ -10,7 +10,7 @@ from mcl_jax.errors import DataError
 HEIGHT = 64
 WIDTHS = (64, 44)
 
-MEND = "prepare the sequence again, or remove it"
+MEND = "prepare the sequence again, or leave it out"
 """What to do about a sequence that cannot be used."""
 
 _WHITE = 128  # a pixel of at least this is the person's
@@ -28,17 +28,26 @@ def check_frames(frames: _F, name: str) -> _F:
     """
     if frames.dtype != np.uint8:
         raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 silhouettes in 0…255; {MEND}")
-    if frames.ndim != 3 or frames.shape[1] != HEIGHT or frames.shape[2] not in WIDTHS:
-        raise DataError(
-            f"{name}: array of shape {list(frames.shape)}; "
-            f"expected [frames, {HEIGHT}, {WIDTHS[0]} or {WIDTHS[1]}]; {MEND}"
-        )
-    if len(frames) == 0:
-        raise DataError(f"{name}: the sequence is empty; {MEND}")
+    check_shape(tuple(frames.shape), name)
     # Three frames tell a sound sequence, in a hundredth of the time that all would take.
     if _fault(frames[np.array([0, len(frames) // 2, len(frames) - 1])]) and (fault := _fault(frames[:])):
         raise DataError(f"{name}: {fault}; {MEND}")
     return frames
+
+
+def check_shape(shape: tuple[int, ...], name: str) -> None:
+    """Checks the shape of a sequence's frames.
+
+    Raises:
+        DataError: if they are not [s, 64, 64 or 44], or there are none; the message starts with `name`.
+    """
+    if len(shape) != 3 or shape[1] != HEIGHT or shape[2] not in WIDTHS:
+        raise DataError(
+            f"{name}: array of shape {list(shape)}; "
+            f"expected [frames, {HEIGHT}, {WIDTHS[0]} or {WIDTHS[1]}]; {MEND}"
+        )
+    if shape[0] == 0:
+        raise DataError(f"{name}: the sequence is empty; {MEND}")
 
 
 def _fault(frames: np.ndarray) -> str:

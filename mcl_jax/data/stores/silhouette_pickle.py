@@ -5,6 +5,7 @@ number: pickle writes every C-contiguous uint8 [s, h, w] with the same opcodes. 
 last byte goes the long way, through `array_pickle`, which gives the same array.
 """
 
+import math
 import re
 
 import numpy as np
@@ -86,6 +87,33 @@ def read_silhouettes(data: bytes) -> np.ndarray | None:
     if min(shape) < 0 or shape[0] * shape[1] * shape[2] != size:
         return None
     return np.frombuffer(data, np.uint8, size, head.end()).reshape(shape)
+
+
+MOST_AROUND = 512
+"""Bytes: more than such a pickle has before its pixels, and more than it has behind them."""
+
+
+def shape_of(head: bytes, tail: bytes, size: int) -> tuple[int, ...] | None:
+    """Returns the shape of the array in a pickle by its two ends; None if it is of another form or cut off.
+
+    Args:
+        head: its first `MOST_AROUND` bytes.
+        tail: its last `MOST_AROUND` bytes.
+        size: how many it has.
+    """
+    patterns = _PATTERNS.get(head[1]) if len(head) > 1 else None
+    before = patterns[0].match(head) if patterns else None
+    if patterns is None or before is None:
+        return None
+    pixels = int.from_bytes(before["size"] or before["long_size"], "little")
+    rest = size - before.end() - pixels
+    if not 0 < rest <= len(tail):
+        return None
+    after = patterns[1].fullmatch(tail, len(tail) - rest)
+    if after is None:
+        return None
+    shape = tuple(_numbers((before if head[1] < 5 else after)["shape"]))
+    return shape if min(shape) >= 0 and math.prod(shape) == pixels else None
 
 
 def _frame_fits(match: re.Match[bytes], data: bytes) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
-from mcl_jax.data.stores.frames import MEND, check_frames
+from mcl_jax.data.stores.frames import MEND, check_frames, check_shape
+from mcl_jax.data.stores.silhouette_pickle import MOST_AROUND, shape_of
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import is_junk, read_bounded
 from mcl_jax.utils.retry import retried
@@ -212,6 +213,28 @@ class PklSource:
         """
         if is_faulty(sequence):
             one_pkl(sequence.location, self._file)
+
+    def look(self, sequence: SequenceRef) -> None:
+        """Checks that a file opens and has a size that models take, without reading its pixels.
+
+        Raises:
+            DataError: if not. A file of an unusual form is read whole.
+        """
+        self.require_file(sequence)
+        try:
+            with Path(sequence.location).open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                head = file.read(MOST_AROUND)
+                file.seek(max(0, size - MOST_AROUND))
+                shape = shape_of(head, file.read(MOST_AROUND), size)
+        except OSError as error:
+            raise DataError(f"{sequence.location}: cannot be read: {error.strerror}; {MEND}") from None
+        if not size:
+            raise DataError(f"{sequence.location}: the file is empty (0 bytes); {MEND}")
+        if shape is None:
+            self.read(sequence)
+        else:
+            check_shape(shape, sequence.location)
 
     def read(self, sequence: SequenceRef) -> np.ndarray:
         """Returns the silhouettes of a sequence, uint8 [s, 64, 64 or 44].

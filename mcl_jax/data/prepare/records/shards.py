@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from array_record.python import array_record_module
 
+from mcl_jax.data.prepare.first_look import oddities
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.prepare.layouts import Download, list_sequences
@@ -54,6 +57,7 @@ class Plan:
             "records": RECORDS_FORMAT,
             "checksums": True,
             "prepared": self.prepared,
+            **self.download.layout.cleaning.settings,
         }
 
 
@@ -83,7 +87,11 @@ def plan(download: Download, src: Path) -> Plan:
         job_for(f"{number:05d}.array_record", sequences[start : start + SEQUENCES_PER_SHARD])
         for number, start in enumerate(starts)
     )
-    stamp = hashlib.sha256("\n".join(job.stamp for job in jobs).encode()).hexdigest()[:16]
+    for line in [] if prepared else oddities(download.layout, sequences):
+        logging.warning("%s: %s", src, line)
+    settings = download.layout.cleaning.settings
+    stamps = [job.stamp for job in jobs] + ([json.dumps(settings, sort_keys=True)] if settings else [])
+    stamp = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
     return Plan(download, prepared, jobs, stamp)
 
 

@@ -1,0 +1,70 @@
+"""What may be done to raw frames before a silhouette is cut out of them; by default nothing."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mcl_jax.errors import DataError
+
+_NUMBER = re.compile(r"([0-9]+)")  # what it splits has the numbers at odd places
+
+ORDERS: dict[str, Callable[[str], Any]] = {
+    "name": lambda name: name,
+    "number": lambda name: [int(part) if i % 2 else part for i, part in enumerate(_NUMBER.split(name))],
+}
+"""How the frames of a walk are put in order → sort key of a file's name; "name" is that of the reference."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaning:
+    """How raw frames are cleaned; picklable.
+
+    Attributes:
+        threshold: pixels of at least this become 255 and all others 0; 0 leaves them.
+        largest_piece: whether only the largest connected piece of a frame is kept.
+        order: a key of `ORDERS`.
+    """
+
+    threshold: int = 0
+    largest_piece: bool = False
+    order: str = "name"
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            DataError: naming the flag that cannot work.
+        """
+        if not 0 <= self.threshold <= 255:
+            raise DataError(f"--threshold: {self.threshold}; give a grey level from 1 to 255, or 0 for none")
+        if self.order not in ORDERS:
+            raise DataError(f"--order: no {self.order!r}; there are {', '.join(ORDERS)}")
+
+    def clean(self, image: np.ndarray) -> np.ndarray:
+        """Returns a raw frame, uint8 [h, w], cleaned."""
+        if self.threshold:
+            image = np.where(image >= self.threshold, np.uint8(255), np.uint8(0))
+        return largest_piece(image) if self.largest_piece else image
+
+    def sort(self, names: Iterable[str]) -> list[str]:
+        """Returns the names of frames in their order."""
+        return sorted(names, key=ORDERS[self.order])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the default: what a folder was made with, for later runs to compare."""
+        default = Cleaning()
+        return {key: value for key, value in vars(self).items() if value != getattr(default, key)}
+
+
+def largest_piece(image: np.ndarray) -> np.ndarray:
+    """Returns a frame, uint8 [h, w], without all pieces but the largest."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((image > 0).astype(np.uint8), connectivity=8)
+    if count <= 2:  # the background, and one piece
+        return image
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return np.where(labels == largest, image, np.uint8(0))
