@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import jax
 import numpy as np
 from absl import logging
+from orbax.checkpoint import path as orbax_path
 from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.errors import CheckpointError
@@ -52,6 +53,37 @@ class Stored:
     problem: str
 
 
+@dataclasses.dataclass(frozen=True)
+class _Undated(orbax_path.step.Metadata):
+    """A checkpoint of which only its step and folder are known.
+
+    Orbax reads when it was saved, which nothing here asks for, from its description. Some damage to that
+    would be an error for the whole folder, before the checkpoint could be passed over.
+    """
+
+    @property
+    def commit_timestamp(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
+class _StepFolders(orbax_path.step.NameFormat[_Undated]):
+    """Folders named by their step alone, as Orbax names them by itself."""
+
+    def __init__(self) -> None:
+        self._standard = orbax_path.step.standard_name_format()
+
+    def build_name(self, step: int) -> str:
+        return str(step)
+
+    def find_all(self, base_path: Any) -> Iterator[_Undated]:
+        for found in self._standard.find_all(base_path):
+            yield _Undated(found.step, found.path)
+
+    def find_step(self, base_path: Any, step: int) -> _Undated:
+        found = self._standard.find_step(base_path, step)
+        return _Undated(found.step, found.path)
+
+
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
@@ -73,6 +105,7 @@ class Checkpoints:
             # The training loop decides when.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
+            step_name_format=_StepFolders(),
             cleanup_tmp_directories=keep is not None,
         )
         self._unsettled: PendingSave | None = None
