@@ -130,7 +130,7 @@ def _take_steps(
             if step == steps[0]:
                 progress.clips(step, clip_sheet(batch))
             state, metrics = update(state, rows, leave=saver.preemption.requested)
-            saver.monitor.add(step, metrics)
+            saver.watch(step, metrics)
             is_last = step == steps[-1]
             leave, test = saver.monitor.leave and not is_last, tests.are_due(step) and not is_last
             if saver.is_due(step) or is_last or leave or test:
@@ -348,8 +348,16 @@ class _Saver:
                 self.save(state)
                 self.finish()
             raise StalledError(f"{error}; {self.preemption.resume_hint()}") from None
-        self.preemption.note_unsaved_step()
         return batch
+
+    def watch(self, step: int, metrics: Metrics) -> None:
+        """Takes a step that was handed to the devices; from now on the process ends only after a save.
+
+        Raises:
+            NonFiniteError: an earlier update was not finite.
+        """
+        self.preemption.note_unsaved_step()
+        self.monitor.add(step, metrics)
 
     def save_failed_step(
         self, error: NonFiniteError, state: TrainState, names: Callable[[int], list[str]]
