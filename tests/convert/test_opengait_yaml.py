@@ -25,7 +25,10 @@ GAITPART = (
 )
 GAITGL = "model_cfg: {{model: GaitGL, channels: [{0}], class_num: {1}{2}}}\n"
 NECKS = ", SeparateBNNecks: {class_num: 20000, in_channels: 256, parts_num: 64}"
-UNSCALED = f"loss_cfg: [{TRIPLET}, {{{{type: CrossEntropyLoss, scale: 1, label_smooth: {{}}}}}}]\n"
+UNSCALED = (
+    "loss_cfg: [{{type: TripletLoss, margin: 0.2, log_prefix: triplet}}, "
+    "{{type: CrossEntropyLoss, scale: 1, label_smooth: {0}}}]\n"
+)
 THREE_STAGES = "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3, FC-128-3"
 FOUR_STAGES = "BC-32, BC-32, M, BC-64, BC-64, M, FC-128-3, FC-128-3, FC-256-3, FC-256-3"
 GAITBASE = (
