@@ -249,7 +249,7 @@ def test_a_recipe_is_its_row_of_the_table(run):
     assert config.train.steps == steps
     assert config.schedule.to_dict() == {"name": "multi_step", "milestones": milestones, "gamma": 0.1}
     assert list(config.data.augment) == augment
-    assert config.optimizer.to_dict() == optimizer | {"clip_norm": 0.0}
+    assert config.optimizer.to_dict() == optimizer | {"clip_norm": 0.0, "groups": ()}
     assert config.train.precision == "bfloat16"
     assert (config.eval.metric, config.eval.protocol, config.eval.rerank) == ("euc", "", False)
 
