@@ -93,15 +93,16 @@ def assign_roles(
         )
     keys, present = embedding_set.keys(), embedding_set.conditions
     listed = np.array([key in wanted for key in keys])
+    counts = ~np.isin(embedding_set.views, protocol.unused_views)
     probes = {
-        group: np.flatnonzero(listed if conditions is PROBE_SET else np.isin(present, conditions))
+        group: np.flatnonzero(counts & (listed if conditions is PROBE_SET else np.isin(present, conditions)))
         for group, conditions in protocol.probes.items()
     }
     used = np.concatenate(list(probes.values()))
     if protocol.gallery is THE_REST:
-        gallery = np.setdiff1d(np.arange(len(embedding_set)), used)
+        gallery = np.setdiff1d(np.flatnonzero(counts), used)
     else:
-        gallery = np.flatnonzero(np.isin(present, protocol.gallery))
+        gallery = np.flatnonzero(counts & np.isin(present, protocol.gallery))
     for role, indices in (("probe", used), ("gallery", gallery)):
         if not indices.size:
             raise DataError(_nothing_found(protocol, embedding_set, role))
@@ -220,6 +221,8 @@ def _score_group(
             skipped += int(missed.sum())
             ranks, ap, inp = ranks[~missed], ap[~missed], inp[~missed]
             block_probes = block_probes[~missed]
+        if protocol.unmatched == "wrong_rank":
+            ap, inp = ap[~missed], inp[~missed]
         if missed.all():  # no right answer exists: no figure, rather than 0 %
             continue
         if protocol.unmatched != "skip" and counted[cell]:
