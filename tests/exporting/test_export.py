@@ -64,9 +64,7 @@ def test_gaitgl_is_stablehlo_for_any_number_of_frames_and_no_onnx():
         found = np.asarray(exported.call(frames))
         assert np.abs(expected).max() > 1e-6
         assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
-    with pytest.raises(
-        ConfigError, match=r"export: the operation \w+ of this model cannot be written"
-    ):
+    with pytest.raises(ConfigError, match=r"export: the operation \w+ of this model cannot be written"):
         onnx_model(program, any_length(), ("frames", "embedding"))
 
 
