@@ -19,13 +19,14 @@ from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.errors import ConfigError
+from mcl_jax.evaluation.protocols import PROTOCOLS
 
 SUFFIXES = (".yaml", ".yml")
 
-_DATASETS = {"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp"}
+_DATASETS = {"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp", "CASIA-E": "casiae"}
 _PROTOCOLS = {
-    "evaluate_indoor_dataset": ("casiab", "oumvlp"),
-    "identification": ("casiab", "oumvlp"),
+    "evaluate_indoor_dataset": ("casiab", "oumvlp", "casiae"),
+    "identification": ("casiab", "oumvlp", "casiae"),
     "evaluate_Gait3D": ("gait3d",),
     "GREW_submission": ("grew",),
     "identification_GREW_submission": ("grew",),
@@ -121,9 +122,9 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
         raise evaluator.refused("eval_func", function, f"mcl_jax has no such evaluation of {dataset}")
     protocol = DATASETS[dataset].protocol
     if evaluator.take("cross_view_gallery", bool):
-        if dataset != "casiab":
-            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B only")
-        protocol = "casiab_cross_view"
+        protocol = f"{dataset}_cross_view"
+        if protocol not in PROTOCOLS:
+            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B and OU-MVLP only")
     evaluator.must_be("rerank", False)
     hint = evaluator.take("restore_hint", (int, str))
     if isinstance(hint, str):

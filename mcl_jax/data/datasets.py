@@ -64,6 +64,11 @@ DATASETS: dict[str, Dataset] = {
         layout=layouts.OUMVLP,
         description="OU-MVLP: 10,307 people seen from 14 views, each walking twice.",
     ),
+    "casiae": Dataset(
+        protocol="casiae",
+        partition=Partition(train=_numbered(1, 200, "{:03d}"), test=_numbered(201, 1_014, "{:03d}")),
+        description="CASIA-E: 1,014 people in three scenes, from several views and two heights.",
+    ),
     "walkers": Dataset(
         protocol="casiab",
         description="Synthetic walking people, as scripts/make_walkers.py draws them.",

@@ -25,7 +25,10 @@ GAITPART = (
 )
 GAITGL = "model_cfg: {{model: GaitGL, channels: [{0}], class_num: {1}{2}}}\n"
 NECKS = ", SeparateBNNecks: {class_num: 20000, in_channels: 256, parts_num: 64}"
-UNSCALED = f"loss_cfg: [{TRIPLET}, {{{{type: CrossEntropyLoss, scale: 1, label_smooth: {{}}}}}}]\n"
+UNSCALED = (
+    "loss_cfg: [{{type: TripletLoss, margin: 0.2, log_prefix: triplet}}, "
+    "{{type: CrossEntropyLoss, scale: 1, label_smooth: {0}}}]\n"
+)
 THREE_STAGES = "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3, FC-128-3"
 FOUR_STAGES = "BC-32, BC-32, M, BC-64, BC-64, M, FC-128-3, FC-128-3, FC-256-3, FC-256-3"
 GAITBASE = (
@@ -66,6 +69,7 @@ def schedule(*milestones: int) -> str:
 CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
 GREW = DATA.format("GREW") + evaluator("GREW_submission")
 GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
+CASIAE = DATA.format("CASIA-E") + evaluator("evaluate_indoor_dataset")
 OUMVLP = DATA.format("OUMVLP") + evaluator("evaluate_indoor_dataset")
 ADAM = "optimizer_cfg: {{solver: Adam, lr: {}, momentum: 0.9, weight_decay: {}}}\n"
 UNFIXED = "sample_type: unfixed_unordered, frames_num_min: {}, frames_num_max: {}"
@@ -102,6 +106,20 @@ RUNS = {
     + ADAM.format("0.0001", 0.0)
     + schedule(150000)
     + trainer(250000, "[32, 4]", SKIPS_10, CUT),
+    "casiae_gaitpart": CASIAE
+    + GAITPART.format(FOUR_STAGES, 256)
+    + ADAM.format("0.0001", 0.0)
+    + schedule(100000)
+    + trainer(120000, "[8, 32]", SKIPS_10, CUT),
+    "casiae_gaitset": CASIAE
+    + GAITSET.format("64, 128, 256", 256)
+    + STEPS_60K
+    + trainer(60000, "[8, 32]", "sample_type: fixed_unordered", CUT),
+    "casiae_triplet": CASIAE
+    + BOTH
+    + GAITBASE.format(200)
+    + STEPS_60K
+    + trainer(60000, "[8, 32]", "sample_type: fixed_unordered", CUT),
     "oumvlp_gaitpart": OUMVLP
     + GAITPART.format(FOUR_STAGES, 256)
     + ADAM.format("0.0001", 0)
