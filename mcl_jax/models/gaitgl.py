@@ -242,8 +242,8 @@ class GaitGL(GaitModule):
             x = leaky_relu(self.run_block(conv, _zero_empty(x, ids >= 0)))
         x, ids = self.run_block(self.aggregation, x), _ids_of_windows(ids)
         for i, stage in enumerate(self.stages):
-            for conv in stage:
-                x = self.run_block(conv, x, mask=ids >= 0)
+            for block in stage:
+                x = self.run_block(block, x, mask=ids >= 0)
             if i == 0:
                 x = max_pool_2x2(x.reshape(-1, *x.shape[2:])).reshape(*ids.shape, *_halved(x))
         pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments)

@@ -42,7 +42,9 @@ class PartConv(nnx.Module):
         shape = (PARTS, size, features_in, features_out)
         self.kernel = nnx.Param(part_conv_init(rngs.params(), shape, jnp.float32))
 
-    def __call__(self, x: Float[Array, "r s p c"], segment_ids: Int[Array, "r s"]) -> Float[Array, "r s p d"]:
+    def __call__(
+        self, x: Float[Array, "r s p c"], segment_ids: Int[Array, "r s"] | None
+    ) -> Float[Array, "r s p d"]:
         """Maps rows of slots."""
         kernel = self.kernel[...]
         parts, size, _, features_out = kernel.shape
@@ -62,7 +64,9 @@ class MicroMotion(nnx.Module):
         self.conv1 = PartConv(features, squeezed, 3, dtype=dtype, rngs=rngs)
         self.conv2 = PartConv(squeezed, features, attention_kernel, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "r s p c"], segment_ids: Int[Array, "r s"]) -> Float[Array, "r s p c"]:
+    def __call__(
+        self, x: Float[Array, "r s p c"], segment_ids: Int[Array, "r s"] | None
+    ) -> Float[Array, "r s p c"]:
         """Maps rows of slots."""
         template = window_mean(x, segment_ids, self.window) + window_max(x, segment_ids, self.window)
         attention = self.conv2(leaky_relu(self.conv1(x, segment_ids)), segment_ids)

@@ -182,7 +182,7 @@ def _start_all(pool: ProcessPoolExecutor, count: int) -> None:
     try:
         for started in [pool.submit(os.getpid) for _ in range(count)]:
             started.result()
-    except OSError:  # the death of one closes pipes that the next is being given
+    except (OSError, ValueError):  # the death of one closes pipes that the next is being given
         raise BrokenProcessPool from None
 
 
