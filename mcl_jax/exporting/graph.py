@@ -235,7 +235,11 @@ def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
     axes = numbers.start_index_map
     if isinstance(start, str) or np.shape(start) != (len(axes),) or numbers.operand_batching_dims:
         raise ConfigError("export: an index of this model cannot be written as ONNX: use stablehlo")
-    ends = [int(first) + sizes[axis] for first, axis in zip(np.atleast_1d(start), axes, strict=True)]
+    whole = _aval(equation.invars[0]).shape
+    ends = []
+    for first, axis in zip(np.atleast_1d(start), axes, strict=True):
+        end = int(first) + sizes[axis]
+        ends.append(end if isinstance(end, int) else _end(whole[axis] - end))
     columns = (start, ends, axes)
     box = _box(graph, x, *columns)
     return graph.add("Reshape", box, _shape(_aval(equation.outvars[0]).shape))

@@ -278,7 +278,7 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
         ("total_iter: 60000", "total_iter: true", "expected no truth value"),
         ("[8, 16]", "[8, 16, 2]", "batch_size: is [8, 16, 2]; expected 2 whole numbers"),
         ("fixed_unordered", "fixed_ordered", "frames_skip_num: is missing"),
-        ("model: Baseline", "model: GaitPart", "model_cfg.model: is GaitPart"),
+        ("model: Baseline", "model: SwinGait", "model_cfg.model: is SwinGait"),
         ("model_cfg:", "model_cfg: [", "is no YAML"),
         ("model_cfg:", "loss_cfg: {}\nmodel_cfg:", "'loss_cfg' is given twice"),
         ("model_cfg:", "x: &a [1]\ny: *a\nmodel_cfg:", "references are not read"),
