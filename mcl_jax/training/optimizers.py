@@ -152,7 +152,7 @@ def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
                 "decay"
             )
     try:
-        patterns = [(re.compile(group[0]), group[column]) for group in groups]
+        patterns = [(re.compile(group[0]), float(group[column])) for group in groups]
     except (re.error, TypeError) as error:
         raise ConfigError(f"optimizer.groups: no pattern: {error}") from None
 
