@@ -69,6 +69,10 @@ DATASETS: dict[str, Dataset] = {
         partition=Partition(train=_numbered(1, 200, "{:03d}"), test=_numbered(201, 1_014, "{:03d}")),
         description="CASIA-E: 1,014 people in three scenes, from several views and two heights.",
     ),
+    "freegait": Dataset(
+        protocol="freegait",
+        description="FreeGait: 1,195 people outdoors, in pictures and in point clouds, which are not read.",
+    ),
     "walkers": Dataset(
         protocol="casiab",
         description="Synthetic walking people, as scripts/make_walkers.py draws them.",

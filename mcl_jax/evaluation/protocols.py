@@ -118,6 +118,15 @@ _ALL_PROTOCOLS = (
         decimals=None,
     ),
     Protocol(
+        name="freegait",
+        data="FreeGait",
+        gallery=THE_REST,
+        probes={"all": PROBE_SET},
+        figures=("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"),
+        unmatched="skip",
+        decimals=None,
+    ),
+    Protocol(
         name="grew_local",
         data="GREW",
         rules="test gallery only: condition 02 against 01",

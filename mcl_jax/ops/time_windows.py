@@ -8,6 +8,7 @@ their gradient is a shift back.
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from mcl_jax.ops.pooling import first_maximum
@@ -29,13 +30,17 @@ def neighbours(
     reach, slots = max(map(abs, offsets)), x.shape[1]
     rest = ((0, 0),) * (x.ndim - 2)
     wide = jnp.pad(x, ((0, 0), (reach, reach), *rest), constant_values=fill)
-    places = [slice(reach + offset, reach + offset + slots) for offset in offsets]
-    shifted = [wide[:, place] for place in places]
+
+    def shift(x: Array, offset: int) -> Array:
+        return lax.slice_in_dim(x, reach + offset, reach + offset + slots, axis=1)
+
+    shifted = [shift(wide, offset) for offset in offsets]
     if segment_ids is None:
         return shifted
     wide_ids = jnp.pad(segment_ids, ((0, 0), (reach, reach)), constant_values=-1)
-    same = [(wide_ids[:, place] == segment_ids)[(..., *(None,) * len(rest))] for place in places]
-    return [jnp.where(here, y, fill) for here, y in zip(same, shifted, strict=True)]
+    same = [shift(wide_ids, offset) == segment_ids for offset in offsets]
+    axes = (..., *(None,) * len(rest))
+    return [jnp.where(here[axes], y, fill) for here, y in zip(same, shifted, strict=True)]
 
 
 def window_mean(
