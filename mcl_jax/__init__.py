@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mcl_jax.evaluation.report import Report, score
     from mcl_jax.exporting.writer import export
     from mcl_jax.gallery import Gallery, open_gallery
+    from mcl_jax.model_check import check_model
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _HOMES = {
     "OpenDataset": "data.datasets",
     "Report": "evaluation.report",
     "UserError": "errors",
+    "check_model": "model_check",
     "distances": "evaluation.distances:pairwise_distances",
     "export": "exporting.writer",
     "load": "api",
@@ -50,6 +52,7 @@ __all__ = [
     "OpenDataset",
     "Report",
     "UserError",
+    "check_model",
     "distances",
     "export",
     "load",

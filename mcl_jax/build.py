@@ -68,6 +68,7 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
         seed=config.seed,
         row_sizes=config.train.row_sizes,
         skip_unreadable=config.data.on_error == "skip",
+        gap=model_class(config.model.name).EMPTY_SLOTS,
         share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
     )
 

@@ -19,7 +19,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.gpu_check.cards import card as find_card
 from mcl_jax.gpu_check.compiling import MISSING, is_installed
 from mcl_jax.gpu_check.report import estimate, lines, tasks_of
-from mcl_jax.models.registry import Model, model_of
+from mcl_jax.models.registry import Model, model_class, model_of
 from mcl_jax.runtime.settings import compiler_options
 from mcl_jax.training.nonfinite import start_counter
 from mcl_jax.training.state import create_state
@@ -42,7 +42,8 @@ def describe(config: ConfigDict) -> str:
         UserError: if the number of classes cannot be told, or the data cannot be opened.
     """
     model = build_train_model(config, model_block(config), _training_subjects(config))
-    shapes = train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)
+    gap = model_class(config.model.name).EMPTY_SLOTS
+    shapes = train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes, gap)
     largest, slots = shapes[-1], ", ".join(str(shape.slots) for shape in shapes)
     params, _ = model.shapes()
     facts: dict[str, Any] = {

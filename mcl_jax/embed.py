@@ -19,7 +19,7 @@ from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.registry import Model
+from mcl_jax.models.registry import Model, model_class
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.settings import compiler_options
 from mcl_jax.utils.progress_bar import Waiting
@@ -46,7 +46,8 @@ class Embedder:
         self._mesh = data_mesh(jax.local_devices())
         self._on_cpu = self._mesh.devices.flat[0].platform == "cpu"
         self._was_run: set[tuple[tuple[int, ...], int]] = set()
-        self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size)
+        gap = model_class(model.name).EMPTY_SLOTS
+        self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size, gap=gap)
         self._embed = embedding_program(model, self._mesh, compiler_options())
 
     def embed_split(

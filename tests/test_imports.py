@@ -27,7 +27,18 @@ ROOMS = (
     ),
     *("data.datasets", "footage", "walkers", "gallery"),
     *("training", "embed_step", "embed", "config", "build", "gpu_check", "describe"),
-    *("workdir", "convert", "weights", "evaluate", "train_loop", "api", "exporting", "cli", "main"),
+    *(
+        "workdir",
+        "convert",
+        "weights",
+        "evaluate",
+        "train_loop",
+        "api",
+        "exporting",
+        "model_check",
+        "cli",
+        "main",
+    ),
 )
 
 # What a room may not import although it lies lower.

@@ -14,7 +14,7 @@ from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
-from mcl_jax.models.registry import Model, model_of
+from mcl_jax.models.registry import Model, model_class, model_of
 from mcl_jax.training.nonfinite import compile_guarded, start_counter
 from mcl_jax.training.state import create_state
 
@@ -77,7 +77,8 @@ def embedding_of(model: Model, mesh: Mesh, precision: str, shape: RowShape) -> P
 
 def largest_rows(config: ConfigDict) -> RowShape:
     """Returns the largest rows that training packs its clips into."""
-    return train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes)[-1]
+    gap = model_class(config.model.name).EMPTY_SLOTS
+    return train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes, gap)[-1]
 
 
 def _batch(rows: int, slots: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -41,6 +41,9 @@ class GaitModule(nnx.Module):
     Attributes:
         CLASSIFIER: path of the one parameter whose shape depends on the number of classes, which fine-tuning
             on other people leaves out; None for a model without a classifier.
+        EMPTY_SLOTS: how many empty slots the model needs between two sequences of a row, at least 1: half the
+            width of its widest temporal window, rounded down, or what windows one after the other reach
+            where empty slots are not zeroed between them. `mcl_jax.check_model` finds out.
         CHOICES: arguments that choose what comes out of the same arrays, so that a trained model can be used
             with other values than it was trained with.
         ADDED: arguments that came after models had been trained without them. At their defaults they are left
@@ -57,6 +60,7 @@ class GaitModule(nnx.Module):
     portable: bool = False
 
     CLASSIFIER: ClassVar[TreePath | None] = None
+    EMPTY_SLOTS: ClassVar[int] = 1
     CHOICES: ClassVar[tuple[str, ...]] = ()
     ADDED: ClassVar[tuple[str, ...]] = ()
 
@@ -81,8 +85,8 @@ class GaitModule(nnx.Module):
 
         Args:
             frames: [rows, slots, height, width], uint8 or floats in [0, 1].
-            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; at least one empty
-                slot lies between two sequences.
+            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; at least
+                `EMPTY_SLOTS` of them lie between two sequences.
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.
         """

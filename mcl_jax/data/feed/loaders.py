@@ -45,14 +45,17 @@ class HostShare:
 
 
 def train_row_shapes_of(
-    batch: tuple[int, int], frames: sampling.FrameSampling, sizes: int
+    batch: tuple[int, int], frames: sampling.FrameSampling, sizes: int, gap: int = packing.GAP
 ) -> tuple[packing.RowShape, ...]:
-    """Returns the shapes, at most `sizes`, of the rows that P×K batches of such clips are packed into."""
+    """Returns the shapes, at most `sizes`, of the rows that P×K batches of such clips are packed into.
+
+    Between clips lie `gap` empty slots.
+    """
     sequences = batch[0] * batch[1]
     if frames.variable_length:
-        return packing.train_row_shapes(sequences, frames.min_frames, frames.max_frames, sizes)
+        return packing.train_row_shapes(sequences, frames.min_frames, frames.max_frames, sizes, gap)
     length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
-    return packing.train_row_shapes(sequences, length, length, sizes)
+    return packing.train_row_shapes(sequences, length, length, sizes, gap)
 
 
 class TrainLoader:
@@ -69,10 +72,12 @@ class TrainLoader:
         share: HostShare,
         row_sizes: int = 1,
         skip_unreadable: bool = False,
+        gap: int = packing.GAP,
     ):
         """Takes all that the batches depend on.
 
         `row_sizes` is the most sizes of rows that batches of drawn lengths are packed into.
+        Between clips in a row lie `gap` empty slots.
         With `skip_unreadable`, the slots of a sequence that cannot be read stay empty.
 
         Raises:
@@ -86,7 +91,8 @@ class TrainLoader:
         self._seed = seed
         self._share = share
         self._skip_unreadable = skip_unreadable
-        self.shapes = train_row_shapes_of(batch, frames, row_sizes)
+        self._gap = gap
+        self.shapes = train_row_shapes_of(batch, frames, row_sizes, gap)
 
     def __call__(self, step: int, empty: Empty = np.empty, note: Note = ignore_note) -> packing.TrainBatch:
         """Returns this host's rows of the batch of a step, in arrays that `empty` made.
@@ -161,7 +167,7 @@ class TrainLoader:
         while True:
             lengths = self._frames.draw_lengths(rng, clips)
             for shape in self.shapes:
-                placement = packing.place(lengths, shape)
+                placement = packing.place(lengths, shape, self._gap)
                 if placement is not None:
                     return lengths, placement, shape
 

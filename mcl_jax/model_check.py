@@ -1,0 +1,227 @@
+"""Whether a model of one's own keeps what `GaitModule` promises, before it is trained."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mcl_jax.data.feed.loaders import CUT_SHAPE
+from mcl_jax.data.feed.packing import EMPTY
+from mcl_jax.data.prepare.silhouette import SIZE
+from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.exporting.program import any_length, embedding_program
+from mcl_jax.models import MODELS
+from mcl_jax.models.base import GaitModule, GaitOutput
+from mcl_jax.models.registry import Model, create_model
+from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
+
+_LENGTHS = (3, 5, 2, 4)  # of the clips, two to a row
+_PER_ROW = 2
+_CLASSES = 3
+_MOST_EMPTY = 16  # slots between neighbours that are tried
+_TOLERANCE = 1e-4  # of the largest number of an embedding
+_numbers = itertools.count()
+
+
+def check_model(kind: type[GaitModule], **arguments: Any) -> list[str]:
+    """Checks a model: packed as alone, empty slots, gradients, export; takes as long as to compile it.
+
+        for line in mcl_jax.check_model(MyModel, channels=(8, 16)):
+            print(line)
+
+    Args:
+        kind: its class; it need not be in `mcl_jax.models.MODELS`.
+        **arguments: of its constructor, small ones; a classifier has three classes unless told otherwise.
+
+    Returns:
+        A line for each thing that holds.
+
+    Raises:
+        UserError: saying what does not hold, and what to do about it.
+        ConfigError: if an argument cannot work.
+    """
+    name = next((name for name, known in MODELS.items() if known is kind), None)
+    if name is not None:
+        return _check(name, kind, arguments)
+    name = f"{kind.__name__} {next(_numbers)}"  # a structure is remembered by its name
+    MODELS[name] = kind
+    try:
+        return _check(name, kind, arguments)
+    finally:
+        del MODELS[name]
+
+
+def _check(name: str, kind: type[GaitModule], arguments: dict[str, Any]) -> list[str]:
+    if kind.CLASSIFIER is not None:
+        arguments = {"num_classes": _CLASSES} | arguments
+    model = create_model(name, arguments, dtype="float32")
+    params, batch_stats = model.initial_arrays(0)
+    # Statistics and biases that are not those of a new model, which would hide what is wrong.
+    params = jax.tree.map(lambda x: x + 0.01 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), params)
+    batch_stats = jax.tree.map(lambda x: x + 0.1 * jnp.arange(x.size).reshape(x.shape) / x.size, batch_stats)
+    checks = (
+        _packed_is_alone(model, kind, params, batch_stats),
+        _empty_slots_do_not_count(model, kind, params, batch_stats),
+        _gradients_reach_everything(model, kind, params, batch_stats),
+        _exported_is_the_same(model, params, batch_stats),
+    )
+    return list(itertools.chain.from_iterable(checks))
+
+
+def _clips() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (length, *CUT_SHAPE), np.uint8) for length in _LENGTHS]
+
+
+def _rows(gap: int, filling: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the clips in rows of two, with so many empty slots between them, filled with a grey level."""
+    clips = _clips()
+    pairs = [clips[i : i + _PER_ROW] for i in range(0, len(clips), _PER_ROW)]
+    slots = max(sum(map(len, pair)) for pair in pairs) + gap
+    frames = np.full((len(pairs), slots, *CUT_SHAPE), filling, np.uint8)
+    ids = np.full((len(pairs), slots), EMPTY, np.int32)
+    for row, pair in enumerate(pairs):
+        start = 0
+        for segment, clip in enumerate(pair):
+            here = slice(start, start + len(clip))
+            frames[row, here], ids[row, here] = clip, segment
+            start = here.stop + gap
+    return frames, ids
+
+
+def _run(
+    model: Model, params: ArrayTree, batch_stats: ArrayTree, frames: np.ndarray, ids: np.ndarray
+) -> GaitOutput:
+    segments = int(ids.max()) + 1
+
+    @jax.jit
+    def embed(params: ArrayTree, batch_stats: ArrayTree, frames: jax.Array, ids: jax.Array) -> GaitOutput:
+        module = model.merge(params, batch_stats)
+        output: GaitOutput = module(frames, ids, num_segments=segments, train=False)
+        return output
+
+    return jax.device_get(embed(params, batch_stats, frames, ids))
+
+
+def _packed_is_alone(
+    model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
+) -> Iterator[str]:
+    alone = [
+        _run(model, params, batch_stats, clip[None], np.zeros((1, len(clip)), np.int32)) for clip in _clips()
+    ]
+    for output in alone:
+        x = output.embeddings
+        if x.ndim != 3 or x.shape[0] != 1 or not np.isfinite(x).all():
+            raise UserError(
+                f"{kind.__name__}: embeddings of one walk are {x.dtype} {list(x.shape)}; expected finite "
+                "[rows · num_segments, parts, channels]"
+            )
+    expected = np.concatenate([output.embeddings for output in alone])
+
+    def error(gap: int) -> float:
+        packed = _run(model, params, batch_stats, *_rows(gap))
+        if packed.embeddings.shape != expected.shape or not np.all(packed.present):
+            raise UserError(
+                f"{kind.__name__}: two rows of two walks give {list(packed.embeddings.shape)}, present "
+                f"{np.asarray(packed.present).tolist()}; expected {list(expected.shape)} and all present"
+            )
+        return float(np.abs(packed.embeddings - expected).max() / np.abs(expected).max())
+
+    off = error(kind.EMPTY_SLOTS)
+    if off > _TOLERANCE:
+        enough = next((gap for gap in range(1, _MOST_EMPTY + 1) if error(gap) <= _TOLERANCE), None)
+        remedy = (
+            f"with {enough} empty slots between neighbours they are the same: set EMPTY_SLOTS = {enough}"
+            if enough
+            else "no number of empty slots helps: pool over the frames of one sequence alone, by segment_ids"
+        )
+        raise UserError(
+            f"{kind.__name__}: packed beside others, embeddings are off by {off:.2g} of the largest number; "
+            f"{remedy}"
+        )
+    yield f"packed = alone, within {off:.1g}, with {kind.EMPTY_SLOTS} empty slots between neighbours"
+
+
+def _train_output(
+    model: Model, params: ArrayTree, batch_stats: ArrayTree, frames: np.ndarray, ids: np.ndarray
+) -> tuple[Any, ArrayTree]:
+    """Returns what a model gives in training, and its batch statistics after it."""
+    module = model.merge(params, batch_stats)
+    output = module(jnp.asarray(frames), jnp.asarray(ids), num_segments=_PER_ROW, train=True)
+    return output, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+
+def _empty_slots_do_not_count(
+    model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
+) -> Iterator[str]:
+    for filling in (0, 255):
+        frames, ids = _rows(kind.EMPTY_SLOTS, filling)
+        output, statistics = jax.device_get(
+            jax.jit(lambda *arrays: _train_output(model, *arrays))(params, batch_stats, frames, ids)
+        )
+        found = {"embeddings": output.embeddings} | leaves_by_name(statistics)
+        if filling == 0:
+            expected = found
+    for name, array in found.items():
+        scale = max(float(np.abs(expected[name]).max()), 1e-6)
+        if float(np.abs(array - expected[name]).max()) > _TOLERANCE * scale:
+            raise UserError(
+                f"{kind.__name__}: in training {name} depends on what lies in empty slots; leave them out by "
+                "segment_ids, as the layers of mcl_jax.models.layers do"
+            )
+    yield "in training nothing depends on what lies in empty slots"
+
+
+def _gradients_reach_everything(
+    model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
+) -> Iterator[str]:
+    frames, ids = _rows(kind.EMPTY_SLOTS)
+
+    def loss(params: ArrayTree) -> jax.Array:
+        output, _ = _train_output(model, params, batch_stats, frames, ids)
+        present = [x for x in (output.embeddings, output.logits) if x is not None]
+        # Weighed, because the sum of squares behind a normalisation is the same whatever comes before it.
+        weights = [jnp.cos(jnp.arange(x.size)).reshape(x.shape) for x in present]
+        return sum((jnp.square(x + w).sum() for x, w in zip(present, weights, strict=True)), jnp.float32(0))
+
+    gradients = leaves_by_name(jax.device_get(jax.jit(jax.grad(loss))(params)))
+    wrong = [name for name, gradient in gradients.items() if not np.isfinite(gradient).all()]
+    if wrong:
+        raise UserError(f"{kind.__name__}: the gradient of {wrong[0]} is not finite")
+    unreached = [name for name, gradient in gradients.items() if not np.any(gradient)]
+    if unreached:
+        raise UserError(
+            f"{kind.__name__}: no gradient reaches {len(unreached)} of {len(gradients)} parameters, such as "
+            f"{unreached[0]}: it is not used, or cut off"
+        )
+    yield f"gradients are finite and reach all {len(gradients)} parameters"
+
+
+def _exported_is_the_same(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> Iterator[str]:
+    program = embedding_program(model, params, batch_stats)
+    frames = np.random.default_rng(1).integers(0, 2, (7, SIZE, SIZE), np.uint8) * np.uint8(255)
+    expected = np.asarray(jax.jit(program)(frames))
+    try:
+        exported = jax.export.export(jax.jit(program), platforms=("cpu",))(any_length())
+    # What a program of free length may not do raises many kinds of errors.
+    except Exception as error:
+        raise UserError(
+            f"{model.name}: cannot be exported for any number of frames: {str(error).splitlines()[0]:.200}"
+        ) from None
+    if not np.allclose(np.asarray(exported.call(frames)), expected, rtol=_TOLERANCE, atol=_TOLERANCE):
+        raise UserError(f"{model.name}: exported, it gives other embeddings")
+    formats = ["StableHLO"]
+    try:
+        from mcl_jax.exporting.graph import onnx_model
+
+        onnx_model(program, any_length(), ("frames", "embedding"))
+        formats.append("ONNX")
+    except ImportError:
+        pass
+    except ConfigError as error:
+        raise UserError(f"{model.name}: {error}") from None
+    yield f"exported for any number of frames: {', '.join(formats)}"

@@ -1,0 +1,103 @@
+"""A model of one's own is proven before it is trained, and what is wrong with it is said."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import mcl_jax
+from mcl_jax.data.feed.packing import EMPTY, SequencePacker, place, train_row_shape
+from mcl_jax.errors import UserError
+from mcl_jax.models import MODELS, GaitModule, GaitOutput, GaitSet
+from mcl_jax.models.layers import segments_present, temporal_max, to_unit_range
+
+
+class Window(GaitModule):
+    """The mean of so many frames about each, its greatest value over all frames, and a linear map."""
+
+    WINDOW = 5
+
+    def __init__(self, *, dtype, rngs: nnx.Rngs):
+        self.dtype = dtype
+        self.linear = nnx.Linear(44, 3, rngs=rngs)
+
+    def __call__(self, frames, segment_ids, *, num_segments: int, train: bool) -> GaitOutput:
+        rows, slots = segment_ids.shape
+        images = to_unit_range(frames, self.dtype) * self.present(segment_ids).reshape(-1, 1, 1, 1)
+        columns = images.mean(axis=1).reshape(rows, slots, 44)
+        half = self.WINDOW // 2
+        padded = jnp.pad(columns, ((0, 0), (half, half), (0, 0)))
+        moved = sum(padded[:, i : i + slots] for i in range(self.WINDOW)).reshape(rows * slots, 1, 44, 1)
+        pooled = temporal_max(moved, segment_ids, num_segments)[:, :, :, 0]
+        return GaitOutput(self.linear(pooled), None, segments_present(segment_ids, num_segments))
+
+    def present(self, segment_ids):
+        return segment_ids >= 0
+
+
+class Declared(Window):
+    EMPTY_SLOTS = 2
+
+
+class Leaking(Declared):
+    def present(self, segment_ids):
+        return jnp.ones_like(segment_ids)
+
+
+class Unused(Declared):
+    def __init__(self, *, dtype, rngs: nnx.Rngs):
+        super().__init__(dtype=dtype, rngs=rngs)
+        self.more = nnx.Linear(2, 2, rngs=rngs)
+
+
+def test_a_window_wider_than_it_declares_is_found_and_the_right_number_named():
+    with pytest.raises(UserError, match=r"Window: packed beside others.*: set EMPTY_SLOTS = 2$"):
+        mcl_jax.check_model(Window)
+    lines = mcl_jax.check_model(Declared)
+    assert lines[0].endswith("with 2 empty slots between neighbours")
+    assert any("gradients" in line for line in lines)
+    assert any("exported" in line for line in lines)
+    assert Declared not in MODELS.values()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Leaking, "depends on what lies in empty slots|packed beside others"),
+        (Unused, "no gradient reaches 2 of 4 parameters, such as more/"),
+    ],
+)
+def test_what_does_not_hold_is_said(kind, message):
+    with pytest.raises(UserError, match=message):
+        mcl_jax.check_model(kind)
+
+
+def test_models_of_the_package_pass():
+    assert len(mcl_jax.check_model(GaitSet, channels=(2, 3, 4), embed_dim=3)) == 4
+
+
+@pytest.mark.parametrize("gap", [1, 2, 3])
+def test_packing_keeps_the_empty_slots(gap):
+    def least_distance(ids: np.ndarray) -> int:
+        ends = np.flatnonzero((ids[:-1] != EMPTY) & (ids[1:] == EMPTY))
+        starts = np.flatnonzero((ids[:-1] == EMPTY) & (ids[1:] != EMPTY)) + 1
+        return min((start - end - 1 for start in starts for end in ends if start > end), default=gap)
+
+    walks = [np.ones((length, 2, 2), np.uint8) for length in (9, 30, 4, 17, 1, 1, 12)]
+    seen = []
+    for batch in SequencePacker(2, 40, gap=gap).pack(walks):
+        seen += [int(p) for p in batch["positions"].ravel() if p >= 0]
+        for ids in batch["segment_ids"]:
+            assert np.count_nonzero(np.diff(ids[ids != EMPTY])) <= np.count_nonzero(ids == EMPTY) / gap
+            assert least_distance(ids) >= gap
+    assert sorted(seen) == list(range(len(walks)))
+    shape = train_row_shape(32, 3, 7, gap)
+    lengths = np.random.default_rng(0).integers(3, 8, 32)
+    placement = place(lengths, shape, gap)
+    assert placement is not None
+    for row in range(shape.rows):
+        here = np.flatnonzero(placement.row == row)
+        order = here[np.argsort(placement.start[here])]
+        ends = placement.start[order] + lengths[order]
+        assert (placement.start[order][1:] - ends[:-1] == gap).all()
+        assert ends[-1] <= shape.slots
