@@ -46,7 +46,7 @@ _DEFAULTS: dict[str, Any] = {
         "format": "",  # tree of pkl files, or records made by prepare_data.py; "" finds out
         "file": "",  # pattern of the pkl file, such as *-sil.pkl; "" where each folder has one
         "partition": "",  # JSON naming the subjects; "" for the dataset's own rule
-        "on_error": "raise",  # a sequence that cannot be read in training: raise, or skip it
+        "on_error": "raise",  # a sequence that cannot be read: raise, or skip it, in a test too
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process
         "timeout": 300,  # seconds without a batch after which hanging workers are replaced, once; 0: never
         "augment": (("cut", 1.0),),  # (transform, probability), or with {parameter: value}, in their order

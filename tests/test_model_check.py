@@ -57,7 +57,7 @@ def test_a_window_wider_than_it_declares_is_found_and_the_right_number_named():
     lines = mcl_jax.check_model(Declared)
     assert lines[0].endswith("with 2 empty slots between neighbours")
     assert any("gradients" in line for line in lines)
-    assert any("exported" in line for line in lines)
+    assert any("StableHLO" in line for line in lines)
     assert Declared not in MODELS.values()
 
 

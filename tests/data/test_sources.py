@@ -221,6 +221,6 @@ def test_what_is_no_silhouette_is_refused(tmp_path, value, message):
 
 def test_a_sequence_with_odd_frames_is_read(tmp_path):
     frames = person(20)
-    frames[[0, 10, 19]] = 0  # the three that are looked at first
+    frames[10] = 0  # the one that is looked at first
     assert np.array_equal(read(write(tmp_path / "a.pkl", frames)), frames)
     assert len(read(write(tmp_path / "b.pkl", person(width=44)))) == 4

@@ -37,6 +37,7 @@ class RecordsSource:
         self._checksums = np.array(checksums, np.uint32)
         self._checked = np.zeros(len(checksums), bool)
         self._records: Sequence[bytes] | None = None
+        self._sound: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_records": None}
@@ -60,7 +61,10 @@ class RecordsSource:
             raise DataError(f"{name}: is damaged, or of another preparation; {_REMEDY}")
         if held != sequence:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
-        return check_frames(frames, name)
+        if number not in self._sound:  # once, since unpacking a frame takes time
+            check_frames(frames, name)
+            self._sound.add(number)
+        return frames
 
     def _is_as_written(self, number: int, record: bytes) -> bool:
         if not self._checksums.size or self._checked[number]:
