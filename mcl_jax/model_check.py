@@ -14,7 +14,7 @@ from mcl_jax.data.feed.loaders import CUT_SHAPE
 from mcl_jax.data.feed.packing import EMPTY
 from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
-from mcl_jax.exporting.embedding_function import any_length, embedding_program
+from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, any_length, embedding_program
 from mcl_jax.models import MODELS
 from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.registry import Model, create_model
