@@ -51,7 +51,8 @@ test: lint
 
 test-all: test
 	$(BIN)/python -m pytest -n 2 -m slow
-	COMPILE_AS_USERS=1 $(BIN)/python -m pytest -n 2 tests/test_main.py tests/test_embed.py tests/models/test_layers.py
+	COMPILE_AS_USERS=1 $(BIN)/python -m pytest -n 2 tests/test_embed.py tests/models/test_layers.py \
+		tests/test_main.py::test_train_then_test_from_the_command_line
 
 # The newest JAX needs Python 3.12: a part of the tests with it, where there is such a Python.
 NEWER_PYTHON := $(shell for python in python3.12 python3.13 \
