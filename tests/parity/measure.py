@@ -73,7 +73,7 @@ def _deepgaitv2(mode, layers, *, packed=True):
 
 def _gaitgl(form, channels, *, smoothing=0.0, **more):
     sizes = {"form": form, "channels": channels, "num_classes": 8, **more}
-    recipe = Recipe(ce_scale=1, ce_smoothing=smoothing)
+    recipe = Recipe(ce_scale=1.0, ce_smoothing=smoothing)
     there = Optimizer("adam", lr=1e-4, weight_decay=5e-4)
     return Variant("gaitgl", sizes, recipe, packed_there=False, there=there)
 
