@@ -6,8 +6,16 @@ import pytest
 from measure import TOLERANCES, VARIANTS
 
 # The compiled programs are made once per model: keep a model's tests in one process.
+# `make test` has one variant of each model, `make test-all` the others too.
+OTHER_VARIANTS = ("deepgaitv2_2d", "deepgaitv2_3d", "gaitgl_large", "gaitgl_bnneck")
 by_variant = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in VARIANTS]
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (name in OTHER_VARIANTS)]
+        )
+        for name in VARIANTS
+    ],
 )
 
 
