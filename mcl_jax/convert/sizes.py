@@ -1,5 +1,6 @@
 """The kind and the sizes of a model, read off the shapes in an OpenGait `state_dict`."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,10 +40,9 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
             "embed_dim": _size(state_dict, "Head.fc_bin", 2),
         }
     elif "Backbone.forward_block.conv1.conv.weight" in state_dict:
-        kernels = [f"Backbone.forward_block.layer{i}.0.conv2.weight" for i in _STAGES]
         sizes = {
             "name": "gaitbase",
-            "channels": _channels(state_dict, kernels),
+            "channels": _widths(state_dict, [f"Backbone.forward_block.layer{i}." for i in _STAGES]),
             "layers": tuple(_count(state_dict, f"Backbone.forward_block.layer{i}.") for i in _STAGES),
             "embed_dim": _size(state_dict, "FCs.fc_bin", 2),
             "num_classes": _size(state_dict, CLASSIFIER, 2),
@@ -104,13 +104,11 @@ def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
         mode, inner = "3d", ""
     prefixes = ["layer1.forward_block.", *(f"layer{i}.{inner}" for i in _STAGES[1:])]
     layers = tuple(_count(state_dict, prefix) for prefix in prefixes)
-    tail = "conv2.forward_block.0.weight" if mode == "p3d" else "conv2.weight"
-    kernels = [prefixes[0] + "0.conv2.weight", *(f"{prefix}0.{tail}" for prefix in prefixes[1:])]
     return {
         "name": "deepgaitv2",
         "mode": mode,
         "layers": layers,
-        "channels": _channels(state_dict, kernels),
+        "channels": _widths(state_dict, prefixes),
         "num_classes": _size(state_dict, CLASSIFIER, 2),
     }
 
@@ -118,6 +116,21 @@ def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
 def _count(state_dict: StateDict, prefix: str) -> int:
     """Returns how many blocks a stage has, by the numbers behind its name."""
     return len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
+
+
+def _widths(state_dict: StateDict, prefixes: list[str]) -> tuple[int, ...] | None:
+    """Returns the width of each stage: that of most of its tensors, so that one that differs shows."""
+    widths = []
+    for prefix in prefixes:
+        votes = Counter(
+            tensor.shape[0]
+            for name, tensor in state_dict.items()
+            if name.startswith(prefix) and name.endswith(".weight") and tensor.ndim
+        )
+        if not votes:
+            return None
+        widths.append(votes.most_common(1)[0][0])
+    return tuple(widths)
 
 
 def _channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:
