@@ -129,7 +129,9 @@ def test_the_embedder_puts_a_batch_before_the_one_ahead_of_it_is_computed(
     program = gait._embedder._embed
     gait._embedder._embed = lambda *arguments: order.append("run") or program(*arguments)
     gait._embedder._packer = embed.SequencePacker(4, 32, row_multiple=4)
-    walks = [np.full((30, 64, 44), i, np.uint8) for i in range(18)]
+    walks = [np.zeros((30, 64, 44), np.uint8) for _ in range(18)]
+    for i, walk in enumerate(walks):  # bands of different widths
+        walk[:, :, 10 : 12 + i] = 255
     embedded = gait.embed(walks)
     assert order[:3] == ["put", "put", "run"]
     assert order.count("put") == order.count("run") > 3

@@ -311,3 +311,16 @@ def test_what_is_assumed_is_said_and_can_be_given(tmp_path, caplog):
         mcl_jax.load(tmp_path / "x.pt", **told, stride=1)
     with pytest.raises(ConfigError, match=r"channels: is \(1, 1, 1, 1\), and .*x\.pt says \(2, 4, 4, 6\)"):
         mcl_jax.load(tmp_path / "x.pt", **told, channels=(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["gaitbase", "deepgaitv2_p3d"])
+def test_the_layer_that_differs_is_blamed_alone(name):
+    toy = TOYS[name]
+    state_dict = arrays(toy.torch_model())
+    # The kernel that the width of the stage was read from.
+    kernels = ("layer3.0.conv2.weight", "layer3.0.conv2.forward_block.0.weight")
+    wrong = next(key for key in state_dict if key.endswith(kernels))
+    state_dict[wrong] = np.concatenate([state_dict[wrong]] * 3)
+    with pytest.raises(CheckpointError, match="does not fit the model: 1 wrong shape") as caught:
+        import_weights(TorchCheckpoint(state_dict, None, None, 0, ""), "x.pt", toy.block)
+    assert wrong in str(caught.value)

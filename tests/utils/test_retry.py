@@ -37,17 +37,21 @@ def failing(action, times: int, code: int):
     return flaky
 
 
+WALK = np.zeros((2, 64, 64), np.uint8)
+WALK[:, :, 24:40] = 255
+
+
 @pytest.fixture
 def silhouettes(tmp_path) -> SequenceRef:
     path = tmp_path / "a.pkl"
-    path.write_bytes(np.full((2, 64, 64), 7, np.uint8).dumps())
+    path.write_bytes(WALK.dumps())
     return SequenceRef("001", "nm-01", "090", str(path))
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN])
 def test_reading_is_tried_again_and_that_is_said_once(silhouettes, pauses, monkeypatch, caplog, code):
     monkeypatch.setattr(files.os, "open", failing(os.open, 2, code))
-    assert (PklSource().read(silhouettes) == 7).all()
+    assert (PklSource().read(silhouettes) == WALK).all()
     assert pauses == [0.5, 1.0]
     assert [record.getMessage() for record in caplog.records] == [
         f"{silhouettes.location}: {os.strerror(code)}; trying again, for 14.5 s at most"
@@ -88,8 +92,8 @@ def test_folders_and_records_are_tried_again(tmp_path, pauses, monkeypatch):
 
     monkeypatch.setattr(array_record, "_open_folder", lambda root: opened.append(root) or Records())
     wanted = SequenceRef("001", "nm-01", "090", "0")
-    monkeypatch.setattr(array_record, "_decode", lambda record: (np.zeros((1, 64, 64), np.uint8), wanted))
-    assert RecordsSource(tmp_path).read(wanted).shape == (1, 64, 64)
+    monkeypatch.setattr(array_record, "_decode", lambda record: (WALK, wanted))
+    assert RecordsSource(tmp_path).read(wanted).shape == (2, 64, 64)
     assert len(opened) == 3  # each time anew
 
 
