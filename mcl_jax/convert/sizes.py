@@ -1,6 +1,5 @@
 """Finds a model's kind and sizes from the shapes in an OpenGait `state_dict`."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,35 +22,11 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
         `Counterpart.untold`. One is missing where the tensors it would be read from are; all are if the model
         is unknown.
     """
-<<<<<<< HEAD
     for name, counterpart in COUNTERPARTS.items():
         if any(mark in state_dict for mark in counterpart.marks):
             sizes = {"name": name, **counterpart.sizes(state_dict)}
             return {key: value for key, value in sizes.items() if value is not None}
     return {}
-=======
-    if "set_block1.forward_block.0.conv.weight" in state_dict:
-        sizes = {
-            "name": "gaitset",
-            "channels": _channels(
-                state_dict, [f"set_block{i}.forward_block.2.conv.weight" for i in (1, 2, 3)]
-            ),
-            "embed_dim": _size(state_dict, "Head.fc_bin", 2),
-        }
-    elif "Backbone.forward_block.conv1.conv.weight" in state_dict:
-        sizes = {
-            "name": "gaitbase",
-            "channels": _widths(state_dict, [f"Backbone.forward_block.layer{i}." for i in _STAGES]),
-            "layers": tuple(_count(state_dict, f"Backbone.forward_block.layer{i}.") for i in _STAGES),
-            "embed_dim": _size(state_dict, "FCs.fc_bin", 2),
-            "num_classes": _size(state_dict, CLASSIFIER, 2),
-        }
-    elif "layer0.forward_block.0.weight" in state_dict:
-        sizes = _deepgaitv2(state_dict)
-    else:
-        sizes = {}
-    return {key: value for key, value in sizes.items() if value is not None}
->>>>>>> real-files
 
 
 def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,55 +69,3 @@ def _check_parts(state_dict: StateDict, sizes: Mapping[str, Any]) -> None:
             f"has {there} parts, and model.bins {bins} make {here}; set model.bins "
             "in a config as it was trained, and convert it with that: mcl-jax convert --config"
         )
-<<<<<<< HEAD
-=======
-
-
-def _deepgaitv2(state_dict: StateDict) -> dict[str, Any]:
-    if any(name.startswith("layer2.forward_block.") for name in state_dict):
-        mode, inner = "2d", "forward_block."
-    elif any(name.endswith(".shortcut3d.weight") for name in state_dict):
-        mode, inner = "p3d", ""
-    else:
-        mode, inner = "3d", ""
-    prefixes = ["layer1.forward_block.", *(f"layer{i}.{inner}" for i in _STAGES[1:])]
-    layers = tuple(_count(state_dict, prefix) for prefix in prefixes)
-    return {
-        "name": "deepgaitv2",
-        "mode": mode,
-        "layers": layers,
-        "channels": _widths(state_dict, prefixes),
-        "num_classes": _size(state_dict, CLASSIFIER, 2),
-    }
-
-
-def _count(state_dict: StateDict, prefix: str) -> int:
-    """Returns how many blocks a stage has, by the numbers behind its name."""
-    return len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
-
-
-def _widths(state_dict: StateDict, prefixes: list[str]) -> tuple[int, ...] | None:
-    """Returns the width of each stage: that of most of its tensors, so that one that differs shows."""
-    widths = []
-    for prefix in prefixes:
-        votes = Counter(
-            tensor.shape[0]
-            for name, tensor in state_dict.items()
-            if name.startswith(prefix) and name.endswith(".weight") and tensor.ndim
-        )
-        if not votes:
-            return None
-        widths.append(votes.most_common(1)[0][0])
-    return tuple(widths)
-
-
-def _channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:
-    sizes = [size for name in kernels if (size := _size(state_dict, name, 0)) is not None]
-    return tuple(sizes) if len(sizes) == len(kernels) else None
-
-
-def _size(state_dict: StateDict, name: str, axis: int) -> int | None:
-    if name not in state_dict or axis >= state_dict[name].ndim:
-        return None
-    return state_dict[name].shape[axis]
->>>>>>> real-files
