@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo world test test-newer test-gpu lint docs fuzz faults attack soak bench-feed clean
+.PHONY: setup demo world test test-all test-newer test-gpu lint docs fuzz faults attack soak bench-feed clean
 
 setup: $(VENV)/installed
 
@@ -45,16 +45,22 @@ world: $(VENV)/installed
 	$(BIN)/python scripts/pack_model.py world/run --whitening world/troubled --thresholds world/clean --out world/pocket.npz
 	$(BIN)/python benchmarks/real_people.py world/pocket.npz --synthetic 30
 
+# All tests but the slow ones; `make test-all` has these too.
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-all: test
+	$(BIN)/python -m pytest -n 2 -m slow
+	COMPILE_AS_USERS=1 $(BIN)/python -m pytest -n 2 tests/test_embed.py tests/models/test_layers.py \
+		tests/test_main.py::test_train_then_test_from_the_command_line
 
 # The newest JAX needs Python 3.12: a part of the tests with it, where there is such a Python.
 NEWER_PYTHON := $(shell for python in python3.12 python3.13 \
 	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[23].*/bin/python3; do \
 	"$$python" -c 'import ensurepip' 2>/dev/null && echo "$$python" && break; done)
 NEWER_VENV := .venv-newer
-NEWER_TESTS := tests/models tests/losses tests/devices tests/test_checkpoint.py tests/test_embed.py \
-	tests/test_compilations.py tests/test_transfers.py tests/test_optim.py tests/test_packed_weights.py
+NEWER_TESTS := tests/models tests/losses tests/devices tests/workdir/test_checkpoints.py tests/test_embed.py \
+	tests/test_compilations.py tests/test_transfers.py tests/training tests/weights/test_packed.py tests/ops
 
 ifeq ($(NEWER_PYTHON),)
 test-newer:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mcl_jax.config import load_config, recipes
 from mcl_jax.gpu_check.cards import CARDS
-from mcl_jax.gpu_check.report import Task, estimate
+from mcl_jax.gpu_check.estimate import Task, estimate
 
 CLASSES = {"casiab": 74, "gait3d": 3000, "grew": 20000, "oumvlp": 5153, "walkers": 100}
 RECIPES = [name for name in recipes() if name.split("_")[0] in CLASSES]

@@ -20,18 +20,13 @@ from mcl_jax.walkers import VIEWS, render_sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch_reference
 
-_TORCH = {
-    "gaitset": torch_reference.GaitSet,
-    "gaitbase": torch_reference.GaitBase,
-    "deepgaitv2": torch_reference.DeepGaitV2,
-}
 _TOLERANCE = 1e-5
 
 
 def both_models(name: str) -> tuple[Model, ArrayTree, ArrayTree, torch.nn.Module]:
     """Our model, its arrays, and PyTorch's with the same random weights and batch statistics."""
     torch.manual_seed(0)
-    theirs = _TORCH[name](**SIZES[name])
+    theirs = torch_reference.MODELS[name](**SIZES[name])
     for key, tensor in theirs.state_dict().items():
         if key.endswith("running_mean"):
             tensor.normal_(0, 0.1)

@@ -4,7 +4,7 @@ The public face: everything named here is documented and stable, and imported wh
 
     import mcl_jax
 
-    gait = mcl_jax.load("runs/casiab_mcl")  # a run of ours, or a checkpoint of OpenGait
+    gait = mcl_jax.load("runs/casiab_mcl")  # a run, or an OpenGait checkpoint
     x = gait.embed([walk_a, walk_b])  # uint8 [s, 64, 64 or 44] each → float32 [2, parts, channels]
     d = mcl_jax.distances(x[:1], x[1:])  # [1, 1]
 """

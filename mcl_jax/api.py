@@ -1,4 +1,4 @@
-"""What users call from Python: load a trained model, embed walks with it, train one.
+"""Public Python API: load a trained model, embed walks with it, train one.
 
 `import mcl_jax` is the way in; see there for the names.
 """
@@ -66,7 +66,7 @@ class Gait:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of what decides its embeddings: model, sizes and all numbers but the classifier's."""
+        """SHA-256 over model, sizes and all numbers but the classifier's: it decides the embeddings."""
         return digest_of(self._embedder.model, *self._arrays)
 
     def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
@@ -102,7 +102,7 @@ class Gait:
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
 
     def program(self, make: Callable[[Model, ArrayTree, ArrayTree], T]) -> T:
-        """Returns what a function makes of the model in float32, its parameters and its batch statistics.
+        """Calls a function with the model in float32, its parameters and its statistics; returns its result.
 
         Args:
             make: called with the arrays on one device.
@@ -135,10 +135,10 @@ class Gait:
 def load(
     path: str | Path | None = None, *, precision: str = "", use_emb2: bool | None = None, **untold: Any
 ) -> Gait:
-    """Returns a trained model; which one, and of what sizes, the file says.
+    """Loads a trained model; its kind and sizes are read from the file.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, a PyTorch
+        path: the workdir of a run, whose newest undamaged checkpoint is taken, a PyTorch
             checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
             PyTorch is not needed. None for the model that comes with the package, which was trained on
             synthetic people alone; docs/model_card.md says what it is worth.

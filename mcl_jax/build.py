@@ -1,4 +1,4 @@
-"""From a config to what it names: dataset, loader, model, optimiser. The one place where this happens."""
+"""Builds datasets, loaders, models and optimisers from a config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -67,8 +67,8 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
         augmentation=config.data.augment,
         seed=config.seed,
         row_sizes=config.train.row_sizes,
+        spacing=model_class(config.model.name).SPACING,
         skip_unreadable=config.data.on_error == "skip",
-        gap=model_class(config.model.name).EMPTY_SLOTS,
         share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
     )
 
@@ -123,7 +123,7 @@ def build_train_step(
 def build_guarded_step(
     config: ConfigDict, model: Model, optimization: Optimization, *, remat: bool | None = None
 ) -> GuardedStep:
-    """Returns the update that leaves out what is not finite; see `build_train_step`."""
+    """Returns the update that skips results that are not finite; see `build_train_step`."""
     train_step = build_train_step(config, model, optimization, remat=remat)
     return guarded(train_step, allowed_nonfinite(config))
 

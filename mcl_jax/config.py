@@ -1,4 +1,4 @@
-"""Every config key with its meaning and default, and where the recipes of the published runs are found."""
+"""Config keys with their meanings and defaults, and the recipes of the published runs."""
 
 import dataclasses
 import importlib.util
@@ -39,7 +39,7 @@ _RECIPE_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 
 _DEFAULTS: dict[str, Any] = {
     "seed": 0,
-    "init_from": "",  # weights to start from: a run of ours or a PyTorch checkpoint; "" for none
+    "init_from": "",  # weights to start from: a run, or a PyTorch checkpoint; "" for none
     "data": {
         "dataset": "casiab",  # a key of mcl_jax.data.datasets.DATASETS
         "root": "",  # folder of the dataset

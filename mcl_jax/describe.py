@@ -1,4 +1,4 @@
-"""What a config means, before anything is trained: sizes, work and memory of its model and step."""
+"""Describes a config before anything is trained: sizes, work and memory of its model and step."""
 
 import dataclasses
 import itertools
@@ -18,8 +18,8 @@ from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
 from mcl_jax.gpu_check.cards import card as find_card
 from mcl_jax.gpu_check.compiling import MISSING, is_installed
-from mcl_jax.gpu_check.report import estimate, lines, tasks_of
-from mcl_jax.models.registry import Model, model_class, model_of
+from mcl_jax.gpu_check.estimate import estimate, lines, tasks_of
+from mcl_jax.models.registry import Model, model_of
 from mcl_jax.runtime.settings import compiler_options
 from mcl_jax.training.nonfinite import start_counter
 from mcl_jax.training.state import create_state
@@ -29,7 +29,7 @@ _FRAMES = 30  # of the sequence whose embedding is counted
 
 
 def describe(config: ConfigDict) -> str:
-    """Returns the resolved config and what follows from it, as text.
+    """Describes a config as text: its keys, and the sizes, work and memory they lead to.
 
     The memory is that of the step on the largest rows compiled for one device of this machine, in either
     precision, with and without `train.remat`, and takes as long to find out as the first steps of four
@@ -42,8 +42,9 @@ def describe(config: ConfigDict) -> str:
         UserError: if the number of classes cannot be told, or the data cannot be opened.
     """
     model = build_train_model(config, model_block(config), _training_subjects(config))
-    gap = model_class(config.model.name).EMPTY_SLOTS
-    shapes = train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes, gap)
+    shapes = train_row_shapes_of(
+        config.train.batch, frame_sampling(config), config.train.row_sizes, model.spacing
+    )
     largest, slots = shapes[-1], ", ".join(str(shape.slots) for shape in shapes)
     params, _ = model.shapes()
     facts: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Embeddings of whole sequences by a trained model: packed into rows, on all devices of this host."""
+"""Embeds whole sequences with a trained model: packed into rows, on all devices of this host."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.models.registry import Model, model_class
+from mcl_jax.models.registry import Model
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.settings import compiler_options
-from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.progress_bar import ProgressBar
 from mcl_jax.utils.pytrees import ArrayTree
 
 _BATCHES_IN_FLIGHT = 2
@@ -44,10 +44,7 @@ class Embedder:
         self.model = model
         # Each host on its own: their numbers of batches differ.
         self._mesh = data_mesh(jax.local_devices())
-        self._on_cpu = self._mesh.devices.flat[0].platform == "cpu"
-        self._was_run: set[tuple[tuple[int, ...], int]] = set()
-        gap = model_class(model.name).EMPTY_SLOTS
-        self._packer = SequencePacker(rows, slots, row_multiple=self._mesh.size, gap=gap)
+        self._packer = SequencePacker(rows, slots, self._mesh.size, model.spacing)
         self._embed = embedding_program(model, self._mesh, compiler_options())
 
     def embed_split(
@@ -140,18 +137,6 @@ class Embedder:
                 'mcl_jax.load(…, precision="float32"); if they are not finite either, try another checkpoint'
             )
 
-    def _run_once_before(self, *arguments: Any) -> None:
-        """Runs a program of the CPU once in vain, the first time that it is used.
-
-        The first run of a program, and no later one, has been seen to compute the first 216 pixels of a batch
-        wrongly, by a few per cent: jaxlib 0.10.2, docs/performance.md, item 24.
-        """
-        _, _, frames, _, num_segments = arguments
-        program = frames.shape, num_segments
-        if self._on_cpu and program not in self._was_run:
-            jax.block_until_ready(self._embed(*arguments))
-        self._was_run.add(program)
-
     def _embed_all(
         self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterator[np.ndarray]
     ) -> dict[int, np.ndarray]:
@@ -169,7 +154,6 @@ class Embedder:
             num_segments = batch["positions"].shape[1]
             arguments = params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments
             with jax.transfer_guard("disallow"):  # all that goes to the devices or comes back is asked for
-                self._run_once_before(*arguments)
                 output = self._embed(*arguments)
                 in_flight.append((batch, output))
                 if len(in_flight) > _BATCHES_IN_FLIGHT:
@@ -214,7 +198,7 @@ def _noting_short_ones(sequences: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _with_bar(sequences: Iterator[Arrays], count: int) -> Iterator[Arrays]:
-    with Waiting("embedding", "seq", count, show=jax.process_index() == 0) as waiting:
+    with ProgressBar("embedding", "seq", count, show=jax.process_index() == 0) as waiting:
         for sequence in sequences:
             yield sequence
             waiting.update()

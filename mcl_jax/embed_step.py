@@ -1,4 +1,4 @@
-"""The embedding of one batch: a pure function of (parameters, batch statistics, batch)."""
+"""Embeds one batch: a pure function of (parameters, batch statistics, batch)."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: each message is one line that names the file or key and the remedy."""
+"""Errors the user can fix: each message is one line that names the file or key and the remedy."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Testing: embeddings of the test split, then the dataset's protocol, then the report."""
+"""Tests a model: embeddings of the test split, the dataset's protocol, the report."""
 
 import dataclasses
 from pathlib import Path
@@ -23,6 +23,7 @@ from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.evaluation.scoring import assign_roles
 from mcl_jax.models.registry import digest_of
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
 from mcl_jax.weights.load import fit, load_weights, run_of
 from mcl_jax.workdir.checkpoints import FOLDER
@@ -127,6 +128,7 @@ def evaluate(
         NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
         UserError: if another test writes into the folder.
     """
+    require_extra("report", "a test with its report")
     with held(folder.with_name(f"{folder.name}.lock")):
         return _evaluate(config, folder, dataset, embedder, params, batch_stats, run)
 

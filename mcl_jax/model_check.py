@@ -1,5 +1,6 @@
-"""Whether a model of one's own keeps what `GaitModule` promises, before it is trained."""
+"""Checks that a model keeps the promises of `GaitModule`, before it is trained."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +14,12 @@ from mcl_jax.data.feed.loaders import CUT_SHAPE
 from mcl_jax.data.feed.packing import EMPTY
 from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
-from mcl_jax.exporting.program import EMBEDDING, FRAMES, any_length, embedding_program
+from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, any_length, embedding_program
 from mcl_jax.models import MODELS
 from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.registry import Model, create_model
 from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
+from mcl_jax.utils.spacing import Spacing
 
 _LENGTHS = (3, 5, 2, 4)  # of the clips, two to a row
 _PER_ROW = 2
@@ -77,19 +79,20 @@ def _clips() -> list[np.ndarray]:
     return [rng.integers(0, 256, (length, *CUT_SHAPE), np.uint8) for length in _LENGTHS]
 
 
-def _rows(gap: int, filling: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the clips in rows of two, with so many empty slots between them, filled with a grey level."""
-    clips = _clips()
-    pairs = [clips[i : i + _PER_ROW] for i in range(0, len(clips), _PER_ROW)]
-    slots = max(sum(map(len, pair)) for pair in pairs) + gap
-    frames = np.full((len(pairs), slots, *CUT_SHAPE), filling, np.uint8)
-    ids = np.full((len(pairs), slots), EMPTY, np.int32)
-    for row, pair in enumerate(pairs):
+def _rows(
+    clips: list[np.ndarray], spacing: Spacing, per_row: int = _PER_ROW, filling: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns clips in rows, spaced as a model needs it; empty slots are filled with a grey level."""
+    rows = [clips[i : i + per_row] for i in range(0, len(clips), per_row)]
+    slots = max(sum(spacing.taken(len(clip)) for clip in row) for row in rows)
+    frames = np.full((len(rows), slots, *CUT_SHAPE), filling, np.uint8)
+    ids = np.full((len(rows), slots), EMPTY, np.int32)
+    for row, members in enumerate(rows):
         start = 0
-        for segment, clip in enumerate(pair):
+        for segment, clip in enumerate(members):
             here = slice(start, start + len(clip))
             frames[row, here], ids[row, here] = clip, segment
-            start = here.stop + gap
+            start += spacing.taken(len(clip))
     return frames, ids
 
 
@@ -110,9 +113,7 @@ def _run(
 def _packed_is_alone(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
-    alone = [
-        _run(model, params, batch_stats, clip[None], np.zeros((1, len(clip)), np.int32)) for clip in _clips()
-    ]
+    alone = [_run(model, params, batch_stats, *_rows([clip], kind.SPACING, 1)) for clip in _clips()]
     for output in alone:
         x = output.embeddings
         if x.ndim != 3 or x.shape[0] != 1 or not np.isfinite(x).all():
@@ -122,8 +123,8 @@ def _packed_is_alone(
             )
     expected = np.concatenate([output.embeddings for output in alone])
 
-    def error(gap: int) -> float:
-        packed = _run(model, params, batch_stats, *_rows(gap))
+    def error(spacing: Spacing) -> float:
+        packed = _run(model, params, batch_stats, *_rows(_clips(), spacing))
         if packed.embeddings.shape != expected.shape or not np.all(packed.present):
             raise UserError(
                 f"{kind.__name__}: two rows of two walks give {list(packed.embeddings.shape)}, present "
@@ -131,11 +132,13 @@ def _packed_is_alone(
             )
         return float(np.abs(packed.embeddings - expected).max() / np.abs(expected).max())
 
-    off = error(kind.EMPTY_SLOTS)
+    off = error(kind.SPACING)
     if off > _TOLERANCE:
-        enough = next((gap for gap in range(1, _MOST_EMPTY + 1) if error(gap) <= _TOLERANCE), None)
+        wider = (dataclasses.replace(kind.SPACING, empty=n) for n in range(1, _MOST_EMPTY + 1))
+        enough = next((spacing.empty for spacing in wider if error(spacing) <= _TOLERANCE), None)
         remedy = (
-            f"with {enough} empty slots between neighbours they are the same: set EMPTY_SLOTS = {enough}"
+            f"with {enough} empty slots between neighbours they are the same: set SPACING = "
+            f"Spacing(empty={enough})"
             if enough
             else "no number of empty slots helps: pool over the frames of one sequence alone, by segment_ids"
         )
@@ -143,7 +146,7 @@ def _packed_is_alone(
             f"{kind.__name__}: packed beside others, embeddings are off by {off:.2g} of the largest number; "
             f"{remedy}"
         )
-    yield f"packed = alone, within {off:.1g}, with {kind.EMPTY_SLOTS} empty slots between neighbours"
+    yield f"packed = alone, within {off:.1g}, with {kind.SPACING.empty} empty slots between neighbours"
 
 
 def _train_output(
@@ -159,7 +162,7 @@ def _empty_slots_do_not_count(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
     for filling in (0, 255):
-        frames, ids = _rows(kind.EMPTY_SLOTS, filling)
+        frames, ids = _rows(_clips(), kind.SPACING, filling=filling)
         output, statistics = jax.device_get(
             jax.jit(lambda *arrays: _train_output(model, *arrays))(params, batch_stats, frames, ids)
         )
@@ -179,7 +182,7 @@ def _empty_slots_do_not_count(
 def _gradients_reach_everything(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
-    frames, ids = _rows(kind.EMPTY_SLOTS)
+    frames, ids = _rows(_clips(), kind.SPACING)
 
     def loss(params: ArrayTree) -> jax.Array:
         output, _ = _train_output(model, params, batch_stats, frames, ids)

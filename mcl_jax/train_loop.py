@@ -42,8 +42,9 @@ from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.preemption import PreemptedError, Preemption
 from mcl_jax.runtime.settings import compiler_options, options_to_run_once, warn_of_missing_bfloat16
 from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guarded, start_counter
-from mcl_jax.training.reporting import Progress
+from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
 from mcl_jax.weights.load import fit, load_weights, run_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
@@ -77,6 +78,7 @@ def train(
         PreemptedError: the run was asked to end; its state is saved.
     """
     check_workdir(workdir, config.data.root)
+    require_extra("train", "training")
     warn_of_missing_bfloat16(config.train.precision)
     data, start = open_data(config), _find_start(config, workdir)
     test_split = require_scorable(config, data.dataset)
@@ -112,7 +114,7 @@ def _take_steps(
     update: "_Update",
     saver: "_Saver",
     tests: "_Tests",
-    progress: Progress,
+    progress: TrainingReporter,
     names: Callable[[int], list[str]],
 ) -> TrainState:
     """Trains over all steps; returns the state after the last, which is being saved.
@@ -128,7 +130,7 @@ def _take_steps(
             if step == steps[0]:
                 progress.clips(step, clip_sheet(batch))
             state, metrics = update(state, rows, leave=saver.preemption.requested)
-            saver.monitor.add(step, metrics)
+            saver.watch(step, metrics)
             is_last = step == steps[-1]
             leave, test = saver.monitor.leave and not is_last, tests.are_due(step) and not is_last
             if saver.is_due(step) or is_last or leave or test:
@@ -346,13 +348,21 @@ class _Saver:
                 self.save(state)
                 self.finish()
             raise StalledError(f"{error}; {self.preemption.resume_hint()}") from None
-        self.preemption.note_unsaved_step()
         return batch
+
+    def watch(self, step: int, metrics: Metrics) -> None:
+        """Takes a step that was handed to the devices; from now on the process ends only after a save.
+
+        Raises:
+            NonFiniteError: an earlier update was not finite.
+        """
+        self.preemption.note_unsaved_step()
+        self.monitor.add(step, metrics)
 
     def save_failed_step(
         self, error: NonFiniteError, state: TrainState, names: Callable[[int], list[str]]
     ) -> NonFiniteError:
-        """Saves what reproduces an update that was not finite; returns the error to end the run with."""
+        """Saves the state before an update that was not finite; returns the error to end the run with."""
         with jax.transfer_guard("allow"):
             return save_failed_step(error, self._config, self._workdir, state, self._block, names)
 
@@ -408,8 +418,8 @@ def _batches_of(
     return prefetched(loader, numbers, config.data.workers, timeout=config.data.timeout, then=put)
 
 
-def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Update) -> Progress:
-    return Progress(
+def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Update) -> TrainingReporter:
+    return TrainingReporter(
         workdir,
         start=steps.start - 1,
         steps=config.train.steps,

@@ -2,7 +2,7 @@
 
     python scripts/fuzz_readers.py --reader pkl --seconds 200
 
-It ends with an error at the first input that a reader neither reads nor refuses with an error of ours, that
+It ends with an error at the first input that a reader neither reads nor refuses with a UserError, that
 takes over 5 s or 2 GiB, or that starts a program; the input stays in the working directory as crash-*. Needs
 the extra `fuzz`.
 """

@@ -58,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="workdir of a run of ours, or one of its checkpoints/STEP")
+    parser.add_argument("run", help="workdir of a run, or one of its checkpoints/STEP")
     parser.add_argument("--whitening", type=Path, required=True, help="tree to fit the whitening to")
     parser.add_argument("--thresholds", type=Path, required=True, help="tree to measure thresholds on")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .npz")

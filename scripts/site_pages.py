@@ -1,5 +1,6 @@
 """Hooks of mkdocs.yml: the README is the first page, and what links to files outside of docs/ names them."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Returns a page with links that hold in the site."""
-    folder = ROOT if page.file.src_uri == INDEX else ROOT / "docs"
-    return in_site(markdown, folder, page.file.src_uri)
+    name = page.file.src_uri
+    return in_site(markdown, ROOT if name == INDEX else (ROOT / "docs" / name).parent, name)
 
 
 def in_site(markdown: str, folder: Path, page: str) -> str:
@@ -45,7 +46,9 @@ def in_site(markdown: str, folder: Path, page: str) -> str:
         if not place.exists():
             raise PluginError(f"{page}: the link to {target} leads nowhere")
         if place.is_relative_to(ROOT / "docs") and place.is_file():
-            return f"{picture}[{label}]({place.relative_to(ROOT / 'docs').as_posix()}{anchor})"
+            inside = place.relative_to(ROOT / "docs")
+            from_here = os.path.relpath(inside, Path(page).parent)
+            return f"{picture}[{label}]({Path(from_here).as_posix()}{anchor})"
         if place == ROOT / "README.md":
             return f"[{label}]({INDEX}{anchor})"
         return f"`{label.strip('`')}`"  # the site has no copy of it

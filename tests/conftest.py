@@ -13,8 +13,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 # Most of the suite's time is compilation, often of the same toy programs, also in the processes tests start.
 # XLA still optimises the graph; what is cheap here is the machine code. tests/parity has options of its own.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] += as_flags(cpu_options(fusion_emitters=False, split_count=1))
+# With COMPILE_AS_USERS=1 programs are compiled as users compile them: `make test-all` has such a stage.
+if os.environ.get("COMPILE_AS_USERS") != "1":
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["XLA_FLAGS"] += as_flags(cpu_options(fusion_emitters=False, split_count=1))
 # Where many tests share a process, each would add what it keeps.
 os.environ["MCL_JAX_KEEP_MEMORY"] = "0"
 COMPILED = Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"
@@ -28,6 +30,27 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+# Whole runs that are killed, attacked or spread over hosts and devices, and compilers: the second stage of CI
+# (`make test-all`).
+SLOW = (
+    "attack",
+    "devices",
+    "faults",
+    "hostile",
+    "ops/test_cpu_library.py",
+    "runtime/test_hosts.py",
+    "test_compilations.py",
+    "test_tutorial.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def _shared(name: str) -> Path:

@@ -9,7 +9,7 @@ from mcl_jax.cli import program
 from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.compiling import Compiled
 from mcl_jax.gpu_check.counting import Counts
-from mcl_jax.gpu_check.report import Estimate, Task, lines
+from mcl_jax.gpu_check.estimate import Estimate, Task, lines
 
 COUNTS = Counts(410, 1.5e11, 5e10, 0.0, 0.0, 0, 0, 0, {"all-reduce f32": (3, 77e6)})
 COMPILED = Compiled(COUNTS, int(15e9), int(2e9), 0, 2.5e13, 1e11)

@@ -54,6 +54,7 @@ FORBIDDEN: dict[str, set[str]] = {
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {
     "mcl_jax": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
+    "mcl_jax.api": {"torch", "tensorflow", "tensorflow_datasets", "matplotlib", "jinja2", "tensorboardX"},
     "mcl_jax.cli.program": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.evaluation.metrics": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.protocols": {"jax", "flax", "torch", "tensorflow"},

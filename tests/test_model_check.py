@@ -1,4 +1,4 @@
-"""A model of one's own is proven before it is trained, and what is wrong with it is said."""
+"""`check_model` finds what a model does not keep of the promises of `GaitModule`."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,7 @@ from mcl_jax.data.feed.packing import EMPTY, SequencePacker, place, train_row_sh
 from mcl_jax.errors import UserError
 from mcl_jax.models import MODELS, GaitModule, GaitOutput, GaitSet
 from mcl_jax.models.layers import segments_present, temporal_max, to_unit_range
+from mcl_jax.utils.spacing import Spacing
 
 
 class Window(GaitModule):
@@ -28,7 +29,7 @@ class Window(GaitModule):
         half = self.WINDOW // 2
         padded = jnp.pad(columns, ((0, 0), (half, half), (0, 0)))
         moved = sum(padded[:, i : i + slots] for i in range(self.WINDOW)).reshape(rows * slots, 1, 44, 1)
-        pooled = temporal_max(moved, segment_ids, num_segments)[:, :, :, 0]
+        pooled = temporal_max(moved, segment_ids, num_segments, whole_rows=self.portable)[:, :, :, 0]
         return GaitOutput(self.linear(pooled), None, segments_present(segment_ids, num_segments))
 
     def present(self, segment_ids):
@@ -36,7 +37,7 @@ class Window(GaitModule):
 
 
 class Declared(Window):
-    EMPTY_SLOTS = 2
+    SPACING = Spacing(empty=2)
 
 
 class Leaking(Declared):
@@ -51,7 +52,7 @@ class Unused(Declared):
 
 
 def test_a_window_wider_than_it_declares_is_found_and_the_right_number_named():
-    with pytest.raises(UserError, match=r"Window: packed beside others.*: set EMPTY_SLOTS = 2$"):
+    with pytest.raises(UserError, match=r"Window: packed beside others.*: set SPACING = Spacing\(empty=2\)$"):
         mcl_jax.check_model(Window)
     lines = mcl_jax.check_model(Declared)
     assert lines[0].endswith("with 2 empty slots between neighbours")
@@ -85,15 +86,15 @@ def test_packing_keeps_the_empty_slots(gap):
 
     walks = [np.ones((length, 2, 2), np.uint8) for length in (9, 30, 4, 17, 1, 1, 12)]
     seen = []
-    for batch in SequencePacker(2, 40, gap=gap).pack(walks):
+    for batch in SequencePacker(2, 40, spacing=Spacing(gap)).pack(walks):
         seen += [int(p) for p in batch["positions"].ravel() if p >= 0]
         for ids in batch["segment_ids"]:
             assert np.count_nonzero(np.diff(ids[ids != EMPTY])) <= np.count_nonzero(ids == EMPTY) / gap
             assert least_distance(ids) >= gap
     assert sorted(seen) == list(range(len(walks)))
-    shape = train_row_shape(32, 3, 7, gap)
+    shape = train_row_shape(32, 3, 7, Spacing(gap))
     lengths = np.random.default_rng(0).integers(3, 8, 32)
-    placement = place(lengths, shape, gap)
+    placement = place(lengths, shape, Spacing(gap))
     assert placement is not None
     for row in range(shape.rows):
         here = np.flatnonzero(placement.row == row)

@@ -44,7 +44,7 @@ def test_its_commands_lead_from_nothing_to_an_answer(tmp_path, monkeypatch, caps
         assert near == pytest.approx(there, abs=0.02)
     # The small world's own model may say anything.
     assert re.match(
-        r"lobby\.mp4: person-001: (zero|unknown), distance \d\S*, (within|above) the threshold \S+ "
-        r"for a false-accept rate of 0\.1 a comparison, 1 made",
+        r"lobby\.mp4: person-001: (zero|unknown), distance \d\S*, (below|above) the threshold \S+ "
+        r"\(false-accept rate 0\.1 per comparison; 1 comparison\)",
         said["identify --gallery OWN --far 0.1 lobby.mp4"],
     )

@@ -1,4 +1,4 @@
-"""How a command ends: what its exit code is, and what is said of a mistake."""
+"""Exit codes of commands, and the line printed for an error."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mcl_jax.errors import UserError
 from mcl_jax.runtime.preemption import PreemptedError
-from mcl_jax.utils.resource_limits import exhausted
+from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.terminal import escaping_output, printable, shortened
 
 READER_LEFT = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
@@ -86,14 +86,14 @@ def _reader_left() -> bool:
 
 
 def _of_the_system(error: Exception) -> str:
-    """Returns a line about an error that comes from the machine or from what was typed, '' for any other.
+    """Returns a line about an error of the machine or of the input, '' for any other.
 
     Where a file or key can be checked, the check says more; this is for what none foresaw.
     """
     if isinstance(error, OSError) and error.strerror:
         named = f"{os.fsdecode(error.filename)!r}: " if isinstance(error.filename, str | bytes) else ""
-        return named + ("; ".join(exhausted(error) or ()) or error.strerror)
-    if ran_out := exhausted(error):
+        return named + ("; ".join(resource_limit(error) or ()) or error.strerror)
+    if ran_out := resource_limit(error):
         return "; ".join(ran_out)
     if isinstance(error, UnicodeError):
         return f"a name or text that is no valid Unicode: {error}"
@@ -103,5 +103,5 @@ def _of_the_system(error: Exception) -> str:
 
 
 def _say(line: str) -> None:
-    """Prints one line to stderr, whatever is in it."""
+    """Prints one line to stderr."""
     print(shortened(" ".join(line.split("\n"))), file=sys.stderr)

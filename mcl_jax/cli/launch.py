@@ -1,4 +1,4 @@
-"""What a run is asked to do beside its config, and doing it: the same from `mcl_jax.main` and `mcl-jax`."""
+"""Command-line options of a run, and its entry point: the same for `mcl_jax.main` and `mcl-jax train`."""
 
 import dataclasses
 import sys
@@ -28,23 +28,23 @@ def _flag(default: Any, meaning: str, **others: Any) -> Any:
 class RunOptions:
     """The flags of a run; the help of each is beside it."""
 
-    workdir: str | None = _flag(None, "Folder of the run; by default runs/NAME_OF_THE_CONFIG.")
+    workdir: str | None = _flag(None, "Folder of the run (runs/NAME_OF_THE_RECIPE).")
     phase: str = _flag("train", "Train, then test; or test only.", choices=("train", "test"))
-    show_clips: str | None = _flag(None, "Draw the first training batch into this PNG, and stop.")
+    show_clips: str | None = _flag(None, "Draw the first training batch as this PNG file, then stop.")
     describe: bool = _flag(
-        False, "Print the whole config, with the size, work and memory of its model, and stop."
+        False, "Print all config keys, and the size, work and memory of the model, then stop."
     )
     gpu: str | None = _flag(
-        None, "With --describe: for this card, which need not be here, h100 for instance."
+        None, "With --describe: a graphics card that need not be installed, such as h100."
     )
-    devices: int = _flag(1, "With --describe and --gpu: how many of these cards.")
-    max_minutes: float | None = _flag(None, "Save and leave after this time, with exit code 75.")
-    accept_changes: bool = _flag(False, "Go on with a run whose config was another, and record the change.")
-    coordinator: str | None = _flag(None, "HOST:PORT of host 0, to train on several hosts.")
+    devices: int = _flag(1, "With --gpu: number of cards.")
+    max_minutes: float | None = _flag(None, "Save and exit with code 75 after so many minutes.")
+    accept_changes: bool = _flag(False, "Resume although config or data have changed, and record the change.")
+    coordinator: str | None = _flag(None, "Address HOST:PORT of host 0, for training on several hosts.")
     hosts: str | None = _flag(
         None,
-        "How many hosts there are, with --coordinator and --host; or auto, to ask SLURM, Open MPI or the "
-        "cloud; or local:N, to start N on this machine.",
+        "Number of hosts, with --coordinator and --host; or auto: ask SLURM, Open MPI or the cloud; or "
+        "local:N: start N processes on this machine.",
     )
     host: int | None = _flag(None, "Index of this host, from 0; with --coordinator.")
     lost_host_seconds: int = _flag(45, "Seconds without a heartbeat after which a host counts as lost.")

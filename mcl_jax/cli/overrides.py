@@ -1,4 +1,4 @@
-"""A config from the command line: `--config RECIPE`, and its keys, `--config.a.b=v`."""
+"""Configs from the command line: `--config RECIPE`, and keys such as `--config.a.b=v`."""
 
 import ast
 import contextlib
@@ -61,7 +61,7 @@ def _last_of_each(keys: Sequence[str]) -> list[str]:
 
 
 def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
-    """Returns the config of a recipe or of an OpenGait YAML, and what there is to say about its translation.
+    """Returns the config of a recipe or of an OpenGait YAML, with notes about its translation.
 
     Raises:
         ConfigError: if there is none, or it cannot be translated.

@@ -1,4 +1,4 @@
-"""The program `mcl-jax`: finds the command, reads its flags, and ends with 0, 1 (mistake) or 2 (usage)."""
+"""The program `mcl-jax`: parses the command line, runs a command, and returns its exit code."""
 
 import argparse
 import os

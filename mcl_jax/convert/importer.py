@@ -1,4 +1,4 @@
-"""From an OpenGait checkpoint to the state of one of our models, and back."""
+"""Converts OpenGait checkpoints to training states, and back."""
 
 import hashlib
 from collections import OrderedDict
@@ -12,15 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, entries
+from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, put_together
+from mcl_jax.convert.opengait import COUNTERPARTS, entries
+from mcl_jax.convert.opengait.pieces import StateDict
 from mcl_jax.convert.original_gaitset import from_original_gaitset
 from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
 from mcl_jax.convert.safetensors_reader import read_safetensors
-from mcl_jax.convert.sizes import UNTOLD, StateDict, read_block
+from mcl_jax.convert.sizes import read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.registry import Weights, model_of
-from mcl_jax.utils.pytrees import ArrayTree, TreePath, get_leaf, replace_leaves
+from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""
@@ -31,7 +33,7 @@ _HOLDERS = ("model", "state_dict", "model_state_dict")
 
 @dataclass(frozen=True)
 class TorchCheckpoint:
-    """What is in a checkpoint file of OpenGait.
+    """Content of an OpenGait checkpoint.
 
     Attributes:
         state_dict: tensors by the names of OpenGait, without the prefixes that PyTorch puts before them.
@@ -110,7 +112,7 @@ def import_weights(
         checkpoint: from `load_checkpoint`.
         source: path of the file, for messages.
         expected: `model` block of a config, or some arguments of the model, for what the file does not tell
-            (`sizes.UNTOLD`); for the rest the defaults are taken, and said.
+            (`Counterpart.untold`); for the rest the defaults are taken, and said.
 
     Raises:
         CheckpointError: if it is of none of our models, or names or shapes are not those of that model.
@@ -129,7 +131,7 @@ def import_weights(
 
 def _note_assumed(block: Mapping[str, Any], source: str, expected: Mapping[str, Any]) -> None:
     """Says which arguments of a model neither the file nor anybody tells."""
-    assumed = {key: block[key] for key in UNTOLD.get(block["name"], ()) if key not in expected}
+    assumed = {key: block[key] for key in COUNTERPARTS[block["name"]].untold if key not in expected}
     if assumed:
         logging.warning(
             "%s: no tensor tells %s; taken as in the published models. If it was trained otherwise, say so: "
@@ -164,12 +166,12 @@ def import_state_dict(
     if rows:
         raise CheckpointError(_table(rows))
 
-    found: dict[str, dict[TreePath, np.ndarray]] = {"params": {}, "batch_stats": {}}
-    for entry in wanted:
-        if entry.collection is not None:
-            axes = get_leaf(trees[entry.collection], entry.path).ndim
-            array = entry.from_torch_layout(state_dict[entry.name], axes)
-            found[entry.collection][entry.path] = array
+    found = {
+        collection: put_together(
+            ((entry, state_dict[entry.name]) for entry in wanted if entry.collection == collection), tree
+        )
+        for collection, tree in trees.items()
+    }
     return ImportedModel(
         params=replace_leaves(params, found["params"]),
         batch_stats=replace_leaves(batch_stats, found["batch_stats"]),

@@ -1,6 +1,6 @@
-"""OpenGait's YAML configs of GaitSet, GaitBase and DeepGaitV2 as configs of ours.
+"""Translates OpenGait's YAML configs of the models in `convert.opengait`.
 
-Every setting is taken: it becomes one of ours, is noted where it has no meaning here, or is an error where it
+Every setting is taken: it is translated, is noted where it has no meaning here, or is an error where it
 would change the numbers and mcl_jax has nothing like it. So is a setting that nobody knows.
 """
 
@@ -13,18 +13,20 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mcl_jax.config import make_config
+from mcl_jax.convert.opengait import COUNTERPARTS
 from mcl_jax.convert.yaml_settings import Settings, read_settings
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.errors import ConfigError
+from mcl_jax.evaluation.protocols import PROTOCOLS
 
 SUFFIXES = (".yaml", ".yml")
 
-_DATASETS = {"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp"}
+_DATASETS = {"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp", "CASIA-E": "casiae"}
 _PROTOCOLS = {
-    "evaluate_indoor_dataset": ("casiab", "oumvlp"),
-    "identification": ("casiab", "oumvlp"),
+    "evaluate_indoor_dataset": ("casiab", "oumvlp", "casiae"),
+    "identification": ("casiab", "oumvlp", "casiae"),
     "evaluate_Gait3D": ("gait3d",),
     "GREW_submission": ("grew",),
     "identification_GREW_submission": ("grew",),
@@ -40,8 +42,6 @@ _PARAMETERS: dict[str, dict[str, tuple[str, Any]]] = {
         "per_frame": ("per_frame", False),
     },
 }
-# What its ResNet9 assumes where a config does not say.
-_RESNET9 = {"channels": [32, 64, 128, 256], "layers": [1, 2, 2, 1], "strides": [1, 2, 2, 1]}
 _NAMES = {
     "RandomPerspective": "perspective",
     "BaseSilCuttingTransform": "cut",
@@ -55,7 +55,7 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Translation:
-    """A config of ours, and what there is to say about settings that are not as they were."""
+    """A translated config, with notes about settings that differ."""
 
     config: ConfigDict
     notes: tuple[str, ...]
@@ -78,7 +78,7 @@ def translate(path: str | Path) -> Translation:
         "data": data,
         "eval": evaluation,
         "loss": _losses(settings),
-        "model": _model(settings.block("model_cfg")),
+        "model": _model(settings.block("model_cfg"), data["dataset"]),
         "optimizer": _optimizer(settings.block("optimizer_cfg")),
         "schedule": _schedule(settings.block("scheduler_cfg")),
     }
@@ -122,9 +122,9 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
         raise evaluator.refused("eval_func", function, f"mcl_jax has no such evaluation of {dataset}")
     protocol = DATASETS[dataset].protocol
     if evaluator.take("cross_view_gallery", bool):
-        if dataset != "casiab":
-            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B only")
-        protocol = "casiab_cross_view"
+        protocol = f"{dataset}_cross_view"
+        if protocol not in PROTOCOLS:
+            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B and OU-MVLP only")
     evaluator.must_be("rerank", False)
     hint = evaluator.take("restore_hint", (int, str))
     if isinstance(hint, str):
@@ -266,81 +266,15 @@ def _losses(settings: Settings) -> dict[str, dict[str, Any]]:
     return losses
 
 
-def _model(model: Settings) -> dict[str, Any]:
+def _model(model: Settings, dataset: str) -> dict[str, Any]:
     name = model.take("model", str)
-    if name not in _MODELS:
-        raise model.refused("model", name, f"mcl_jax has {', '.join(_MODELS)}")
-    block = _MODELS[name](model)
+    ours = {counterpart.title: key for key, counterpart in COUNTERPARTS.items()}
+    if name not in ours:
+        raise model.refused("model", name, f"mcl_jax has {', '.join(ours)}")
+    there = {ours: theirs for theirs, ours in _DATASETS.items()}[dataset]
+    block = {"name": ours[name], **COUNTERPARTS[ours[name]].block(model, there)}
     model.end()
     return block
-
-
-def _fcs(model: Settings, inputs: int, parts: int) -> int:
-    fcs = model.block("SeparateFCs")
-    fcs.must_be("in_channels", inputs)
-    fcs.must_be("parts_num", parts)
-    outputs: int = fcs.take("out_channels", int)
-    fcs.end()
-    return outputs
-
-
-def _classes(model: Settings, inputs: int, parts: int = 16) -> int:
-    necks = model.block("SeparateBNNecks")
-    necks.must_be("in_channels", inputs)
-    necks.must_be("parts_num", parts)
-    classes: int = necks.take("class_num", int)
-    necks.end()
-    return classes
-
-
-def _gaitset(model: Settings) -> dict[str, Any]:
-    depth, *channels = model.numbers("in_channels", 4)
-    if depth != 1:
-        raise model.refused("in_channels", depth, "silhouettes have 1")
-    bins = model.numbers("bin_num")
-    embed_dim = _fcs(model, channels[-1], 2 * sum(bins))
-    return {"name": "gaitset", "channels": tuple(channels), "bins": bins, "embed_dim": embed_dim}
-
-
-def _gaitbase(model: Settings) -> dict[str, Any]:
-    backbone = model.block("backbone_cfg")
-    backbone.must_be("type", "ResNet9")
-    backbone.must_be("block", "BasicBlock")
-    backbone.must_be("in_channel", 1)
-    block: dict[str, Any] = {"name": "gaitbase", "max_pool": backbone.take("maxpool", bool, True)}
-    for key, there in _RESNET9.items():
-        backbone.values.setdefault(key, there)
-        block[key] = backbone.numbers(key, 4)
-        if min(block[key]) < 1:
-            raise backbone.refused(key, block[key], "mcl_jax has no stage without blocks, channels or stride")
-    backbone.end()
-    bins = model.numbers("bin_num")
-    embed_dim = _fcs(model, block["channels"][-1], sum(bins))
-    classes = _classes(model, embed_dim, sum(bins))
-    return {**block, "bins": bins, "embed_dim": embed_dim, "num_classes": classes}
-
-
-def _deepgaitv2(model: Settings) -> dict[str, Any]:
-    backbone = model.block("Backbone")
-    backbone.must_be("in_channels", 1)
-    mode = backbone.take("mode", str)
-    layers, channels = backbone.numbers("layers", 4), backbone.numbers("channels", 4)
-    backbone.end()
-    return {
-        "name": "deepgaitv2",
-        "mode": mode,
-        "layers": layers,
-        "channels": channels,
-        "num_classes": _classes(model, channels[2]),
-        "use_emb2": model.take("use_emb2", bool, False),
-    }
-
-
-_MODELS: dict[str, Callable[[Settings], dict[str, Any]]] = {
-    "GaitSet": _gaitset,
-    "Baseline": _gaitbase,
-    "DeepGaitV2": _deepgaitv2,
-}
 
 
 def _optimizer(optimizer: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""PyTorch's optimiser state, put into an optax one, so that a half-finished run goes on at the same step."""
+"""Converts PyTorch's optimiser state to optax's, so that a half-finished run goes on at the same step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from mcl_jax.convert.importer import MAX_STEPS, TorchCheckpoint
-from mcl_jax.convert.mapping import Entry, entries
+from mcl_jax.convert.mapping import Entry, put_together
+from mcl_jax.convert.opengait import entries
 from mcl_jax.errors import CheckpointError
 from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
@@ -40,11 +41,11 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
     position = schedule_position(checkpoint)
 
     def moments(like: ArrayTree, key: str) -> ArrayTree:
-        arrays = {
-            by_name[name].path: _buffer(state.get(key), by_name[name], params, key)
+        arrays = (
+            (by_name[name], _checked(state.get(key), by_name[name], params, key))
             for name, state in buffers.items()
-        }
-        return replace_leaves(like, arrays)
+        )
+        return replace_leaves(like, put_together(arrays, params))
 
     def convert(state: Any) -> Any:
         match state:
@@ -129,13 +130,13 @@ def _present(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if value is not None}
 
 
-def _buffer(array: Any, entry: Entry, params: ArrayTree, key: str) -> np.ndarray:
+def _checked(array: Any, entry: Entry, params: ArrayTree, key: str) -> np.ndarray:
     leaf = get_leaf(params, entry.path)
     shape = entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
     if not isinstance(array, np.ndarray) or array.shape != shape:
         found = array.shape if isinstance(array, np.ndarray) else "missing"
         raise CheckpointError(f"its {key} of {entry.name} is {found}, the parameter {shape}")
-    return entry.from_torch_layout(array, leaf.ndim)
+    return array
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A PyTorch checkpoint as the folder of a run of ours, and back."""
+"""Imports a PyTorch checkpoint as the folder of a run, and exports a run as a checkpoint."""
 
 import dataclasses
 import sys

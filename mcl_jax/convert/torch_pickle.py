@@ -1,4 +1,4 @@
-"""The pickle inside a PyTorch checkpoint: which names it may hold, and what they mean."""
+"""Reads the pickle inside a PyTorch checkpoint, which may hold a few names only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

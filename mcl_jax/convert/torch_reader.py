@@ -1,4 +1,4 @@
-"""Reads what `torch.save` wrote, without PyTorch and without running anything that is in the file.
+"""Reads files written by `torch.save`, without PyTorch and without running anything in them.
 
 The format since PyTorch 1.6 is a zip archive of uncompressed entries: `NAME/data.pkl`, a pickle of the saved
 object, and `NAME/data/KEY`, the bytes of each storage. The older format is read through PyTorch, where it

@@ -16,7 +16,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_torch_file(path: Path | str, content: Any) -> None:
-    """Writes what PyTorch reads as `content` with a tensor for every array.
+    """Writes a file that PyTorch reads as `content`, with a tensor for every array.
 
     Args:
         path: the file; overwritten if it exists.

@@ -1,4 +1,4 @@
-"""The settings of an OpenGait config, taken out one by one, so that none is passed over in silence."""
+"""Reads the settings of an OpenGait config one by one, so that none is ignored unnoticed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ _NEEDED: Any = object()
 
 @dataclasses.dataclass
 class Settings:
-    """One block of a config; what is taken out of it is gone.
+    """One block of a config, from which each setting is taken once.
 
     Attributes:
         where: the file and the block, for messages.
@@ -117,7 +117,7 @@ class Settings:
                 self.notes.append(f"{self.where.partition(': ')[2]}{key} ({_one_line(value)}): {reason}")
 
     def note(self, key: str, text: str) -> None:
-        """Notes what a setting does here."""
+        """Adds a note about a setting."""
         self.notes.append(f"{self.where.partition(': ')[2]}{key}: {text}")
 
     def refused(self, key: str, value: Any, why: str) -> ConfigError:

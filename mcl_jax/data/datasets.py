@@ -1,4 +1,4 @@
-"""The datasets we know, as data: adding one is adding an entry to `DATASETS`."""
+"""The known datasets, as data: adding one is adding an entry to `DATASETS`."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -64,6 +64,15 @@ DATASETS: dict[str, Dataset] = {
         layout=layouts.OUMVLP,
         description="OU-MVLP: 10,307 people seen from 14 views, each walking twice.",
     ),
+    "casiae": Dataset(
+        protocol="casiae",
+        partition=Partition(train=_numbered(1, 200, "{:03d}"), test=_numbered(201, 1_014, "{:03d}")),
+        description="CASIA-E: 1,014 people in three scenes, from several views and two heights.",
+    ),
+    "freegait": Dataset(
+        protocol="freegait",
+        description="FreeGait: 1,195 people outdoors, in pictures and in point clouds, which are not read.",
+    ),
     "walkers": Dataset(
         protocol="casiab",
         description="Synthetic walking people, as scripts/make_walkers.py draws them.",
@@ -77,13 +86,13 @@ ANY_TREE = "tree"
 
 
 def downloads() -> dict[str, Download]:
-    """Returns what can be prepared, by the name that `scripts/prepare_data.py` takes."""
+    """Returns the downloads that can be prepared, by their names on the command line."""
     known = {name: Download(name, entry.layout, entry.description) for name, entry in DATASETS.items()}
     return known | {ANY_TREE: Download(ANY_TREE, layouts.SUBJECTS, "Any tree of subject/condition/view.")}
 
 
 def download_of(name: str) -> Download:
-    """Returns what is known of a download.
+    """Returns the description of a download.
 
     Raises:
         DataError: if nothing is; the message lists the known names.

@@ -1,4 +1,4 @@
-"""What a run trains on, in brief: its people in order, its sequences, and the pixels of a few of them."""
+"""Fingerprint of the training data: people in order, sequences, and the pixels of a few of them."""
 
 import dataclasses
 import hashlib
@@ -85,7 +85,7 @@ def differences(before: DataFingerprint, now: DataFingerprint) -> list[str]:
 
 
 def kinds_of_difference(before: Mapping[str, Any], now: DataFingerprint) -> list[str]:
-    """Returns what differs where only the digests of the data before are known."""
+    """Lists the kinds of differences where only the digests of the earlier data are known."""
     words = {"people": "other people", "sequences": "other sequences", "contents": "other frames"}
     return [words[kind] for kind, digest in now.digests.items() if before.get(kind) != digest]
 

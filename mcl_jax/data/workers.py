@@ -1,4 +1,4 @@
-"""How worker processes behave towards the process that started them."""
+"""Makes worker processes end with the process that started them."""
 
 import multiprocessing
 import os

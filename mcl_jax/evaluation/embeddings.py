@@ -84,7 +84,7 @@ class EmbeddingSet:
 
     @classmethod
     def load(cls, path: str | Path) -> "EmbeddingSet":
-        """Reads what `save` wrote; executes nothing from the file.
+        """Reads a file written by `save`; nothing in it is executed.
 
         Raises:
             DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.

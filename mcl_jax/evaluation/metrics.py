@@ -73,7 +73,7 @@ def average_precision(
 def _match_ranks(
     d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], most: int
 ) -> Int[np.ndarray, "n k"]:
-    """Ranks, from 1, of each probe's matches, rising; what is left of the row is more than m.
+    """Ranks from 1 of each probe's matches, in rising order; the rest of a row is filled with more than m.
 
     Looks the matches up among the sorted distances: NumPy sorts numbers ten times as fast as it sorts places.
     """
@@ -95,7 +95,7 @@ def nearest(distances: Float[np.ndarray, "n m"], k: int) -> Int[np.ndarray, "n k
 
 
 def nan_mean(cells: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of what is not NaN; NaN where all of it is (`np.nanmean` would also warn there)."""
+    """Mean of the numbers that are not NaN; NaN where there are none (`np.nanmean` would also warn)."""
     number = (~np.isnan(cells)).sum(axis=axis)
     return np.asarray(np.nansum(cells, axis=axis) / np.where(number, number, np.nan))
 

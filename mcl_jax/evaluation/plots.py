@@ -1,4 +1,4 @@
-"""Pictures of a scored protocol: cumulative match characteristic, heat maps of views, error rates."""
+"""Plots of a scored protocol: cumulative match characteristic, heat maps of views, error rates."""
 
 from io import BytesIO
 

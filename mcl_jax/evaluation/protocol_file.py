@@ -1,4 +1,4 @@
-"""A protocol of one's own, as a JSON file: which conditions are gallery, which are probes, what comes out."""
+"""Reads a user's own protocol from a JSON file: gallery conditions, probe conditions, figures."""
 
 import json
 import re

@@ -32,10 +32,12 @@ class Protocol:
             not see its own subject's gallery sequences of its own view.
         figures: "Rank-k" for any k, "mAP", "mINP", in the order of the published table.
         unmatched: what a probe counts for whose subject is not in the gallery: "error" refuses the data,
-            "wrong" ranks it as a miss, "skip" leaves it out.
+            "wrong" ranks it as a miss, "skip" leaves it out. "wrong_rank" ranks it as a miss and leaves it
+            out of mAP and mINP.
         decimals: each block's percentages are rounded to these before any mean; None = not rounded.
         views: the only views that may occur; None = any.
         unused: conditions of the dataset that are neither probes nor gallery; any others are an error.
+        unused_views: views whose sequences are neither.
         submit: length of the list of nearest subjects per probe in a submission file, which only the
             benchmark scores; 0 = scored here.
         rules: the rules in a few words, for titles; empty where the name of the data says them.
@@ -51,10 +53,11 @@ class Protocol:
     blocks: Literal["all", "probe_view", "view_pair"] = "all"
     leave_out: Literal["nothing", "identical_view", "own_view"] = "nothing"
     figures: tuple[str, ...] = ("Rank-1",)
-    unmatched: Literal["error", "wrong", "skip"] = "error"
+    unmatched: Literal["error", "wrong", "wrong_rank", "skip"] = "error"
     decimals: int | None = 2
     views: tuple[str, ...] | None = None
     unused: tuple[str, ...] = ()
+    unused_views: tuple[str, ...] = ()
     submit: int = 0
     rules: str = ""
 
@@ -67,6 +70,15 @@ class Protocol:
         if self.leave_out == "identical_view" and self.blocks != "view_pair":
             raise ConfigError(f"protocol {self.name}: leave_out identical_view needs blocks view_pair")
 
+
+def _casiae(scenes: tuple[str, ...], clothing: str) -> tuple[str, ...]:
+    return tuple(
+        f"{height}-{scene}-{clothing}-{time}" for height in "HL" for scene in scenes for time in (1, 2)
+    )
+
+
+_ELSEWHERE = ("scene2", "scene3", "scene3_s")
+_OUMVLP_VIEWS = tuple(f"{degree:03d}" for degree in (*range(0, 91, 15), *range(180, 271, 15)))
 
 _ALL_PROTOCOLS = (
     Protocol(
@@ -106,6 +118,15 @@ _ALL_PROTOCOLS = (
         decimals=None,
     ),
     Protocol(
+        name="freegait",
+        data="FreeGait",
+        gallery=THE_REST,
+        probes={"all": PROBE_SET},
+        figures=("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"),
+        unmatched="skip",
+        decimals=None,
+    ),
+    Protocol(
         name="grew_local",
         data="GREW",
         rules="test gallery only: condition 02 against 01",
@@ -130,7 +151,35 @@ _ALL_PROTOCOLS = (
         blocks="view_pair",
         leave_out="identical_view",
         unmatched="wrong",  # many sequences of this dataset are missing, and published figures count them
-        views=tuple(f"{degree:03d}" for degree in (*range(0, 91, 15), *range(180, 271, 15))),
+        views=_OUMVLP_VIEWS,
+    ),
+    Protocol(
+        name="oumvlp_cross_view",
+        data="OU-MVLP",
+        rules="gallery of all views, own view of the same subject left out",
+        gallery=("01",),
+        probes={"all": ("00",)},
+        blocks="probe_view",
+        leave_out="own_view",
+        figures=("Rank-1", "mAP"),
+        unmatched="wrong_rank",  # as the reference counts
+        views=_OUMVLP_VIEWS,
+    ),
+    Protocol(
+        name="casiae",
+        data="CASIA-E",
+        rules="gallery of one view, identical view and view 270 left out",
+        gallery=_casiae(("scene1",), "nm"),
+        probes={
+            "NM": _casiae(_ELSEWHERE, "nm"),
+            "BG": _casiae(_ELSEWHERE, "bg"),
+            "CL": _casiae(_ELSEWHERE, "cl"),
+        },
+        blocks="view_pair",
+        leave_out="identical_view",
+        unmatched="wrong",
+        unused=(*_casiae(("scene1",), "bg"), *_casiae(("scene1",), "cl")),
+        unused_views=("270",),
     ),
     Protocol(
         name="leave_one_out",

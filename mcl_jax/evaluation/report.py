@@ -26,6 +26,7 @@ from mcl_jax.evaluation.submission import (
 from mcl_jax.evaluation.tables import format_table
 from mcl_jax.evaluation.verification import Verification, verify
 from mcl_jax.utils.digest import sealed
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.files import write_atomically
 
 REPORT_FILES = (
@@ -128,10 +129,12 @@ class Report:
                 without moving pictures.
 
         Raises:
-            UserError: if a file cannot be written or removed.
+            UserError: if a file cannot be written or removed, or the extra `report` is not installed.
             DataError: if `silhouettes` cannot read a sequence.
         """
         folder = Path(folder)
+        if not self.protocol.submit:
+            require_extra("report", "a report with pictures")
         clear_report(folder)
         if self.protocol.submit:
             submission = {

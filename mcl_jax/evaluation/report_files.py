@@ -1,4 +1,4 @@
-"""The pictures of a report and the page that shows them all, as files."""
+"""Writes the pictures of a report, and the page that shows them all."""
 
 from pathlib import Path
 from typing import Any

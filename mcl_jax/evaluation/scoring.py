@@ -106,19 +106,20 @@ def assign_roles(
             _expected(protocol.gallery),
         )
     keys, present = embedding_set.keys(), embedding_set.conditions
+    counts = ~np.isin(embedding_set.views, protocol.unused_views)
     probes = {
-        group: _places(keys, wanted)
+        group: _those(counts, _places(keys, wanted))
         if conditions is PROBE_SET
-        else np.flatnonzero(_is_one_of(present, conditions))
+        else np.flatnonzero(counts & _is_one_of(present, conditions))
         for group, conditions in protocol.probes.items()
     }
     used = np.concatenate(list(probes.values()))
     if protocol.gallery is THE_REST:
         rest = np.arange(len(embedding_set)) if gallery_set is None else _places(keys, gallery_set)
-        gallery = np.setdiff1d(rest, used)
+        gallery = np.setdiff1d(_those(counts, rest), used)
         _count_absent(protocol, "GALLERY_SET", gallery_set or (), keys, say=say)
     else:
-        gallery = np.flatnonzero(_is_one_of(present, protocol.gallery))
+        gallery = np.flatnonzero(counts & _is_one_of(present, protocol.gallery))
     for role, indices in (("probe", used), ("gallery", gallery)):
         if not indices.size:
             raise DataError(_nothing_found(protocol, embedding_set, role))
@@ -136,6 +137,11 @@ def assign_roles(
     if PROBE_SET in protocol.probes.values():
         absent = _count_absent(protocol, "PROBE_SET", wanted, keys, say=say)
     return Roles(probes, gallery, absent)
+
+
+def _those(counts: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Returns the indices of sequences that count."""
+    return indices[counts[indices]]
 
 
 def _places(keys: list[str], names: Collection[str]) -> np.ndarray:
@@ -181,7 +187,7 @@ def score_groups(
     distances: DistanceFn,
     watch: BlockFn | None = None,
 ) -> dict[str, GroupScores]:
-    """Scores every group of probes, and logs what a reader of the figures must know.
+    """Scores every group of probes, and logs warnings about the figures.
 
     Args:
         protocol: the rules; one that is scored here, not by submission.
@@ -273,6 +279,8 @@ def _score_group(
             skipped += int(missed.sum())
             ranks, ap, inp = ranks[~missed], ap[~missed], inp[~missed]
             block_probes = block_probes[~missed]
+        if protocol.unmatched == "wrong_rank":
+            ap, inp = ap[~missed], inp[~missed]
         if missed.all():  # no right answer exists: no figure, rather than 0 %
             continue
         if protocol.unmatched != "skip" and counted[cell]:
@@ -410,7 +418,7 @@ def _expected(conditions: tuple[str, ...] | None) -> str:
 
 
 def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Iterator[str]:
-    """What a reader of the group's figures must know."""
+    """Warnings about a group's figures."""
     if np.isnan(group.cmc).all():
         if not group.probes:
             yield " is n/a: none of its probes is among the embeddings"

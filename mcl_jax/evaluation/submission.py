@@ -1,4 +1,4 @@
-"""The file that a benchmark scores itself."""
+"""Writes the submission file of a benchmark that does its own scoring."""
 
 import hashlib
 import zipfile
@@ -68,7 +68,7 @@ def submission_digests(files: Mapping[str, bytes]) -> str:
 
 
 def submission_summary(protocol: Protocol, roles: Roles) -> str:
-    """What stands in the place of the table: how many sequences, and where the figures come from."""
+    """Text in place of the table: the number of sequences, and who scores them."""
     return (
         f"{protocol.title}: {len(roles.all_probes())} probes against {len(roles.gallery)} gallery sequences\n"
         f"scored by the benchmark only: upload submission.zip\n"

@@ -1,4 +1,4 @@
-"""The printed table of a scored protocol."""
+"""Formats the printed table of a scored protocol."""
 
 from typing import Any
 

@@ -67,7 +67,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """What the distances of a scored protocol say about pairs.
+    """Verification figures of a scored protocol: error rates and thresholds of pairs.
 
     Attributes:
         genuine: group → number of pairs of one subject.

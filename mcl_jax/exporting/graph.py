@@ -203,9 +203,23 @@ def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
         for i, limit in enumerate(limits)
         if (starts[i], strides[i]) != (0, 1) or str(limit) != str(sizes[i])
     ]
-    ends = [limits[i] if isinstance(limits[i], int) else np.iinfo(np.int64).max for i in cut]
+    ends = [limits[i] if isinstance(limits[i], int) else _end(sizes[i] - limits[i]) for i in cut]
     columns = ([starts[i] for i in cut], ends, cut, [strides[i] for i in cut])
     return _box(graph, x, *columns)
+
+
+def _end(left_out: Any) -> int:
+    """Returns where a slice of a free dimension ends that leaves out so many of its last."""
+    if not isinstance(left_out, int):
+        raise ConfigError("export: a slice of this model cannot be written as ONNX: use stablehlo")
+    return -left_out or np.iinfo(np.int64).max
+
+
+def _pad(graph: Graph, equation: JaxprEqn, x: Value, fill: Value) -> Value:
+    before, after, between = zip(*equation.params["padding_config"], strict=True)
+    if any(between) or min(*before, *after) < 0:
+        raise ConfigError("export: a padding of this model cannot be written as ONNX: use stablehlo")
+    return graph.add("Pad", x, np.array([*before, *after], np.int64), fill)
 
 
 def _reverse(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
@@ -221,7 +235,11 @@ def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
     axes = numbers.start_index_map
     if isinstance(start, str) or np.shape(start) != (len(axes),) or numbers.operand_batching_dims:
         raise ConfigError("export: an index of this model cannot be written as ONNX: use stablehlo")
-    ends = [int(first) + sizes[axis] for first, axis in zip(np.atleast_1d(start), axes, strict=True)]
+    whole = _aval(equation.invars[0]).shape
+    ends = []
+    for first, axis in zip(np.atleast_1d(start), axes, strict=True):
+        end = int(first) + sizes[axis]
+        ends.append(end if isinstance(end, int) else _end(whole[axis] - end))
     columns = (start, ends, axes)
     box = _box(graph, x, *columns)
     return graph.add("Reshape", box, _shape(_aval(equation.outvars[0]).shape))
@@ -295,9 +313,11 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "ge": _simple("GreaterOrEqual"),
     "gt": _simple("Greater"),
     "integer_pow": _power,
+    "logistic": _simple("Sigmoid"),
     "lt": _simple("Less"),
     "max": _simple("Max"),
     "mul": _simple("Mul"),
+    "pad": _pad,
     "reduce_max": _reduced("ReduceMax"),
     "reduce_sum": _reduced("ReduceSum"),
     "reshape": _reshape,

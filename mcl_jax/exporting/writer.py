@@ -1,4 +1,4 @@
-"""Writes a trained model as a file for other programs, once it is sure to give the same embeddings."""
+"""Writes a trained model as a file for other programs, after comparing its embeddings."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,8 @@ from mcl_jax.api import Gait
 from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.exporting import FORMATS, Format
-from mcl_jax.exporting.program import EMBEDDING, FRAMES, Program, any_length, embedding_program
+from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, Program, any_length, embedding_program
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.files import write_atomically
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # that a StableHLO file runs on
@@ -50,12 +51,11 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
 
 
 def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
-    try:
-        import onnxruntime
+    require_extra("export", "format: onnx")
+    import onnxruntime
 
-        from mcl_jax.exporting.graph import onnx_model
-    except ImportError as error:
-        raise ConfigError(f"format: onnx needs {error.name}: pip install 'mcl_jax[export]'") from None
+    from mcl_jax.exporting.graph import onnx_model
+
     model = onnx_model(program, any_length(), (FRAMES, EMBEDDING))
     if model.ByteSize() > _MOST_ONNX:
         raise ConfigError("format: the model is larger than 2 GiB, which ONNX files are not: use stablehlo")

@@ -1,4 +1,4 @@
-"""From footage to walks: source → mask → pieces → people → silhouettes."""
+"""Extracts walks from footage: source → mask → pieces → people → silhouettes."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from mcl_jax.footage.walks import Rejection, Track, WalkBook
 
 @dataclasses.dataclass(frozen=True)
 class Footage:
-    """What was found in one video.
+    """Walks found in one video.
 
     Attributes:
         tracks: the walks that are good enough, at least one, in order of their ends.

@@ -1,4 +1,4 @@
-"""What is known of one person that is followed, and how well a piece of the mask fits it."""
+"""Motion of one tracked person, and how well a piece of the mask fits it."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""A person segmentation network from a file, run by OpenCV in a process of its own."""
+"""Person segmentation network from a file, run by OpenCV in a process of its own."""
 
 import signal
 import subprocess
@@ -110,10 +110,10 @@ class Network:
             head = b""
         if len(head) <= LENGTH.size:
             raise DataError(f"{self.path}: {self._end()}")
-        told = LENGTH.unpack(head[:-1])[0] - 1
-        if head[-1:] == DONE and told == length and len(answer := answers.read(length)) == length:
+        size = LENGTH.unpack(head[:-1])[0] - 1
+        if head[-1:] == DONE and size == length and len(answer := answers.read(length)) == length:
             return answer
-        reason = answers.read(min(told, 4 * _LONGEST_REASON)).decode(errors="replace")
+        reason = answers.read(min(size, 4 * _LONGEST_REASON)).decode(errors="replace")
         printable = "".join(sign if sign.isprintable() else " " for sign in reason)
         raise DataError(f"{self.path}: {' '.join(printable.split())[:_LONGEST_REASON]}")
 

@@ -5,7 +5,7 @@ Reading takes the libraries of the extra `network`. They are imported before fil
 
 import importlib
 
-from mcl_jax.errors import DataError
+from mcl_jax.utils.extras import require_extra
 
 LIBRARIES = {".onnx": "onnx", ".tflite": "tflite"}
 """Ending of a file → the library that reads it."""
@@ -15,14 +15,10 @@ def require_library(kind: str) -> None:
     """Imports the library that reads files of a kind.
 
     Raises:
-        DataError: if it is not installed.
+        MissingExtraError: if it is not installed.
     """
-    try:
-        importlib.import_module(LIBRARIES[kind])
-    except ImportError:
-        raise DataError(
-            f"a network in a file {kind} needs {LIBRARIES[kind]}: pip install 'mcl_jax[network]'"
-        ) from None
+    require_extra("network", f"a network in a file {kind}", LIBRARIES[kind])
+    importlib.import_module(LIBRARIES[kind])
 
 
 def onnx_input(content: bytes) -> list[int]:

@@ -1,4 +1,4 @@
-"""A process of its own that reads and runs a segmentation network: a file may be made to crash its reader.
+"""Process that reads and runs a segmentation network, since a file may crash its reader.
 
 It may open no file, so that weights elsewhere cannot be reached, and its memory and time are limited. Started
 by `network.Network`, which sends the file's content and then pictures, and gets an answer to each.
@@ -78,7 +78,7 @@ class Runner:
         return np.where(score > 0, 255, 0).astype(np.uint8)
 
     def _score(self, output: np.ndarray) -> np.ndarray:
-        """What is above 0 where a person is, [h, w]."""
+        """Score [h, w] that is above 0 where there is a person."""
         if output.ndim == 3:
             output = output[:, None]
         if output.ndim == 4 and output.shape[3] < output.shape[1] and output.shape[3] <= output.shape[2]:
@@ -108,7 +108,7 @@ def _picture_size(shape: list[int]) -> tuple[int, int]:
 
 
 def _confine(mebibytes: int) -> None:
-    """Takes memory beyond what this process has, files and core dumps away from it, for good."""
+    """Limits this process for good: no more memory than given, no files, no core dumps."""
     try:
         import resource  # there is none on Windows
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What can be chosen when silhouettes are taken from footage."""
+"""Options for taking silhouettes from footage."""
 
 import dataclasses
 from pathlib import Path

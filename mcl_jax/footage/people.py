@@ -1,4 +1,4 @@
-"""From the mask of a picture to the pieces that may be people."""
+"""Finds pieces of a mask that may be people."""
 
 import dataclasses
 
@@ -78,7 +78,7 @@ class Blob:
 
 
 def find_blobs(picture: np.ndarray, mask: np.ndarray, min_height: int) -> list[Blob]:
-    """Finds what is at least as high as the smallest person, or cut by the edge and at least half as high.
+    """Finds pieces at least as high as the smallest person, or cut by the edge and half as high.
 
     Args:
         picture: uint8 [h, w, 3], BGR.
@@ -101,7 +101,7 @@ def find_blobs(picture: np.ndarray, mask: np.ndarray, min_height: int) -> list[B
 
 
 def _piles(pieces: list[tuple[int, Box]]) -> list[list[int]]:
-    """Puts together what lies closely above each other: a belt as bright as the wall cuts nobody in two."""
+    """Joins pieces that lie closely above each other, as where a belt is as bright as the wall."""
     piles: list[tuple[list[int], Box]] = []
     for label, box in sorted(pieces, key=lambda piece: piece[1].top):
         parts = [label]

@@ -1,4 +1,4 @@
-"""Pictures of what was found: a video with everybody's outline, and a sheet of the walks."""
+"""Previews of extracted walks: a video with everybody's outline, and a sheet of silhouettes."""
 
 import colorsys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From pictures to masks of what is in front of the background."""
+"""Segments pictures into masks of the foreground."""
 
 import itertools
 from collections.abc import Generator
@@ -93,7 +93,7 @@ class _Subtractor:
         self._scene = None
 
     def mask(self, picture: np.ndarray) -> np.ndarray:
-        """Returns what is in front of the scene, and goes on learning, but slowly."""
+        """Returns the foreground, and goes on learning the scene slowly."""
         soft = _soft(picture)
         found = self._model.apply(soft, learningRate=self._rate)
         if self._scene is None or self._age == _SCENE_AGE:

@@ -1,4 +1,4 @@
-"""Where pictures come from: a video file, a camera, or a folder of ready masks."""
+"""Sources of pictures: a video file, a camera, or a folder of masks."""
 
 import contextlib
 import dataclasses

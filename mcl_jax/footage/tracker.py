@@ -1,4 +1,4 @@
-"""Who is who from frame to frame.
+"""Tracks people from frame to frame.
 
 Pieces of the mask are assigned to people by their overlap with where each should be at constant velocity.
 Where people become one piece, none of them is cut out of it: each is a group's member until the pieces part

@@ -1,4 +1,4 @@
-"""Writing a video file, which is there when all of it is."""
+"""Writes a video file that appears once it is complete."""
 
 from pathlib import Path
 from types import TracebackType

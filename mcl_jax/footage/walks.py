@@ -1,4 +1,4 @@
-"""From sightings of a person to a walk of silhouettes, and whether it is of use."""
+"""Makes walks of silhouettes from the sightings of a person, and judges whether they are of use."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Rejection:
 
 @dataclasses.dataclass
 class _Record:
-    """What is kept of a person who is followed."""
+    """Frames kept of a tracked person."""
 
     first_frame: int
     name: str | None = None
@@ -175,7 +175,7 @@ def _silhouette(blob: Blob) -> np.ndarray | None:
 
 
 def _liveliness(silhouettes: list[np.ndarray]) -> float:
-    """How much of a silhouette changes over three frames, in percent of what it covers."""
+    """Change of a silhouette over three frames, in percent of its area."""
     stack = np.stack(silhouettes).astype(np.float32)
     if len(stack) < 4:
         return 100.0

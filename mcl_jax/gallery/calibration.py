@@ -1,4 +1,4 @@
-"""Thresholds of a gallery: which distance is near enough, at which false-accept rate."""
+"""Thresholds of a gallery: the largest distance to accept at a false-accept rate."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _LARGEST = 1 << 26  # bytes of a metrics.json
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a test of the model said about distances between walks.
+    """Thresholds for distances between walks, from a test of the model.
 
     Attributes:
         source: the file it is from.
@@ -61,7 +61,7 @@ class Calibration:
         return min(self.thresholds)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `calibration_of` reads."""
+        """Returns the calibration as JSON, which `calibration_of` reads."""
         points = [{"rate": rate, "threshold": value} for rate, value in self.thresholds.items()]
         return {"source": self.source, "metric": self.metric, "operating_points": points}
 

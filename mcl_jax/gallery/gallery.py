@@ -1,4 +1,4 @@
-"""Who is this: a gallery of people, opened."""
+"""A gallery of people: enrol, rename, remove, identify."""
 
 import dataclasses
 import unicodedata
@@ -15,7 +15,7 @@ from mcl_jax.gallery import store
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.search import Search
 from mcl_jax.gallery.store import Index, ModelId, WalkEntry
-from mcl_jax.utils.lock import locked
+from mcl_jax.utils.file_lock import locked
 
 _LONGEST_NAME = 200
 
@@ -58,7 +58,7 @@ class Answer:
 
 
 class Gallery:
-    """An opened gallery: a snapshot for reading; what is written is checked against the disk's state.
+    """An opened gallery: a snapshot for reading; writes are checked against the state on disk.
 
     Attributes:
         path: its folder.

@@ -1,4 +1,4 @@
-"""One walk against all of a gallery, again and again: the embeddings lie in memory, part by part."""
+"""Searches a gallery for the nearest walks; its embeddings stay in memory, part by part."""
 
 from collections.abc import Callable
 

@@ -63,7 +63,7 @@ class WalkEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What gallery.json holds; walk i has row i of the array. `has_digest`: not of an earlier version."""
+    """Content of gallery.json; walk i has row i of the array. `has_digest`: not of an earlier version."""
 
     model: ModelId
     data: str

@@ -1,4 +1,4 @@
-"""A process for each compilation: XLA's GPU compiler may abort, and would take the caller with it."""
+"""Compiles in a child process: XLA's GPU compiler may abort, and would take the caller with it."""
 
 import concurrent.futures
 import contextlib
@@ -26,7 +26,7 @@ class CompilerAbortError(UserError):
 def apart(
     function: Callable[_Arguments, _Result], *arguments: _Arguments.args, **keys: _Arguments.kwargs
 ) -> _Result:
-    """Calls a function in a process of its own and returns what it returns.
+    """Calls a function in a process of its own and returns its result.
 
     Args:
         function: of a module, so that it can be pickled.
@@ -50,7 +50,7 @@ def apart(
 
 
 def _write_stderr_to(path: str) -> None:
-    """Sends what C++ prints to a file; it is of interest only where the process ends."""
+    """Redirects the output of C++ to a file, which is shown only if the process dies."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 2)
 

@@ -1,4 +1,4 @@
-"""XLA's GPU compiler on a machine without a GPU.
+"""Runs XLA's GPU compiler on a machine without a GPU.
 
 It comes with two wheels, the extra `gpu-check`. Autotuning needs the card itself, so which of cuDNN's
 algorithms a convolution takes, and the scratch memory of it, are not known here.

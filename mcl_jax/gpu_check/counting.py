@@ -99,7 +99,7 @@ def computations(text: str) -> tuple[dict[str, list[Operation]], str]:
 
 
 def launched(text: str) -> Iterator[tuple[Operation, float, int, list[Operation]]]:
-    """Yields each operation a program launches, its bytes, how often it runs, and what is fused in it."""
+    """Yields each operation a program launches: its bytes, how often it runs, and what is fused in it."""
     found, entry = computations(text)
     yield from _launched(found, entry, 1)
 

@@ -1,4 +1,4 @@
-"""The programs that a config runs on GPUs: its training step and its embedding, with the shapes they take."""
+"""Programs that a config runs on GPUs: its training step and its embedding, with their shapes."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
-from mcl_jax.models.registry import Model, model_class, model_of
+from mcl_jax.models.registry import Model, model_of
 from mcl_jax.training.nonfinite import compile_guarded, start_counter
 from mcl_jax.training.state import create_state
 
@@ -45,7 +45,7 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
     """
     model = model_of(model.block, dtype=variant.precision)
     optimization = build_optimization(config)
-    shape = largest_rows(config)
+    shape = largest_rows(config, model)
     rows, slots = shape.rows, variant.slots or shape.slots
     if rows % mesh.size:
         raise ConfigError(
@@ -75,10 +75,10 @@ def embedding_of(model: Model, mesh: Mesh, precision: str, shape: RowShape) -> P
     return embedding_program(model, mesh, {}), shapes
 
 
-def largest_rows(config: ConfigDict) -> RowShape:
+def largest_rows(config: ConfigDict, model: Model) -> RowShape:
     """Returns the largest rows that training packs its clips into."""
-    gap = model_class(config.model.name).EMPTY_SLOTS
-    return train_row_shapes_of(config.train.batch, frame_sampling(config), config.train.row_sizes, gap)[-1]
+    sizes = config.train.row_sizes
+    return train_row_shapes_of(config.train.batch, frame_sampling(config), sizes, model.spacing)[-1]
 
 
 def _batch(rows: int, slots: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -11,7 +11,7 @@ from mcl_jax.losses.triplet import triplet_loss
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """A loss, and what of a model's output it is of.
+    """A loss function and the model output it takes.
 
     Attributes:
         function: function of (embeddings or logits [n, parts, …], labels [n], own arguments, valid=[n]) to a

@@ -1,4 +1,4 @@
-"""What training minimises: the weighted sum of the losses that a config names."""
+"""The weighted sum of the losses that a config names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -69,11 +69,11 @@ def total_loss(
     for name, block in losses.items():
         if block[WEIGHT]:
             loss = LOSSES[name]
-            value, told = loss.function(
+            value, figures = loss.function(
                 getattr(output, loss.of), labels, **_arguments(name, block), valid=valid
             )
             total = total + block[WEIGHT] * value
-            metrics |= {f"{name}/{key}": figure.mean() for key, figure in told.items()}
+            metrics |= {f"{name}/{key}": figure.mean() for key, figure in figures.items()}
             metrics[f"{name}/loss"] = block[WEIGHT] * value
     return total, {"loss": total, **metrics}
 

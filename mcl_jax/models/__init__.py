@@ -1,9 +1,11 @@
-"""The gait models, by name; `module` says what a model is."""
+"""The gait models, by name; `base` defines their common interface."""
 
 from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
+from mcl_jax.models.gaitgl import GaitGL
+from mcl_jax.models.gaitpart import GaitPart
 from mcl_jax.models.gaitpocket import GaitPocket
 from mcl_jax.models.gaitset import GaitSet
 
@@ -11,6 +13,8 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitset": GaitSet,
     "gaitbase": GaitBase,
     "deepgaitv2": DeepGaitV2,
+    "gaitpart": GaitPart,
+    "gaitgl": GaitGL,
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
 }
@@ -21,8 +25,10 @@ __all__ = [
     "DeepGaitV2",
     "GaitBase",
     "GaitEnergy",
+    "GaitGL",
     "GaitModule",
     "GaitOutput",
+    "GaitPart",
     "GaitPocket",
     "GaitSet",
 ]

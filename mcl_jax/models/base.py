@@ -1,4 +1,4 @@
-"""What every gait model is: the one protocol that training, testing and checkpoints rely on.
+"""Base class of the gait models: the interface that training, testing and checkpoints rely on.
 
 A new model is one file with a subclass of `GaitModule` and one entry in `mcl_jax.models.MODELS`.
 """
@@ -10,13 +10,14 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.utils.pytrees import TreePath
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 FRAME_SHAPE = (64, 44)
 """Rows and columns of the frames that models are trained and tested on."""
 
 
 class GaitOutput(NamedTuple):
-    """What every gait model returns for n = rows · num_segments sequences, row by row.
+    """Output of a gait model for n = rows · num_segments sequences, row by row.
 
     Attributes:
         embeddings: [n, parts, channels]; zeros where a row holds fewer than `num_segments` sequences.
@@ -41,15 +42,13 @@ class GaitModule(nnx.Module):
     Attributes:
         CLASSIFIER: path of the one parameter whose shape depends on the number of classes, which fine-tuning
             on other people leaves out; None for a model without a classifier.
-        EMPTY_SLOTS: how many empty slots the model needs between two sequences of a row, at least 1: half the
-            width of its widest temporal window, rounded down, or what windows one after the other reach
-            where empty slots are not zeroed between them. `mcl_jax.check_model` finds out.
         CHOICES: arguments that choose what comes out of the same arrays, so that a trained model can be used
             with other values than it was trained with.
+        SPACING: where sequences may begin in a row, for a model with a stride over time.
         ADDED: arguments that came after models had been trained without them. At their defaults they are left
             out of a model's digest, so that it stays what it was.
         remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
-        portable: whether each row is one whole sequence, and no kernel of ours is used, so that any runtime
+        portable: whether each row is one whole sequence, and no C++ kernel is used, so that any runtime
             can run the program; for testing only.
 
     `remat`, `portable` and the `frozen` of batch norms are static attributes, which `Model.merge` sets on all
@@ -60,13 +59,13 @@ class GaitModule(nnx.Module):
     portable: bool = False
 
     CLASSIFIER: ClassVar[TreePath | None] = None
-    EMPTY_SLOTS: ClassVar[int] = 1
     CHOICES: ClassVar[tuple[str, ...]] = ()
+    SPACING: ClassVar[Spacing] = SIDE_BY_SIDE
     ADDED: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks what all arguments must be together, each being what its annotation says: here, nothing.
+        """Checks the arguments together; each alone fits its annotation already. By default nothing.
 
         Raises:
             ConfigError: naming the first key that cannot work.
@@ -85,8 +84,8 @@ class GaitModule(nnx.Module):
 
         Args:
             frames: [rows, slots, height, width], uint8 or floats in [0, 1].
-            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; at least
-                `EMPTY_SLOTS` of them lie between two sequences.
+            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; at least one empty
+                slot lies between two sequences, which begin where `SPACING` says.
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.
         """

@@ -72,7 +72,7 @@ class GaitBase(GaitModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks that the strides are 1 or 2 and the bins fit what they leave of a frame."""
+        """Checks that strides are 1 or 2, and that the bins divide the feature map."""
         strides = tuple(arguments["strides"])
         if max(strides) > 2:
             raise ConfigError(f"model.strides: is {strides}; a stage has stride 1 or 2")

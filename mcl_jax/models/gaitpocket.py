@@ -144,7 +144,7 @@ class GaitPocket(GaitModule):
 
 
 class Whitening(nnx.Module):
-    """What is measured after training: the mean of all embeddings, and maps that whiten within people.
+    """Whitening measured after training: the mean of all embeddings, and a map for each part.
 
     Both stand among the batch statistics, since no gradient moves them; without them, zeros and the identity.
     """

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.layers import (
-    Conv,
+    ConvPair,
     SeparateFCs,
     check_bins,
     horizontal_pyramid_pool,
@@ -19,34 +19,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.ops.convolution import map_images
-from mcl_jax.ops.pooling import max_pool_2x2
 from mcl_jax.utils.signatures import PositiveInt, Sizes
-
-LEAKY_SLOPE = 0.01
-
-
-class ConvPair(nnx.Module):
-    """Two convolutions, each followed by a leaky ReLU, then 2×2 max pooling if asked."""
-
-    def __init__(
-        self,
-        features_in: int,
-        features_out: int,
-        *,
-        first_kernel: int = 3,
-        pool: bool,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        self.pool = pool
-        kernel = (first_kernel, first_kernel)
-        self.conv1 = Conv(features_in, features_out, kernel, dtype=dtype, rngs=rngs)
-        self.conv2 = Conv(features_out, features_out, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
-        """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
-        x = self.conv2(self.conv1(x, slope=LEAKY_SLOPE), slope=LEAKY_SLOPE)
-        return max_pool_2x2(x) if self.pool else x
 
 
 class GaitSet(GaitModule):
@@ -84,7 +57,7 @@ class GaitSet(GaitModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks that the bins fit what two poolings leave of a frame."""
+        """Checks that the bins divide the feature map after two poolings."""
         check_bins(arguments["bins"], halvings=2)
 
     def __call__(

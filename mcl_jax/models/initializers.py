@@ -1,4 +1,4 @@
-"""Initial values of the parameters, as the reference draws them."""
+"""Initial values of the parameters, drawn as the reference draws them."""
 
 import math
 
@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 conv_init = nnx.initializers.xavier_uniform()
+part_conv_init = nnx.initializers.xavier_uniform(batch_axis=0)  # [parts, *extent, in, out]
 
 
 def batch_norm_scale_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:

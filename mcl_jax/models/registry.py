@@ -1,4 +1,4 @@
-"""A model's structure apart from its arrays, and the arrays that were trained for one."""
+"""A model's structure apart from its arrays, and the arrays trained for it."""
 
 import dataclasses
 import functools
@@ -18,6 +18,7 @@ from mcl_jax.models.base import GaitModule
 from mcl_jax.utils.digest import hash_arrays
 from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
 from mcl_jax.utils.signatures import check_arguments, config_arguments, lookup, with_defaults
+from mcl_jax.utils.spacing import Spacing
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are no config keys."""
@@ -40,6 +41,11 @@ class Model:
     arguments: Mapping[str, Any]
     dtype: str
     graphdef: nnx.GraphDef
+
+    @property
+    def spacing(self) -> Spacing:
+        """How it wants sequences to lie in rows."""
+        return MODELS[self.name].SPACING
 
     @property
     def block(self) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
-    """Returns the SHA-256 of what decides embeddings: model, sizes and all numbers but the classifier's."""
+    """Returns SHA-256 over model, sizes and all numbers but the classifier's."""
     digest = hashlib.sha256(model.name.encode())
     added = added_arguments(model.name)
     kept = {
@@ -214,7 +220,7 @@ def differing(block: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 def describe_differences(differences: Mapping[str, tuple[Any, Any]], here: str, there: str) -> str:
-    """Returns a line about what `differing` found: "model.mode is 2d in the config and 3d in the file"."""
+    """Describes the result of `differing`: "model.mode is 2d in the config and 3d in the file"."""
     return "; ".join(
         f"model.{key} is {_text(ours)} in {here} and {_text(theirs)} in {there}"
         for key, (ours, theirs) in differences.items()

@@ -1,4 +1,4 @@
-"""Sums over all axes but the last, as batch normalisation takes them, four in a layer and step.
+"""Sums over all axes but the last, for batch normalisation: four in a layer and step.
 
 XLA's own reduction is the right one on GPUs and TPUs, where reading is what a sum costs. On the CPU it first
 writes what is summed, and its loop over that is slow; a sum over few pixels becomes one loop with what is

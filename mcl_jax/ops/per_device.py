@@ -1,4 +1,4 @@
-"""Functions that XLA cannot split over devices by itself: calls of our own code, and exchanges in float32.
+"""Runs functions on each device that XLA cannot split by itself.
 
 The mesh is the one that JAX is told of while a program is traced (`jax.sharding.use_abstract_mesh`), so it is
 part of the key under which JAX keeps programs. Without one, each device computes the whole batch.
@@ -26,7 +26,7 @@ def on_each_device(
     *,
     add: bool,
 ) -> Array:
-    """Returns function(*split, *whole), each device computing what it has of the batch.
+    """Returns function(*split, *whole), computed on each device for its share of the batch.
 
     Without a mesh, or where the devices cannot have equal shares, each computes all of it.
 

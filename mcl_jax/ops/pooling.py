@@ -18,8 +18,8 @@ def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Takes the maximum of each 2×2 square."""
     n, height, width, channels = x.shape
     squares = x.reshape(n, height // 2, 2, width // 2, 2, channels)
-    rows = _first_maximum(squares[:, :, :, :, 0], squares[:, :, :, :, 1])
-    return _first_maximum(rows[:, :, 0], rows[:, :, 1])
+    rows = first_maximum(squares[:, :, :, :, 0], squares[:, :, :, :, 1])
+    return first_maximum(rows[:, :, 0], rows[:, :, 1])
 
 
 def max_pool_3x3(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
@@ -36,10 +36,11 @@ def _max_of_three(x: Array, axis: int) -> Array:
     before = lax.concatenate([first, lax.slice_in_dim(odd, 0, count - 1, 1, axis)], axis)
     last = lax.slice_in_dim(even, count - 1, count, 1, axis)
     after = odd if odd.shape[axis] == count else lax.concatenate([odd, last], axis)
-    return _first_maximum(_first_maximum(before, even), after)
+    return first_maximum(first_maximum(before, even), after)
 
 
-def _first_maximum(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+def first_maximum(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Takes the larger of two numbers; of equals the first has the gradient, as in PyTorch's windows."""
     return jnp.where(a >= b, a, b)
 
 

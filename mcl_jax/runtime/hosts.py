@@ -1,4 +1,4 @@
-"""Several hosts: how they find each other, and several of them on one machine."""
+"""Joins several hosts, or starts several on one machine."""
 
 import contextlib
 import os

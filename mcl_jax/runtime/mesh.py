@@ -1,4 +1,4 @@
-"""How arrays lie on devices: rows of a batch are split over all of them, everything else is on each."""
+"""Places arrays on devices: rows of a batch are split over all of them, the rest is on each."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of what every device holds whole."""
+    """Returns the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 

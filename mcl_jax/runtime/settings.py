@@ -1,4 +1,4 @@
-"""Settings of the process: its log, the compilation cache, and compiler options for this machine."""
+"""Settings of the process: log, compilation cache, memory, and compiler options for this machine."""
 
 import ctypes
 import functools
@@ -43,12 +43,12 @@ def show_own_log() -> None:
     handler.addFilter(of_interest)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
     sys.unraisablehook = _without_orbax
-    # Writes that a failed save of Orbax's never began; nothing of ours is a coroutine.
+    # Writes that a failed save of Orbax's never began; this package has no coroutine.
     warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
 
 
 def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what Orbax's threads print when they read on in a damaged checkpoint that was given up."""
+    """Hides errors of Orbax's threads that still read a damaged checkpoint."""
     frames = traceback.extract_tb(unraisable.exc_traceback)
     of_orbax = any("/orbax/" in frame.filename for frame in frames)
     if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
@@ -106,7 +106,7 @@ def testing_precision(asked: str) -> str:
 
     Args:
         asked: the type, or "" for the one that suits this machine: float32 on a CPU; float16 elsewhere, as
-            OpenGait tests, on tensor cores that every GPU since V100 has. docs/performance.md says what it
+            OpenGait tests, on tensor cores that every GPU since V100 has. docs/gpus.md says what it
             does to rank-1.
     """
     if asked:

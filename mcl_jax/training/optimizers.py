@@ -1,12 +1,21 @@
 """Optimisers and learning-rate schedules by name, those of the reference first, as optax has them."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import jax
 import optax
 
 from mcl_jax.errors import ConfigError
 from mcl_jax.utils.signatures import AtLeast, NotNegative, PositiveInt, Sizes
+
+Groups = Sequence[tuple[str, float, float]]
+"""Groups of parameters: a pattern in their names, a factor of their rate and one of their decay.
+
+A name is that of a checkpoint, as "stages/0/conv1/kernel"; of the groups that match, the first counts, and a
+parameter that none matches has the factors 1. With the rate 0 it stays as it is.
+"""
 
 
 def multi_step(
@@ -35,38 +44,133 @@ def sgd(
     momentum: NotNegative = 0.9,
     weight_decay: NotNegative = 5e-4,
     clip_norm: NotNegative = 0.0,
+    groups: Groups = (),
 ) -> optax.GradientTransformation:
     """Returns PyTorch's SGD: the decay is added to the gradient of every parameter, as L2 loss.
 
-    Gradients of a larger norm than `clip_norm` are scaled down to it before; 0 leaves them all.
+    Args:
+        schedule: the rate of each step.
+        momentum: the share of the step before.
+        weight_decay: of all parameters.
+        clip_norm: gradients of a larger norm are scaled down to it before; 0 leaves them all.
+        groups: see `Groups`.
     """
-    return _with_decay(optax.trace(momentum), schedule, weight_decay, clip_norm)
+    return _with_decay(optax.trace(momentum), schedule, weight_decay, clip_norm, groups)
 
 
 def adam(
-    schedule: optax.Schedule, *, weight_decay: NotNegative = 5e-4, clip_norm: NotNegative = 0.0
+    schedule: optax.Schedule,
+    *,
+    weight_decay: NotNegative = 5e-4,
+    clip_norm: NotNegative = 0.0,
+    groups: Groups = (),
 ) -> optax.GradientTransformation:
     """Returns PyTorch's Adam: the decay is added to the gradient of every parameter, as L2 loss.
 
-    Gradients of a larger norm than `clip_norm` are scaled down to it before; 0 leaves them all.
+    Args: as of `sgd`.
     """
-    return _with_decay(optax.scale_by_adam(), schedule, weight_decay, clip_norm)
+    return _with_decay(optax.scale_by_adam(), schedule, weight_decay, clip_norm, groups)
+
+
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    weight_decay: NotNegative = 0.01,
+    clip_norm: NotNegative = 0.0,
+    groups: Groups = (),
+) -> optax.GradientTransformation:
+    """Returns PyTorch's AdamW: the decay is added to the step, not to the gradient.
+
+    Loshchilov and Hutter 2019, arXiv:1711.05101.
+
+    Args: as of `sgd`.
+    """
+    return optax.chain(
+        *_clipping(clip_norm),
+        optax.scale_by_adam(),
+        _decay(weight_decay, groups),
+        optax.scale_by_learning_rate(schedule),
+        *_rates(groups),
+    )
 
 
 def _with_decay(
-    rule: optax.GradientTransformation, schedule: optax.Schedule, weight_decay: float, clip_norm: float
+    rule: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    weight_decay: float,
+    clip_norm: float,
+    groups: Groups,
 ) -> optax.GradientTransformation:
-    # Without clipping nothing stands in front: the state of the optimiser is as in checkpoints without it.
-    clipping = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
     return optax.chain(
-        *clipping, optax.add_decayed_weights(weight_decay), rule, optax.scale_by_learning_rate(schedule)
+        *_clipping(clip_norm),
+        _decay(weight_decay, groups),
+        rule,
+        optax.scale_by_learning_rate(schedule),
+        *_rates(groups),
     )
+
+
+def _clipping(clip_norm: float) -> tuple[optax.GradientTransformation, ...]:
+    # Without clipping nothing stands in front: the state of the optimiser is as in checkpoints without it.
+    return (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
+
+
+def _decay(weight_decay: float, groups: Groups) -> optax.GradientTransformation:
+    if not groups:
+        return optax.add_decayed_weights(weight_decay)
+    decay_of = _factors(groups, column=2)
+
+    def add(updates: Any, params: Any) -> Any:
+        factors = decay_of(params)
+        return jax.tree.map(lambda u, p, factor: u + weight_decay * factor * p, updates, params, factors)
+
+    return optax.stateless(add)
+
+
+def _rates(groups: Groups) -> tuple[optax.GradientTransformation, ...]:
+    if not groups:
+        return ()
+    rate_of = _factors(groups, column=1)
+
+    def scale(updates: Any, _: Any) -> Any:
+        return jax.tree.map(lambda update, factor: update * factor, updates, rate_of(updates))
+
+    return (optax.stateless(scale),)
+
+
+def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
+    """Returns the function from a tree like the parameters to the factor of each leaf.
+
+    Raises:
+        ConfigError: if a group is not a pattern and two factors.
+    """
+    for group in groups:
+        numbers = group[1:]
+        if len(group) != 3 or not all(isinstance(n, int | float) and n >= 0 for n in numbers):
+            raise ConfigError(
+                f"optimizer.groups: {group} is none; expected a pattern, a factor of the rate and one of the "
+                "decay"
+            )
+    try:
+        patterns = [(re.compile(group[0]), float(group[column])) for group in groups]
+    except (re.error, TypeError) as error:
+        raise ConfigError(f"optimizer.groups: no pattern: {error}") from None
+
+    def factor(path: Any, _: Any) -> float:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return next((number for pattern, number in patterns if pattern.search(name)), 1.0)
+
+    return lambda tree: jax.tree_util.tree_map_with_path(factor, tree)
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"multi_step": multi_step, "cosine": cosine}
 """Name in `schedule.name` → function of the rate and its own arguments, which are config keys."""
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adam": adam}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+}
 """Name in `optimizer.name` → function of the schedule and its own arguments, which are config keys."""
 
 PROVIDED: dict[str, Sequence[Any]] = {"schedule": ("lr",), "optimizer": ("schedule",)}

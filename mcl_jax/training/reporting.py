@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar, console lines, TensorBoard scalars and a page of curves."""
+"""Reports training: progress bar, console lines, TensorBoard scalars and a page of curves."""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import optax
 from absl import logging
 
 from mcl_jax.evaluation.page.curves import Curves
-from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -23,7 +23,7 @@ _COLLAPSED = 1e-6
 _SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
 
-class Progress:
+class TrainingReporter:
     """Reports training: averages of the metrics over the steps since the last line, and the speed."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Progress:
         active = jax.process_index() == 0
         self._board = _Board(workdir / "tensorboard", start) if active else None
         self._curves = Curves(workdir, start) if active else None
-        self._waiting = Waiting("training", "step", steps, start, show=active)
+        self._waiting = ProgressBar("training", "step", steps, start, show=active)
 
     def __enter__(self) -> Self:
         return self

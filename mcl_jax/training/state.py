@@ -1,4 +1,4 @@
-"""What training changes: arrays, apart from the model's structure."""
+"""The training state: step, parameters, batch statistics, optimiser state."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Digests by which a file tells that it is as it was written: SHA-256 over canonical JSON, arrays or bytes.
+"""SHA-256 digests of JSON, arrays and files, by which a damaged file is noticed.
 
 They find damage and mixed-up files. They keep nobody out: who may write a file can write its digest, too.
 """
@@ -18,7 +18,7 @@ _HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 
 
 class DigestError(ValueError):
-    """A file does not hold what was written."""
+    """A file has changed since it was written."""
 
 
 def canonical(content: Any) -> bytes:

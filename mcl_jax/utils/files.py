@@ -1,6 +1,7 @@
-"""Reading files of bounded size, and writing files that are complete or absent, whenever the process dies."""
+"""Reads files of bounded size, and writes files that are complete or absent."""
 
 import errno
+import glob
 import os
 import secrets
 import stat
@@ -17,8 +18,11 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name in _JUNK
 
 
+_NAMED = 100  # letters of a file's name that are in its temporary one
+
+
 def user_cache() -> Path:
-    """Returns the folder of what is kept for this user's later runs, and can be made again."""
+    """Returns the user's cache folder of this package."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcl_jax"
 
 
@@ -73,10 +77,16 @@ def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: boo
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def clear_leftovers(path: Path) -> None:
+    """Removes what a process that was killed while it wrote a file has left beside it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name[:_NAMED])}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def _write(path: Path, content: bytes | memoryview, sync: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: two that write the same file would tear it.
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:_NAMED]}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

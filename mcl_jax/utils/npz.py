@@ -1,4 +1,4 @@
-"""Reads .npz files whose sizes are checked before anything is reserved for them.
+"""Reads .npz files after checking their sizes.
 
 `numpy.load` takes every size from the file: an array that claims 10 TB is an attempt to reserve them, and a
 few megabytes can unpack to thousands of times as much.

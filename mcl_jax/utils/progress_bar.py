@@ -1,4 +1,4 @@
-"""What is shown while somebody waits: a bar in a terminal, elsewhere a line every ten seconds."""
+"""Progress bars: a bar in a terminal, elsewhere a line every ten seconds."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ from tqdm import tqdm
 EVERY = 10.0  # seconds between two lines
 
 
-class Waiting:
+class ProgressBar:
     """How far something is, with its rate, the time left and, in lines, the most memory it took."""
 
     def __init__(self, what: str, unit: str, total: int, done: int = 0, *, show: bool = True):
@@ -30,7 +30,7 @@ class Waiting:
         self._lines = show and not terminal
         self._what, self._unit, self._total = what, unit, total
         self._first, self._done = done, done
-        self._start = self._told = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -47,9 +47,9 @@ class Waiting:
             self._bar.update(more)
         self._done += more
         now = time.monotonic()
-        if not self._lines or now - self._told < EVERY:
+        if not self._lines or now - self._last_line < EVERY:
             return
-        self._told = now
+        self._last_line = now
         rate = (self._done - self._first) / (now - self._start)
         left = (self._total - self._done) / rate
         print(
@@ -66,7 +66,7 @@ class Waiting:
         else:
             print(line)
         sys.stdout.flush()
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
 
 def _peak_memory() -> str:

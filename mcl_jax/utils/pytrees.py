@@ -1,4 +1,4 @@
-"""Nested dicts of arrays, and how their leaves are named."""
+"""Helpers for nested dicts of arrays: names of leaves, norms, counts."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,18 +1,18 @@
-"""Which of the machine's limits an error met: open files, threads, memory or the disk, and the remedy."""
+"""Names the limit of the machine behind an error: open files, threads, memory or disk."""
 
 import errno
 from typing import NamedTuple
 
 
-class Exhausted(NamedTuple):
-    """What ran out, and what to do about it."""
+class ResourceLimit(NamedTuple):
+    """A limit that was reached, and the remedy."""
 
     what: str
     remedy: str
 
 
-def exhausted(error: BaseException) -> Exhausted | None:
-    """Returns what ran out, or None for an error of another kind.
+def resource_limit(error: BaseException) -> ResourceLimit | None:
+    """Returns the limit behind an error, or None for an error of another kind.
 
     Args:
         error: of Python, or of a C++ library, which has the system's words in its message.
@@ -52,19 +52,21 @@ def _no_memory(error: BaseException) -> bool:
 
 
 _LIMITS = (
-    (_no_files, Exhausted("this process may open no more files", "raise the limit (ulimit -n)")),
-    (_no_disk, Exhausted("the disk is full", "make room")),
+    (_no_files, ResourceLimit("this process may open no more files", "raise the limit (ulimit -n)")),
+    (_no_disk, ResourceLimit("the disk is full", "make room")),
     (
         _no_device_memory,
-        Exhausted(
+        ResourceLimit(
             "the device has not enough memory",
             "lower train.batch (eval.rows or eval.slots in a test), or set train.remat=True; --describe says "
             "how much a step takes",
         ),
     ),
-    (_no_memory, Exhausted("there is not enough memory", "free some, or lower what takes it")),
+    (_no_memory, ResourceLimit("there is not enough memory", "free some, or lower what takes it")),
     (
         _no_thread,
-        Exhausted("no more threads or processes may be started", "end some, or raise the limit (ulimit -u)"),
+        ResourceLimit(
+            "no more threads or processes may be started", "end some, or raise the limit (ulimit -u)"
+        ),
     ),
 )

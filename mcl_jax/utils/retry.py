@@ -1,4 +1,4 @@
-"""Trying again what fails because a disk comes and goes, as network disks do."""
+"""Retries operations that fail while a network disk is away."""
 
 import errno
 import os
@@ -31,12 +31,12 @@ def is_passing(error: BaseException) -> bool:
     """Returns whether an error may be gone at the next try: of a disk that comes and goes."""
     if isinstance(error, OSError):
         return error.errno in _PASSING
-    # One of ours was tried again already.
+    # A UserError was retried already.
     return not isinstance(error, UserError) and any(words in str(error) for words in _WORDS)
 
 
 def retried(what: str, action: Callable[[], _T]) -> _T:
-    """Returns what an action returns, which is tried again, after growing pauses, when the disk fails.
+    """Runs an action, and retries it after growing pauses when the disk fails; returns its result.
 
     Args:
         what: the file or folder, for the one line that says that it is tried again.

@@ -29,7 +29,7 @@ class DamagedPickleError(Exception):
 
 
 class RefusedPickleError(Exception):
-    """The pickle wants something that is not on the list; the message is what."""
+    """The pickle names something that is not on the list, which is the message."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a pickle may name, and what becomes of it.
+    """Names that a pickle may use, and the functions that stand for them.
 
     Attributes:
         names: "module.name" → what stands for calling it, or None if it may only be an argument. The

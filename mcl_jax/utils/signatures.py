@@ -1,4 +1,4 @@
-"""Config keys that are the arguments of a function: their defaults, and whether given values fit.
+"""Checks config keys against the signature of the function that takes them.
 
 A model, loss, optimiser or schedule is named in a config, and the keys beside its name are its own
 arguments. Its signature says which there are, and its annotations what they may be:
@@ -129,7 +129,7 @@ def lookup(block: str, table: Mapping[str, Any], name: str) -> Any:
 
 
 def _mismatch(value: Any, hint: Any) -> str | None:
-    """Returns what a value should be, or None if it is."""
+    """Returns the expected kind of a value, or None if the value fits."""
     rules = getattr(hint, "__metadata__", ())
     plain = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
     for rule in rules:

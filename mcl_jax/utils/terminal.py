@@ -1,4 +1,4 @@
-"""Text for terminals: what would steer one, or cannot be shown, is written as an escape."""
+"""Escapes text that would control a terminal or cannot be shown."""
 
 import contextlib
 import logging as std_logging
@@ -26,6 +26,11 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
 def shortened(line: str, most: int = 1500) -> str:
     """Returns a line without its middle if it is long, as with a name of thousands of letters in it."""
     return line if len(line) <= most else f"{line[: most - 500]} … {line[-500:]}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Returns a number with its noun: "1 walk", "2 walks"."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _is_shown(character: str) -> bool:
@@ -56,7 +61,7 @@ def _escaping(stream: Any, keep: str) -> Any:
 
 
 class _Escaping:
-    """A stream of text that escapes what it is given, also what its encoding has not."""
+    """A text stream that escapes control characters, and characters that its encoding lacks."""
 
     def __init__(self, stream: TextIO, keep: str):
         self._stream, self._keep = stream, keep

@@ -1,4 +1,4 @@
-"""What people do while they walk: telephones and pockets, turning, and a pace that changes."""
+"""Behaviour of walkers: telephones and pockets, turning, changes of pace."""
 
 import dataclasses
 
@@ -14,8 +14,8 @@ PACE_CHANGE = 0.06  # the same of how much faster or slower they get, from the m
 
 
 @dataclasses.dataclass(frozen=True)
-class Manner:
-    """What is special about one walk.
+class Behaviour:
+    """Behaviour in one walk that differs from steady walking.
 
     Attributes:
         poses: side → how that arm is held; empty if both swing.
@@ -28,7 +28,7 @@ class Manner:
     pace_change: float = 0.0
 
     def distance(self, steady: np.ndarray) -> np.ndarray:
-        """What has been walked, in strides or statures [s], where a steady pace gives `steady` [s].
+        """Returns the distance walked [s], in strides or statures, where a steady pace gives `steady` [s].
 
         In the middle of the walk, at 0, nothing has changed yet.
         """
@@ -51,15 +51,15 @@ class Manner:
         return dataclasses.replace(figure, centres=centres, axes=turned[:, None, None] @ figure.axes)
 
 
-def draw_manner(seed: int, subject: int, condition: str, style: WalkerStyle) -> Manner:
-    """Draw the manner of a walk; with `style.variety` at 0 there is nothing special."""
+def draw_behaviour(seed: int, subject: int, condition: str, style: WalkerStyle) -> Behaviour:
+    """Draws the behaviour in a walk; with `style.variety` at 0 there is nothing special."""
     if not style.variety:
-        return Manner()
+        return Behaviour()
     rng = generator(seed, "manner", subject, condition)
     turn = np.deg2rad(TURN_DEG) * style.variety * bounded_normal(rng)
     pace_change = float(np.clip(PACE_CHANGE * style.variety * bounded_normal(rng), -0.5, 0.5))
     if rng.random() >= BUSY_SHARE * style.variety:
-        return Manner({}, turn, pace_change)
+        return Behaviour({}, turn, pace_change)
     side = str(rng.choice(list(SIDES)))
     poses = {
         "telephone before the chest": ArmPose(rng.uniform(5, 30), rng.uniform(80, 115), rng.uniform(5, 25)),
@@ -67,4 +67,4 @@ def draw_manner(seed: int, subject: int, condition: str, style: WalkerStyle) -> 
         "hand in a pocket": ArmPose(rng.uniform(-20, -5), rng.uniform(30, 55), 5.0),
         "hand behind the back": ArmPose(rng.uniform(-35, -20), rng.uniform(20, 40), 25.0),
     }
-    return Manner({side: poses[str(rng.choice(list(poses)))]}, turn, pace_change)
+    return Behaviour({side: poses[str(rng.choice(list(poses)))]}, turn, pace_change)

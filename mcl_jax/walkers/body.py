@@ -1,4 +1,4 @@
-"""The proportions of one person, as shares of the stature: silhouettes show no more."""
+"""Body proportions of a walker, as shares of the stature."""
 
 import dataclasses
 from typing import Any, Self
@@ -23,7 +23,7 @@ class Traits:
 
     @classmethod
     def draw(cls, subject: np.random.Generator, sequence: np.random.Generator, style: WalkerStyle) -> Self:
-        """Draw every trait: its mean, plus what is the subject's own, plus what is this sequence's own."""
+        """Draw every trait: its mean, plus the subject's deviation, plus the sequence's."""
         values = {}
         for field in dataclasses.fields(cls):  # type: ignore[arg-type] # its subclasses are dataclasses
             own = style.identity_spread * field.metadata["spread"] * bounded_normal(subject)

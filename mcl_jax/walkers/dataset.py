@@ -1,4 +1,4 @@
-"""Write a population of walkers as the pkl tree and partition JSON that real datasets come in."""
+"""Writes a population of walkers as a pkl tree and a partition JSON, as real datasets come."""
 
 import dataclasses
 import hashlib
@@ -63,7 +63,7 @@ class Population:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What the log of a tree says that it is made from; plain JSON."""
+        """Description of a population for the log of its tree; plain JSON."""
         return {"kind": "walkers", "population": json.loads(json.dumps(dataclasses.asdict(self)))}
 
     def jobs(self) -> list[Job[Walk]]:
@@ -142,7 +142,7 @@ def sequence_length(seed: int, subject: int, condition: str, view: str, frames: 
 
 
 def _check_free(root: Path, people: Population) -> None:
-    """Refuses a root that holds something else, where the engine of jobs could not say what differs.
+    """Refuses a root that holds something else.
 
     Raises:
         DataError: naming what is there.

@@ -1,4 +1,4 @@
-"""Flesh and clothes on a skeleton: every part is the convex hull of a few ellipsoids."""
+"""Solid figure of a walker: each part is the convex hull of a few ellipsoids."""
 
 import dataclasses
 
@@ -191,7 +191,7 @@ def dress(
     bag: Bag | None = None,
     skirt: Skirt | None = None,
 ) -> Figure:
-    """Put flesh, clothes and what is carried on a skeleton."""
+    """Put flesh, clothes and bags on a skeleton."""
     if skirt:
         body = dataclasses.replace(body, trouser_slack=0.0, cuff_slack=0.0)
     thickness = coat.thickness if coat else 0.0

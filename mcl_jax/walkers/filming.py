@@ -1,4 +1,4 @@
-"""Walkers filmed by a camera that stands still: a real video file, for what takes silhouettes from footage.
+"""Films walkers with a camera that stands still, into a real video file.
 
 Unlike `scene`, which imitates the masks of such a camera, this makes the pictures themselves: a coloured wall
 and floor with texture, people of several colours with shadows at their feet, noise that is new in each frame,

@@ -1,4 +1,4 @@
-"""What a person segmenter gets wrong: edges, holes, lost limbs, shadows and scraps of background.
+"""Mistakes of a person segmenter: edges, holes, lost limbs, shadows, scraps of background.
 
 Errors come in episodes of several frames and move with the body or stay with the scene, as real ones do;
 errors drawn anew in each frame would average out over a sequence and teach a model nothing.

@@ -1,4 +1,4 @@
-"""From a solid figure to raw masks: camera, outlines, and what is drawn of them."""
+"""Renders a solid figure to raw masks: camera and outlines."""
 
 import dataclasses
 

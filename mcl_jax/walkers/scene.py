@@ -1,4 +1,4 @@
-"""What background subtraction makes of a walk through a small, noisy picture.
+"""Simulates background subtraction of a walk through a small, noisy picture.
 
 The picture is that of old surveillance footage and action data sets: 160×120 grey pixels, a camera
 that stands still, somebody who enters on one side and leaves on the other. A pixel belongs to the mask where

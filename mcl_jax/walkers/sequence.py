@@ -1,4 +1,4 @@
-"""One recorded walk: who, how, in what clothes, seen from where."""
+"""Records one walk: subject, condition, clothes and view."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from mcl_jax.data.prepare.silhouette import normalize
 from mcl_jax.errors import DataError
 from mcl_jax.walkers import noise, scene
-from mcl_jax.walkers.behaviour import draw_manner
+from mcl_jax.walkers.behaviour import draw_behaviour
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.figure import Figure, dress
 from mcl_jax.walkers.gait import FRAMES_PER_SECOND, SIDES, Gait, walk
@@ -18,7 +18,7 @@ from mcl_jax.walkers.wardrobe import change_clothes, outfit, pick_bag, pick_coat
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """What happened in front of the cameras, the same for all of them.
+    """One walk in space, the same for all cameras.
 
     Attributes:
         figure: the person, walking in place.
@@ -56,17 +56,17 @@ def draw_walk(
         gait = dataclasses.replace(gait, arm_spread_deg=gait.arm_spread_deg + 150 * coat.thickness)
     if bag and bag.kind != "backpack":
         arm_swing[bag.side] = float(np.clip(1 - style.bag * day.uniform(0.4, 0.9), 0, 1))
-    manner = draw_manner(seed, subject, condition, style)
-    arm_swing |= dict.fromkeys(manner.poses, 0.1)
+    behaviour = draw_behaviour(seed, subject, condition, style)
+    arm_swing |= dict.fromkeys(behaviour.poses, 0.1)
     time = (np.arange(frames) - 0.5 * (frames - 1)) / frames_per_second
-    strides = manner.distance(gait.strides_per_second * time)
+    strides = behaviour.distance(gait.strides_per_second * time)
     phase = day.random() + strides
     # A stride carries an adult about 0.84 statures at normal hip swing.
     travelled = 0.84 * gait.stride * strides
     heading = np.deg2rad(2.5) * style.camera * bounded_normal(day)
-    skeleton = walk(body, gait, phase, arm_swing, manner.poses)
+    skeleton = walk(body, gait, phase, arm_swing, behaviour.poses)
     figure = dress(body, skeleton, coat, bag, pick_skirt(seed, subject, condition, style))
-    return Walk(manner.steer(figure, travelled), travelled, body.stature_m, heading)
+    return Walk(behaviour.steer(figure, travelled), travelled, body.stature_m, heading)
 
 
 def _draw_camera(rng: np.random.Generator, view: str, filmed: Walk, style: WalkerStyle) -> Camera:

@@ -1,4 +1,4 @@
-"""One picture of many walkers, for eyes to judge."""
+"""Draws many walkers as one picture."""
 
 from collections.abc import Sequence
 

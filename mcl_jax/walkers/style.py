@@ -1,7 +1,8 @@
-"""What can be asked of the walkers: views, conditions, difficulty, and where their randomness comes from."""
+"""Options of the walkers: views, conditions, difficulty, and their random streams."""
 
 import dataclasses
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,10 @@ from mcl_jax.errors import DataError
 
 VIEWS = tuple(f"{degrees:03d}" for degrees in range(0, 181, 18))
 CONDITIONS = ("nm-01", "nm-02", "nm-03", "nm-04", "nm-05", "nm-06", "bg-01", "bg-02", "cl-01", "cl-02")
+
+
+def _knob(default: float, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": f"{meaning}; 0 to 3"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +39,17 @@ class WalkerStyle:
         DataError: a knob lies outside 0..3, where bodies stop being human.
     """
 
-    identity_spread: float = 1.0
-    sequence_jitter: float = 1.0
-    noise: float = 1.0
-    bag: float = 1.0
-    coat: float = 1.0
-    camera: float = 1.0
-    scene: float = 0.0
-    scene_share: float = 0.6
-    wardrobe: float = 0.0
-    everyday: float = 0.0
-    variety: float = 0.0
+    identity_spread: float = _knob(1.0, "how much subjects differ in body and gait")
+    sequence_jitter: float = _knob(1.0, "how much the sequences of a subject differ")
+    noise: float = _knob(1.0, "mistakes of the segmenter")
+    bag: float = _knob(1.0, "size of bags")
+    coat: float = _knob(1.0, "thickness of coats")
+    camera: float = _knob(1.0, "deviation of cameras from their nominal views")
+    scene: float = _knob(0.0, "trouble of background subtraction")
+    scene_share: float = _knob(0.6, "share of walks with that trouble")
+    wardrobe: float = _knob(0.0, "how much the clothes of a subject differ")
+    everyday: float = _knob(0.0, "share of walks in everyday coats and with bags")
+    variety: float = _knob(0.0, "skirts, busy arms, turns and changes of pace")
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -53,7 +58,7 @@ class WalkerStyle:
 
 
 def generator(seed: int, *key: int | str) -> np.random.Generator:
-    """A generator of its own for each key, so that nothing depends on what else is drawn, or by whom.
+    """Returns a random generator for a key, so that draws do not depend on each other.
 
     `zlib.crc32` turns names into integers: unlike `hash` it is the same in every process.
     """

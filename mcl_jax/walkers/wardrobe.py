@@ -1,4 +1,4 @@
-"""What people wear and carry: coats and bags of a day, and outfits that several walks of a person share."""
+"""Clothes and bags of walkers, by day and by outfit."""
 
 import dataclasses
 

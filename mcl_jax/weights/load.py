@@ -1,4 +1,4 @@
-"""Weights by path, whatever wrote them: the one way to load a trained model."""
+"""Loads trained weights by path, from any format."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
     """Returns the weights of a run or of a file, with the model that it says they are of.
 
     Args:
-        path: the workdir of a run of ours, whose newest undamaged checkpoint is taken, or one of its
+        path: the workdir of a run, whose newest undamaged checkpoint is taken, or one of its
             checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
             the package.
         expected: `model` block of a config, or some arguments of the model, for what a PyTorch file does not
-            tell: `convert.sizes.UNTOLD`.
+            tell: `Counterpart.untold`.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
@@ -39,7 +39,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         weights = import_weights(load_checkpoint(path), str(path), expected)
     else:
         raise CheckpointError(
-            f"{path}: no such run or checkpoint file; train first, or set --config.init_from"
+            f"{path}: no such run or checkpoint file; give the workdir of a run or a checkpoint file"
         )
     logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
     return weights

@@ -1,4 +1,4 @@
-"""A trained model as one small file, as the one in the package is: its arrays, and what model they are of.
+"""Packs a trained model into one small file: its arrays, and the model they are of.
 
 An .npz without pickles. Kernels and matrices are in float16, which halves the file; vectors, those of batch
 normalisation above all, stay in float32.
@@ -72,7 +72,7 @@ def read_packed(path: Path) -> Weights:
     except (KeyError, TypeError, ValueError, RecursionError):
         known = False
     if not known:
-        raise CheckpointError(f"{path}: is no model of ours: write it with scripts/pack_model.py")
+        raise CheckpointError(f"{path}: is no packed model: write one with scripts/pack_model.py")
     if _digest(about, arrays) != digest:
         raise CheckpointError(f"{path}: damaged: it does not hold what was written")
     return Weights(block, trees["params"], trees["batch_stats"], step, str(path), thresholds=thresholds)

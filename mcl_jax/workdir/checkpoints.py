@@ -1,4 +1,4 @@
-"""Checkpoints of a run with Orbax: asynchronous, atomic, and checked against a digest when read back.
+"""Saves and restores the training state with Orbax, and checks every checkpoint against its digest.
 
 Orbax keeps an interrupted save from counting as a checkpoint. What it does not see is damage to a finished
 one: one flipped byte restores as wrong numbers. So every checkpoint carries SHA-256 digests, and reading
@@ -20,13 +20,14 @@ from typing import Any, Self, TypeVar
 import jax
 import numpy as np
 from absl import logging
+from orbax.checkpoint import path as orbax_path
 from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.registry import PROVIDED, Weights, model_class, plain_block
 from mcl_jax.training.state import TrainState
 from mcl_jax.utils.pytrees import all_finite, leaves_by_name
-from mcl_jax.utils.resource_limits import exhausted
+from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.retry import retried
 from mcl_jax.utils.signatures import config_arguments
 from mcl_jax.workdir.pending_save import PendingSave
@@ -44,12 +45,43 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A checkpoint on disk: when it was saved, its bytes, and what is wrong with it, if anything."""
+    """A checkpoint on disk: when it was saved, its bytes, and its damage, if any."""
 
     step: int
     saved: datetime.datetime
     nbytes: int
     problem: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Undated(orbax_path.step.Metadata):
+    """A checkpoint of which only its step and folder are known.
+
+    Orbax reads when it was saved, which nothing here asks for, from its description. Some damage to that
+    would be an error for the whole folder, before the checkpoint could be passed over.
+    """
+
+    @property
+    def commit_timestamp(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
+class _StepFolders(orbax_path.step.NameFormat[_Undated]):
+    """Folders named by their step alone, as Orbax names them by itself."""
+
+    def __init__(self) -> None:
+        self._standard = orbax_path.step.standard_name_format()
+
+    def build_name(self, step: int) -> str:
+        return str(step)
+
+    def find_all(self, base_path: Any) -> Iterator[_Undated]:
+        for found in self._standard.find_all(base_path):
+            yield _Undated(found.step, found.path)
+
+    def find_step(self, base_path: Any, step: int) -> _Undated:
+        found = self._standard.find_step(base_path, step)
+        return _Undated(found.step, found.path)
 
 
 class Checkpoints:
@@ -73,6 +105,7 @@ class Checkpoints:
             # The training loop decides when.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
+            step_name_format=_StepFolders(),
             cleanup_tmp_directories=keep is not None,
         )
         self._unsettled: PendingSave | None = None
@@ -124,7 +157,7 @@ class Checkpoints:
             self._unsettled = saving
 
     def wait(self) -> int | None:
-        """Waits until what is being saved is on disk, and returns the newest step there, or None.
+        """Waits until the running save is on disk; returns the newest step there, or None.
 
         Raises:
             CheckpointError: if it cannot be written.
@@ -177,7 +210,7 @@ class Checkpoints:
         return state
 
     def load_weights(self, step: int | None = None) -> Weights:
-        """Returns the newest undamaged parameters and statistics, whatever optimiser they were trained with.
+        """Returns the newest undamaged parameters and statistics, of a run with any optimiser.
 
         Args:
             step: that of the only checkpoint to be used; None for any.
@@ -205,7 +238,7 @@ class Checkpoints:
         return weights
 
     def survey(self) -> Iterator[Stored]:
-        """Yields what is there, the oldest first; each is read whole."""
+        """Yields the checkpoints, the oldest first; each is read whole."""
         for step in reversed(self._steps()):
             folder = self._workdir / FOLDER / str(step)
             nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -213,7 +246,7 @@ class Checkpoints:
             yield Stored(step, saved, nbytes, self._problem(step))
 
     def _problem(self, step: int) -> str:
-        """Returns what is wrong with a checkpoint; '' if nothing is."""
+        """Returns the fault of a checkpoint; '' if it is sound."""
         metadata = self._metadata(step)
         if metadata is None:
             return "damaged: its description"
@@ -228,7 +261,7 @@ class Checkpoints:
         return "" if all_finite(raw) else _NOT_FINITE
 
     def _load_raw(self, step: int, metadata: Any) -> dict[str, Any]:
-        """Returns the parts of a state on the host, in nested dicts, whatever optimiser it is of."""
+        """Returns the parts of a state on the host as nested dicts, for any optimiser."""
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata.metadata
@@ -238,7 +271,7 @@ class Checkpoints:
     def _newest_undamaged(
         self, load: Callable[[int, Any], _T | None], steps: Sequence[int] | None = None
     ) -> tuple[_T | None, list[int]]:
-        """Returns what `load` makes of the newest checkpoint that it can use, and the damaged newer ones.
+        """Loads the newest checkpoint that is usable; returns it, and the damaged newer ones.
 
         Args:
             load: function of step and metadata; None, or any error but a user's, means damage.
@@ -276,7 +309,7 @@ class Checkpoints:
             yield
         except Exception as error:  # a full disk is another error for every file
             reason = getattr(error, "strerror", None) or _first_line(error)
-            what, remedy = exhausted(error) or (reason, "make room")
+            what, remedy = resource_limit(error) or (reason, "make room")
             newest = next(iter(self._steps()), None)
             kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
             raise CheckpointError(
@@ -285,7 +318,7 @@ class Checkpoints:
             ) from None
 
     def _settle(self) -> None:
-        """Waits until what is being saved is on disk; it is saved again where the disk was away meanwhile."""
+        """Waits until the running save is on disk; it is repeated where the disk was away."""
         saving, self._unsettled = self._unsettled, None
         if saving is not None:
             saving.settle()
@@ -298,7 +331,7 @@ class Checkpoints:
         return sorted((c.step for c in self._checkpointer.checkpoints), reverse=True)
 
     def _metadata(self, step: int) -> Any:
-        """Returns what is known of a checkpoint without its arrays, or None if that is damaged."""
+        """Returns the metadata of a checkpoint, or None if it is damaged."""
         try:
             metadata = retried(self._name(step), lambda: self._checkpointer.metadata(step))
             custom = metadata.custom_metadata or {}

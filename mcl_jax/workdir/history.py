@@ -1,4 +1,4 @@
-"""The history of a run: with which config and versions each stretch of its steps was made."""
+"""History of a run: the config and versions of each stretch of its steps."""
 
 import dataclasses
 import datetime
@@ -53,7 +53,7 @@ _FREE = (
 
 
 def changes(config: ConfigDict, workdir: Path) -> list[str]:
-    """Returns what differs, in what matters, between a config and that of the last stretch of a run.
+    """Lists the differences that matter between a config and that of the run so far.
 
     Raises:
         UserError: if the record of it cannot be read.
@@ -89,7 +89,7 @@ class RunHistory:
     accept: bool
 
     def require_unchanged(self, step: int, stored: Mapping[str, str] | None) -> list[str]:
-        """Returns what has changed since the run last went on, if that is accepted.
+        """Returns the changes since the run last went on, if they are accepted.
 
         Args:
             step: the one to go on from.

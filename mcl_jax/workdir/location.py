@@ -1,4 +1,4 @@
-"""Where a run may be kept."""
+"""Checks that a workdir is a folder where a run may write."""
 
 import os
 import re

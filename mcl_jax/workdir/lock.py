@@ -1,4 +1,4 @@
-"""One run at a time in a folder, whatever number of hosts it has."""
+"""Allows one run at a time in a folder, for any number of hosts."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mcl_jax.errors import UserError
-from mcl_jax.utils.lock import LockedError, locked
+from mcl_jax.utils.file_lock import LockedError, locked
 
 RUN_LOCK = "run.lock"
 """File in a workdir that a training holds."""

@@ -1,4 +1,4 @@
-"""A checkpoint that is being saved: waited for, saved again where the disk was away, and cleaned up after."""
+"""A save in progress: waits for it, repeats it where the disk was away, and cleans up."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class PendingSave:
     def __init__(
         self, checkpointer: ocp.training.Checkpointer, step: int, name: str, metadata: dict[str, Any]
     ):
-        """Takes what all tries have in common; `start` starts the first.
+        """Takes the arguments that all tries share; `start` starts the first.
 
         Args:
             checkpointer: saves.

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the newest, some in between, and the best by a test figure."""
+"""Retention of checkpoints: the newest, some in between, and the best by a test figure."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ _policies = ocp.training.preservation_policies
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """What to keep.
+    """Rule for which checkpoints are kept.
 
     Attributes:
         newest: how many of the newest.

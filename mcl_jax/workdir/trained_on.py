@@ -1,4 +1,4 @@
-"""WORKDIR/trained_on.json: the data of a run, so that it does not go on with other data unnoticed.
+"""Records the training data of a run, so that it does not go on with other data unnoticed.
 
 Every checkpoint holds the digests of what it was trained on, which decide; the file has the names, so that
 a difference can be described.
@@ -93,7 +93,7 @@ def write_trained_on(now: DataFingerprint, workdir: Path, dataset: str) -> None:
 
 
 def _read(workdir: Path) -> DataFingerprint | None:
-    """Returns what the file says; None if it is missing, damaged or changed."""
+    """Returns the content of the file; None if it is missing, damaged or changed."""
     path = workdir / TRAINED_ON
     if not path.exists():
         return None

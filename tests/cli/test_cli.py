@@ -109,7 +109,7 @@ def test_help_of_the_program_of_a_run_ends_with_0_and_has_the_keys():
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr == ""
-    for part in ("RECIPE is a file", "--max_minutes", "Save and leave", "--config.train.on_nonfinite="):
+    for part in ("RECIPE is a file", "--max_minutes", "Save and exit", "--config.train.on_nonfinite="):
         assert part in done.stdout
 
 

@@ -14,7 +14,7 @@ from mcl_jax.cli.overrides import parse_config
 from mcl_jax.cli.program import run
 from mcl_jax.errors import UserError
 from mcl_jax.utils.files import write_atomically
-from mcl_jax.utils.resource_limits import exhausted
+from mcl_jax.utils.resource_limits import resource_limit
 
 
 def fail(error: BaseException):
@@ -59,10 +59,12 @@ def test_a_bug_keeps_its_traceback(error):
 
 def test_what_ran_out_is_found_in_the_words_of_libraries():
     tensorstore = "RESOURCE_EXHAUSTED: Error opening 'x': [OS error 24: EMFILE Too many open files]"
-    assert exhausted(ValueError(tensorstore)).remedy == "raise the limit (ulimit -n)"
-    assert "memory" in exhausted(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")).what
-    assert "threads" in exhausted(RuntimeError("can't start new thread")).what
-    assert exhausted(ValueError("another")) is None
+    assert resource_limit(ValueError(tensorstore)).remedy == "raise the limit (ulimit -n)"
+    assert (
+        "memory" in resource_limit(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")).what
+    )
+    assert "threads" in resource_limit(RuntimeError("can't start new thread")).what
+    assert resource_limit(ValueError("another")) is None
 
 
 def test_a_name_that_is_not_utf_8_is_refused_before_a_library_crashes_on_it(capsys):

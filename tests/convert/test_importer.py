@@ -17,7 +17,8 @@ from mcl_jax.convert.importer import (
     import_weights,
     load_checkpoint,
 )
-from mcl_jax.convert.sizes import UNTOLD, read_sizes
+from mcl_jax.convert.opengait import COUNTERPARTS
+from mcl_jax.convert.sizes import read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models import MODELS
@@ -56,7 +57,7 @@ def test_import_counts_parameters_and_steps(toy):
     model = toy.trained(steps=3).model
     imported = import_state_dict(arrays(model), *toy.shapes(), model=toy.name)
     assert imported.parameters == sum(p.numel() for p in model.parameters())
-    assert imported.counted_steps == (0 if toy.name == "gaitset" else 3)
+    assert imported.counted_steps == (3 if "num_classes" in toy.sizes else 0)
 
 
 def test_kernels_are_transposed_and_nothing_else(gaitbase):
@@ -113,7 +114,7 @@ def test_a_file_tells_which_model_it_is_of(toy):
     weights = import_weights(checkpoint, "x.pt", toy.block)
     assert complete_block(weights.block) == toy.block
     assert (weights.step, weights.source) == (2, "x.pt")
-    assert weights.uncounted_batches == (0 if toy.name == "gaitset" else 1)
+    assert weights.uncounted_batches == (1 if "num_classes" in toy.sizes else 0)
     model = create_model(toy.name, toy.sizes, dtype="float32")
     assert jax.tree.structure((weights.params, weights.batch_stats)) == jax.tree.structure(model.shapes())
 
@@ -123,7 +124,10 @@ def test_a_file_tells_which_model_it_is_of(toy):
     [
         ("FCs.fc_bin", "x.pt: seems to be of gaitbase, but tensors are missing that tell its embed_dim"),
         ("Backbone.forward_block.bn1.bias", "x.pt: the checkpoint does not fit the model: 1 missing"),
-        ("", r"x.pt: is of none of the models gaitset, gaitbase, deepgaitv2 \(it holds w, …\)"),
+        (
+            "",
+            r"x.pt: is of none of the models gaitset, .*, gaitgl \(it holds w, …\)",
+        ),
     ],
 )
 def test_what_the_file_does_not_tell_is_named(gaitbase, without, why):
@@ -135,7 +139,7 @@ def test_what_the_file_does_not_tell_is_named(gaitbase, without, why):
 
 def test_sizes_are_read_from_the_file(toy):
     sizes = read_sizes(arrays(toy.torch_model()))
-    untold = {*UNTOLD.get(toy.name, ()), *MODELS[toy.name].CHOICES}
+    untold = {*COUNTERPARTS[toy.name].untold, *MODELS[toy.name].CHOICES}
     assert sizes == {key: value for key, value in toy.block.items() if key not in untold}
 
 
@@ -198,14 +202,21 @@ def test_refuses_other_content(tmp_path, content, why):
         load_checkpoint(tmp_path / "x.pt")
 
 
-@pytest.mark.parametrize("name", ["gaitset", "gaitbase", "deepgaitv2_2d", "deepgaitv2_3d", "deepgaitv2_p3d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gaitset", "gaitbase", "gaitpart", "gaitgl", "gaitgl_large", "gaitgl_bnneck"),
+        *("deepgaitv2_2d", "deepgaitv2_3d", "deepgaitv2_p3d"),
+    ],
+)
 def test_checkpoints_of_the_reference_have_these_names(shared_parity, name):
-    from torch_reference import DeepGaitV2, GaitBase, GaitSet
+    from torch_reference import MODELS as THERE
 
     checkpoint = load_checkpoint(shared_parity / f"{name}.pt")
     sizes = read_sizes(checkpoint.state_dict)
-    kind = {"gaitset": GaitSet, "gaitbase": GaitBase, "deepgaitv2": DeepGaitV2}[sizes.pop("name")]
-    assert list(kind(**sizes).state_dict()) == list(checkpoint.state_dict)
+    model = sizes.pop("name")
+    sizes |= COUNTERPARTS[model].guess(sizes)
+    assert list(THERE[model](**sizes).state_dict()) == list(checkpoint.state_dict)
     assert checkpoint.iteration == 6
 
 

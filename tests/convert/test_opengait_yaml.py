@@ -19,6 +19,18 @@ GAITSET = (
     "model_cfg: {{model: GaitSet, in_channels: [1, {0}], bin_num: [16, 8, 4, 2, 1], "
     "SeparateFCs: {{in_channels: {1}, out_channels: 256, parts_num: 62}}}}\n"
 )
+GAITPART = (
+    "model_cfg: {{model: GaitPart, bin_num: [16], backbone_cfg: {{type: Plain, in_channels: 1, "
+    "layers_cfg: [{0}]}}, SeparateFCs: {{in_channels: {1}, out_channels: {1}, parts_num: 16}}}}\n"
+)
+GAITGL = "model_cfg: {{model: GaitGL, channels: [{0}], class_num: {1}{2}}}\n"
+NECKS = ", SeparateBNNecks: {class_num: 20000, in_channels: 256, parts_num: 64}"
+UNSCALED = (
+    "loss_cfg: [{{type: TripletLoss, margin: 0.2, log_prefix: triplet}}, "
+    "{{type: CrossEntropyLoss, scale: 1, label_smooth: {0}}}]\n"
+)
+THREE_STAGES = "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3, FC-128-3"
+FOUR_STAGES = "BC-32, BC-32, M, BC-64, BC-64, M, FC-128-3, FC-128-3, FC-256-3, FC-256-3"
 GAITBASE = (
     "model_cfg: {{model: Baseline, bin_num: [16], backbone_cfg: {{type: ResNet9, block: BasicBlock, "
     "channels: [64, 128, 256, 512], layers: [1, 1, 1, 1], strides: [1, 2, 2, 1], maxpool: false}}, "
@@ -34,6 +46,8 @@ AUGMENTED = (
     "[{type: Compose, trf_cfg: [{type: RandomPerspective, prob: 0.2}, {type: BaseSilCuttingTransform}, "
     "{type: RandomHorizontalFlip, prob: 0.2}, {type: RandomRotate, prob: 0.2}]}]"
 )
+SKIPS_NONE = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 0"
+SKIPS_10 = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 10"
 ORDERED = "sample_type: fixed_ordered, frames_num_fixed: 30, frames_skip_num: 4"
 
 
@@ -55,6 +69,7 @@ def schedule(*milestones: int) -> str:
 CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
 GREW = DATA.format("GREW") + evaluator("GREW_submission")
 GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
+CASIAE = DATA.format("CASIA-E") + evaluator("evaluate_indoor_dataset")
 OUMVLP = DATA.format("OUMVLP") + evaluator("evaluate_indoor_dataset")
 ADAM = "optimizer_cfg: {{solver: Adam, lr: {}, momentum: 0.9, weight_decay: {}}}\n"
 UNFIXED = "sample_type: unfixed_unordered, frames_num_min: {}, frames_num_max: {}"
@@ -81,6 +96,59 @@ RUNS = {
     + ADAM.format("0.0001", 0)
     + schedule(150000)
     + trainer(250000, "[32, 4]", "frames_num_fixed: 30", CUT),
+    "casiab_gaitpart": CASIAB
+    + GAITPART.format(THREE_STAGES, 128)
+    + ADAM.format("0.0001", 0)
+    + schedule(100000)
+    + trainer(120000, "[8, 16]", SKIPS_10, CUT),
+    "grew_gaitpart": GREW
+    + GAITPART.format(FOUR_STAGES, 256)
+    + ADAM.format("0.0001", 0.0)
+    + schedule(150000)
+    + trainer(250000, "[32, 4]", SKIPS_10, CUT),
+    "casiae_gaitpart": CASIAE
+    + GAITPART.format(FOUR_STAGES, 256)
+    + ADAM.format("0.0001", 0.0)
+    + schedule(100000)
+    + trainer(120000, "[8, 32]", SKIPS_10, CUT),
+    "casiae_gaitset": CASIAE
+    + GAITSET.format("64, 128, 256", 256)
+    + STEPS_60K
+    + trainer(60000, "[8, 32]", "sample_type: fixed_unordered", CUT),
+    "casiae_triplet": CASIAE
+    + BOTH
+    + GAITBASE.format(200)
+    + STEPS_60K
+    + trainer(60000, "[8, 32]", "sample_type: fixed_unordered", CUT),
+    "oumvlp_gaitpart": OUMVLP
+    + GAITPART.format(FOUR_STAGES, 256)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000)
+    + trainer(250000, "[32, 16]", SKIPS_10, CUT),
+    "casiab_gaitgl": CASIAB
+    + UNSCALED.format("false")
+    + GAITGL.format("32, 64, 128", 74, "")
+    + ADAM.format("0.0001", 0.0005)
+    + schedule(70000)
+    + trainer(80000, "[8, 8]", SKIPS_NONE, CUT),
+    "grew_gaitgl": GREW
+    + UNSCALED.format("true")
+    + GAITGL.format("32, 64, 128, 256", 20000, "")
+    + ADAM.format("0.0001", 0)
+    + schedule(150000, 200000)
+    + trainer(250000, "[32, 4]", SKIPS_NONE, CUT),
+    "grew_gaitgl_necks": GREW
+    + UNSCALED.format("true")
+    + GAITGL.format("32, 64, 128, 256", 20000, NECKS)
+    + ADAM.format("0.0001", 0)
+    + schedule(150000, 200000)
+    + trainer(250000, "[32, 4]", SKIPS_NONE, CUT),
+    "oumvlp_gaitgl": OUMVLP
+    + UNSCALED.format("true")
+    + GAITGL.format("32, 64, 128, 256", 5153, "")
+    + ADAM.format("0.0001", 0)
+    + schedule(150000, 200000)
+    + trainer(210000, "[32, 8]", SKIPS_NONE, CUT),
     "casiab_triplet": GAITBASE_CASIAB,
     "casiab_mcl": GAITBASE_CASIAB.replace(TRIPLET, "{type: MCL, margin: 0.6, gamma: 0.6}"),
     "gait3d_triplet": GAIT3D
@@ -210,7 +278,7 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
         ("total_iter: 60000", "total_iter: true", "expected no truth value"),
         ("[8, 16]", "[8, 16, 2]", "batch_size: is [8, 16, 2]; expected 2 whole numbers"),
         ("fixed_unordered", "fixed_ordered", "frames_skip_num: is missing"),
-        ("model: Baseline", "model: GaitPart", "model_cfg.model: is GaitPart"),
+        ("model: Baseline", "model: SwinGait", "model_cfg.model: is SwinGait"),
         ("model_cfg:", "model_cfg: [", "is no YAML"),
         ("model_cfg:", "loss_cfg: {}\nmodel_cfg:", "'loss_cfg' is given twice"),
         ("model_cfg:", "x: &a [1]\ny: *a\nmodel_cfg:", "references are not read"),
@@ -366,3 +434,26 @@ def test_yaml_that_python_cannot_take_is_refused_in_one_line_at_once(tmp_path, l
 def test_partitions_that_no_file_can_be_called(tmp_path, name):
     text = GAITBASE_CASIAB.replace("dataset_partition: CASIA-B.json", f'dataset_partition: "{name}"')
     assert "CASIA-B's own split is built in" in translated(tmp_path, text)[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "BC-32, BC-32, BC-64, BC-64, M, FC-128-3, FC-128-3",
+        "BC-32, BC-32, M, BC-64, BC-32, M, FC-128-3, FC-128-3",
+        "BC-32, BC-32, M, FC-64-2, FC-64-2, M, FC-128-3",
+        "BC-32, BC-32, M, FC-64, FC-64, M, FC-128-3, FC-128-3",
+        "BC-32, BC-32, M, BC-64, BC-64, M",
+        "1, 2",
+    ],
+)
+def test_other_backbones_than_gaitparts_are_refused(tmp_path, words):
+    with pytest.raises(ConfigError, match=r"layers_cfg: is \[.*; mcl_jax has stages of two equal"):
+        translated(tmp_path, RUNS["casiab_gaitpart"].replace(THREE_STAGES, words))
+
+
+def test_the_form_of_gaitgl_is_that_of_the_dataset(tmp_path):
+    with pytest.raises(ConfigError, match="model_cfg.channels: is .*; expected 3 whole numbers"):
+        translated(tmp_path, RUNS["casiab_gaitgl"].replace("32, 64, 128", "32, 64, 128, 256"))
+    with pytest.raises(ConfigError, match="model_cfg.class_num: is 8; and 20000 in SeparateBNNecks"):
+        translated(tmp_path, RUNS["grew_gaitgl_necks"].replace("class_num: 20000", "class_num: 8", 1))

@@ -2,18 +2,18 @@ import copy
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from torch_reference import Optimizer
 
 from mcl_jax.convert.importer import TorchCheckpoint, import_state_dict
-from mcl_jax.convert.mapping import entries
+from mcl_jax.convert.mapping import put_together
+from mcl_jax.convert.opengait import entries
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.errors import CheckpointError
 from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
-from mcl_jax.utils.pytrees import get_leaf
+from mcl_jax.utils.pytrees import get_leaf, replace_leaves
 
 SETTINGS = {"sgd": Optimizer("sgd", milestones=(2, 8)), "adam": Optimizer("adam", lr=0.01, milestones=(2, 8))}
 
@@ -47,7 +47,7 @@ def test_the_next_update_is_pytorchs(toy, name):
 
     generator = np.random.default_rng(0)
     named = dict(trainer.model.named_parameters())
-    by_path = {e.path: e for e in entries(toy.name, params) if e.collection == "params"}
+    parameters = [entry for entry in entries(toy.name, params) if entry.collection == "params"]
     torch_gradients = {n: generator.normal(size=p.shape).astype(np.float32) for n, p in named.items()}
     for parameter_name, parameter in named.items():
         parameter.grad = trainer.model.get_parameter(parameter_name).new_tensor(
@@ -55,16 +55,14 @@ def test_the_next_update_is_pytorchs(toy, name):
         )
     trainer.optimizer.step()
 
-    def gradient(path, leaf):
-        entry = by_path[tuple(key.key for key in path)]
-        return jnp.asarray(entry.from_torch_layout(torch_gradients[entry.name], leaf.ndim))
-
-    gradients = jax.tree_util.tree_map_with_path(gradient, params)
+    ours = put_together(((entry, torch_gradients[entry.name]) for entry in parameters), params)
+    gradients = replace_leaves(params, ours)
     updates, _ = jax.jit(optimizer.update)(gradients, opt_state, params)
     updated = jax.jit(optax.apply_updates)(params, updates)
-    for path, entry in by_path.items():
-        ours = entry.to_torch_layout(np.asarray(get_leaf(updated, path)))
-        np.testing.assert_allclose(ours, named[entry.name].detach(), rtol=1e-5, atol=1e-7, err_msg=entry.name)
+    for entry in parameters:
+        found = entry.to_torch_layout(np.asarray(get_leaf(updated, entry.path)))
+        expected = named[entry.name].detach()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7, err_msg=entry.name)
 
 
 def test_before_the_first_step_momentum_is_zero(gaitbase):

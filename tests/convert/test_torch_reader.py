@@ -168,7 +168,7 @@ def test_refuses_a_broken_pickle(tmp_path, program):
 
 
 @pytest.mark.parametrize(
-    "opcode", [b"cos\nsystem\n", b"i" + b"os\nsystem\n", b"\x82\x01", b"\x93", b"o", b"\x81"]
+    "opcode", [b"cos\nsystem\n", b"i" + b"os\nsystem\n", b"\x82\x01", b"\x93", b"o", b"cos\nsystem\n)\x81"]
 )
 def test_refuses_every_way_to_a_class(tmp_path, opcode):
     program = b"\x80\x02X\x02\0\0\0osX\x06\0\0\0system" + opcode + b"."

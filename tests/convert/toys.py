@@ -26,12 +26,7 @@ class Toy:
 
     def torch_model(self):
         torch.manual_seed(0)
-        kind = {
-            "gaitset": torch_reference.GaitSet,
-            "gaitbase": torch_reference.GaitBase,
-            "deepgaitv2": torch_reference.DeepGaitV2,
-        }
-        return kind[self.name](**self.sizes)
+        return torch_reference.MODELS[self.name](**self.sizes)
 
     def shapes(self, **changes):
         """Returns the shapes of our parameters and batch statistics."""
@@ -40,7 +35,7 @@ class Toy:
 
     def trained(self, optimizer=SGD, steps=2):
         """Returns PyTorch's training after a few steps on random clips."""
-        ce_weight = None if self.name == "gaitset" else 1.0
+        ce_weight = None if "num_classes" not in self.sizes else 1.0
         trainer = TorchTrainer(self.torch_model(), Recipe(ce_weight=ce_weight), optimizer)
         labels = torch.tensor([0, 0, 1, 1])
         for _ in range(steps):
@@ -52,6 +47,10 @@ CHANNELS = (2, 4, 4, 6)
 TOYS = {
     "gaitset": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5}),
     "gaitset_bins": Toy("gaitset", {"channels": (2, 3, 4), "embed_dim": 5, "bins": (8, 1)}),
+    "gaitpart": Toy("gaitpart", {"channels": (2, 3, 4), "strips": (1, 4, 8), "embed_dim": 5}),
+    "gaitgl": Toy("gaitgl", {"form": "small", "channels": (2, 3, 4), "necks": False, "num_classes": 3}),
+    "gaitgl_large": Toy("gaitgl", {"form": "large", "channels": CHANNELS, "necks": False, "num_classes": 3}),
+    "gaitgl_necks": Toy("gaitgl", {"form": "large", "channels": CHANNELS, "necks": True, "num_classes": 3}),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
     "gaitbase_sizes": Toy(
         "gaitbase",

@@ -61,7 +61,7 @@ def test_every_dataset_has_a_protocol_a_layout_and_a_description():
 
 def test_oumvlp_is_rearranged(tmp_path, caplog):
     for folder in ("Silhouette_000-00", "Silhouette_270-01", "Silhouette_extra"):
-        write_png(tmp_path / "raw" / folder / "00001" / "0001.png", 255)
+        write_png(tmp_path / "raw" / folder / "00001" / "0001.png", 55)
     prepare_dataset(download_of("oumvlp"), tmp_path / "raw", tmp_path / "out")
     (tmp_path / "OUMVLP.json").write_text('{"TRAIN_SET": ["00001"], "TEST_SET": []}')
     dataset = open_dataset("oumvlp", tmp_path / "out", partition=tmp_path / "OUMVLP.json")

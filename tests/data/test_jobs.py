@@ -26,10 +26,12 @@ class WriteName:
 
     folder: Path
     deadly: str = ""
+    seconds: float = 0.0
 
     def __call__(self, job: Job[str]) -> Outcome:
         if job.work == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
         (self.folder / job.name).write_text(job.work)
         return Outcome(job.name, job.stamp, len(job.work), (StoredSequence(job.work, "x", "y", 1),))
 
@@ -86,7 +88,8 @@ def test_a_worker_killed_while_the_others_start_is_not_waited_for(tmp_path, dela
 
     killer = threading.Thread(target=kill_the_first_worker, daemon=True)
     killer.start()
+    jobs, task = [Job(str(i), str(i), "stamp", 1) for i in range(1000)], WriteName(tmp_path, seconds=0.05)
     with pytest.raises(DataError, match="^a worker process was killed"):
-        run(tmp_path, workers=2)
+        run_jobs(task, jobs, tmp_path, ORIGIN, workers=2, progress=False)
     killer.join()
     assert not multiprocessing.active_children()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.feed.loaders import HostShare, SequenceLoader, TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.sampling import FrameSampling
@@ -31,8 +32,10 @@ def split(tmp_path_factory) -> Split:
         for view in range(4):
             folder = root / f"{subject:03d}" / "nm-01" / f"{view:03d}"
             folder.mkdir(parents=True)
-            # The subject is the grey level, so that labels can be checked in a batch.
-            frames = np.full((rng.integers(3, 9), 64, 64), 40 + 40 * subject, np.uint8)
+            # A band from top to bottom; one grey pixel in it says the subject, so that labels can be checked.
+            frames = np.zeros((rng.integers(3, 9), 64, 64), np.uint8)
+            frames[:, :, 24:40] = 255
+            frames[:, 32, 32] = 40 + 40 * subject
             (folder / "a.pkl").write_bytes(pickle.dumps(frames))
     return select(scan_tree(root), [f"{s:03d}" for s in range(5)], "training", PklSource())
 
@@ -71,7 +74,7 @@ def test_labels_stand_beside_their_frames(split, frames):
     labels = batch["labels"]
     assert (np.sort(np.bincount(labels[labels >= 0]))[-3:] == 4).all()
     for row, segment in np.argwhere(labels >= 0):
-        grey = batch["frames"][row][batch["segment_ids"][row] == segment]
+        grey = batch["frames"][row][batch["segment_ids"][row] == segment][:, 32, 32 - CUT_COLUMNS]
         assert (grey == 40 + 40 * labels[row, segment]).all()
         assert len(grey) == 4 if frames is FIXED else 2 <= len(grey) <= 6
     assert not batch["frames"][batch["segment_ids"] < 0].any()
@@ -113,13 +116,15 @@ def test_hosts_agree_on_the_size_of_rows_and_it_cuts_off_empty_slots_alone(split
 
 
 def test_whole_sequences_are_cut_and_limited(split, tmp_path):
-    frames = np.arange(800, dtype=np.uint16).astype(np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
+    frames = np.zeros((800, 64, 64), np.uint8)
+    frames[:, :, 24:40] = 255
+    frames[:, 32, 32] = np.arange(800) % 256
     path = tmp_path / "long.pkl"
     path.write_bytes(pickle.dumps(frames))
     ref = type(split.sequences[0])("long", "nm-01", "000", str(path))
     loaded = SequenceLoader([ref], PklSource())(0)["frames"]
     assert loaded.shape == (720, 64, 44)
-    assert np.array_equal(loaded[:, 0, 0], frames[:720, 0, 0])
+    assert np.array_equal(loaded[:, 32, 32 - CUT_COLUMNS], frames[:720, 32, 32])
 
 
 def test_unreadable_sequences_leave_their_place_empty_if_asked(split):

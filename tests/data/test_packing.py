@@ -14,6 +14,9 @@ from mcl_jax.data.feed.packing import (
     train_row_shape,
     train_row_shapes,
 )
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
+
+BY_THREES = Spacing(multiple=3, least=4)  # GaitGL's
 
 
 def test_clips_of_one_length_have_a_row_each():
@@ -121,9 +124,10 @@ def sequence(length: int, value: int) -> np.ndarray:
     lengths=st.lists(st.integers(1, 90), max_size=30),
     rows=st.integers(1, 4),
     multiple=st.sampled_from([1, 2, 3]),
+    spacing=st.sampled_from([SIDE_BY_SIDE, BY_THREES]),
 )
-def test_every_sequence_is_packed_once_and_whole(lengths, rows, multiple):
-    packer = SequencePacker(rows, slots=32, row_multiple=multiple)
+def test_every_sequence_is_packed_once_and_whole(lengths, rows, multiple, spacing):
+    packer = SequencePacker(rows, slots=32, row_multiple=multiple, spacing=spacing)
     found = {}
     shapes = set()
     for batch in packer.pack(sequence(n, i + 1) for i, n in enumerate(lengths)):
@@ -138,7 +142,11 @@ def test_every_sequence_is_packed_once_and_whole(lengths, rows, multiple):
             found[position] = len(slots)
             assert (np.diff(slots) == 1).all()
             assert (frames[row, slots] == position + 1).all()
-            for neighbour in (slots[0] - 1, slots[-1] + 1):
+            assert slots[0] % spacing.multiple == 0
+            its_own = slots[0] + spacing.held(len(slots))
+            assert its_own <= ids.shape[1]
+            empty = [slots[0] - 1, *range(slots[-1] + 1, its_own + 1)]
+            for neighbour in empty:
                 assert not 0 <= neighbour < ids.shape[1] or ids[row, neighbour] == -1
         assert set(ids[ids >= 0]) <= set(range(positions.shape[1]))
     assert found == dict(enumerate(lengths))
@@ -157,6 +165,22 @@ def test_few_slots_are_empty_and_few_shapes_needed(count: int, most_shapes: int,
         shapes, waste = shapes_and_waste(SequencePacker(4, slots=256), lengths)
         assert len(shapes) <= most_shapes
         assert waste < most_waste
+
+
+def test_few_slots_are_empty_where_sequences_begin_at_multiples():
+    lengths = np.random.default_rng(0).integers(20, 121, 200)
+    _, waste = shapes_and_waste(SequencePacker(4, slots=256, spacing=BY_THREES), lengths)
+    assert waste < 0.05
+
+
+def test_clips_begin_at_multiples_and_short_ones_have_room():
+    placement = place(np.array([1, 6, 4, 5]), RowShape(2, 13, 2), BY_THREES)
+    assert placement.start.tolist() == [9, 0, 6, 0]  # 1 frame is repeated into slots 9 to 12
+    assert place(np.array([1, 6, 4, 5]), RowShape(2, 12, 2), BY_THREES) is None
+    assert train_row_shape(4, 2, 2, BY_THREES) == RowShape(4, 4, 1)
+    shape = train_row_shape(128, 10, 50, BY_THREES)
+    lengths = np.random.default_rng(0).integers(10, 51, (500, 128))
+    assert np.mean([place(row, shape, BY_THREES) is not None for row in lengths]) > 0.99
 
 
 def test_devices_share_a_batch():

@@ -157,7 +157,7 @@ def test_interrupted_run_goes_on(raw, tmp_path):
     # As a kill leaves it: incomplete, the last line cut off, its file half written.
     manifest.write_text(lines[0].replace("true", "false") + lines[1] + lines[2][:20])
     last = sorted(out.rglob("*.pkl"))[-1]
-    last.rename(last.with_name(f".{last.name}.tmp"))
+    last.rename(last.with_name(f".{last.name}.0123abcd.tmp"))
     prepare_dataset(TREE, raw, out)
     assert files(out) == before
 

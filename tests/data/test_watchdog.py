@@ -19,9 +19,9 @@ from mcl_jax.data.feed.loaders import HostShare, SequenceLoader, TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.sampling import FrameSampling
 from mcl_jax.data.feed.watchdog import StalledError
-from mcl_jax.data.feed.worker_status import Board, UnderWay, state_of
+from mcl_jax.data.feed.worker_status import StatusBoard, WorkerStatus, state_of
 from mcl_jax.data.sequences import SequenceRef, Split
-from mcl_jax.runtime.preemption import Leaving, LeavingError
+from mcl_jax.runtime.preemption import PreemptedError, Preemption
 
 SEQUENCES = tuple(SequenceRef(f"{s:03d}", "nm-01", f"{v:03d}", "") for s in range(2) for v in range(3))
 HANGS = SEQUENCES[4]  # 001/nm-01/001
@@ -106,8 +106,8 @@ def test_a_hanging_thread_is_left_behind(tmp_path, caplog):
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 0)])
 def test_a_signal_ends_the_wait_and_the_stopped_worker(tmp_path, number, workers):
     hanging = sequences(tmp_path, stop=workers > 0, always=True)
-    with no_process_stays(), prefetched(hanging, range(4, 6), workers) as results, Leaving() as leaving:
-        leaving.steps_in_hand()
+    with no_process_stays(), prefetched(hanging, range(4, 6), workers) as results, Preemption() as preemption:
+        preemption.note_unsaved_step()
 
         def ask() -> None:
             while not (tmp_path / "mark").exists():
@@ -115,7 +115,10 @@ def test_a_signal_ends_the_wait_and_the_stopped_worker(tmp_path, number, workers
             os.kill(os.getpid(), number)
 
         threading.Thread(target=ask).start()
-        with pytest.raises(LeavingError, match=f"leaving on {number.name}"), leaving.waiting(alone=True):
+        with (
+            pytest.raises(PreemptedError, match=f"leaving on {number.name}"),
+            preemption.interruptible(alone=True),
+        ):
             next(results)
 
 
@@ -146,14 +149,14 @@ def test_a_process_ends_whose_thread_hangs(tmp_path):
 
 
 def test_notes_are_each_workers_own():
-    board = Board(2)
-    assert board.read(1) == UnderWay(None, None, None)
+    board = StatusBoard(2)
+    assert board.read(1) == WorkerStatus(None, None, None)
     board.begin(1, 77)
     board.note(1, 5, 0)
-    assert board.read(1) == UnderWay(77, 5, 0)
+    assert board.read(1) == WorkerStatus(77, 5, 0)
     board.rest(1)
-    assert board.read(1) == UnderWay(77, None, None)
-    assert board.read(0) == UnderWay(None, None, None)
+    assert board.read(1) == WorkerStatus(77, None, None)
+    assert board.read(0) == WorkerStatus(None, None, None)
     board.free()
 
 
@@ -188,4 +191,4 @@ with prefetched(SequenceLoader(sequences, PklSource()), range(4), 1) as results:
         [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
-    assert "a worker ended with exit code 1 before it began" in done.stderr.splitlines()[-1]
+    assert "a worker ended before it began" in done.stderr.splitlines()[-1]

@@ -316,6 +316,38 @@ REFERENCE = [
 ]
 
 
+MORE = {
+    "oumvlp": ("oumvlp", {("all", "Rank-1"): "single_view/NM@R1"}),
+    "oumvlp_cross_view": (
+        "oumvlp",
+        {("all", "Rank-1"): "cross_view/NM-Rank@1", ("all", "mAP"): "cross_view/NM-mAP"},
+    ),
+    "freegait": (
+        "freegait",
+        {("all", figure): figure for figure in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")},
+    ),
+    "casiae": ("casiae", {(group, "Rank-1"): f"{group}@R1" for group in ("NM", "BG", "CL")}),
+}
+
+
+@pytest.mark.parametrize("metric", ["euc", "cos"])
+@pytest.mark.parametrize("name", MORE)
+def test_more_figures_of_the_reference(shared_parity, name, metric):
+    folder, figures = MORE[name]
+    with np.load(shared_parity / "evaluation_more.npz") as truth:
+        labels = ("embeddings", "subjects", "conditions", "views")
+        embedding_set = EmbeddingSet(*(truth[f"{folder}/{key}"] for key in labels))
+        expected = {place: float(truth[f"{folder}/{metric}/{key}"]) for place, key in figures.items()}
+        probe_set = truth["freegait/probe_set"].tolist()
+    protocol, x = get_protocol(name), embedding_set.embeddings
+    roles = assign_roles(protocol, embedding_set, probe_set)
+    groups = score_groups(
+        protocol, embedding_set, roles, lambda p, g: pairwise_distances(x[p], x[g], metric=metric)
+    )
+    found = {(group, figure): groups[group].scores[figure] for group, figure in expected}
+    assert found == pytest.approx(expected, rel=1e-6)  # some are float32 there
+
+
 @pytest.mark.parametrize(("name", "folder", "metric"), sorted({case[:3] for case in REFERENCE}))
 def test_figures_of_the_reference(shared_parity, name, folder, metric):
     with np.load(shared_parity / "evaluation.npz") as truth:

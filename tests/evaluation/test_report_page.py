@@ -10,7 +10,7 @@ from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.page.confusions import worst_first
 from mcl_jax.evaluation.page.embedding_map import principal_plane
-from mcl_jax.evaluation.page.silhouettes import FRAMES, pack_walks
+from mcl_jax.evaluation.page.walk_frames import FRAMES, pack_walks
 from mcl_jax.evaluation.protocols import get_protocol
 from mcl_jax.evaluation.report import score
 from mcl_jax.evaluation.scoring import assign_roles
@@ -96,7 +96,7 @@ def test_packed_frames_are_every_second_one_and_start_again():
 
 
 def test_noise_that_cannot_be_compressed_gets_fewer_frames(monkeypatch):
-    monkeypatch.setattr("mcl_jax.evaluation.page.silhouettes.MOST_BYTES", 20_000)
+    monkeypatch.setattr("mcl_jax.evaluation.page.walk_frames.MOST_BYTES", 20_000)
     rng = np.random.default_rng(0)
     packed = pack_walks(range(10), lambda i: rng.integers(0, 256, (24, 64, 44), np.uint8))
     assert packed.frames == 4  # 10 · 4 · 352 bytes

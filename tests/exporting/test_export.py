@@ -12,8 +12,8 @@ import mcl_jax
 from mcl_jax.cli.commands import export as command
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.exporting.embedding_function import any_length, embedding_program
 from mcl_jax.exporting.graph import onnx_model
-from mcl_jax.exporting.program import any_length, embedding_program
 from mcl_jax.exporting.writer import export
 from mcl_jax.models.registry import create_model
 
@@ -23,6 +23,7 @@ MODELS = [
     ("gaitset", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5, "layers": (1, 2, 1, 1), "max_pool": True, "bins": (8, 2)}),
+    ("gaitpart", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitpocket", {**SMALL, "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "2d"}),
     ("deepgaitv2", {**DEEP, "mode": "3d"}),
@@ -50,6 +51,21 @@ def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, argumen
         (found,) = session.run(["embedding"], {"frames": frames})
         assert np.abs(expected).max() > 1e-3
         assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+
+
+def test_gaitgl_is_stablehlo_for_any_number_of_frames_and_no_onnx():
+    model = create_model("gaitgl", {"channels": (4, 6, 8), "num_classes": 2}, dtype="float32")
+    params, stats = jax.device_get(model.initial_arrays(0))
+    program = embedding_program(model, params, stats)
+    exported = jax.export.export(jax.jit(program), platforms=("cpu", "cuda"))(any_length())
+    walks = [walk(n) for n in (1, 2, 3, 7)]
+    ours = Embedder(model, rows=1, slots=16).embed(params, stats, [w[:, :, 10:54] for w in walks])
+    for frames, expected in zip(walks, ours, strict=True):
+        found = np.asarray(exported.call(frames))
+        assert np.abs(expected).max() > 1e-6
+        assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+    with pytest.raises(ConfigError, match=r"export: the operation \w+ of this model cannot be written"):
+        onnx_model(program, any_length(), ("frames", "embedding"))
 
 
 def test_stablehlo_gives_our_embeddings_in_a_process_without_this_package(toy_run, tmp_path):
@@ -100,5 +116,5 @@ def test_an_unknown_format_and_a_missing_package_are_told(toy_run, tmp_path, mon
     with pytest.raises(ConfigError, match="format: no 'tf'; there are onnx, stablehlo"):
         export(gait, tmp_path / "m", format="tf")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"onnx needs onnxruntime: pip install 'mcl_jax\[export\]'"):
+    with pytest.raises(UserError, match=r"onnx needs onnxruntime: pip install 'mcl_jax\[export\]'"):
         export(gait, tmp_path / "m")

@@ -8,7 +8,7 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from mcl_jax.errors import DataError
+from mcl_jax.errors import DataError, UserError
 from mcl_jax.footage import FootageOptions
 from mcl_jax.footage import network as network_module
 from mcl_jax.footage.network import Network
@@ -109,7 +109,7 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     path = tmp_path / "red.onnx"
     path.write_bytes(red_finder(1))
-    with pytest.raises(DataError, match=r"needs onnx: pip install 'mcl_jax\[network\]'"):
+    with pytest.raises(UserError, match=r"needs onnx: pip install 'mcl_jax\[network\]'"):
         Network(path, None)
 
 

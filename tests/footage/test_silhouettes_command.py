@@ -37,7 +37,7 @@ def test_it_writes_a_tree_and_pictures(alone, masks, tmp_path, capsys):
     overlay.set(cv2.CAP_PROP_POS_FRAMES, 60)
     drawn = overlay.read()[1].astype(int)
     assert np.ptp(drawn, axis=2).max() > 150  # an outline in a bright colour
-    assert capsys.readouterr().out.count("1 walks kept, 0 left out") == 2
+    assert capsys.readouterr().out.count("1 walk kept, 0 left out") == 2
     with pytest.raises(DataError, match="walks' is there already; delete it or choose another"):
         run("--video", alone, "--out", out)
 

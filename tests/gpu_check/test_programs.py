@@ -19,7 +19,7 @@ from mcl_jax.evaluation.distances import _tile_distances
 from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.child import apart
 from mcl_jax.gpu_check.compiling import Compiled, absent_devices, compile_program, is_installed
-from mcl_jax.gpu_check.report import Estimate, Task, estimate
+from mcl_jax.gpu_check.estimate import Estimate, Task, estimate
 from mcl_jax.models.registry import create_model
 from mcl_jax.runtime.mesh import replicated
 

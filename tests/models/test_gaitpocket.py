@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcl_jax.convert.mapping import entries
+from mcl_jax.convert.opengait import entries
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.gaitpocket import Whitening
 from mcl_jax.models.registry import create_model

@@ -28,6 +28,10 @@ VARIANTS = {
             "num_classes": 3,
         },
     ),
+    "gaitpart": ("gaitpart", {"channels": (2, 3, 4), "strips": (1, 4, 8), "embed_dim": 5}),
+    "gaitgl": ("gaitgl", {"channels": (2, 3, 4), "num_classes": 3}),
+    "gaitgl_large": ("gaitgl", {"form": "large", "channels": (2, 3, 4, 4), "num_classes": 3}),
+    "gaitgl_necks": ("gaitgl", {"channels": (2, 3, 4), "necks": True, "num_classes": 3}),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     **{
@@ -38,7 +42,7 @@ VARIANTS = {
         for mode in ("2d", "3d", "p3d")
     },
 }
-PARTS = {"gaitset": 62, "gaitbase_sizes": 21}
+PARTS = {"gaitset": 62, "gaitbase_sizes": 21, "gaitgl": 64, "gaitgl_large": 64, "gaitgl_necks": 64}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -65,22 +69,25 @@ def sequences(lengths: list[int]) -> list[np.ndarray]:
 
 def test_packed_equals_alone_on_any_devices(embed):
     name, run = embed
-    clips = sequences([3, 5, 2, 4])
-    frames = np.zeros((4, 10, 64, 44), np.uint8)
-    segment_ids = np.full((4, 10), -1, np.int32)
-    # Rows: [3 _ 5 _], [2 _ 4 _ _ _], empty, empty.
-    for clip, row, start, segment in ((0, 0, 0, 0), (1, 0, 4, 1), (2, 1, 0, 0), (3, 1, 3, 1)):
-        slots = slice(start, start + len(clips[clip]))
-        frames[row, slots], segment_ids[row, slots] = clips[clip], segment
+    clips = sequences([3, 5, 2, 4, 1, 7])
+    spacing = MODELS[VARIANTS[name][0]].SPACING
+    frames = np.zeros((4, 14, 64, 44), np.uint8)
+    segment_ids = np.full((4, 14), -1, np.int32)
+    # Two in each row, as near to each other as the model takes them: [3 _ 5 _ …], [2 _ 4 _ …], …, empty.
+    for i, clip in enumerate(clips):
+        row, segment = divmod(i, 2)
+        start = segment * spacing.taken(len(clips[i - 1]))
+        slots = slice(start, start + len(clip))
+        frames[row, slots], segment_ids[row, slots] = clip, segment
     # What lies in an empty slot must not matter.
     frames[segment_ids < 0] = 255
 
     alone = np.concatenate([run(c[None], jnp.zeros((1, len(c)), jnp.int32), 1) for c in clips])
-    assert alone.shape == (4, PARTS.get(name, 16), alone.shape[2])
+    assert alone.shape == (6, PARTS.get(name, 16), alone.shape[2])
     for devices in (1, 2, 4):
         batch = put_rows({"frames": frames, "segment_ids": segment_ids}, data_mesh(jax.devices()[:devices]))
         packed = run(batch["frames"], batch["segment_ids"], 2)
-        assert packed[:4] == pytest.approx(alone, rel=1e-4, abs=1e-5), devices
+        assert packed[:6] == pytest.approx(alone, rel=1e-4, abs=1e-5), devices
         assert jnp.isfinite(packed).all()
 
 
@@ -92,6 +99,15 @@ def test_packed_equals_alone_on_any_devices(embed):
         ("gaitbase", {"num_classes": 74}, 7.305),
         ("gaitbase", {"num_classes": 3000}, 19.290),
         ("deepgaitv2", {"num_classes": 3000}, 25.492),
+        ("gaitpart", {}, 1.204),
+        ("gaitgl", {"num_classes": 74}, 3.097),
+        ("gaitgl", {"form": "large", "channels": (32, 64, 128, 256), "num_classes": 5153}, 95.620),
+        (
+            "gaitgl",
+            {"form": "large", "channels": (32, 64, 128, 256), "necks": True, "num_classes": 20000},
+            338.906,
+        ),
+        ("gaitpart", {"channels": (32, 64, 128, 256), "strips": (1, 1, 8, 8), "embed_dim": 256}, 4.841),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, arguments, millions):
@@ -149,11 +165,13 @@ def test_half_precision_is_of_the_backbone_only():
         assert least < cosine < 1
 
 
-@pytest.mark.parametrize("variant", ["gaitset", "gaitbase", "gaitenergy", "gaitpocket", "deepgaitv2_p3d"])
+@pytest.mark.parametrize(
+    "variant", sorted(VARIANTS.keys() - {"gaitbase_sizes", "gaitgl_large", "deepgaitv2_2d", "deepgaitv2_3d"})
+)
 def test_rematerialised_gradients_and_statistics_are_the_same(variant):
     name, arguments = VARIANTS[variant]
-    frames = jnp.asarray(np.stack(sequences([6, 6])))
-    ids = jnp.array([[0, 0, -1, 1, 1, 1], [0, 0, 0, 0, -1, -1]])
+    frames = jnp.asarray(np.stack(sequences([10, 10])))
+    ids = jnp.array([[0, 0, 0, -1, -1, -1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 0, -1, -1, -1]])
     rng = np.random.default_rng(0)
 
     def gradients(remat):

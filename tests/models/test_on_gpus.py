@@ -71,6 +71,22 @@ def test_convolutions_and_their_gradients(monkeypatch, size, stride):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), here, there)
 
 
+@pytest.mark.parametrize("strips", [1, 4])
+def test_convolutions_over_time_of_strips_and_their_gradients(monkeypatch, strips):
+    rng = np.random.default_rng(strips)
+    x = jnp.asarray(rng.normal(size=(2, 3, 8, 6, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 4, 8)), jnp.float32)
+
+    def value(x, kernel):
+        y = convolution.convolve_in_time(x, kernel, strips=strips)
+        return jnp.square(y).sum(), y
+
+    here, there = both_ways(monkeypatch, jax.value_and_grad(value, (0, 1), has_aux=True), x, kernel)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), here, there)
+    each = [convolution.convolve_in_time(strip, kernel) for strip in jnp.split(x, strips, axis=2)]
+    np.testing.assert_allclose(here[0][1], jnp.concatenate(each, axis=2), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_gradients_of_kernels_are_float32_in_half_precision():
     x, kernel = jnp.ones((2, 4, 4, 8), jnp.bfloat16), jnp.ones((3, 3, 8, 8), jnp.float32)

@@ -9,13 +9,14 @@ import numpy as np
 import optax
 
 from mcl_jax.convert.importer import import_state_dict
-from mcl_jax.convert.mapping import entries
+from mcl_jax.convert.opengait import entries
 from mcl_jax.losses.total import complete_losses
 from mcl_jax.models.registry import create_model
 from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
 from mcl_jax.training.state import create_state
 from mcl_jax.training.step import make_train_step
 from mcl_jax.utils.pytrees import get_leaf
+from mcl_jax.utils.spacing import SIDE_BY_SIDE
 
 OPTIONS: dict[str, dict[str, int | bool]] = {"float32": {}, "float64": {}, "bfloat16": {}}
 """XLA's options for programs in each precision; the tests set them."""
@@ -23,7 +24,7 @@ OPTIONS: dict[str, dict[str, int | bool]] = {"float32": {}, "float64": {}, "bflo
 
 @dataclass(frozen=True)
 class Rows:
-    """Clips packed into rows, one empty slot between neighbours.
+    """Clips packed into rows, with empty slots between neighbours.
 
     Attributes:
         frames: [rows, slots, h, w].
@@ -36,9 +37,9 @@ class Rows:
     per_row: int
 
 
-def pack(clips, *, slots, per_row, rows=None):
+def pack(clips, *, slots, per_row, spacing=SIDE_BY_SIDE):
     """Packs clips [s, h, w] in order, `per_row` to a row."""
-    rows = rows or -(-len(clips) // per_row)
+    rows = -(-len(clips) // per_row)
     frames = np.zeros((rows, slots, *clips[0].shape[1:]), clips[0].dtype)
     segment_ids = np.full((rows, slots), -1, np.int32)
     free = [0] * rows
@@ -46,7 +47,7 @@ def pack(clips, *, slots, per_row, rows=None):
         row, segment = divmod(i, per_row)
         here = slice(free[row], free[row] + len(clip))
         frames[row, here], segment_ids[row, here] = clip, segment
-        free[row] = here.stop + 1
+        free[row] += spacing.taken(len(clip))
     return Rows(frames, segment_ids, per_row)
 
 
@@ -101,7 +102,11 @@ class JaxTrainer:
         self.metric = "triplet" if recipe.gamma is None else "mcl"
         losses = {
             self.metric: {"weight": recipe.weight, "margin": recipe.margin},
-            "cross_entropy": {"weight": recipe.ce_weight or 0.0},
+            "cross_entropy": {
+                "weight": recipe.ce_weight or 0.0,
+                "scale": recipe.ce_scale,
+                "label_smoothing": recipe.ce_smoothing,
+            },
         }
         if recipe.gamma is not None:
             losses[self.metric]["gamma"] = recipe.gamma

@@ -27,6 +27,7 @@ TOLERANCES = {
     "test embeddings (float32)": 1e-5,
     "test logits (float32)": 1e-5,
     "packed, one by one (float32)": 1e-5,
+    "short clips (float32)": 1e-5,
     "losses (float32)": 1e-6,
     "gradients of losses (float32)": 1e-6,
     "losses": 1e-10,
@@ -53,17 +54,28 @@ class Variant:
 
     Attributes:
         packed: whether our PyTorch model takes clips of different lengths in training.
+        packed_there: whether OpenGait's does.
+        there: optimiser of OpenGait's figures.
     """
 
     model: str
     sizes: dict[str, Any]
     recipe: Recipe
     packed: bool = True
+    packed_there: bool = True
+    there: Optimizer = OPTIMIZERS["SGD"]
 
 
 def _deepgaitv2(mode, layers, *, packed=True):
     sizes = {"mode": mode, "layers": layers, "channels": (8, 16, 32, 64), "num_classes": 8}
-    return Variant("deepgaitv2", sizes, Recipe(), packed)
+    return Variant("deepgaitv2", sizes, Recipe(), packed, packed_there=mode == "2d")
+
+
+def _gaitgl(form, channels, *, smoothing=0.0, **more):
+    sizes = {"form": form, "channels": channels, "num_classes": 8, **more}
+    recipe = Recipe(ce_scale=1.0, ce_smoothing=smoothing)
+    there = Optimizer("adam", lr=1e-4, weight_decay=5e-4)
+    return Variant("gaitgl", sizes, recipe, packed_there=False, there=there)
 
 
 VARIANTS = {
@@ -73,6 +85,16 @@ VARIANTS = {
         {"channels": (8, 16, 32, 64), "embed_dim": 32, "num_classes": 8},
         Recipe(margin=0.6, gamma=0.6, weight=1.2, ce_weight=0.8),
     ),
+    "gaitpart": Variant(
+        "gaitpart",
+        {"channels": (8, 16, 32), "strips": (1, 4, 8), "embed_dim": 32},
+        Recipe(ce_weight=None),
+        packed_there=False,
+        there=Optimizer("adam", lr=1e-4, weight_decay=0.0),
+    ),
+    "gaitgl": _gaitgl("small", (8, 16, 32)),
+    "gaitgl_large": _gaitgl("large", (8, 16, 24, 32)),
+    "gaitgl_bnneck": _gaitgl("large", (8, 16, 24, 32), necks=True, smoothing=0.1),
     "deepgaitv2_2d": _deepgaitv2("2d", (1, 1, 1, 1)),
     "deepgaitv2_3d": _deepgaitv2("3d", (1, 2, 1, 1), packed=False),
     "deepgaitv2_p3d": _deepgaitv2("p3d", (1, 2, 2, 1)),
@@ -125,7 +147,17 @@ def jax_model(name, dtype="float32"):
 
 @functools.cache
 def jax_trainer(name):
-    return JaxTrainer(jax_model(name, "float64"), ALL[name].recipe, list(OPTIMIZERS.values()))
+    return JaxTrainer(jax_model(name, "float64"), ALL[name].recipe, _optimizers(name))
+
+
+def _optimizers(name):
+    return list(dict.fromkeys([*OPTIMIZERS.values(), ALL[name].there]))
+
+
+def pack_pairs(clips, longest, model):
+    """Packs two clips a row, of `longest` frames at most."""
+    spacing = model.model.spacing
+    return pack(clips, slots=spacing.taken(longest) + longest, per_row=2, spacing=spacing)
 
 
 # PyTorch's modules, on random inputs and weights.
@@ -134,12 +166,7 @@ def jax_trainer(name):
 def torch_model(name):
     """Returns PyTorch's model with random weights and batch statistics."""
     torch.manual_seed(0)
-    kinds = {
-        "gaitset": torch_reference.GaitSet,
-        "gaitbase": torch_reference.GaitBase,
-        "deepgaitv2": torch_reference.DeepGaitV2,
-    }
-    model = kinds[ALL[name].model](**ALL[name].sizes)
+    model = torch_reference.MODELS[ALL[name].model](**ALL[name].sizes)
     for key, tensor in model.state_dict().items():
         if key.endswith("running_mean"):
             tensor.normal_(0, 0.3)
@@ -164,8 +191,10 @@ def measure_test_mode(name):
     theirs, ours = torch_model(name).eval(), jax_model(name)
     ours.load(to_arrays(theirs))
     clips = random_clips((5, 3, 6), np.float32)
-    packed = ours.run(pack(clips, slots=16, per_row=3), len(clips))
-    alone = [ours.run(pack([clip], slots=16, per_row=3), 1)[0] for clip in clips]
+    spacing = ours.model.spacing
+    options = {"slots": sum(spacing.taken(len(clip)) for clip in clips) - 1, "per_row": 3, "spacing": spacing}
+    packed = ours.run(pack(clips, **options), len(clips))
+    alone = [ours.run(pack([clip], **options), 1)[0] for clip in clips]
     with torch.no_grad():
         outputs = [theirs(torch.from_numpy(clip), [len(clip)]) for clip in clips]
     errors = {
@@ -200,7 +229,7 @@ def _compare_steps(trainer, theirs, *, packed):
         if step % 2:
             lengths = [6, 4, 5, 3] if packed else [5, 5, 5, 5]
         clips = random_clips(lengths, np.float64, seed=step)
-        rows = pack(clips, slots=13, per_row=2)
+        rows = pack_pairs(clips, 6, trainer.model)
         frames = torch.from_numpy(np.concatenate(clips))
         output = theirs.step(frames, lengths, torch.from_numpy(labels))
         losses.append((trainer.step(rows, labels)[0], output[2]))
@@ -240,7 +269,7 @@ def measure_frozen_training(name):
             clips = random_clips(lengths, np.float64, seed=step)
             frames = torch.from_numpy(np.concatenate(clips))
             expected = theirs.step(frames, lengths, torch.from_numpy(labels))[2]
-            losses.append(relative(trainer.step(pack(clips, slots=13, per_row=2), labels)[0], expected))
+            losses.append(relative(trainer.step(pack_pairs(clips, 6, model), labels)[0], expected))
             found = {key: parameter.grad.numpy() for key, parameter in theirs.model.named_parameters()}
             gradients.append(worst(trainer.gradients(), found))
         after, their_buffers = trainer.statistics(), dict(theirs.model.named_buffers())
@@ -257,15 +286,25 @@ def check_case(folder, name):
     """Fails if the toy model here is not the one of the figures."""
     case = json.loads((folder / "cases.json").read_text())[name]
     variant = ALL[name]
-    assert {
-        key: tuple(v) if isinstance(v, list) else v for key, v in case.items() if key in variant.sizes
-    } == (variant.sizes)
+    for key in variant.sizes.keys() & case.keys():
+        assert case[key] in (variant.sizes[key], [*_listed(variant.sizes[key])]), key
     loss = case["loss"]
     recipe = Recipe(loss["margin"], loss["gamma"], loss["weight"], loss["ce_weight"])
+    if recipe.ce_weight is not None:
+        scale, smoothing = loss["ce_scale"], loss["label_smoothing"]
+        recipe = dataclasses.replace(recipe, ce_scale=scale, ce_smoothing=smoothing)
     assert recipe == variant.recipe
+    there = case["optimizer"]
+    assert variant.there == Optimizer(
+        there["kind"], there["lr"], there["weight_decay"], tuple(there["milestones"])
+    )
     # OpenGait's modules that convolve over time take equal lengths alone.
-    assert case["odd_steps_packed"] == (variant.sizes.get("mode", "2d") == "2d")
+    assert case["odd_steps_packed"] == variant.packed_there
     return case
+
+
+def _listed(value):
+    return value if isinstance(value, tuple) else ()
 
 
 def real_clips(folder, silhouettes, name):
@@ -274,26 +313,26 @@ def real_clips(folder, silhouettes, name):
     return [pickle.loads(path.read_bytes())[:, :, 10:54] for path in paths]
 
 
-def pack_whole(clips):
-    """Packs the eight test sequences, of 60 frames at most."""
-    return pack(clips, slots=121, per_row=2)
-
-
 def measure_reference_test_mode(name, folder, silhouettes):
     """Compares test embeddings and logits of OpenGait's own checkpoint in float32."""
     figures = np.load(folder / f"{name}.npz")
     clips = real_clips(folder, silhouettes, name)
     ours = jax_model(name)
     ours.load(load_checkpoint(folder / f"{name}.pt").state_dict)
-    embeddings, logits = ours.run(pack_whole(clips), len(clips))
+    embeddings, logits = ours.run(pack_pairs(clips, 60, ours), len(clips))
     errors = {"test embeddings (float32)": relative(embeddings, figures["eval/embeddings"])}
     if logits is not None:
         errors["test logits (float32)"] = relative(logits, figures["eval/logits"])
+    if "short/frames" in figures:
+        short = [clips[0][:length] for length in figures["short/frames"]]
+        rows = pack(short, slots=48, per_row=len(short), spacing=ours.model.spacing)
+        embeddings, _ = ours.run(rows, len(short))
+        errors["short clips (float32)"] = relative(embeddings, figures["short/embeddings"])
     return errors
 
 
 def measure_reference_training(name, folder, silhouettes):
-    """Compares six SGD steps in float64 with OpenGait's."""
+    """Compares six steps in float64 with OpenGait's."""
     figures = np.load(folder / f"{name}.npz")
     sequences = real_clips(folder, silhouettes, name)
     packed = check_case(folder, name)["odd_steps_packed"]
@@ -302,13 +341,13 @@ def measure_reference_training(name, folder, silhouettes):
     with jax.enable_x64(True):
         trainer = jax_trainer(name)
         trainer.model.load(load_checkpoint(folder / f"{name}_init.pt").state_dict)
-        trainer.start(list(OPTIMIZERS).index("SGD"))
+        trainer.start(_optimizers(name).index(ALL[name].there))
         for step in range(6):
             shorter = step % 2 and packed
             lengths = figures["batch/lengths"] if shorter else np.full(len(labels), frames)
             spans = zip(figures["batch/sequence"], figures["batch/start"], lengths, strict=True)
             clips = [sequences[i][start : start + n] / 255 for i, start, n in spans]
-            rows = pack(clips, slots=2 * frames + 1, per_row=2)
+            rows = pack_pairs(clips, frames, trainer.model)
             if step == 1 and shorter:
                 trainer.use_weights()
                 embeddings, _ = trainer.model.run(rows, len(labels), train=True)
@@ -318,7 +357,8 @@ def measure_reference_training(name, folder, silhouettes):
             losses.append(trainer.step(rows, labels))
             if step == 0:
                 errors |= _compare_reference_step(trainer, output, figures, ALL[name].recipe)
-    errors["losses of six SGD steps"] = max(map(relative, losses, figures["train/losses"]))
+    kind = {"sgd": "SGD", "adam": "Adam"}[ALL[name].there.name]
+    errors[f"losses of six {kind} steps"] = max(map(relative, losses, figures["train/losses"]))
     return errors
 
 
@@ -347,7 +387,7 @@ def measure_bfloat16(name, folder, silhouettes):
     for dtype in ("float32", "bfloat16"):
         model = jax_model(name, dtype)
         model.load(state_dict)
-        embeddings, _ = model.run(pack_whole(clips), len(clips))
+        embeddings, _ = model.run(pack_pairs(clips, 60, model), len(clips))
         pair.append(embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True))
     cosines = (pair[0] * pair[1]).sum(-1)
     return float(cosines.min()), float(cosines.mean())

@@ -8,7 +8,7 @@ import torch
 from flax import nnx
 
 from mcl_jax.losses import triplet_loss
-from mcl_jax.models import layers
+from mcl_jax.models import batch_norm
 from mcl_jax.models.layers import BatchNorm, temporal_max
 from mcl_jax.ops import batch_statistics
 from mcl_jax.ops.convolution import convolve
@@ -83,7 +83,7 @@ def test_batch_norm_trains_as_pytorchs(monkeypatch, reads):
         for _ in range(4):
             x, gradient = rng.normal(20, 3, (6, 4, 3, 5)), rng.normal(size=(6, 4, 3, 5))
             mask, scale, bias, mean = jnp.ones(6, bool), norm.scale[...], norm.bias[...], norm.mean[...]
-            _, vjp = jax.vjp(lambda *a: layers._normalize(*a)[0], jnp.asarray(x), mask, scale, bias, mean)
+            _, vjp = jax.vjp(lambda *a: batch_norm._normalize(*a)[0], jnp.asarray(x), mask, scale, bias, mean)
             ours = norm(jnp.asarray(x), train=True)
             batch = torch.from_numpy(x).movedim(-1, 1).requires_grad_()
             expected = theirs(batch)

@@ -4,13 +4,11 @@ Written for comparison only: plain, each sequence by itself where time is convol
 """
 
 from torch_reference.losses import cross_entropy, metric_loss
-from torch_reference.models import DeepGaitV2, GaitBase, GaitSet
+from torch_reference.models import MODELS
 from torch_reference.train import Optimizer, Recipe, TorchTrainer
 
 __all__ = [
-    "DeepGaitV2",
-    "GaitBase",
-    "GaitSet",
+    "MODELS",
     "Optimizer",
     "Recipe",
     "TorchTrainer",

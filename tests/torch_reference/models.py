@@ -1,4 +1,4 @@
-"""GaitSet, GaitBase and DeepGaitV2. A batch is [frames, h, w] of sequences end to end, and their lengths."""
+"""OpenGait's models. A batch is [frames, h, w] of sequences end to end, and their lengths."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from torch import nn
 
 def conv(dims, inputs, outputs, kernel, stride=1):
     """A bias-free convolution padded by half its kernel."""
-    kind = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
     layer = kind(inputs, outputs, kernel, stride, [k // 2 for k in kernel], bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer
@@ -233,3 +233,122 @@ class DeepGaitV2(nn.Module):
             x = x.transpose(1, 2).flatten(0, 1)
         embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
         return embeddings, self.BNNecks(embeddings)
+
+
+class GaitPart(nn.Module):
+    """Every part of every sequence goes through its own two branches over time, one after the other."""
+
+    def __init__(self, channels, embed_dim, strips):
+        super().__init__()
+        self.plan, layers = [], []
+        for stage, (before, after, count) in enumerate(zip((1, *channels), channels, strips, strict=False)):
+            for inputs, kernel in ((before, 3 if stage else 5), (after, 3)):
+                self.plan += [count, 1]
+                layers += [Named("conv", conv(2, inputs, after, (kernel, kernel))), nn.LeakyReLU()]
+            if stage < 2:
+                self.plan.append(1)
+                layers.append(nn.MaxPool2d(2))
+        self.Backbone = Named("forward_block", Named("feature", nn.ModuleList(layers)))
+        self.Head = SeparateFCs(16, channels[-1], embed_dim)
+        branches = {
+            name: nn.ModuleList(over_window(channels[-1], kernel) for _ in range(16))
+            for name, kernel in (("conv1d3x1", 1), ("conv1d3x3", 3))
+        }
+        self.TFA = Named("pooling_func", nn.ModuleDict(branches))
+
+    def forward(self, frames, lengths):
+        x = frames[:, None]
+        for count, layer in zip(self.plan, self.Backbone.forward_block.feature, strict=True):
+            x = torch.cat([layer(strip) for strip in x.chunk(count, 2)], 2)
+        x = pyramid(x, (16,)).permute(1, 2, 0)
+        pooled = [self.aggregate(clip).amax(-1) for clip in x.split(lengths, 2)]
+        return self.Head(torch.stack(pooled)), None
+
+    def aggregate(self, x):
+        """[parts, c, s] → the same."""
+        total = 0
+        for window, branch in zip((3, 5), self.TFA.pooling_func.values(), strict=True):
+            scores = torch.stack([torch.sigmoid(each(part)) for each, part in zip(branch, x, strict=True)])
+            around = {"kernel_size": window, "stride": 1, "padding": window // 2}
+            total = total + scores * (F.avg_pool1d(x, **around) + F.max_pool1d(x, **around))
+        return total
+
+
+def over_window(features, kernel):
+    squeezed = features // 4
+    return nn.Sequential(
+        Named("conv", conv(1, features, squeezed, (3,))),
+        nn.LeakyReLU(),
+        Named("conv", conv(1, squeezed, features, (kernel,))),
+    )
+
+
+class GaitGL(nn.Module):
+    """Every sequence by itself until it is one vector per row."""
+
+    def __init__(self, channels, num_classes, form="small", necks=False):
+        super().__init__()
+        c = channels
+        count, self.strips = (1, 8) if form == "small" else (2, 2)
+        layers = [layer for before in (1, c[0])[:count] for layer in (conv3d(before, c[0]), nn.LeakyReLU())]
+        self.conv3d = nn.Sequential(*layers)
+        aggregation = nn.Conv3d(c[0], c[0], (3, 1, 1), (3, 1, 1), bias=False)
+        nn.init.xavier_uniform_(aggregation.weight)
+        self.LTA = nn.Sequential(Named("conv3d", aggregation), nn.LeakyReLU())
+        outputs = (*c[1:], c[-1]) if form == "small" else c[1:]
+        for name, before, after in zip(("A0", "A1", "B2"), c[:1] + outputs, outputs, strict=False):
+            pairs = [global_and_local(inputs, after) for inputs in (before, after)[:count]]
+            setattr(self, f"GLConv{name}", pairs[0] if count == 1 else nn.ModuleList(pairs))
+        self.HPP = nn.Module()
+        self.HPP.p = nn.Parameter(torch.full((1,), 6.5))
+        self.Head0 = SeparateFCs(64, c[-1], c[-1])
+        if necks:
+            self.BNNecks = BNNecks(64, c[-1], num_classes)
+        else:
+            self.Bn = norm(1, c[-1])
+            self.Head1 = SeparateFCs(64, c[-1], num_classes)
+
+    def forward(self, frames, lengths):
+        rows = torch.cat([self.embed_rows(clip) for clip in frames.split(lengths)])
+        features = self.Head0(rows)
+        if hasattr(self, "BNNecks"):
+            return features, self.BNNecks(features)
+        embeddings = self.Bn(features.transpose(1, 2)).transpose(1, 2)
+        return embeddings, self.Head1(embeddings)
+
+    def embed_rows(self, clip):
+        """[s, h, w] → [1, h, c]."""
+        repeats = {1: 3, 2: 2}.get(len(clip), 1)
+        x = self.LTA(self.conv3d(clip.repeat(repeats, 1, 1)[None, None]))
+        pairs = [p for name in ("A0", "A1", "B2") for p in as_list(getattr(self, f"GLConv{name}"))]
+        for i, pair in enumerate(pairs):
+            whole = F.leaky_relu(pair["global_conv3d"](x))
+            strips = x.chunk(self.strips, 3)
+            local = F.leaky_relu(torch.cat([pair["local_conv3d"](strip) for strip in strips], 3))
+            x = torch.cat([whole, local], 3) if i == len(pairs) - 1 else whole + local
+            if i == len(pairs) // 3 - 1:
+                x = F.max_pool3d(x, (1, 2, 2))
+        p = self.HPP.p
+        return x.amax(2).clamp(min=1e-6).pow(p).mean(-1).pow(1 / p).transpose(1, 2)
+
+
+def conv3d(inputs, outputs):
+    return Named("conv3d", conv(3, inputs, outputs, (3, 3, 3)))
+
+
+def global_and_local(inputs, outputs):
+    return nn.ModuleDict({f"{kind}_conv3d": conv3d(inputs, outputs) for kind in ("global", "local")})
+
+
+def as_list(module):
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
+MODELS = {
+    "gaitset": GaitSet,
+    "gaitbase": GaitBase,
+    "deepgaitv2": DeepGaitV2,
+    "gaitpart": GaitPart,
+    "gaitgl": GaitGL,
+}
+"""Our name of a model → PyTorch's class."""

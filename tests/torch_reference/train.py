@@ -28,6 +28,8 @@ class Recipe:
     gamma: float | None = None
     weight: float = 1.0
     ce_weight: float | None = 1.0
+    ce_scale: float = 16.0
+    ce_smoothing: float = 0.1
     freeze_batch_norm: bool = False
 
 
@@ -52,7 +54,8 @@ class TorchTrainer:
         embeddings, logits = self.model(frames, lengths)
         loss = recipe.weight * metric_loss(embeddings, labels, recipe.margin, recipe.gamma or 0.0).mean()
         if recipe.ce_weight is not None:
-            loss = loss + recipe.ce_weight * cross_entropy(logits, labels)
+            classified = cross_entropy(logits, labels, recipe.ce_scale, recipe.ce_smoothing)
+            loss = loss + recipe.ce_weight * classified
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

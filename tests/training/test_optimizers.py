@@ -1,11 +1,13 @@
 """Optimisers and schedule by hand; PyTorch's own are compared in tests/parity."""
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+import torch
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.training.optimizers import adam, cosine, multi_step, sgd
+from mcl_jax.training.optimizers import OPTIMIZERS, adam, cosine, multi_step, sgd
 
 
 def test_a_milestone_is_the_first_step_at_the_lower_rate():
@@ -41,3 +43,48 @@ def test_adam_moves_by_the_rate_at_first():
     x = jnp.array([3.0, -4.0])
     updates, _ = optimizer.update(jnp.array([0.5, -20.0]), optimizer.init(x), x)
     assert updates.tolist() == pytest.approx([-0.01, 0.01], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_groups_by_name_are_pytorchs_parameter_groups(name):
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    groups = (("norm|bias", 1.0, 0.0), ("^stages/0", 0.1, 1.0), ("stages", 0.0, 1.0))
+    ours = OPTIMIZERS[name](multi_step(0.01, milestones=(2,)), weight_decay=0.02, groups=groups)
+    x = {
+        "norm": {"scale": jnp.float32(1.5)},
+        "stages": {0: {"kernel": jnp.float32(-2.0)}, 1: {"kernel": jnp.float32(0.7)}},
+        "head": jnp.float32(3.0),
+    }
+    theirs = [torch.tensor(value, requires_grad=True) for value in (3.0, 1.5, -2.0)]
+    options = {"momentum": 0.9} if name == "sgd" else {}
+    optimizer = kinds[name](
+        [
+            {"params": theirs[:1], "lr": 0.01, "weight_decay": 0.02},
+            {"params": theirs[1:2], "lr": 0.01, "weight_decay": 0.0},
+            {"params": theirs[2:], "lr": 0.001, "weight_decay": 0.02},
+        ],
+        **options,
+    )
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2])
+    state = ours.init(x)
+    for step in range(4):
+        gradients = {
+            "norm": {"scale": jnp.cos(x["norm"]["scale"] + step)},
+            "stages": {i: {"kernel": jnp.cos(x["stages"][i]["kernel"] + step)} for i in (0, 1)},
+            "head": jnp.cos(x["head"] + step),
+        }
+        updates, state = ours.update(gradients, state, x)
+        x = optax.apply_updates(x, updates)
+        for p in theirs:
+            p.grad = torch.cos(p.detach() + step)
+        optimizer.step()
+        schedule.step()
+    found = [x["head"], x["norm"]["scale"], x["stages"][0]["kernel"]]
+    np.testing.assert_allclose(found, [p.item() for p in theirs], rtol=1e-6)
+    assert x["stages"][1]["kernel"] == np.float32(0.7)  # its rate is 0
+
+
+@pytest.mark.parametrize("groups", [(("norm", 1.0),), (("(", 1.0, 1.0),), (("norm", -1.0, 1.0),)])
+def test_what_is_no_group_is_refused(groups):
+    with pytest.raises(ConfigError, match=r"optimizer.groups: "):
+        adam(multi_step(0.1), groups=groups)

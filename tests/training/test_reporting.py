@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mcl_jax.training.reporting import Progress
+from mcl_jax.training.reporting import TrainingReporter
 
 
 def test_collapse_is_said_once(tmp_path, caplog):
@@ -12,7 +12,7 @@ def test_collapse_is_said_once(tmp_path, caplog):
         return {key: np.float32(value) for key, value in plain.items()} | {"left_out": 0, "leave": False}
 
     settings = {"start": 0, "steps": 9, "log_every": 1, "sequences_per_step": 4}
-    with Progress(tmp_path, **settings, schedule=lambda step: jnp.float32(0.1)) as progress:
+    with TrainingReporter(tmp_path, **settings, schedule=lambda step: jnp.float32(0.1)) as progress:
         for step, distance in enumerate((0.3, 1e-11, 1e-11, 0.3, 0.0), start=1):
             progress.update(step, metrics(distance))
     said = [record.getMessage() for record in caplog.records if "collapsed" in record.getMessage()]

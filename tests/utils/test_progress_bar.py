@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from mcl_jax.utils import progress_bar
-from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.progress_bar import ProgressBar
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def clock(monkeypatch):
 
 
 def test_without_a_terminal_a_line_comes_every_ten_seconds(clock, capsys):
-    with Waiting("embedding", "seq", 100, 20) as shown:
+    with ProgressBar("embedding", "seq", 100, 20) as shown:
         for _ in range(4):
             clock[0] += 4
             shown.update(8)
@@ -28,12 +28,12 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds(clock, capsys):
 
 
 def test_no_line_where_another_has_just_told_it(clock, capsys):
-    with Waiting("training", "step", 10) as shown:
+    with ProgressBar("training", "step", 10) as shown:
         clock[0] += 9
         shown.say("step 1")
         clock[0] += 9
         shown.update()
-    with Waiting("training", "step", 10, show=False) as hidden:
+    with ProgressBar("training", "step", 10, show=False) as hidden:
         clock[0] += 60
         hidden.update()
     said = capsys.readouterr()
@@ -42,6 +42,6 @@ def test_no_line_where_another_has_just_told_it(clock, capsys):
 
 def test_in_a_terminal_a_bar_is_drawn(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Waiting("embedding", "seq", 2) as shown:
+    with ProgressBar("embedding", "seq", 2) as shown:
         shown.update(2)
     assert "embedding: 100%" in capsys.readouterr().err

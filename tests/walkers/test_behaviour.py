@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcl_jax.walkers import CONDITIONS, WalkerStyle
-from mcl_jax.walkers.behaviour import Manner
+from mcl_jax.walkers.behaviour import Behaviour
 from mcl_jax.walkers.body import Body
 from mcl_jax.walkers.figure import Skirt, dress
 from mcl_jax.walkers.gait import SIDES, Gait, walk
@@ -13,20 +13,20 @@ from mcl_jax.walkers.wardrobe import pick_skirt
 
 def test_pace_changes_by_as_much_as_it_is_told_to():
     steady = np.linspace(-2, 2, 401)
-    way = Manner(pace_change=0.25).distance(steady)
+    way = Behaviour(pace_change=0.25).distance(steady)
     pace = np.diff(way) / np.diff(steady)
     assert pace[0] == pytest.approx(0.75, abs=0.005)
     assert pace[-1] == pytest.approx(1.25, abs=0.005)
     assert way[200] == 0
-    np.testing.assert_array_equal(Manner().distance(steady), steady)
-    np.testing.assert_array_equal(Manner(pace_change=0.25).distance(np.zeros(1)), np.zeros(1))
+    np.testing.assert_array_equal(Behaviour().distance(steady), steady)
+    np.testing.assert_array_equal(Behaviour(pace_change=0.25).distance(np.zeros(1)), np.zeros(1))
 
 
 def test_a_turn_leaves_the_straight_path_along_an_arc():
     travelled = np.linspace(-1, 1, 21)
     skeleton = walk(Body(), Gait(), travelled, dict.fromkeys(SIDES, 1.0))
     figure = dress(Body(), skeleton)
-    turned = Manner(turn=0.2).steer(figure, travelled)
+    turned = Behaviour(turn=0.2).steer(figure, travelled)
     np.testing.assert_allclose(turned.centres[10], figure.centres[10], atol=1e-6)
     # At the end: the heading of a circle of radius 1 / 0.2, and half of way times angle aside.
     nose = turned.axes[-1, 0, 0] @ np.linalg.inv(figure.axes[-1, 0, 0])

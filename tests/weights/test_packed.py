@@ -76,5 +76,5 @@ def test_damage_is_told(weights, tmp_path):
         read_packed(path)
     for about in (b"[]", b"{", b'{"format": 2, "block": {}, "step": 1, "digest": ""}'):
         np.savez(path, about=np.frombuffer(about, np.uint8))
-        with pytest.raises(CheckpointError, match="is no model of ours"):
+        with pytest.raises(CheckpointError, match="is no packed model"):
             read_packed(path)

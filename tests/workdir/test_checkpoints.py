@@ -15,8 +15,8 @@ from toy_states import MODEL, assert_equal, make_state, restore, save
 
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.weights.load import load_weights
+from mcl_jax.workdir.checkpoint_table import table
 from mcl_jax.workdir.checkpoints import Checkpoints
-from mcl_jax.workdir.listing import table
 from mcl_jax.workdir.retention import Keep, best, note_scores
 
 
@@ -114,7 +114,7 @@ def test_a_state_may_be_donated_while_it_is_saved(tmp_path):
     assert_equal(restore(tmp_path), make_state(7))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "metadata"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "metadata", "a key of the metadata"])
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, damage):
     save(tmp_path, 3, 5)
     folder = tmp_path / "checkpoints" / "5"
@@ -123,8 +123,11 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, damage):
     elif damage == "truncated":
         for path in folder.rglob("d/*"):
             path.write_bytes(path.read_bytes()[:100])
-    else:
+    elif damage == "metadata":
         (folder / "_CHECKPOINT_METADATA").write_text("{")
+    else:
+        path = folder / "_CHECKPOINT_METADATA"
+        path.write_text(path.read_text().replace('"commit_timestamp_nsecs"', '"commit_dimestamp_nsecs"'))
     assert_equal(restore(tmp_path), make_state(3))
     assert not folder.exists()
     assert (tmp_path / "checkpoints-damaged" / "5").is_dir()

@@ -37,7 +37,7 @@ def command_module(name: str) -> ModuleType:
 
 
 def help_line(name: str) -> str:
-    """Returns `HELP` of a command without importing what the command needs, which takes seconds."""
+    """Returns `HELP` of a command without its imports, which take seconds."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HELP":

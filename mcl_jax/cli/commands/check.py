@@ -1,4 +1,4 @@
-"""`mcl-jax check`: whether files are as they were written."""
+"""`mcl-jax check`: verifies files against the digests in them."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from mcl_jax.utils.digest import DigestError, check_seal
 from mcl_jax.utils.files import read_bounded
 from mcl_jax.utils.npz import read_npz
 
-HELP = "read records, galleries, embeddings, models and metrics whole, and compare their digests"
+HELP = "check whether records, galleries, embeddings, models or metrics are damaged"
 
 EXAMPLES = """\
   mcl-jax check data/grew                                # every record, which takes as long as reading them
@@ -27,7 +27,7 @@ _LARGEST = 1 << 26  # bytes of a JSON file
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the paths."""
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="folder of records or gallery, .npz, or .json"
+        "paths", nargs="+", metavar="PATH", help="folder of records or of a gallery, .npz, or .json"
     )
 
 

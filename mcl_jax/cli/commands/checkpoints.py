@@ -1,12 +1,12 @@
-"""`mcl-jax checkpoints`: those of a run, and whether they are sound."""
+"""`mcl-jax checkpoints`: lists the checkpoints of a run, and whether they are sound."""
 
 import argparse
 from pathlib import Path
 
 from mcl_jax.runtime.settings import show_own_log
-from mcl_jax.workdir.listing import table
+from mcl_jax.workdir.checkpoint_table import table
 
-HELP = "list the checkpoints of a run: step, date, size, and whether they are sound"
+HELP = "list the checkpoints of a run: step, date, size, and whether they are damaged"
 
 EXAMPLES = """\
   mcl-jax checkpoints runs/casiab_mcl
@@ -15,7 +15,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("workdir", type=Path, help="of the run")
+    parser.add_argument("workdir", type=Path, help="folder of the run")
 
 
 def run(arguments: argparse.Namespace) -> None:

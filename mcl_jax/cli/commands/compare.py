@@ -10,7 +10,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.gallery.calibration import read_calibration
 
-HELP = "say how far two walks are apart, and whether they are one person's"
+HELP = "measure the distance between two walks, and say whether they are of one person"
 
 EXAMPLES = """\
   mcl-jax compare masks/a masks/b                       # with the model in the package
@@ -21,13 +21,21 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--model", metavar="PATH", help="run or checkpoint (that in the package)")
-    parser.add_argument("--calibrate", metavar="F", help="metrics.json of a test of the model: thresholds")
-    parser.add_argument("--far", type=finite, help="false-accept rate, a share (the lowest calibrated)")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
+    parser.add_argument(
+        "--model", metavar="PATH", help="run or checkpoint (default: the model in the package)"
+    )
+    parser.add_argument(
+        "--calibrate", metavar="F", help="take thresholds from this metrics.json, of a test of the model"
+    )
+    parser.add_argument(
+        "--far", type=finite, help="false-accept rate, between 0 and 1 (the lowest calibrated)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+    )
     parser.add_argument("a", metavar="A", help="walk: video, pkl, or folder of masks (PNG)")
-    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument("b", metavar="B", help="the other walk")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -55,8 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
     if threshold is not None:
         same = distance <= threshold
     if arguments.json:
-        told = {"distance": distance, "metric": metric, "same": same, "threshold": threshold, "far": far}
-        print(json.dumps(told, allow_nan=False))
+        answer = {"distance": distance, "metric": metric, "same": same, "threshold": threshold, "far": far}
+        print(json.dumps(answer, allow_nan=False))
         return
     print(f"distance {distance:.4g} ({metric})")
     if threshold is not None:

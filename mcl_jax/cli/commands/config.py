@@ -5,7 +5,7 @@ import argparse
 from mcl_jax.cli.overrides import load_any_config, parse_config, quoted_keys
 from mcl_jax.config import recipes, validate
 
-HELP = "print every key of a recipe or of an OpenGait YAML, or the names of the recipes"
+HELP = "list the recipes, or every key of a recipe or of an OpenGait YAML"
 
 EXAMPLES = """\
   mcl-jax config

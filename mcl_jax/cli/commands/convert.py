@@ -1,4 +1,4 @@
-"""`mcl-jax convert`: a PyTorch checkpoint of OpenGait as a run of ours, and back."""
+"""`mcl-jax convert`: imports OpenGait's PyTorch checkpoints as runs, and exports runs as such."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from mcl_jax.config import validate
 from mcl_jax.convert.runs import export_run, import_run
 from mcl_jax.errors import ConfigError
 
-HELP = "turn a PyTorch checkpoint of OpenGait into the folder of a run, or a run back"
+HELP = "turn a PyTorch checkpoint of OpenGait into a run, or a run into a PyTorch checkpoint"
 
 EXAMPLES = """\
   mcl-jax convert --config gait3d_mcl --ckpt OpenGait.pt --out runs/gait3d_mcl --with-optimizer
@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with-optimizer",
         action="store_true",
-        help="import momentum, schedule and iteration too, to go on training at that step",
+        help="import momentum, schedule and iteration too, to continue training at that step",
     )
-    parser.add_argument("--to-torch", action="store_true", help="export instead")
+    parser.add_argument("--to-torch", action="store_true", help="turn a run into a PyTorch checkpoint")
     parser.set_defaults(config_keys=[])
 
 

@@ -29,8 +29,12 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for people and run (demo)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder for all files of the demo (demo)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
+    )
     parser.set_defaults(config_keys=[])
 
 

@@ -7,7 +7,7 @@ from mcl_jax.config import validate
 from mcl_jax.describe import describe, describe_on
 from mcl_jax.errors import ConfigError
 
-HELP = "print the size, work and memory of a run, and whether it fits a GPU that is not here"
+HELP = "print the size, work and memory of a run, and whether it fits a GPU of your choice"
 
 EXAMPLES = """\
   mcl-jax describe --config casiab_mcl

@@ -1,4 +1,4 @@
-"""`mcl-jax enroll`: a person and their walks into a gallery."""
+"""`mcl-jax enroll`: adds a person and their walks to a gallery."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,9 @@ from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.gallery.calibration import read_calibration
 from mcl_jax.gallery.gallery import open_gallery
 from mcl_jax.gallery.store import INDEX
+from mcl_jax.utils.terminal import count
 
-HELP = "put a person's walks into a gallery, or set its thresholds"
+HELP = "add a person's walks to a gallery, or set the thresholds of the gallery"
 
 EXAMPLES = """\
   mcl-jax enroll --gallery G --name "A. N. Other" walk.mp4     # with the model in the package
@@ -21,14 +22,22 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--gallery", required=True, metavar="G", help="its folder; made by the first walk")
-    parser.add_argument("--name", help="of the person")
-    parser.add_argument("--add", action="store_true", help="the person is there already: add these walks")
     parser.add_argument(
-        "--model", metavar="PATH", help="of a new gallery: run or checkpoint (that in the package)"
+        "--gallery", required=True, metavar="G", help="folder of the gallery; the first walk creates it"
     )
-    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
-    parser.add_argument("--calibrate", metavar="F", help="metrics.json of a test of the model: thresholds")
+    parser.add_argument("--name", help="name of the person")
+    parser.add_argument("--add", action="store_true", help="add the walks to a person who is already there")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help="for a new gallery: run or checkpoint (default: the model in the package)",
+    )
+    parser.add_argument(
+        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+    )
+    parser.add_argument(
+        "--calibrate", metavar="F", help="take thresholds from this metrics.json, of a test of the model"
+    )
     parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
 
 
@@ -64,7 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
         frames = [len(walk.silhouettes) for walk in walks]
         name = gallery.enroll(arguments.name, embeddings, frames, add=arguments.add)
         people = gallery.people()
-        print(f"{folder}: {name} has {people[name]} walks; {len(people)} people in all")
+        walks_and_people = f"{count(people[name], 'walk')}; {count(len(people), 'person', 'people')} in all"
+        print(f"{folder}: {name} has {walks_and_people}")
     if calibration:
         open_gallery(folder).calibrate(calibration)
         for rate, threshold in calibration.thresholds.items():

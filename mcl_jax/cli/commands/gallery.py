@@ -4,6 +4,7 @@ import argparse
 import json
 
 from mcl_jax.gallery.gallery import open_gallery
+from mcl_jax.utils.terminal import count
 
 HELP = "list, rename or delete the people of a gallery, or check its files"
 
@@ -19,18 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     several = (
-        ("list", (), "people and their walks"),
+        ("list", (), "list the people and the number of their walks"),
         ("rename", ("name", "new_name"), "give a person another name"),
         ("delete", ("name",), "remove a person with all their walks"),
-        ("check", (), "read all embeddings, and say whether they are sound"),
+        ("check", (), "read all embeddings, and say whether they are damaged"),
     )
     for action, names, meaning in several:
         one = actions.add_parser(action, help=meaning)
-        one.add_argument("gallery", metavar="G", help="its folder")
+        one.add_argument("gallery", metavar="G", help="folder of the gallery")
         for name in names:
             one.add_argument(name)
         if action == "list":
-            one.add_argument("--json", action="store_true", help="one JSON object")
+            one.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.action == "list":
         people = gallery.people()
         print(
-            f"{arguments.gallery}: {len(people)} people, {sum(people.values())} walks; {gallery.model.path}"
+            f"{arguments.gallery}: {count(len(people), 'person', 'people')}, "
+            f"{count(sum(people.values()), 'walk')}; {gallery.model.path}"
         )
         for name, own in people.items():
             print(f"{own:>6}  {name}")

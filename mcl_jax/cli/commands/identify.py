@@ -1,4 +1,4 @@
-"""`mcl-jax identify`: who of a gallery walks here."""
+"""`mcl-jax identify`: finds the people of a gallery whose walk is nearest."""
 
 import argparse
 import json
@@ -8,8 +8,9 @@ from mcl_jax.cli.commands.flag_types import finite
 from mcl_jax.cli.commands.walk_argument import MIN_FRAMES, Walk, embed, load_model, read_walks
 from mcl_jax.errors import ConfigError
 from mcl_jax.gallery.gallery import Answer, open_gallery
+from mcl_jax.utils.terminal import count
 
-HELP = "say who of a gallery a walk is of, or that it is nobody in it"
+HELP = "say which person of a gallery is walking, or that it is none of them"
 
 EXAMPLES = """\
   mcl-jax identify --gallery G walk.mp4
@@ -20,18 +21,24 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--gallery", required=True, metavar="G", help="its folder")
-    parser.add_argument("--model", metavar="PATH", help="where the model of the gallery is now, if it moved")
+    parser.add_argument("--gallery", required=True, metavar="G", help="folder of the gallery")
+    parser.add_argument("--model", metavar="PATH", help="where the gallery's model is now, if it was moved")
     decision = parser.add_mutually_exclusive_group()
     decision.add_argument(
-        "--far", type=finite, help="false-accept rate of a comparison, a share (the lowest calibrated)"
+        "--far",
+        type=finite,
+        help="accept at this false-accept rate per comparison, between 0 and 1 (the lowest calibrated)",
     )
     decision.add_argument("--threshold", type=finite, help="accept distances up to this, instead of --far")
-    parser.add_argument("--top", type=int, default=5, help="people to name at most (5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a walk and line")
-    parser.add_argument("--track", metavar="PERSON", help="of a video with several people, whom to take")
+    parser.add_argument("--top", type=int, default=5, help="most people to name (5)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per walk, each on its own line"
+    )
+    parser.add_argument(
+        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+    )
     parser.add_argument("--video", metavar="V", help="camera index or video: answer while people walk")
-    parser.add_argument("--window", type=int, default=60, help="with --video: silhouettes for an answer (60)")
+    parser.add_argument("--window", type=int, default=60, help="with --video: silhouettes per answer (60)")
     parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
 
 
@@ -74,10 +81,12 @@ def in_words(label: str, answer: Answer) -> str:
     if answer.threshold is None:
         head = f"nearest is {nearest.name}, distance {nearest.distance:.4g}; no threshold, nothing decided"
     else:
-        side = "within" if answer.name else "above"
+        side = "below" if answer.name else "above"
         limit = f"{side} the threshold {answer.threshold:.4g}"
         if answer.far is not None:
-            limit += f" for a false-accept rate of {answer.far:g} a comparison, {answer.walks} made"
+            limit += (
+                f" (false-accept rate {answer.far:g} per comparison; {count(answer.walks, 'comparison')})"
+            )
         head = f"{answer.name or 'unknown'}, distance {nearest.distance:.4g}, {limit}"
     ranks = [
         f"  {rank:>3}  {match.distance:8.4f}  {match.name}" for rank, match in enumerate(answer.matches, 1)

@@ -1,4 +1,4 @@
-"""`mcl-jax prepare`: from the folder a dataset was unpacked into to what training reads."""
+"""`mcl-jax prepare`: prepares a dataset, from the folder it was unpacked into, for training."""
 
 import argparse
 import os
@@ -21,11 +21,22 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags; the defaults write a pkl tree on all cores."""
-    parser.add_argument("dataset", choices=downloads(), help="`tree` is any subject/condition/view/*.png")
+    parser.add_argument(
+        "dataset",
+        choices=downloads(),
+        help="layout of the download; `tree` is any subject/condition/view/*.png",
+    )
     parser.add_argument("--src", required=True, help="the unpacked download, or a pkl tree")
     parser.add_argument("--out", required=True, help="new folder, or one begun by the same command")
-    parser.add_argument("--format", choices=FORMATS, default="pkl", help="(pkl)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="pkl",
+        help="pkl: a file for each sequence; records: a file for every 512, which take less room (pkl)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
+    )
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
     parser.add_argument("--threshold", type=int, default=0, help="grey level from which on a pixel is white")
     parser.add_argument("--largest-piece", action="store_true", help="keep only the largest piece of frames")
@@ -34,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prepares, and says in one line what came of it.
+    """Prepares the dataset, and prints a summary in one line.
 
     Raises:
         UserError: for anything the user can mend.

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", required=True, help=f"{', '.join(PROTOCOLS)}, or a JSON file of your own"
     )
-    parser.add_argument("--metric", default="euc", choices=get_args(Metric), help="default: euc")
+    parser.add_argument(
+        "--metric", default="euc", choices=get_args(Metric), help="distance: Euclidean or cosine (euc)"
+    )
     parser.add_argument(
         "--partition", help="partition JSON with PROBE_SET and perhaps GALLERY_SET; gait3d needs it"
     )

@@ -1,4 +1,4 @@
-"""`mcl-jax silhouettes`: from footage to a pkl tree, with pictures of what was found."""
+"""`mcl-jax silhouettes`: extracts walks from footage into a pkl tree, with previews."""
 
 import argparse
 import csv
@@ -18,8 +18,9 @@ from mcl_jax.footage.sources import Source, open_source
 from mcl_jax.footage.video import VideoFile
 from mcl_jax.footage.walks import Rejection, Track
 from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.terminal import count
 
-HELP = "take the silhouettes of people who walk through a video"
+HELP = "extract the silhouettes of people who walk through a video"
 
 EXAMPLES = """\
   mcl-jax silhouettes --video lobby.mp4 --out walks
@@ -52,22 +53,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the overlay videos and contact sheets (TREE_pictures)",
     )
-    parser.add_argument("--no-overlay", action="store_true", help="write no overlay video: it takes room")
+    parser.add_argument("--no-overlay", action="store_true", help="save space: write no overlay video")
     parser.add_argument("--condition", default="00", help="name of the second level of the tree (00)")
     parser.add_argument("--view", default="00", help="name of the third level, such as the camera's (00)")
-    parser.add_argument("--segmenter", choices=SEGMENTERS, default="auto", help="how people are found (auto)")
+    parser.add_argument(
+        "--segmenter",
+        choices=SEGMENTERS,
+        default="auto",
+        help="how people are found: mog2 or knn for a camera that stands still, network, or masks for a "
+        "video of white people on black; auto: masks for a folder, the network if given, else mog2 (auto)",
+    )
     parser.add_argument(
         "--network", type=Path, metavar="FILE", help="person segmentation model, .onnx or .tflite"
     )
-    parser.add_argument("--person-class", type=int, metavar="N", help="which of its outputs is a person")
+    parser.add_argument(
+        "--person-class",
+        type=int,
+        metavar="N",
+        help="with --network: which of its outputs is a person, from 0",
+    )
     for name, meaning in (
-        ("max_rows", "pictures with more rows are shrunk"),
-        ("min_height", "rows of the smallest person of use"),
-        ("min_frames", "silhouettes of the shortest walk of use"),
-        ("warm_up", "frames of a camera in which the empty scene is learnt"),
-        ("max_frames", "frames to read; a camera needs it"),
-        ("max_border_cut", "most of a walk's frames cut by the picture's edge, a share"),
-        ("max_broken", "most of a walk's frames in which the person is lost or hidden, a share"),
+        ("max_rows", "shrink pictures with more rows than this"),
+        ("min_height", "ignore people lower than this, in pixels"),
+        ("min_frames", "leave out walks with fewer silhouettes"),
+        ("warm_up", "first frames of a camera, which show the empty scene: nobody should walk in them"),
+        ("max_frames", "most frames to read; required for a camera"),
+        ("max_border_cut", "largest share of a walk's frames that the picture's edge may cut"),
+        ("max_broken", "largest share of a walk's frames in which the person may be lost or hidden"),
     ):
         default = getattr(FootageOptions, name)
         kind = float if isinstance(default, float) else int
@@ -97,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _sources(videos: Sequence[str], options: FootageOptions) -> dict[str, Source]:
-    """The footage, by what the names of its people begin with."""
+    """Returns the footage by the prefix of its people's names."""
     sources: dict[str, Source] = {}
     for video in videos:
         source = open_source(video, options.max_frames)
@@ -138,8 +150,8 @@ def _run_one(
     rejected = [walk for walk in walks if isinstance(walk, Rejection)]
     if len(rejected) == len(walks):
         raise DataError(f"{source.name}: {nobody(rejected, news.frames)}")
-    kept = len(walks) - len(rejected)
-    print(f"{source.name}: {news.frames} frames, {kept} walks kept, {len(rejected)} left out; see {pictures}")
+    kept = count(len(walks) - len(rejected), "walk")
+    print(f"{source.name}: {news.frames} frames, {kept} kept, {len(rejected)} left out; see {pictures}")
 
 
 class _News:
@@ -147,20 +159,20 @@ class _News:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._start = self._told = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self.frames = 0
 
     def tell(self, frames: int) -> None:
         self.frames = frames
         now = time.monotonic()
-        if now - self._told >= _NEWS:
-            self._told = now
+        if now - self._last_line >= _NEWS:
+            self._last_line = now
             rate = frames / (now - self._start)
             print(f"{self._name}: {frames} frames, {rate:.0f} a second", file=sys.stderr, flush=True)
 
 
 class _Table:
-    """The tree, and the list of what is in it and what was left out."""
+    """The tree that is written, and the table of its walks and of those left out."""
 
     def __init__(self, out: Path, condition: str, view: str) -> None:
         self._out, self._condition, self._view = out, condition, view

@@ -4,7 +4,7 @@ import argparse
 
 from mcl_jax.cli.commands import train
 
-HELP = "test a run or a checkpoint by the protocol of its dataset"
+HELP = "test a trained model, a run or a checkpoint, by the protocol of its dataset"
 
 EXAMPLES = """\
   mcl-jax test --config casiab_mcl --config.data.root=CASIA-B-pkl --workdir runs/casiab_mcl

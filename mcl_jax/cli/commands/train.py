@@ -6,7 +6,7 @@ from mcl_jax.cli.launch import RunOptions, flag_fields, launch
 from mcl_jax.cli.overrides import config_name, help_of_keys, parse_config
 from mcl_jax.errors import ConfigError
 
-HELP = "train a run by its config, then test it; given again, it goes on"
+HELP = "train a model by its config, then test it; run it again to resume"
 
 EXAMPLES = """\
   mcl-jax train --config casiab_mcl --config.data.root=CASIA-B-pkl --workdir runs/casiab_mcl
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="RECIPE",
-        help="name of a recipe that comes with the package, or a file of your own; needed",
+        help="name of a recipe (`mcl-jax config` lists them), or a file of your own; required",
     )
     parser.set_defaults(config_keys=[])
     parser.epilog = f"{parser.epilog}\n{help_of_keys()}"

@@ -1,4 +1,4 @@
-"""What a user calls a walk, on the command line: a video, a pkl, or a folder of masks; and its model."""
+"""Walks and models given on a command line: a video, a pkl, or a folder of masks."""
 
 import dataclasses
 import sys
@@ -17,8 +17,8 @@ PACKAGED = "the model in the package"
 """Stands in a gallery for its path, which differs between installations."""
 
 _NOTE = (
-    "the model in the package has learnt from synthetic people alone: real ones it misses or confuses often "
-    "(docs/model_card.md)"
+    "the model in the package was trained on synthetic people only and often mistakes real ones: "
+    "docs/model_card.md"
 )
 
 MIN_FRAMES = 15
@@ -27,7 +27,7 @@ MIN_FRAMES = 15
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """Silhouettes uint8 [s, 64, 64 or 44] of one person, and what to call them."""
+    """Silhouettes uint8 [s, 64, 64 or 44] of one person, with a label."""
 
     label: str
     silhouettes: np.ndarray
@@ -54,7 +54,7 @@ def read_walks(sources: Sequence[str], *, track: str | None = None) -> list[Walk
         frames = len(walk.silhouettes)
         if frames < MIN_FRAMES:
             raise DataError(
-                f"{walk.label}: has {frames} silhouettes, too few to judge; {MIN_FRAMES} is the least"
+                f"{walk.label}: has {frames} silhouettes, too few to judge; it needs at least {MIN_FRAMES}"
             )
     return walks
 

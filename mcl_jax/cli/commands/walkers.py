@@ -10,9 +10,10 @@ from mcl_jax.cli.commands.flag_types import finite
 from mcl_jax.data.feed.clip_sheet import encode_png
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.terminal import count
 from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_sheet, film, write_walkers
 
-HELP = "write synthetic walking people as a tree that trains and tests like CASIA-B"
+HELP = "make synthetic walking people: a dataset like CASIA-B to train and test on, or a video"
 
 _PICTURE = (480, 270)  # columns and rows of a film
 _BETWEEN = 6.0  # seconds from one passer to the next: by then the picture is empty again
@@ -29,25 +30,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="folder of the tree; the partition JSON is written beside it"
     )
-    parser.add_argument("--subjects", type=int, default=100, help="people in all (100)")
+    parser.add_argument("--subjects", type=int, default=100, help="number of people (100)")
     parser.add_argument(
-        "--test-subjects", type=int, default=50, help="of them, the last ones, for testing (50)"
+        "--test-subjects", type=int, default=50, help="how many of them, the last ones, are for testing (50)"
     )
-    parser.add_argument("--views", default=",".join(VIEWS), help="comma-separated (all eleven)")
-    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="comma-separated (all ten)")
-    parser.add_argument("--frames", type=int, default=60, help="mean frames of a sequence (60)")
+    parser.add_argument("--views", default=",".join(VIEWS), help="such as 036,090 (all eleven)")
+    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="such as nm-01,bg-01 (all ten)")
+    parser.add_argument("--frames", type=int, default=60, help="average number of frames in a sequence (60)")
     parser.add_argument(
-        "--frames-per-second", type=finite, default=25.0, help="of the cameras of a tree (25)"
+        "--frames-per-second", type=finite, default=25.0, help="with --out: frame rate of the cameras (25)"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
-    parser.add_argument("--seed", type=int, default=0, help="of the population (0)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed: another one makes other people (0)")
     parser.add_argument("--partition", type=Path, help="path of the partition JSON (<out>_partition.json)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet PNG here")
     parser.add_argument("--film", type=Path, metavar="V", help="also film people from the side: .mp4 or .avi")
-    parser.add_argument("--people", default="0", help="with --film: who, numbers from 0, comma-separated (0)")
+    parser.add_argument(
+        "--people", default="0", help="with --film: who walks, such as 0,3; numbers from 0 (0)"
+    )
     for knob in dataclasses.fields(WalkerStyle):
         flag = f"--{knob.name.replace('_', '-')}"
-        parser.add_argument(flag, type=finite, default=knob.default, help=f"see WalkerStyle ({knob.default})")
+        parser.add_argument(
+            flag, type=finite, default=knob.default, help=f"{knob.metadata['help']} ({knob.default})"
+        )
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -69,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.film:
         passers = _passers(arguments.people, conditions)
         frames = film(arguments.film, passers, seed=arguments.seed, size=_PICTURE, style=style)
-        print(f"{arguments.film}: {frames} frames, {len(passers)} people")
+        print(f"{arguments.film}: {frames} frames, {count(len(passers), 'person', 'people')}")
     if arguments.out is None:
         return
     start = time.perf_counter()

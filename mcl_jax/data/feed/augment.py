@@ -108,7 +108,7 @@ def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) ->
 
 
 class Transform:
-    """A transform whose parameters are drawn; a frozen dataclass of what a config can set.
+    """A random transform; a frozen dataclass of the parameters that a config can set.
 
     Attributes:
         per_frame: whether each frame has draws of its own, and its own chance of being transformed.
@@ -204,7 +204,7 @@ class Erase(Transform):
             )
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-        """Returns the clip without what is in the box."""
+        """Returns the clip with the box blanked."""
         _, height, width = clip.shape
         for _ in range(ERASE_TRIES):
             area = rng.uniform(self.min_area, self.max_area) * height * width

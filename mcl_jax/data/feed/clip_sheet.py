@@ -1,4 +1,4 @@
-"""A picture of a training batch as the model gets it: sampled, augmented, packed."""
+"""Draws a training batch as the model gets it: sampled, augmented, packed."""
 
 import cv2
 import numpy as np

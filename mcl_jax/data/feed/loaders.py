@@ -17,6 +17,7 @@ from mcl_jax.data.feed.ring import Arrays, Empty
 from mcl_jax.data.feed.worker_status import Note, ignore_note
 from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 CUT_SHAPE = (64, 44)
 
@@ -45,17 +46,14 @@ class HostShare:
 
 
 def train_row_shapes_of(
-    batch: tuple[int, int], frames: sampling.FrameSampling, sizes: int, gap: int = packing.GAP
+    batch: tuple[int, int], frames: sampling.FrameSampling, sizes: int, spacing: Spacing
 ) -> tuple[packing.RowShape, ...]:
-    """Returns the shapes, at most `sizes`, of the rows that P×K batches of such clips are packed into.
-
-    Between clips lie `gap` empty slots.
-    """
+    """Returns the shapes, at most `sizes`, of the rows that P×K batches of such clips are packed into."""
     sequences = batch[0] * batch[1]
     if frames.variable_length:
-        return packing.train_row_shapes(sequences, frames.min_frames, frames.max_frames, sizes, gap)
+        return packing.train_row_shapes(sequences, frames.min_frames, frames.max_frames, sizes, spacing)
     length = int(frames.draw_lengths(np.random.default_rng(0), 1)[0])
-    return packing.train_row_shapes(sequences, length, length, sizes, gap)
+    return packing.train_row_shapes(sequences, length, length, sizes, spacing)
 
 
 class TrainLoader:
@@ -71,13 +69,13 @@ class TrainLoader:
         seed: int,
         share: HostShare,
         row_sizes: int = 1,
+        spacing: Spacing = SIDE_BY_SIDE,
         skip_unreadable: bool = False,
-        gap: int = packing.GAP,
     ):
         """Takes all that the batches depend on.
 
-        `row_sizes` is the most sizes of rows that batches of drawn lengths are packed into.
-        Between clips in a row lie `gap` empty slots.
+        `row_sizes` is the most sizes of rows that batches of drawn lengths are packed into, with the
+        `spacing` that the model asks for.
         With `skip_unreadable`, the slots of a sequence that cannot be read stay empty.
 
         Raises:
@@ -91,8 +89,8 @@ class TrainLoader:
         self._seed = seed
         self._share = share
         self._skip_unreadable = skip_unreadable
-        self._gap = gap
-        self.shapes = train_row_shapes_of(batch, frames, row_sizes, gap)
+        self._spacing = spacing
+        self.shapes = train_row_shapes_of(batch, frames, row_sizes, spacing)
 
     def __call__(self, step: int, empty: Empty = np.empty, note: Note = ignore_note) -> packing.TrainBatch:
         """Returns this host's rows of the batch of a step, in arrays that `empty` made.
@@ -142,7 +140,7 @@ class TrainLoader:
         return [self._sequences[i].key for i in chosen]
 
     def position_name(self, step: int) -> str:
-        """Returns what a step is called in a run's reports, which count from 1."""
+        """Returns the name of a step in messages, where steps count from 1."""
         return f"step {step + 1}"
 
     def sequence_name(self, sequence: int) -> str:
@@ -167,7 +165,7 @@ class TrainLoader:
         while True:
             lengths = self._frames.draw_lengths(rng, clips)
             for shape in self.shapes:
-                placement = packing.place(lengths, shape, self._gap)
+                placement = packing.place(lengths, shape, self._spacing)
                 if placement is not None:
                     return lengths, placement, shape
 

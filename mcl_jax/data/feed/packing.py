@@ -1,7 +1,7 @@
 """Packing sequences of any length into rows of one static shape.
 
-Neighbours in a row are one empty slot apart, or as many as the model needs (`GaitModule.EMPTY_SLOTS`), so
-that a temporal convolution pads each of them with zeros as if it were alone.
+Neighbours in a row are an empty slot apart, so that a temporal convolution pads each of them with zeros as if
+it were alone, or more where the model's `Spacing` asks for it.
 
 By hand, because Grain packs sequences of tokens, without gaps, and not the fixed batches of training.
 """
@@ -14,9 +14,9 @@ from typing import TypedDict
 
 import numpy as np
 
-GAP = 1
-"""Empty slots between neighbours, unless the model needs more."""
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
+GAP = 1
 EMPTY = -1
 
 _SEQUENCES_PER_ROW = 8
@@ -75,34 +75,36 @@ class Placement:
     start: np.ndarray
 
 
-def train_row_shape(sequences: int, min_frames: int, max_frames: int, gap: int = GAP) -> RowShape:
+def train_row_shape(
+    sequences: int, min_frames: int, max_frames: int, spacing: Spacing = SIDE_BY_SIDE
+) -> RowShape:
     """Returns the shape that training batches are packed into.
 
     Clips of one length get a row each. Clips of lengths uniform in [min_frames, max_frames] share rows of a
     budget four standard deviations above the mean, which all but one batch in some ten thousand fit.
     """
     if min_frames == max_frames:
-        return RowShape(sequences, max_frames, 1)
+        return RowShape(sequences, spacing.held(max_frames), 1)
     segments = math.gcd(sequences, _SEQUENCES_PER_ROW)
-    needed = _needed_slots(sequences, segments, min_frames, max_frames, gap)
+    needed = _needed_slots(sequences, segments, min_frames, max_frames, spacing)
     budget = needed.mean + 4 * needed.stdev
-    longest = segments * (max_frames + gap)
+    longest = segments * spacing.taken(max_frames)
     slots = min(math.ceil(budget / _SLOT_MULTIPLE) * _SLOT_MULTIPLE, longest)
     return RowShape(sequences // segments, slots, segments)
 
 
 def train_row_shapes(
-    sequences: int, min_frames: int, max_frames: int, sizes: int, gap: int = GAP
+    sequences: int, min_frames: int, max_frames: int, sizes: int, spacing: Spacing = SIDE_BY_SIDE
 ) -> tuple[RowShape, ...]:
     """Returns the shapes that training batches are packed into, each into the smallest that holds it.
 
     They differ in slots alone, rising; the last is that of `train_row_shape`. The others are those with the
     fewest slots a batch on average, as many as save 1.5 % of them each, but not more than `sizes` in all.
     """
-    largest = train_row_shape(sequences, min_frames, max_frames, gap)
+    largest = train_row_shape(sequences, min_frames, max_frames, spacing)
     if min_frames == max_frames:
         return (largest,)
-    needed = _needed_slots(sequences, largest.segments, min_frames, max_frames, gap)
+    needed = _needed_slots(sequences, largest.segments, min_frames, max_frames, spacing)
     slots = [*range(_SLOT_MULTIPLE, largest.slots, _SLOT_MULTIPLE), largest.slots]
     slots = [size for size in slots if size > needed.mean - 4 * needed.stdev]
     held = [*map(needed.cdf, slots[:-1]), 1.0]  # share of the batches that fit
@@ -128,20 +130,20 @@ def ordinary_test_rows(rows: int, slots: int, devices: int) -> RowShape:
     return RowShape(devices, size, _segments(size))
 
 
-def _needed_slots(sequences: int, segments: int, min_frames: int, max_frames: int, gap: int) -> NormalDist:
+def _needed_slots(
+    sequences: int, segments: int, min_frames: int, max_frames: int, spacing: Spacing
+) -> NormalDist:
     """Returns how the slots that the fullest row of a batch needs are distributed, nearly.
 
     Rows are dealt evenly, so each has the mean over all of them.
     """
-    mean = (min_frames + max_frames) / 2
-    variance = ((max_frames - min_frames + 1) ** 2 - 1) / 12
-    return NormalDist(segments * (mean + gap), math.sqrt(sequences * variance) * segments / sequences)
+    taken = spacing.taken(np.arange(min_frames, max_frames + 1))
+    deviation = math.sqrt(sequences * taken.var()) * segments / sequences
+    return NormalDist(segments * float(taken.mean()), deviation)
 
 
-def place(lengths: np.ndarray, shape: RowShape, gap: int = GAP) -> Placement | None:
+def place(lengths: np.ndarray, shape: RowShape, spacing: Spacing = SIDE_BY_SIDE) -> Placement | None:
     """Packs clips of the given lengths [rows·segments], `segments` to a row, or returns None if too long.
-
-    Between them lie `gap` empty slots.
 
     The longest are dealt first, forth and back over the rows, which evens out the rows' sums. Fixed-length
     clips keep their order.
@@ -150,13 +152,14 @@ def place(lengths: np.ndarray, shape: RowShape, gap: int = GAP) -> Placement | N
     deal = np.arange(shape.rows * shape.segments).reshape(shape.segments, shape.rows)
     deal[1::2] = deal[1::2, ::-1]
     members = order[deal]  # [segments, rows]
-    ends = np.cumsum(lengths[members] + gap, axis=0)
-    if (ends[-1] - gap > shape.slots).any():
+    taken, last = spacing.taken(lengths[members]), lengths[members[-1]]
+    starts = np.cumsum(taken, axis=0) - taken
+    if (starts[-1] + spacing.held(last) > shape.slots).any():
         return None
     row, segment, start = (np.empty(len(lengths), np.int64) for _ in range(3))
     row[members] = np.arange(shape.rows)
     segment[members] = np.arange(shape.segments)[:, None]
-    start[members] = ends - lengths[members] - gap
+    start[members] = starts
     return Placement(row, segment, start)
 
 
@@ -169,11 +172,11 @@ class SequencePacker:
     3/2, 2, 3, … times that size, and others fill it up.
     """
 
-    def __init__(self, rows: int, slots: int, row_multiple: int = 1, gap: int = GAP):
-        """Takes the size of an ordinary batch, rows · slots, the devices that share it, and the gap."""
-        self._gap = gap
+    def __init__(self, rows: int, slots: int, row_multiple: int = 1, spacing: Spacing = SIDE_BY_SIDE):
+        """Takes the size of an ordinary batch, rows · slots, and the number of devices that share it."""
         shape = ordinary_test_rows(rows, slots, row_multiple)
         self._rows, self._slots = shape.rows, shape.slots
+        self._spacing = spacing
 
     def sizes(self, longest: int) -> list[int]:
         """Returns the slots that a row may have to hold `longest` frames, rising.
@@ -194,28 +197,21 @@ class SequencePacker:
         slots_before = 0
         for position, frames in enumerate(sequences):
             waiting[position] = frames
-            while sum(self._lengths(waiting).values()) > 2 * self._rows * self._slots:
-                size = self.sizes(self._longest(waiting))[-1]
-                yield _batch(waiting, self._choose(waiting, size), size, self._gap)
+            while sum(self._taken(waiting).values()) > 2 * self._rows * self._slots:
+                size = self.sizes(max(self._taken(waiting).values()))[-1]
+                yield self._batch(waiting, self._choose(waiting, size), size)
                 slots_before += self._rows * size
         while waiting:
             size = self._last_size(waiting, slots_before)
-            yield _batch(waiting, self._choose(waiting, size), size, self._gap)
+            yield self._batch(waiting, self._choose(waiting, size), size)
             slots_before += self._rows * size
-
-    def _lengths(self, sequences: Mapping[int, np.ndarray]) -> dict[int, int]:
-        """Returns the slots that each sequence takes, with the empty ones behind it."""
-        return {position: len(frames) + self._gap for position, frames in sequences.items()}
-
-    def _longest(self, sequences: Mapping[int, np.ndarray]) -> int:
-        return max(map(len, sequences.values())) + GAP
 
     def _choose(self, waiting: Mapping[int, np.ndarray], size: int) -> list[list[int]]:
         """Returns the positions of the sequences that fill each row of a batch best."""
-        left = self._lengths(waiting)
+        left = self._taken(waiting)
         rows = []
         for _ in range(self._rows):
-            rows.append(_fullest(left, size, self._gap))
+            rows.append(_fullest(left, size))
             left = {position: n for position, n in left.items() if position not in rows[-1]}
         return rows
 
@@ -225,13 +221,13 @@ class SequencePacker:
         That is the ordinary one if it can be afforded, being compiled already; or the smallest that holds all
         that is left; or, if that would be wasteful, the largest that is well filled.
         """
-        lengths, gap = self._lengths(waiting), self._gap
-        sizes = self.sizes(self._longest(waiting))
+        lengths = self._taken(waiting)
+        sizes = self.sizes(max(lengths.values()))
 
         def used(size: int) -> int:
-            return sum(lengths[position] - gap for row in self._choose(waiting, size) for position in row)
+            return sum(lengths[position] - GAP for row in self._choose(waiting, size) for position in row)
 
-        everything = sum(lengths.values()) - gap * len(lengths)
+        everything = sum(lengths.values()) - GAP * len(lengths)
         if slots_before and self._rows * sizes[-1] - used(sizes[-1]) <= _EMPTY_OF_ALL * slots_before:
             return sizes[-1]
         holding_all = [size for size in sizes if used(size) == everything][:1]
@@ -240,19 +236,41 @@ class SequencePacker:
                 return size
         return (holding_all or sizes[-1:])[0]
 
+    def _taken(self, waiting: Mapping[int, np.ndarray]) -> dict[int, int]:
+        """Returns the slots that each sequence takes, with the empty ones behind it."""
+        return {position: self._spacing.taken(len(frames)) for position, frames in waiting.items()}
+
+    def _batch(self, waiting: dict[int, np.ndarray], rows: list[list[int]], size: int) -> SequenceBatch:
+        """Returns the batch of the chosen sequences, which wait no longer."""
+        frame_shape = next(iter(waiting.values())).shape[1:]
+        batch: SequenceBatch = {
+            "frames": np.zeros((len(rows), size, *frame_shape), np.uint8),
+            "segment_ids": np.full((len(rows), size), EMPTY, np.int32),
+            "positions": np.full((len(rows), _segments(size)), EMPTY, np.int64),
+        }
+        for row, positions in enumerate(rows):
+            start = 0
+            for segment, position in enumerate(positions):
+                frames = waiting.pop(position)
+                here = slice(start, start + len(frames))
+                batch["frames"][row, here], batch["segment_ids"][row, here] = frames, segment
+                batch["positions"][row, segment] = position
+                start += self._spacing.taken(len(frames))
+        return batch
+
 
 def _segments(size: int) -> int:
     """Returns how many sequences a row holds at most."""
     return max(1, size // _TEST_SLOTS_PER_SEQUENCE)
 
 
-def _fullest(lengths: Mapping[int, int], size: int, gap: int) -> list[int]:
+def _fullest(lengths: Mapping[int, int], size: int) -> list[int]:
     """Returns the positions of the longest sequence and of those that fill the row best beside it."""
     by_length = sorted(lengths, key=lambda position: -lengths[position])
     if not by_length:
         return []
     first, rest = by_length[0], by_length[1:]
-    room = size + gap - lengths[first]
+    room = size + GAP - lengths[first]
     # Bit s of reachable[i] says whether some of the first i sequences take exactly s slots.
     within = (1 << room + 1) - 1
     reachable = [1]
@@ -265,22 +283,3 @@ def _fullest(lengths: Mapping[int, int], size: int, gap: int) -> list[int]:
             chosen.append(position)
             total -= lengths[position]
     return chosen[: _segments(size)]
-
-
-def _batch(waiting: dict[int, np.ndarray], rows: list[list[int]], size: int, gap: int) -> SequenceBatch:
-    """Returns the batch of the chosen sequences, which wait no longer."""
-    frame_shape = next(iter(waiting.values())).shape[1:]
-    batch: SequenceBatch = {
-        "frames": np.zeros((len(rows), size, *frame_shape), np.uint8),
-        "segment_ids": np.full((len(rows), size), EMPTY, np.int32),
-        "positions": np.full((len(rows), _segments(size)), EMPTY, np.int64),
-    }
-    for row, positions in enumerate(rows):
-        start = 0
-        for segment, position in enumerate(positions):
-            frames = waiting.pop(position)
-            here = slice(start, start + len(frames))
-            batch["frames"][row, here], batch["segment_ids"][row, here] = frames, segment
-            batch["positions"][row, segment] = position
-            start = here.stop + gap
-    return batch

@@ -1,4 +1,4 @@
-"""Results of a loader ahead of their use: made by worker processes, or by a thread."""
+"""Loads batches ahead of their use, in worker processes or in a thread."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ from absl import flags
 
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
 from mcl_jax.data.feed.watchdog import Feed, Named, ended_before_it_began
-from mcl_jax.data.feed.worker_status import Board, Note, ignore_note
+from mcl_jax.data.feed.worker_status import Note, StatusBoard, ignore_note
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 
@@ -62,7 +62,7 @@ def prefetched(
     """
     keep_freed_memory()
 
-    def start(still: range, board: Board) -> Generator[Any, None, None]:
+    def start(still: range, board: StatusBoard) -> Generator[Any, None, None]:
         made = _from_workers(loader, still, workers, board) if workers else _in_place(loader, still, board)
         return _each(then, made) if then else made
 
@@ -75,7 +75,7 @@ def _each(then: Callable[[Any], Any], results: Generator[Any, None, None]) -> Ge
         yield from map(then, results)
 
 
-def _in_place(loader: Loader, positions: range, board: Board) -> Generator[Any, None, None]:
+def _in_place(loader: Loader, positions: range, board: StatusBoard) -> Generator[Any, None, None]:
     """Makes the results in the thread that asks for them: the feed's own, which is a step ahead."""
 
     def make(position: int) -> Any:
@@ -92,7 +92,9 @@ def _in_place(loader: Loader, positions: range, board: Board) -> Generator[Any, 
             yield _result(value)
 
 
-def _from_workers(loader: Loader, positions: range, workers: int, board: Board) -> Generator[Any, None, None]:
+def _from_workers(
+    loader: Loader, positions: range, workers: int, board: StatusBoard
+) -> Generator[Any, None, None]:
     if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
         flags.FLAGS.mark_as_parsed()
     ring = Ring(workers * (_RESULTS_AHEAD + 1), loader.nbytes)
@@ -132,7 +134,7 @@ class _Sender:
     positions: range
     ring: Ring
     workers: int
-    board: Board
+    board: StatusBoard
 
     def __call__(self, number: int) -> Parcel:
         worker, position = number % self.workers, self.positions[number]  # Grain has them take turns

@@ -1,4 +1,4 @@
-"""Arrays from worker processes to this one through memory that is shared once and used again and again.
+"""Passes arrays from worker processes to this one through shared memory that is reused.
 
 Shared memory made afresh for each batch, as Grain does it, costs more in page faults than a batch to make.
 """
@@ -141,7 +141,7 @@ def _aligned(nbytes: int) -> int:
 
 
 def _reserve(memory: shared_memory.SharedMemory) -> None:
-    """Has the kernel set the memory aside, where it would else kill whoever touches what is not there."""
+    """Reserves the memory, since touching memory that is missing would kill the process."""
     path = _SHARED_MEMORY / memory.name
     if path.exists():  # not so on systems other than Linux
         with path.open("r+b") as file:

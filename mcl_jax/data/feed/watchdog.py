@@ -1,4 +1,4 @@
-"""A feed that stands still is noticed, named, started again once, and then given up.
+"""Notices a stalled data feed, names the worker, restarts it once, and then gives up.
 
 A thread takes the results out of Grain's iterator, so that waiting for one can end: by a signal, or because
 nothing came for too long. Every result is a pure function of its position, so a feed that is started again
@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from absl import logging
 
-from mcl_jax.data.feed.worker_status import Board, BoardOfThread, state_of
+from mcl_jax.data.feed.worker_status import StatusBoard, ThreadStatusBoard, state_of
 from mcl_jax.errors import UserError
 
 _POLL_SECONDS = 0.2
@@ -39,10 +39,10 @@ def ended_before_it_began() -> UserError:
 
 
 class Named(Protocol):
-    """Names what a loader is at, for people."""
+    """Names a loader's positions and sequences for messages."""
 
     def position_name(self, position: int, /) -> str:
-        """Returns what the result of a position is called."""
+        """Returns the name of a position."""
 
     def sequence_name(self, sequence: int, /) -> str:
         """Returns the name of one of the loader's sequences."""
@@ -56,7 +56,7 @@ class Feed:
         names: Named,
         positions: range,
         workers: int,
-        start: Callable[[range, Board], Generator[Any, None, None]],
+        start: Callable[[range, StatusBoard], Generator[Any, None, None]],
         timeout: float,
     ):
         """Starts the feed.
@@ -112,7 +112,7 @@ class Feed:
 
     def _read(self) -> "_Reader":
         positions = self._positions[self._delivered :]
-        self._board = board = Board(self._workers) if self._workers else BoardOfThread()
+        self._board = board = StatusBoard(self._workers) if self._workers else ThreadStatusBoard()
         self._started: set[multiprocessing.process.BaseProcess] = set()
         return _Reader(lambda: self._start(positions, board))
 

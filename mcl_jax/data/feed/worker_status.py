@@ -1,4 +1,4 @@
-"""What each worker is at: a few bytes of shared memory, written before each sequence is read."""
+"""Shared memory in which each worker notes the sequence it is reading."""
 
 import dataclasses
 from multiprocessing import shared_memory
@@ -21,19 +21,19 @@ class Note(Protocol):
 
 
 def ignore_note(sequence: int) -> None:
-    """Lets a loader's notes go, where nobody asks what is under way."""
+    """Ignores a loader's notes."""
 
 
 @dataclasses.dataclass(frozen=True)
-class UnderWay:
-    """What a worker noted last: its process, and the position and the sequence it is at; None for none."""
+class WorkerStatus:
+    """The last note of a worker: its process, position and sequence; None for none."""
 
     process: int | None
     position: int | None
     sequence: int | None
 
 
-class Board:
+class StatusBoard:
     """A line of notes for each worker; picklable, by name."""
 
     def __init__(self, workers: int):
@@ -58,10 +58,10 @@ class Board:
         """Notes that a worker has made its result."""
         self._lines()[worker, 1:3] = _NOTHING
 
-    def read(self, worker: int) -> UnderWay:
-        """Returns what a worker noted last."""
+    def read(self, worker: int) -> WorkerStatus:
+        """Returns the last note of a worker."""
         noted = (None if value == _NOTHING else int(value) for value in self._lines()[worker, :3])
-        return UnderWay(*noted)
+        return WorkerStatus(*noted)
 
     def free(self) -> None:
         """Gives the memory back."""
@@ -75,7 +75,7 @@ class Board:
         return self._line
 
 
-class BoardOfThread(Board):
+class ThreadStatusBoard(StatusBoard):
     """The line of a thread of this process, which may hang on to it for ever: no memory to be given back."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class BoardOfThread(Board):
 
 
 def state_of(process: int | str) -> str:
-    """Returns what a process does in a word or two, such as "stopped"; "" where the system does not say.
+    """Returns the state of a process in a word or two, such as "stopped"; "" if it is unknown.
 
     Args:
         process: its number, or `self/task/N` for a thread of this one.

@@ -1,4 +1,4 @@
-"""What a preparation leaves out, and the table that lists it."""
+"""Sequences that a preparation leaves out, and the table of them."""
 
 import csv
 import dataclasses

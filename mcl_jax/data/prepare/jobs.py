@@ -6,6 +6,7 @@ By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a da
 import dataclasses
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,8 +20,8 @@ from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
-from mcl_jax.utils.files import write_atomically
-from mcl_jax.utils.progress_bar import Waiting
+from mcl_jax.utils.files import clear_leftovers, write_atomically
+from mcl_jax.utils.progress_bar import ProgressBar
 
 W = TypeVar("W")
 
@@ -32,7 +33,7 @@ _MANY_JOBS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Job(Generic[W]):
-    """What one output file is made of.
+    """Work that makes one output file.
 
     Attributes:
         name: path of the file inside the output folder.
@@ -49,7 +50,7 @@ class Job(Generic[W]):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Result of a job.
 
     Attributes:
         name: the job's.
@@ -75,7 +76,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What became of all jobs.
+    """Results of all jobs.
 
     Attributes:
         outcomes: in the order of the jobs. Neither they nor the files depend on the number of workers.
@@ -122,10 +123,12 @@ def run_jobs(
     done = {job.name: known[job.name] for job in jobs if _is_done(job, known.get(job.name), folder)}
     pending = [job for job in jobs if job.name not in done]
     if pending:
+        for job in pending if known else ():
+            clear_leftovers(folder / job.name)
         _write_log(folder, origin, done.values(), complete=False)
     total = sum(job.sequences for job in jobs)
     finished = sum(job.sequences for job in jobs if job.name in done)
-    with Waiting(folder.name, "seq", total, finished, show=progress and bool(pending)) as waiting:
+    with ProgressBar(folder.name, "seq", total, finished, show=progress and bool(pending)) as waiting:
         for job, outcome in zip(pending, _run(task, pending, workers), strict=True):
             done[job.name] = outcome
             if outcome.complete:
@@ -152,10 +155,16 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
         yield from map(task, jobs)
         return
     context = multiprocessing.get_context("spawn")  # nothing is inherited that could be in an odd state
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker)
+    before = set(multiprocessing.active_children())
+    count = min(workers, len(jobs))
+    pool = ProcessPoolExecutor(count, context, _start_worker)
     try:
+        _start_all(pool, count)
         yield from pool.map(task, jobs, chunksize=8 if len(jobs) > _MANY_JOBS else 1)
     except BrokenProcessPool:
+        # One that was just being started would be waited for without end (Python 3.11).
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()
         raise DataError(
             "a worker process was killed, perhaps for lack of memory; "
             "run the same command again to go on, with fewer --workers"
@@ -164,13 +173,26 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
         pool.shutdown(cancel_futures=True)
 
 
+def _start_all(pool: ProcessPoolExecutor, count: int) -> None:
+    """Starts all workers before there is work: until then the pool of Python 3.11 can miss the death of one.
+
+    Raises:
+        BrokenProcessPool: if one is killed meanwhile.
+    """
+    try:
+        for started in [pool.submit(os.getpid) for _ in range(count)]:
+            started.result()
+    except (OSError, ValueError):  # the death of one closes pipes that the next is being given
+        raise BrokenProcessPool from None
+
+
 def _start_worker() -> None:
     live_with_parent()
     cv2.setNumThreads(0)  # the processes are the parallelism
 
 
 def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
-    """Returns what an earlier run has done in a folder, by the jobs' names in their order; {} if it is new.
+    """Returns the results of earlier runs in a folder by job name, in order; {} if the folder is new.
 
     Raises:
         DataError: if the folder holds something else, or was made from something else.

@@ -1,4 +1,4 @@
-"""How downloads are laid out: from folders to references to sequences, before any pixel is read."""
+"""Folder layouts of datasets as downloaded; no pixel is read."""
 
 import dataclasses
 import itertools
@@ -138,7 +138,7 @@ OUMVLP = Layout(_scan_oumvlp, "Silhouette_<view>-<condition>/<subject>/*.png")
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """What is known of a dataset as it is downloaded.
+    """A dataset as it is downloaded: its layout and reader.
 
     Attributes:
         name: the dataset's, a Python identifier.

@@ -1,4 +1,4 @@
-"""From a download to a tree of pickled arrays, OUT/subject/condition/view/view.pkl."""
+"""Prepares a dataset as a tree of pickled arrays, OUT/subject/condition/view/view.pkl."""
 
 import dataclasses
 import pickle

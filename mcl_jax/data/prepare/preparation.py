@@ -1,4 +1,4 @@
-"""A whole dataset, from the download to a pkl tree or to records."""
+"""Prepares a whole dataset as a pkl tree or as records."""
 
 import dataclasses
 from pathlib import Path
@@ -8,8 +8,8 @@ from mcl_jax.data.prepare.layouts import Download
 from mcl_jax.data.prepare.pkl_tree import prepare_tree
 from mcl_jax.data.prepare.prepare_options import Options
 from mcl_jax.data.prepare.summary import Summary
-from mcl_jax.data.stores.array_record import require_array_record
 from mcl_jax.errors import DataError
+from mcl_jax.utils.extras import require_extra
 
 FORMATS = ("pkl", "records")
 
@@ -53,7 +53,7 @@ def prepare_dataset(
     options = Options(workers, skip_damaged, progress)
     if file_format == "pkl":
         return prepare_tree(download, src, out, options)
-    require_array_record()
+    require_extra("records", "--format records")
     from mcl_jax.data.prepare.records.folder import prepare_records  # TFDS takes a while to import
 
     return prepare_records(download, src, out, options)

@@ -1,4 +1,4 @@
-"""How to prepare: what does not change the result."""
+"""Options of a preparation that do not change its result."""
 
 import dataclasses
 

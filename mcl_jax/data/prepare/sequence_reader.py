@@ -1,4 +1,4 @@
-"""Reading one sequence of a download whole, with an account of what had to be left out."""
+"""Reads one sequence of a download, with a list of the frames left out."""
 
 import dataclasses
 import hashlib
@@ -32,7 +32,7 @@ class Reader:
     skip_damaged: bool
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
-        """Returns silhouettes uint8 [s, 64, w], and what was left out.
+        """Returns silhouettes uint8 [s, 64, w], and the frames left out.
 
         There are no silhouettes if nothing remains, or a file is damaged and `skip_damaged` is not set. PNGs
         give w = 64; a prepared sequence is taken as it is.

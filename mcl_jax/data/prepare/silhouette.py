@@ -1,4 +1,4 @@
-"""One raw PNG frame to one silhouette of 64×64 pixels, as the reference cuts it."""
+"""Cuts one raw PNG frame to a silhouette of 64×64 pixels, as the reference does."""
 
 import contextlib
 import struct

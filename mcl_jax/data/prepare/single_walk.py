@@ -1,4 +1,4 @@
-"""Reading a single walk that a user names by its path."""
+"""Reads a single walk from the path that a user gives."""
 
 from collections import Counter
 from pathlib import Path

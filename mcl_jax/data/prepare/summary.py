@@ -1,4 +1,4 @@
-"""What a preparation came to, and whether that is good enough."""
+"""Summary of a preparation, and whether it is good enough."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ class Summary:
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
-    """Counts what is in the outcomes, and what was left out of them."""
+    """Counts the sequences prepared and those left out."""
     frames = [sequence.frames for outcome in outcomes for sequence in outcome.sequences]
     left_out = [issue.frame == "" for outcome in outcomes for issue in outcome.issues]
     return Summary(len(frames), sum(frames), sum(left_out), len(left_out) - sum(left_out))
 
 
 def check_usable(outcomes: Sequence[Outcome], src: Path, table: Path) -> None:
-    """Fails if nothing came of a whole download, which then is not what it was taken for.
+    """Raises an error if nothing of a download could be prepared: it is probably another dataset.
 
     Raises:
         DataError: naming the table of reasons.

@@ -58,7 +58,7 @@ class _Dtype:
 
 
 def _names(size: int) -> dict[str, Callable[..., Any] | None]:
-    """Returns what stands for the names in an array's pickle of `size` bytes."""
+    """Returns the functions that stand for the names in an array's pickle of `size` bytes."""
     left = size
 
     def latin1_bytes(text: Any, encoding: Any) -> bytes:
@@ -95,7 +95,7 @@ def _dtype(code: Any, *_: Any) -> _Dtype:
 
 
 def _set_state(target: Any, state: Any) -> Any:
-    """Does what the state of an array or of a dtype means."""
+    """Applies the state of an array or of a dtype."""
     if type(state) is not tuple or len(state) < 2:
         raise NotAnArrayError("not a pickled NumPy array")
     if type(target) is _Array:

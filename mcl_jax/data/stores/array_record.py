@@ -1,6 +1,5 @@
 """A folder of records: ArrayRecord files that hold a packed sequence in each record."""
 
-import importlib.util
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
 from mcl_jax.data.stores.silhouette_codec import PackedFrames
 from mcl_jax.errors import DataError
+from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.retry import retried
 
 _REMEDY = "restore the folder from a copy, or prepare it again as a new one"
@@ -83,19 +83,6 @@ class RecordsSource:
             raise
 
 
-def require_array_record() -> None:
-    """Checks that ArrayRecord files can be read and written here.
-
-    Raises:
-        DataError: if they cannot: there is no array-record for Windows.
-    """
-    if importlib.util.find_spec("array_record") is None:
-        raise DataError(
-            "records need the package array-record, which is not installed, and which Windows has none of; a "
-            "pkl tree trains the same without it: leave out --format records"
-        )
-
-
 def _open_folder(root: Path) -> Sequence[bytes]:
     # Not by TFDS, which would import whatever module the folder's features.json names.
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -129,7 +116,7 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
     """
     manifest = read_manifest(root)
     check_files(root, manifest)
-    require_array_record()
+    require_extra("records", "a folder of records")
     if not manifest.checksums:
         logging.warning(
             "%s: records of an earlier version, without digests: a shard of another preparation would not be "

@@ -1,4 +1,4 @@
-"""The form in which every store hands out the silhouettes of a sequence."""
+"""Checks silhouettes for the form in which every store returns them."""
 
 from typing import TypeVar
 

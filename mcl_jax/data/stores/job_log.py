@@ -1,4 +1,4 @@
-"""Whether the command that fills a folder with sequences has finished its work.
+"""Tells whether the command that fills a folder with sequences has finished.
 
 `prepare/jobs.py` writes the log; here is what readers of the folder need to know of it.
 """

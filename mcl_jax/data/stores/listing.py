@@ -1,4 +1,4 @@
-"""The sequences of a pkl tree, remembered from one start to the next.
+"""Remembers the sequences of a pkl tree from one start to the next.
 
 Listing a tree of a hundred thousand sequences means opening as many folders, minutes on a network disk. A
 cache file holds the result with the time of last change of every folder; as long as these hold, it is the

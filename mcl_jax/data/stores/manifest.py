@@ -1,4 +1,4 @@
-"""records.json: what a folder of records holds. It is written last, so that its presence says "complete".
+"""records.json: the list of sequences in a folder of records. Written last, so it marks a complete folder.
 
 It has a digest of itself, one of the beginning and end of each shard, which is compared when the folder is
 opened, and the CRC-32 of each record, which is compared when a process first reads that.
@@ -47,7 +47,7 @@ class StoredSequence(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RecordsManifest:
-    """What a folder of records holds.
+    """Content of a folder of records.
 
     Attributes:
         dataset: name of the dataset it was made of.
@@ -141,7 +141,7 @@ def check_files(root: Path, manifest: RecordsManifest) -> None:
 
 
 def faults(root: Path, manifest: RecordsManifest) -> dict[str, str]:
-    """Returns name → what is wrong with it, of the files that are not as `check_files` wants them."""
+    """Returns the damaged or missing files by name, each with its fault."""
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda name: _fault(root / name, manifest), manifest.files)
         return {name: fault for name, fault in zip(manifest.files, found, strict=True) if fault}

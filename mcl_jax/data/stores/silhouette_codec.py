@@ -1,4 +1,4 @@
-"""Silhouettes in a quarter of their bytes, of which a clip is unpacked faster than the whole would be read.
+"""Packs silhouettes into a quarter of their bytes; a clip unpacks faster than the whole could be read.
 
 Nearly every pixel of a silhouette is 0 or 255, which takes a bit; the others, along its edge, are listed.
 By hand, because zstd took four times as long to unpack a sequence as all the rest of reading it.
@@ -44,7 +44,7 @@ class PackedFrames:
     ndim = 3
 
     def __init__(self, content: bytes):
-        """Takes what `pack` returned.
+        """Takes packed silhouettes, as `pack` returns them.
 
         Raises:
             ValueError: if it is something else.

@@ -1,4 +1,4 @@
-"""The short way through the pickle of a silhouette sequence.
+"""Fast reader for the usual pickle of a silhouette sequence.
 
 Training reads hundreds of these a second, and all that differs between them is the shape, the bytes and their
 number: pickle writes every C-contiguous uint8 [s, h, w] with the same opcodes. A file that is not so to the

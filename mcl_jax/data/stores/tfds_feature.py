@@ -1,4 +1,4 @@
-"""How TFDS stores silhouettes: packed, to the same bytes for whoever reads them."""
+"""TFDS feature that stores packed silhouettes."""
 
 from typing import Any, ClassVar, cast
 
@@ -16,19 +16,19 @@ class Silhouettes(tfds.features.FeatureConnector):
     """Its name in the features.json of folders that were written before it lay here."""
 
     def get_tensor_info(self) -> tfds.features.TensorInfo:
-        """Returns the shape and type of what is read."""
+        """Returns the shape and type of decoded silhouettes."""
         return tfds.features.TensorInfo(shape=(None, HEIGHT, None), dtype=np.uint8)
 
     def get_serialized_info(self) -> tfds.features.TensorInfo:
-        """Returns the shape and type of what is stored."""
+        """Returns the shape and type of stored silhouettes."""
         return tfds.features.TensorInfo(shape=(), dtype=np.object_)
 
     def encode_example(self, example_data: np.ndarray) -> bytes:
-        """Returns what is stored for some frames."""
+        """Encodes frames for storage."""
         return pack(example_data)
 
     def decode_example_np(self, example_data: Any) -> np.ndarray:
-        """Returns the frames of what is stored."""
+        """Decodes stored frames."""
         return PackedFrames(cast(bytes, example_data))[:]
 
     def decode_example(self, tfexample_data: Any) -> Any:

@@ -38,7 +38,7 @@ def scan_tree(root: Path, file: str = "") -> list[SequenceRef]:
 
 
 def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]:
-    """Does what `scan_tree` does, and returns every folder below the root that was looked into, too.
+    """Scans a tree as `scan_tree`, and also returns every folder that was visited.
 
     Raises:
         DataError: as `scan_tree`.

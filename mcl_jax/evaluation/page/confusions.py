@@ -1,4 +1,4 @@
-"""The probes of the page: who is nearest to each, and how badly it is taken for somebody else."""
+"""Probes for the page, the worst confusions first."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """A probe and what is nearest to it.
+    """A probe and its nearest gallery sequences.
 
     Attributes:
         probe: index of its sequence.
         group: its group in the protocol.
         rank: rank of the first sequence of its subject, from 1.
-        margin: distance to the nearest of other subjects less that to the nearest of its own; below 0 the
+        margin: distance to the nearest other subject minus that to its nearest own walk; below 0 the
             nearest sequence is wrong. Infinite where nobody else is there.
         nearest: indices of the nearest gallery sequences, nearest first.
         distances: to these.

@@ -1,4 +1,4 @@
-"""The curves of a training run: kept as one JSON line a report, and drawn as training.html."""
+"""Curves of a training run: kept as one JSON line a report, and drawn in training.html."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcl_jax.evaluation.page.render import render
+from mcl_jax.evaluation.page.templating import render
 from mcl_jax.utils.files import write_atomically
 
 LINES, PAGE = "curves.jsonl", "training.html"
@@ -15,7 +15,7 @@ _MOST_POINTS = 500  # of a curve on the page: more than its pixels show
 
 
 class Curves:
-    """Figures of a run by their steps; what came after the step that a run starts from is dropped."""
+    """Figures of a run by step; those after the step that a run resumes from are dropped."""
 
     def __init__(self, workdir: Path, start: int):
         """Reads the curves of the steps before, if there are any."""
@@ -53,7 +53,7 @@ def training_page(name: str, points: list[dict[str, Any]]) -> bytes:
 
 
 def _chart(name: str, values: list[tuple[int, float | None]]) -> dict[str, Any]:
-    """What the template draws; a value that is not finite leaves a gap."""
+    """Data of a chart for the template; a value that is not finite leaves a gap."""
     known = [(step, value) for step, value in values if value is not None and math.isfinite(value)]
     if not known:
         return {"name": name, "line": "", "last": "n/a", "low": "", "high": "", "first": "", "end": ""}

@@ -1,4 +1,4 @@
-"""Embeddings on a plane: their two principal components."""
+"""Projects embeddings onto their two principal components."""
 
 import numpy as np
 

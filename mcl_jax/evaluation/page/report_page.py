@@ -10,8 +10,8 @@ from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.page.confusions import ProbeRow, worst_first
 from mcl_jax.evaluation.page.embedding_map import principal_plane
-from mcl_jax.evaluation.page.render import picture, render
-from mcl_jax.evaluation.page.silhouettes import EVERY, PackedWalks, pack_walks
+from mcl_jax.evaluation.page.templating import picture, render
+from mcl_jax.evaluation.page.walk_frames import EVERY, PackedWalks, pack_walks
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import SEEN
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
@@ -183,7 +183,7 @@ def _points(verification: Verification) -> list[dict[str, str]]:
 def _data(
     embedding_set: EmbeddingSet, rows: list[ProbeRow], walks: list[int], packed: PackedWalks | None
 ) -> dict[str, Any]:
-    """What the page's script shows; sequences are numbered by their place among the walks of the page."""
+    """Data for the page's script; sequences are numbered by their place among the walks of the page."""
     place = {walk: i for i, walk in enumerate(walks)}
     plane = principal_plane(embedding_set.embeddings[walks]) if len(walks) > 1 else np.zeros((len(walks), 2))
     on_map = np.round(plane * _MAP_SIZE).astype(int).tolist()

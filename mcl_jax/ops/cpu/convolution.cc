@@ -87,8 +87,7 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x, ffi::Bu
   if (!HaveRank(4, x, gradient, *to)) return Refuse("the gradient of a kernel takes four dimensions");
   const Images in = Of(x), out = Of(gradient);
   const auto size = to->dimensions();
-  if (!Fit(in, out, size, stride, top, left))
-    return Refuse("the shapes of a gradient do not fit together");
+  if (!Fit(in, out, size, stride, top, left)) return Refuse("the shapes of a gradient do not fit together");
   const Window window{size[0], size[1], stride, top, left};
   return Within([&] {
     if (ByTiles(in, out, window))

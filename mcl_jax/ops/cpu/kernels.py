@@ -22,7 +22,8 @@ _PREPARING = threading.Lock()
 
 @functools.cache
 def _preparation() -> threading.Thread:
-    thread = threading.Thread(target=_register, name="compile convolutions", daemon=True)
+    # No daemon: the process must not end while it is inside of XLA.
+    thread = threading.Thread(target=_register, name="compile convolutions")
     thread.start()
     return thread
 

@@ -1,4 +1,4 @@
-"""Compiles `convolution.cc` and its headers for this CPU, once, and keeps the library for later runs."""
+"""Compiles the C++ library for this CPU, and keeps it for later runs."""
 
 import ctypes
 import functools
@@ -169,7 +169,7 @@ def _compiler() -> tuple[str, ...]:
 
 @functools.cache
 def _version(compiler: tuple[str, ...]) -> str:
-    """Returns what tells a compiler from others, and from its own other versions.
+    """Returns a digest of the compiler's version.
 
     Raises:
         OSError: it cannot be run.
@@ -186,19 +186,19 @@ def _version(compiler: tuple[str, ...]) -> str:
 
 
 def _key() -> str:
-    """Returns what tells this library from others: what it is made of and which CPU for."""
+    """Cache key of the compiled library: its sources, flags, jaxlib and the CPU."""
     compiler = os.environ.get("CXX", "")
-    told = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
+    facts = (compiler, *_FLAGS, jaxlib.__version__, platform.system(), platform.machine(), _cpu())
     sources = sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cc", ".h"))
     content = b"\0".join(path.read_bytes() for path in sources)
-    return hashlib.sha256(content + "\0".join(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(content + "\0".join(facts).encode()).hexdigest()[:16]
 
 
 def _cpu() -> str:
-    """Returns the CPU's model and what instructions it has, as far as the system says."""
+    """Returns the CPU's model and instruction sets, as far as the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    told = ("vendor_id", "model", "model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in told}))
+    known = ("vendor_id", "model", "model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in known}))

@@ -39,7 +39,7 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
         options: Options | None = None,
         **kwargs: Any,
     ):
-        """Takes what to write, and what TFDS takes.
+        """Takes the plan of the shards, and TFDS's own arguments.
 
         Args:
             download: what lies in the manual directory.

@@ -1,4 +1,4 @@
-"""From a download to a folder of records, or what remains to be done of it."""
+"""Prepares a dataset as a folder of records, and resumes an unfinished one."""
 
 import contextlib
 import io
@@ -79,7 +79,7 @@ def _check_same(plan: shards.Plan, out: Path) -> None:
 
 
 def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
-    """Puts the shards of earlier records where the builder finds what it need not do again."""
+    """Moves shards of an earlier run to where the builder finds them, so that they are kept."""
     if staging.exists():  # an interrupted run has done so
         return
     try:

@@ -1,4 +1,4 @@
-"""ArrayRecord shards: which sequences go into which, and writing them in parallel."""
+"""Assigns sequences to ArrayRecord shards, and writes the shards in parallel."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be written.
+    """Plan of the shards to be written.
 
     Attributes:
         download: what it is made of.
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What shards of an earlier run must be made from to be kept."""
+        """Identifies the source of shards; those of another source are not kept."""
         return {
             "dataset": self.download.name,
             "kind": "records",

@@ -1,4 +1,4 @@
-"""What is exported: a function of one walk's frames alone, with the trained arrays inside."""
+"""The function that is exported: of one walk's frames alone, with the trained arrays inside."""
 
 from collections.abc import Callable
 

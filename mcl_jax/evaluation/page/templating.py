@@ -2,15 +2,18 @@
 
 import base64
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
 
 PREFIX = "data:image/png;base64,"
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
+    import jinja2  # of the extra `report`
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader("mcl_jax.evaluation.page"),
         autoescape=True,

@@ -1,0 +1,35 @@
+"""OpenGait's models and ours: a file for each says its tensors, its sizes and its settings."""
+
+from mcl_jax.convert.mapping import Entry
+from mcl_jax.convert.opengait import deepgaitv2, gaitbase, gaitgl, gaitpart, gaitset
+from mcl_jax.convert.opengait.pieces import Counterpart
+from mcl_jax.errors import CheckpointError
+from mcl_jax.utils.pytrees import ArrayTree
+
+COUNTERPARTS: dict[str, Counterpart] = {
+    "gaitset": gaitset.COUNTERPART,
+    "gaitbase": gaitbase.COUNTERPART,
+    "deepgaitv2": deepgaitv2.COUNTERPART,
+    "gaitpart": gaitpart.COUNTERPART,
+    "gaitgl": gaitgl.COUNTERPART,
+}
+"""Key of `mcl_jax.models.MODELS` → the same model there."""
+
+
+def entries(model: str, params: ArrayTree) -> list[Entry]:
+    """Returns the entries of a model in the order of PyTorch's `state_dict`.
+
+    Without the entries of other collections, that is also the order of PyTorch's `parameters()`.
+
+    Args:
+        model: a key of `mcl_jax.models.MODELS`.
+        params: its parameters.
+
+    Raises:
+        CheckpointError: if PyTorch has no such model.
+    """
+    if model not in COUNTERPARTS:
+        raise CheckpointError(
+            f"PyTorch has no {model}, only {', '.join(COUNTERPARTS)}: load it with mcl_jax.load"
+        )
+    return list(COUNTERPARTS[model].entries(params))

@@ -1,0 +1,161 @@
+"""What OpenGait's models have in common: tensors under their names, sizes by shapes, settings of their heads.
+
+A model's own file puts them together to a `Counterpart`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry
+from mcl_jax.convert.yaml_settings import Settings
+from mcl_jax.utils.pytrees import ArrayTree, TreePath
+
+StateDict = Mapping[str, np.ndarray]
+
+CLASSIFIER = "BNNecks.fc_bin"
+"""The only tensor whose shape depends on the number of classes, [parts, channels, classes]."""
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """An OpenGait model that this package has.
+
+    Attributes:
+        title: its name in OpenGait's configs, `model_cfg.model`.
+        marks: tensors of which a `state_dict` of this model, and of no other, has one.
+        entries: from our parameters to its tensors, in the order in which OpenGait registers them. They are
+            read off the parameters, so a residual block has a projection here exactly where it has one there.
+        sizes: from a `state_dict` to the arguments that its shapes tell; None for one whose tensors are
+            missing.
+        block: from `model_cfg` and OpenGait's name of the dataset to the arguments; it takes every setting
+            out.
+        untold: arguments that change what a model computes and that no array tells; of bins, their sum alone.
+        guess: from the sizes to those of `untold` that published runs of these sizes have, where the
+            defaults are not.
+        head: the tensor whose first axis is the parts, for a model whose `untold` has its bins.
+        branches: how many parts there are for each strip of these bins.
+    """
+
+    title: str
+    marks: tuple[str, ...]
+    entries: Callable[[ArrayTree], Iterator[Entry]]
+    sizes: Callable[[StateDict], dict[str, Any]]
+    block: Callable[[Settings, str], dict[str, Any]]
+    untold: tuple[str, ...] = ()
+    guess: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda sizes: {}
+    head: str = "FCs.fc_bin"
+    branches: int = 1
+
+
+# Tensors.
+
+
+def conv(name: str, path: TreePath, axes: int = 4) -> Iterator[Entry]:
+    """Yields the kernel of a convolution, which has so many axes in PyTorch."""
+    yield Entry(f"{name}.weight", "params", (*path, "kernel"), axes)
+
+
+def norm(name: str, path: TreePath) -> Iterator[Entry]:
+    """Yields the tensors of a batch normalisation."""
+    yield Entry(f"{name}.weight", "params", (*path, "scale"))
+    yield Entry(f"{name}.bias", "params", (*path, "bias"))
+    yield Entry(f"{name}.running_mean", "batch_stats", (*path, "mean"))
+    yield Entry(f"{name}.running_var", "batch_stats", (*path, "var"))
+    yield Entry(f"{name}.{STEPS_SUFFIX}", None)
+
+
+def conv_norm(conv_name: str, norm_name: str, path: TreePath, axes: int = 4) -> Iterator[Entry]:
+    """Yields the tensors of a convolution and the batch normalisation behind it."""
+    yield from conv(conv_name, (*path, "conv"), axes)
+    yield from norm(norm_name, (*path, "norm"))
+
+
+def shortcut(name: str, path: TreePath, block: ArrayTree, axes: int) -> Iterator[Entry]:
+    """Yields the tensors of a residual block's projection, if it has one."""
+    if "shortcut" in block:
+        yield from conv_norm(f"{name}.downsample.0", f"{name}.downsample.1", (*path, "shortcut"), axes)
+
+
+def basic_block(name: str, path: TreePath, block: ArrayTree, axes: int = 4) -> Iterator[Entry]:
+    """Yields the tensors of a residual block of two convolutions."""
+    for i in (1, 2):
+        yield from conv_norm(f"{name}.conv{i}", f"{name}.bn{i}", (*path, f"conv{i}"), axes)
+    yield from shortcut(name, path, block, axes)
+
+
+def part_head() -> Iterator[Entry]:
+    """Yields the tensors of a `PartHead` called `head`."""
+    yield Entry("FCs.fc_bin", "params", ("head", "fcs", "kernel"))
+    yield Entry(CLASSIFIER, "params", ("head", "necks", "kernel"))
+    yield from norm("BNNecks.bn1d", ("head", "necks", "norm"))
+
+
+# Sizes.
+
+
+def size(state_dict: StateDict, name: str, axis: int) -> int | None:
+    """Returns one size of a tensor, or None where there is no such tensor or axis."""
+    if name not in state_dict or axis >= state_dict[name].ndim:
+        return None
+    return state_dict[name].shape[axis]
+
+
+def stage_widths(state_dict: StateDict, prefixes: Sequence[str]) -> tuple[int, ...] | None:
+    """Returns the width of each stage: that of most of its tensors, so that one that differs shows.
+
+    Args:
+        state_dict: of the file.
+        prefixes: begin the names of each stage's tensors.
+
+    Returns:
+        None where a stage has none.
+    """
+    widths = []
+    for prefix in prefixes:
+        votes = Counter(
+            tensor.shape[0]
+            for name, tensor in state_dict.items()
+            if name.startswith(prefix) and name.endswith(".weight") and tensor.ndim
+        )
+        if not votes:
+            return None
+        widths.append(votes.most_common(1)[0][0])
+    return tuple(widths)
+
+
+def output_channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:
+    """Returns the output channels of convolutions, or None where one is missing."""
+    sizes = [found for name in kernels if (found := size(state_dict, name, 0)) is not None]
+    return tuple(sizes) if len(sizes) == len(kernels) else None
+
+
+def count(state_dict: StateDict, prefix: str) -> int:
+    """Returns how many blocks a stage has, by the numbers behind its name."""
+    return len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
+
+
+# Settings.
+
+
+def fcs(model: Settings, inputs: int, parts: int) -> int:
+    """Takes `SeparateFCs` out, which must have these inputs and parts, and returns its output channels."""
+    block = model.block("SeparateFCs")
+    block.must_be("in_channels", inputs)
+    block.must_be("parts_num", parts)
+    outputs: int = block.take("out_channels", int)
+    block.end()
+    return outputs
+
+
+def classes(model: Settings, inputs: int, parts: int = 16) -> int:
+    """Takes `SeparateBNNecks` out, which must have these inputs and parts, and returns its classes."""
+    necks = model.block("SeparateBNNecks")
+    necks.must_be("in_channels", inputs)
+    necks.must_be("parts_num", parts)
+    number: int = necks.take("class_num", int)
+    necks.end()
+    return number

@@ -1,0 +1,36 @@
+"""Distance between sequences in a packed row, as a model needs it."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Frames = TypeVar("Frames", int, np.ndarray)
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Where a sequence may begin in a row.
+
+    Attributes:
+        empty: slots that are empty between two sequences, at least; a window over time wider than three
+            frames, made without `segment_ids`, needs more than one.
+        multiple: a sequence begins at a multiple of it, as a stride over time needs.
+        least: slots that a sequence of fewer frames has to itself, into which a model may repeat it.
+    """
+
+    empty: int = 1
+    multiple: int = 1
+    least: int = 1
+
+    def held(self, frames: Frames) -> Frames:
+        """Returns the slots that a sequence of so many frames has to itself."""
+        return frames + (frames < self.least) * (self.least - frames)
+
+    def taken(self, frames: Frames) -> Frames:
+        """Returns the slots from its first to where the next may begin."""
+        return -(-(self.held(frames) + self.empty) // self.multiple) * self.multiple
+
+
+SIDE_BY_SIDE = Spacing()
+"""What a model without a stride over time needs."""
