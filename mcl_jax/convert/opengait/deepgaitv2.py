@@ -12,10 +12,10 @@ from mcl_jax.convert.opengait.pieces import (
     classes,
     conv_norm,
     count,
-    output_channels,
     part_head,
     shortcut,
     size,
+    stage_widths,
 )
 from mcl_jax.convert.yaml_settings import Settings
 from mcl_jax.utils.pytrees import ArrayTree, TreePath
@@ -51,12 +51,10 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
     else:
         mode, inner = "3d", ""
     prefixes = ["layer1.forward_block.", *(f"layer{i}.{inner}" for i in (2, 3, 4))]
-    tail = "conv2.forward_block.0.weight" if mode == "p3d" else "conv2.weight"
-    kernels = [prefixes[0] + "0.conv2.weight", *(f"{prefix}0.{tail}" for prefix in prefixes[1:])]
     return {
         "mode": mode,
         "layers": tuple(count(state_dict, prefix) for prefix in prefixes),
-        "channels": output_channels(state_dict, kernels),
+        "channels": stage_widths(state_dict, prefixes),
         "num_classes": size(state_dict, CLASSIFIER, 2),
     }
 

@@ -13,9 +13,9 @@ from mcl_jax.convert.opengait.pieces import (
     conv_norm,
     count,
     fcs,
-    output_channels,
     part_head,
     size,
+    stage_widths,
 )
 from mcl_jax.convert.yaml_settings import Settings
 from mcl_jax.utils.pytrees import ArrayTree
@@ -36,10 +36,10 @@ def _entries(params: ArrayTree) -> Iterator[Entry]:
 
 
 def _sizes(state_dict: StateDict) -> dict[str, Any]:
-    kernels = [f"{_ROOT}.layer{i}.0.conv2.weight" for i in _STAGES]
+    prefixes = [f"{_ROOT}.layer{i}." for i in _STAGES]
     return {
-        "channels": output_channels(state_dict, kernels),
-        "layers": tuple(count(state_dict, f"{_ROOT}.layer{i}.") for i in _STAGES),
+        "channels": stage_widths(state_dict, prefixes),
+        "layers": tuple(count(state_dict, prefix) for prefix in prefixes),
         "embed_dim": size(state_dict, "FCs.fc_bin", 2),
         "num_classes": size(state_dict, CLASSIFIER, 2),
     }

@@ -3,7 +3,8 @@
 A model's own file puts them together to a `Counterpart`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,29 @@ def size(state_dict: StateDict, name: str, axis: int) -> int | None:
     if name not in state_dict or axis >= state_dict[name].ndim:
         return None
     return state_dict[name].shape[axis]
+
+
+def stage_widths(state_dict: StateDict, prefixes: Sequence[str]) -> tuple[int, ...] | None:
+    """Returns the width of each stage: that of most of its tensors, so that one that differs shows.
+
+    Args:
+        state_dict: of the file.
+        prefixes: begin the names of each stage's tensors.
+
+    Returns:
+        None where a stage has none.
+    """
+    widths = []
+    for prefix in prefixes:
+        votes = Counter(
+            tensor.shape[0]
+            for name, tensor in state_dict.items()
+            if name.startswith(prefix) and name.endswith(".weight") and tensor.ndim
+        )
+        if not votes:
+            return None
+        widths.append(votes.most_common(1)[0][0])
+    return tuple(widths)
 
 
 def output_channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:
