@@ -31,6 +31,7 @@ from mcl_jax.workdir.lock import held
 from mcl_jax.workdir.trained_on import trained_people
 
 TEST_FOLDER = "test"
+TEST_LOCK = "test.lock"
 
 
 class NotScoredError(DataError):
@@ -129,7 +130,7 @@ def evaluate(
         UserError: if another test writes into the folder.
     """
     require_extra("report", "a test with its report")
-    with held(folder.with_name(f"{folder.name}.lock")):
+    with held(folder.with_name(TEST_LOCK)):  # one file, however many tests a run makes on its way
         return _evaluate(config, folder, dataset, embedder, params, batch_stats, run)
 
 

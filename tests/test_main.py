@@ -56,7 +56,6 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
         "run.lock",
         "stretches.jsonl",
         "test.lock",
-        "test-2.lock",
         "trained_on.json",
         "training.html",
     }
