@@ -20,6 +20,7 @@ from mcl_jax.models.layers import (
     relu_of_sum,
     shortcut,
     to_unit_range,
+    zero_empty,
 )
 from mcl_jax.ops.convolution import convolve, convolve_in_test, convolve_in_time
 from mcl_jax.utils.signatures import PositiveInt, Sizes
@@ -72,11 +73,6 @@ class TemporalConv(nnx.Module):
         return y.reshape(*x.shape[:-1], -1)
 
 
-def _zero_empty(x: Float[Array, "f h w c"], mask: Bool[Array, "r s"]) -> Float[Array, "f h w c"]:
-    """Returns x with zeros at empty slots; a GPU does so in the kernel that makes x, if that is done once."""
-    return jnp.where(mask.reshape(-1, 1, 1, 1), x, 0)
-
-
 def _flat(x: Float[Array, "r s h w c"]) -> Float[Array, "r s h*w c"]:
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
@@ -84,7 +80,7 @@ def _flat(x: Float[Array, "r s h w c"]) -> Float[Array, "r s h*w c"]:
 class TemporalConvBN(nnx.Module):
     """A bias-free convolution over slots and space, and the batch normalisation of its output.
 
-    It is padded by half its kernel on all sides. With zeros at empty slots (see `_zero_empty`), and one of
+    It is padded by half its kernel on all sides. With zeros at empty slots (see `zero_empty`), and one of
     them between two sequences of a row, each sequence is padded in time just as if it were alone.
     """
 
@@ -142,7 +138,7 @@ class BlockP3D(nnx.Module):
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
         flat = mask.reshape(-1)
         identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
-        y = _zero_empty(self.conv1.activated(x, train=train, mask=flat), mask)
+        y = zero_empty(self.conv1.activated(x, train=train, mask=flat), flat)
         y = self.temporal(y, y, train=train, mask=mask)
         return self.conv2.activated(y, identity, train=train, mask=flat)
 
@@ -161,9 +157,10 @@ class Block3D(nnx.Module):
         self, x: Float[Array, "f h w c"], *, train: bool, mask: Bool[Array, "r s"]
     ) -> Float[Array, "f h2 w2 c2"]:
         """Maps x [rows·slots, h, w, c]; mask [rows, slots] is False at empty slots."""
-        x = _zero_empty(x, mask)
-        identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=mask.reshape(-1))
-        y = _zero_empty(self.conv1(x, train=train, mask=mask), mask)
+        flat = mask.reshape(-1)
+        x = zero_empty(x, flat)
+        identity = x if self.shortcut is None else self.shortcut(x, train=train, mask=flat)
+        y = zero_empty(self.conv1(x, train=train, mask=mask), flat)
         return self.conv2(y, identity, train=train, mask=mask)
 
 

@@ -22,8 +22,10 @@ from mcl_jax.models.layers import (
     BNNecks,
     SeparateFCs,
     leaky_relu,
+    segments_present,
     temporal_max,
     to_unit_range,
+    zero_empty,
 )
 from mcl_jax.ops.convolution import convolve, convolve_in_time
 from mcl_jax.ops.pooling import max_pool_2x2
@@ -100,7 +102,7 @@ class GLConv(nnx.Module):
         self, x: Float[Array, "r s h w c"], *, mask: Bool[Array, "r s"]
     ) -> Float[Array, "r s h2 w d"]:
         """Maps rows of slots; mask is False at empty slots."""
-        x = _zero_empty(x, mask)
+        x = zero_empty(x, mask)
         whole, local = leaky_relu(self.whole(x)), leaky_relu(self.local(x))
         return jnp.concatenate([whole, local], axis=2) if self.stacked else whole + local
 
@@ -239,7 +241,7 @@ class GaitGL(GaitModule):
         frames, ids = _repeat_short(frames, segment_ids, portable=self.portable)
         x = to_unit_range(frames, self.dtype).reshape(*ids.shape, *frames.shape[2:], 1)
         for conv in self.stem:
-            x = leaky_relu(self.run_block(conv, _zero_empty(x, ids >= 0)))
+            x = leaky_relu(self.run_block(conv, zero_empty(x, ids >= 0)))
         x, ids = self.run_block(self.aggregation, x), _ids_of_windows(ids)
         for i, stage in enumerate(self.stages):
             for block in stage:
@@ -247,7 +249,7 @@ class GaitGL(GaitModule):
             if i == 0:
                 x = max_pool_2x2(x.reshape(-1, *x.shape[2:])).reshape(*ids.shape, *_halved(x))
         pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments)
-        present = (ids[:, :, None] == jnp.arange(num_segments)).any(axis=1).reshape(-1)
+        present = segments_present(ids, num_segments)
         rows = self.gem(pooled.astype(self.gem.p[...].dtype))
         embeddings, logits = self.head(rows, train=train, mask=present)
         return GaitOutput(jnp.where(present[:, None, None], embeddings, 0), logits, present)
@@ -255,11 +257,6 @@ class GaitGL(GaitModule):
 
 def _halved(x: Float[Array, "r s h w c"]) -> tuple[int, int, int]:
     return x.shape[2] // 2, x.shape[3] // 2, x.shape[4]
-
-
-def _zero_empty(x: Float[Array, "r s h w c"], mask: Bool[Array, "r s"]) -> Float[Array, "r s h w c"]:
-    """Returns x with zeros at empty slots, for a convolution over time to pad each sequence with."""
-    return jnp.where(mask[:, :, None, None, None], x, 0)
 
 
 def _repeat_short(

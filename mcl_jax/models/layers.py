@@ -198,6 +198,14 @@ def shortcut(
     return ConvBN(features_in, features_out, (1, 1), stride=stride, dtype=dtype, rngs=rngs)
 
 
+def zero_empty(x: Float[Array, "*n h w c"], mask: Bool[Array, "*n"]) -> Float[Array, "*n h w c"]:
+    """Returns x with zeros at empty slots, for a convolution over time to pad each sequence with.
+
+    A GPU writes the zeros in the kernel that makes x, if that is done once.
+    """
+    return jnp.where(mask[..., None, None, None], x, 0)
+
+
 def segments_present(segment_ids: Int[Array, "r s"], num_segments: int) -> Bool[Array, " n"]:
     """Returns which of the `num_segments` sequences of each row have at least one frame, row by row."""
     return (segment_ids[:, :, None] == jnp.arange(num_segments)).any(axis=1).reshape(-1)
