@@ -15,8 +15,8 @@ import pytest
 
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.prepare.cleaning import Cleaning
-from mcl_jax.data.prepare.first_look import oddities
 from mcl_jax.data.prepare.layouts import list_sequences
+from mcl_jax.data.prepare.oddities import oddities
 from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
 from mcl_jax.data.prepare.single_walk import read_walk

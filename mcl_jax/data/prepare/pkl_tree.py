@@ -6,10 +6,10 @@ from pathlib import Path
 
 from absl import logging
 
-from mcl_jax.data.prepare.first_look import oddities
 from mcl_jax.data.prepare.issues import SKIPPED, issues_csv
 from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.prepare.layouts import Download, list_sequences
+from mcl_jax.data.prepare.oddities import oddities
 from mcl_jax.data.prepare.prepare_options import Options
 from mcl_jax.data.prepare.sequence_reader import Reader, job_for
 from mcl_jax.data.prepare.summary import Summary, check_damage, check_usable, summarize

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from mcl_jax.data.prepare.first_look import REMARKS, remarks
 from mcl_jax.data.prepare.layouts import why_no_frame
+from mcl_jax.data.prepare.oddities import REMARKS, remarks
 from mcl_jax.data.prepare.silhouette import SkippedFrameError, normalize, read_png
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames

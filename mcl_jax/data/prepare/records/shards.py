@@ -13,10 +13,10 @@ import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python import array_record_module
 
-from mcl_jax.data.prepare.first_look import oddities
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.prepare.jobs import Job, Outcome, run_jobs
 from mcl_jax.data.prepare.layouts import Download, list_sequences
+from mcl_jax.data.prepare.oddities import oddities
 from mcl_jax.data.prepare.prepare_options import Options
 from mcl_jax.data.prepare.sequence_reader import Reader, job_for
 from mcl_jax.data.sequences import SequenceRef

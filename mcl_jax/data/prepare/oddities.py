@@ -1,4 +1,4 @@
-"""A look at some raw frames before they are prepared: what would spoil silhouettes without an error."""
+"""Looks at some raw frames before they are prepared, for oddities that spoil silhouettes without an error."""
 
 from collections import Counter
 from collections.abc import Sequence
