@@ -183,8 +183,9 @@ def _evaluate(
         report.metrics["counts"]["unreadable"] = unreadable
         if unreadable:
             report.note(f"Without {unreadable} sequences that cannot be read.")
-        scored = set(embeddings.keys())
-        read = [s for s in split.sequences if f"{s.subject}-{s.condition}-{s.view}" in scored]
+        names = (embeddings.subjects, embeddings.conditions, embeddings.views)
+        scored = set(zip(*(array.tolist() for array in names), strict=True))
+        read = [s for s in split.sequences if (s.subject, s.condition, s.view) in scored]
         loader = SequenceLoader(read, split.source, config.eval.max_frames)
         report.write(folder, silhouettes=loader.read)
     except DataError as error:
