@@ -1,4 +1,4 @@
-"""How many CPU cores feed one GPU and eight: the batches of two recipes, for a device that only sleeps.
+"""Measures how many CPU cores feed one GPU and eight, with devices that only sleep.
 
 A worker process reads pkl files, samples, augments and packs; the process that trains copies each batch out
 of shared memory and puts it on the devices. Here these devices are CPUs, and a step is a time to sleep, with

@@ -1,4 +1,4 @@
-"""What it costs to look at every number of every step: the training step with and without its guards.
+"""Times the training step with and without its guards, which look at every number.
 
     python benchmarks/guards.py
 

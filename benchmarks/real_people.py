@@ -1,4 +1,4 @@
-"""What a trained model is worth on real people it has never seen, beside the gait energy image.
+"""Tests a trained model on real people it has never seen, beside the gait energy image.
 
 python benchmarks/real_people.py RUN --walks walks.npz
 

@@ -1,4 +1,4 @@
-"""What the comparisons with PyTorch share: models with equal weights, walks, and taking turns."""
+"""Helpers of the comparisons with PyTorch: models with equal weights, walks, and taking turns."""
 
 import statistics
 import sys

@@ -33,7 +33,7 @@ from mcl_jax.training.step import StepFunction, make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """How parameters are updated: the optimiser, and the schedule in it."""
+    """The optimiser of a run and its learning-rate schedule."""
 
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule

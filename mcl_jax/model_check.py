@@ -152,7 +152,7 @@ def _packed_is_alone(
 def _train_output(
     model: Model, params: ArrayTree, batch_stats: ArrayTree, frames: np.ndarray, ids: np.ndarray
 ) -> tuple[Any, ArrayTree]:
-    """Returns what a model gives in training, and its batch statistics after it."""
+    """Returns the output of a model in training, and its batch statistics afterwards."""
     module = model.merge(params, batch_stats)
     output = module(jnp.asarray(frames), jnp.asarray(ids), num_segments=_PER_ROW, train=True)
     return output, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))

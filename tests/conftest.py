@@ -1,4 +1,4 @@
-"""What every test shares: CPU devices, checked signatures, and where the optional truth lies."""
+"""Fixtures that every test shares: CPU devices, checked signatures, and where the optional truth lies."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is installed: the core, the extras, and the lists that have all of it."""
+"""Packages that are installed: the core, the extras, and the lists that have all of them."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What goes to the devices and comes back in the loops is asked for, and a batch goes ahead of its step."""
+"""Transfers to and from devices in the loops are asked for, and a batch goes ahead of its step."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""Converts PyTorch's optimiser state to optax's, so that a half-finished run goes on at the same step."""
+"""Converts PyTorch's optimiser state to optax's, to resume an OpenGait run at its step."""
 
 from collections.abc import Mapping
 from typing import Any

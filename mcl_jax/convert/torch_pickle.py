@@ -102,7 +102,7 @@ def _number(dtype: Any, content: Any = b"") -> int | float | bool:
 
 
 def _latin1_bytes(text: Any, encoding: Any) -> bytes:
-    """How pickle spells the bytes of a number up to protocol 2."""
+    """Returns the bytes of a number, which pickle writes as Latin-1 text up to protocol 2."""
     if type(text) is not str or encoding != "latin1" or len(text) > _LONGEST_NUMBER:
         raise TypeError("no bytes of a number")
     return text.encode("latin1")

@@ -175,7 +175,7 @@ class _Loader(yaml.SafeLoader):
     """Plain values alone: without references, which could make a small file endless, and without tags."""
 
     # The kinds of values that YAML knows by their look and OpenGait's configs need; a date or "<<" is text.
-    yaml_implicit_resolvers = {  # noqa: RUF012
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's name for it
         first: [
             (tag, shape) for tag, shape in kinds if tag.rpartition(":")[2] in ("bool", "int", "float", "null")
         ]

@@ -52,7 +52,7 @@ def look_at(splits: Sequence[Split], *, skip: bool) -> None:
 
 
 def _state(sequence: SequenceRef) -> str:
-    """Returns what changes when a file does; "" if there is none."""
+    """Returns size and time of change of a file, as text; "" if there is none."""
     try:
         status = os.stat(sequence.location)  # noqa: PTH116 - a Path takes longer than the call
     except OSError:

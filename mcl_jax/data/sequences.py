@@ -76,7 +76,7 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """Which subjects train and which test.
+    """The subjects to train on and those to test on.
 
     Attributes:
         train: names of the people to train on.

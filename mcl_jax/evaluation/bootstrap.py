@@ -26,7 +26,7 @@ class Estimate:
 
 
 def subject_weights(present: np.ndarray) -> np.ndarray:
-    """How often each subject counts in each resample.
+    """Counts of each subject in each resample.
 
     Args:
         present: bool [subjects], those to draw from.

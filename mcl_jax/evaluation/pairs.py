@@ -19,7 +19,7 @@ _INFINITY = 0x7F800000
 
 
 class PairCounts:
-    """How many pairs lie at each distance, in all and for each subject.
+    """Counts of pairs at each distance, in all and for each subject.
 
     Attributes:
         total: number of pairs.

@@ -22,7 +22,7 @@ CMC_LENGTH = 20
 
 @dataclass(frozen=True)
 class Roles:
-    """Which sequences of an `EmbeddingSet` are probes and which are gallery, as indices into it.
+    """The probes and the gallery of an `EmbeddingSet`, as indices into it.
 
     Attributes:
         probes: group → indices [n].
@@ -227,7 +227,7 @@ def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray
 def hidden(
     protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
 ) -> np.ndarray:
-    """Which gallery sequences each probe must not see, bool [n, m]; itself is among them."""
+    """Returns the gallery sequences each probe must not see, bool [n, m]; itself is among them."""
     itself = probes[:, None] == gallery
     if protocol.leave_out == "nothing":
         return itself
@@ -243,7 +243,7 @@ def overlap(probes: np.ndarray, gallery: np.ndarray) -> bool:
 
 
 def _is_one_of(present: np.ndarray, conditions: tuple[str, ...] | None) -> np.ndarray:
-    """Which of the conditions present are among these, bool [n]; all are where these are `EVERY`."""
+    """Returns which of the conditions present are among these, bool [n]; all where these are `EVERY`."""
     return np.full(len(present), True) if conditions == EVERY else np.isin(present, conditions or ())
 
 

@@ -56,7 +56,7 @@ class Person:
         return self.whole >= _SETTLED
 
     def predict(self, frame: int) -> Box:
-        """Where they should be, at constant velocity."""
+        """Returns where they should be, at constant velocity."""
         right, down = self._velocity()
         last, middle, foot = self.places[-1]
         if len(self.places) >= _SETTLED:  # the mean of what was seen swings less than the last place
@@ -98,16 +98,16 @@ class Person:
         return float(centred @ middles) / spread, float(centred @ feet) / spread
 
     def unlikeness(self, frame: int, blob: Blob) -> float:
-        """How far a piece is from their size, depth and colour: 0 the same, 1 a doubt, 3 another."""
+        """Returns how far a piece is from their size, depth and colour: 0 the same, 1 a doubt, 3 another."""
         size = np.log(blob.box.height / self.height) / _SIZE_UNIT
         depth = (blob.box.foot - self.predict(frame).foot) / (_DEPTH_UNIT * self.height)
         colour = self.difference(blob) / _COLOUR_UNIT
         return float(min(abs(size), 4) + min(abs(depth), 4) + min(colour, 4))
 
     def difference(self, blob: Blob) -> float:
-        """How far the colours of a piece are from theirs, CIELAB units."""
+        """Returns how far the colours of a piece are from theirs, CIELAB units."""
         return float(np.linalg.norm(blob.colour - self.colour))
 
     def distance(self, frame: int, blob: Blob) -> float:
-        """How far a piece is from where they should be, in heights."""
+        """Returns how far a piece is from where they should be, in heights."""
         return abs(blob.box.middle - self.predict(frame).middle) / self.height

@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import cv2
@@ -115,8 +116,7 @@ def _confine(mebibytes: int) -> None:
         return
     limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 0}
     if sys.platform == "linux":  # elsewhere the system does not keep to it
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-            now = int(file.read().split()[0]) * resource.getpagesize()
+        now = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         limits[resource.RLIMIT_AS] = now + mebibytes * 2**20
     for limit, most in limits.items():
         highest = resource.getrlimit(limit)[1]

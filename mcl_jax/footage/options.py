@@ -10,7 +10,7 @@ SEGMENTERS = ("auto", "mog2", "knn", "network", "masks")
 
 @dataclasses.dataclass(frozen=True)
 class FootageOptions:
-    """How people are found, and which of their walks are good enough.
+    """Options for finding people, and for keeping their walks.
 
     Attributes:
         segmenter: one of SEGMENTERS. "auto": masks for a folder, the network if one is given, else "mog2".

@@ -13,7 +13,7 @@ _GAP = 0.2  # between pieces of one person that lie above each other, as a share
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """Where something is, in pixels; not rounded where it is foretold."""
+    """A place in the picture, in pixels; not rounded where it is foretold."""
 
     left: float
     top: float

@@ -17,7 +17,7 @@ _LIVELIEST_STANDING = 4.0  # percent
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """How well a person was seen.
+    """Measures of how well a person was seen.
 
     Attributes:
         frames: silhouettes there are.

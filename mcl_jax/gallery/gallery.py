@@ -30,7 +30,7 @@ class Match:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Who a walk may be of.
+    """The people a walk may be of.
 
     Attributes:
         matches: the nearest people, the nearest first.

@@ -37,7 +37,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True)
 class ModelId:
-    """Which model the embeddings are of.
+    """The model that the embeddings are of.
 
     Attributes:
         path: where it was when the gallery was made.

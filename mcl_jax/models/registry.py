@@ -44,7 +44,7 @@ class Model:
 
     @property
     def spacing(self) -> Spacing:
-        """How it wants sequences to lie in rows."""
+        """The spacing of sequences in rows that it needs."""
         return MODELS[self.name].SPACING
 
     @property

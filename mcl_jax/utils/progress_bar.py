@@ -11,7 +11,7 @@ EVERY = 10.0  # seconds between two lines
 
 
 class ProgressBar:
-    """How far something is, with its rate, the time left and, in lines, the most memory it took."""
+    """Shows how far something is, with its rate, the time left and, in lines, the most memory it took."""
 
     def __init__(self, what: str, unit: str, total: int, done: int = 0, *, show: bool = True):
         """Starts the clock; a first line comes `EVERY` seconds later.

@@ -10,7 +10,7 @@ Frames = TypeVar("Frames", int, np.ndarray)
 
 @dataclass(frozen=True)
 class Spacing:
-    """Where a sequence may begin in a row.
+    """The places in a row where a sequence may begin.
 
     Attributes:
         empty: slots that are empty between two sequences, at least; a window over time wider than three

@@ -77,7 +77,7 @@ class Population:
         ]
 
     def partition(self) -> dict[str, list[str]]:
-        """Who is for training and who for testing."""
+        """The walkers for training and those for testing."""
         split = self.subjects - self.test_subjects
         return {"TRAIN_SET": self.names[:split], "TEST_SET": self.names[split:]}
 

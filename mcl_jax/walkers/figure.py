@@ -151,7 +151,7 @@ def _coat(coat: Coat, body: Body, bones: Skeleton) -> dict[str, list[Blob]]:
 
 
 def _hems(body: Body, bones: Skeleton, reach: float, stand_off: float) -> list[Blob]:
-    """Where cloth that hangs from the waist ends, carried along by both thighs."""
+    """Returns where cloth that hangs from the waist ends, carried along by both thighs."""
     pelvis, hems = bones.frames["pelvis"], []
     radius = np.exp(0.10 * body.heft) * body.thigh_radius + stand_off
     for side in SIDES:

@@ -1,4 +1,4 @@
-"""How one person walks: joint angles over the stride, and the skeleton that they put into space.
+"""One person's gait: joint angles over the stride, and the skeleton they place in space.
 
 Axes: x forward, y to the walker's left, z up. Lengths are shares of stature, angles radians unless named
 `_deg`. Phase 0 of a leg is its heel strike; a stride is one cycle of one leg.
@@ -63,7 +63,7 @@ class Gait(Traits):
 
 @dataclasses.dataclass(frozen=True)
 class ArmPose:
-    """How an arm is held that does something else than swing, in place of the gait's own angles."""
+    """Angles of an arm that does something else than swing, in place of the gait's own."""
 
     forward_deg: float  # of the upper arm, from hanging down
     elbow_deg: float

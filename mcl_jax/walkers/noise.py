@@ -49,7 +49,7 @@ def _fill(mask: np.ndarray, polygon: np.ndarray, value: int) -> None:
 def visible_parts(
     rng: np.random.Generator, style: WalkerStyle, names: Sequence[str], frames: int
 ) -> np.ndarray:
-    """Which parts the segmenter sees, [s, parts] booleans: now and then it loses a limb."""
+    """Returns which parts the segmenter sees, [s, parts] booleans: now and then it loses a limb."""
     visible = np.ones((frames, len(names)), bool)
     for spell in _episodes(rng, frames, 2.0 * style.noise, 4):
         lost = LOSSES[rng.integers(len(LOSSES))]

@@ -173,7 +173,7 @@ def _draw_patches(rng: np.random.Generator) -> tuple[Patch, ...]:
 
 
 def crossing(rng: np.random.Generator, scene: Scene, frames: int) -> np.ndarray:
-    """Where the person is: columns [frames], from the right edge of the picture to the left one."""
+    """Returns where the person is: columns [frames], from the right edge of the picture to the left one."""
     reach = 0.5 * COLUMNS + scene.height * rng.uniform(-0.1, 0.12)
     return 0.5 * COLUMNS + np.linspace(reach, -reach, frames)
 

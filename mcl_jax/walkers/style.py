@@ -18,7 +18,7 @@ def _knob(default: float, meaning: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class WalkerStyle:
-    """How hard the walkers are to tell apart. Each knob is a factor on a calibrated amount; 0 is off.
+    """Difficulty of telling the walkers apart. Each knob is a factor on a calibrated amount; 0 is off.
 
     Attributes:
         identity_spread: how much bodies and gaits differ between subjects.

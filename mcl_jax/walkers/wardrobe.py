@@ -56,7 +56,7 @@ def pick_skirt(seed: int, subject: int, condition: str, style: WalkerStyle) -> S
 
 
 def outfit(seed: int, subject: int, condition: str) -> np.random.Generator:
-    """Where the looks of an outfit come from: in two walks of three people wear the same one."""
+    """Returns the generator of an outfit's looks; in two of three walks people wear the same outfit."""
     return generator(seed, "clothes", subject, _outfit_number(seed, subject, condition))
 
 

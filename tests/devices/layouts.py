@@ -43,7 +43,7 @@ LAYOUTS = ("1x2", "1x4", "1x8", "2x2", "4x1", "rounding")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training on some layout came to.
+    """The outcome of a training on some layout.
 
     Attributes:
         losses: of each step.

@@ -1,4 +1,4 @@
-"""What a GPU computes otherwise than a CPU, run here: the branch for other platforms, on a CPU."""
+"""The branches that GPUs take where CPUs take others, run on a CPU."""
 
 import jax
 import jax.numpy as jnp

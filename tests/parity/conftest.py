@@ -1,4 +1,4 @@
-"""How the parity tests compile.
+"""Compiler options of the parity tests.
 
 In float32 and bfloat16, which users run, with the optimisations that users have. In float64, where parity
 shows that the arithmetic is the same, XLA's passes over the graph are the users' and only the machine code is

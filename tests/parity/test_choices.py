@@ -1,4 +1,4 @@
-"""Where PyTorch and JAX differ by design, what our models do."""
+"""Choices of the models where PyTorch and JAX differ by design."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a run says on its way: of a model that has collapsed, which the loss does not tell."""
+"""Reports of a run on its way: of a model that has collapsed, which the loss does not tell."""
 
 import jax.numpy as jnp
 import numpy as np

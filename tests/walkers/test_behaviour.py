@@ -1,4 +1,4 @@
-"""What is special about a walk: turning, a changing pace, skirts."""
+"""Special walks: turning, a changing pace, skirts."""
 
 import numpy as np
 import pytest

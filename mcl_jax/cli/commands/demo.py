@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Does it all; given again, it goes on.
+    """Runs the demo; the same command again goes on where it stopped.
 
     Raises:
         UserError: for anything the user can mend.
@@ -72,7 +72,7 @@ def _identify(folder: Path) -> None:
 
 
 def _train(folder: Path, workers: int, config_keys: list[str]) -> None:
-    """Makes people, and trains on them and tests on others; given again, it goes on."""
+    """Makes walkers, trains on some and tests on others; a second call goes on where the first stopped."""
     people = folder / "walkers"
     write_walkers(
         people,

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Does it.
+    """Runs the command.
 
     Raises:
         UserError: for anything the user can mend.

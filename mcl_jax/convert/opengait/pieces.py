@@ -1,4 +1,4 @@
-"""What OpenGait's models have in common: tensors under their names, sizes by shapes, settings of their heads.
+"""Tensor names, sizes and settings that several OpenGait models share.
 
 A model's own file puts them together to a `Counterpart`.
 """

@@ -27,7 +27,7 @@ _BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
 
 @dataclasses.dataclass(frozen=True)
 class HostShare:
-    """Which part of every batch this host loads.
+    """The part of every batch that this host loads.
 
     Attributes:
         host: index of this host.

@@ -68,7 +68,7 @@ class RowShape:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where the sequences of a training batch lie: row, segment of the row and first slot, each [n]."""
+    """The row, the segment of the row and the first slot of each sequence of a batch, each [n]."""
 
     row: np.ndarray
     segment: np.ndarray

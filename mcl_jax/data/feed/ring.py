@@ -131,7 +131,7 @@ class Ring:
         self._memory.unlink()
 
     def _taken(self, slot: int | slice) -> np.ndarray:
-        """How often the slot was emptied, each count [1] on its own cache line; _CLOSED at the end."""
+        """Returns how often a slot was emptied, each count [1] on its own cache line; _CLOSED at the end."""
         counts = np.ndarray((self._slots, _ALIGNMENT // 8), np.int64, self._memory.buf)[:, :1]
         return counts[slot]
 

@@ -1,4 +1,4 @@
-"""Which subjects, sequences and frames make a training batch: index arithmetic, no pixels.
+"""Draws the subjects, sequences and frames of a training batch, as indices without pixels.
 
 Every draw takes a NumPy generator, so a batch is a pure function of the generator's seed.
 """
@@ -18,7 +18,7 @@ MAX_TEST_FRAMES = 720
 
 @dataclasses.dataclass(frozen=True)
 class FrameSampling:
-    """How the frames of a training clip are chosen.
+    """The choice of frames for a training clip.
 
     Attributes:
         mode: a key of `SAMPLERS`.

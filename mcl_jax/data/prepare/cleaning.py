@@ -1,4 +1,4 @@
-"""What may be done to raw frames before a silhouette is cut out of them; by default nothing."""
+"""Cleans raw frames before silhouettes are cut out of them; by default not at all."""
 
 import dataclasses
 import re
@@ -16,12 +16,12 @@ ORDERS: dict[str, Callable[[str], Any]] = {
     "name": lambda name: name,
     "number": lambda name: [int(part) if i % 2 else part for i, part in enumerate(_NUMBER.split(name))],
 }
-"""How the frames of a walk are put in order → sort key of a file's name; "name" is that of the reference."""
+"""Order of the frames of a walk → sort key of a file's name; "name" is that of the reference."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """How raw frames are cleaned; picklable.
+    """Settings for cleaning raw frames; picklable.
 
     Attributes:
         threshold: pixels of at least this become 255 and all others 0; 0 leaves them.
@@ -56,7 +56,7 @@ class Cleaning:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What differs from the default: what a folder was made with, for later runs to compare."""
+        """The settings that differ from the defaults, kept in a folder for later runs to compare."""
         default = Cleaning()
         return {key: value for key, value in vars(self).items() if value != getattr(default, key)}
 

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a preparation works.
+    """Options of a preparation.
 
     Attributes:
         workers: processes; 0 works in this one.

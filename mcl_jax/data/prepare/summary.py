@@ -10,7 +10,7 @@ from mcl_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """How much was written, and how much was left out."""
+    """Counts of what was written and left out."""
 
     sequences: int
     frames: int

@@ -1,1 +1,1 @@
-"""Where sequences lie on disk: a tree of pickled arrays, or a folder of ArrayRecord files."""
+"""Reads sequences from disk: from a tree of pickled arrays, or a folder of ArrayRecord files."""

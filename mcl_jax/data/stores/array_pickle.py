@@ -62,7 +62,7 @@ def _names(size: int) -> dict[str, Callable[..., Any] | None]:
     left = size
 
     def latin1_bytes(text: Any, encoding: Any) -> bytes:
-        """How pickle spells bytes up to protocol 2; a text in the memo could be encoded again and again."""
+        """Returns the bytes that pickle wrote as text, up to protocol 2; no more than the pickle holds."""
         nonlocal left
         if type(text) is not str or encoding != "latin1":
             raise TypeError("not bytes")

@@ -1,4 +1,4 @@
-"""What every target of an attack has."""
+"""Base class of the targets of an attack."""
 
 import abc
 import random

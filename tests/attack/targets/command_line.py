@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from mutations import NAMES, NUMBERS
 
-import mcl_jax.evaluation.report_files  # noqa: F401
+import mcl_jax.evaluation.report_files  # noqa: F401  # imported with the first report, so in every try
 from mcl_jax.cli import program
 from mcl_jax.cli.commands import command_module
 from mcl_jax.errors import UserError
