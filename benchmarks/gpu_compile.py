@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_compile.py results.jsonl                          # everything, hours on two cores
     python benchmarks/gpu_compile.py results.jsonl --cards h100 --tasks step embedding
-    python benchmarks/gpu_compile.py results.jsonl --table                  # as Markdown
+    python benchmarks/gpu_compile.py results.jsonl --docs docs              # tables of the docs
 
 Needs the extra `gpu-check`. Results are added to the file one by one, and those that are in it are not made
 again. Nothing is measured: times are the least that a data sheet allows.
@@ -17,7 +17,7 @@ from mcl_jax.config import load_config, recipes
 from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.estimate import Task, estimate
 
-CLASSES = {"casiab": 74, "gait3d": 3000, "grew": 20000, "oumvlp": 5153, "walkers": 100}
+CLASSES = {"casiab": 74, "casiae": 200, "gait3d": 3000, "grew": 20000, "oumvlp": 5153, "walkers": 100}
 RECIPES = [name for name in recipes() if name.split("_")[0] in CLASSES]
 
 # Task → (program, number of devices).
@@ -42,25 +42,57 @@ def compiled(card: str, recipe: str, task: str) -> dict[str, object]:
     return found.as_dict() | {"card": card, "recipe": recipe, "task": task}
 
 
-def table(rows: list[dict], task: str) -> str:
-    """Returns memory and least time of a task by recipe and card, as Markdown."""
-    cards = [card for card in CARDS if any(r["card"] == card and r["task"] == task for r in rows)]
-    names = [CARDS[card].name for card in cards]
-    text = [f"| {task} | " + " | ".join(names) + " |", "|---" * (len(cards) + 1) + "|"]
-    found = {(r["card"], r["recipe"]): r for r in rows if r["task"] == task}
+def write_docs(rows: list[dict], docs: Path) -> None:
+    """Writes the tables between their marks in docs/gpus.md and docs/training.md."""
+    found = {(row["card"], row["recipe"], row["task"]): row for row in rows}
+    every_card = {CARDS[card].name: card for card in CARDS}
+    variants = ["step", "step-remat", "step-float32", "step-8", "embedding", "embedding-float32"]
+    by_task = {
+        "step": table(found, {name: (card, "step") for name, card in every_card.items()}),
+        "embedding": table(found, {name: (card, "embedding") for name, card in every_card.items()}),
+        "variants": table(found, {task: ("h100", task) for task in variants}),
+    }
+    for name, text in by_task.items():
+        write_between(docs / "gpus.md", name, text)
+    columns = {"bfloat16": "step", "with `train.remat`": "step-remat", "float32": "step-float32"}
+    memory = table(found, {name: ("h100", task) for name, task in columns.items()}, memory_only=True)
+    write_between(docs / "training.md", "memory", memory)
+
+
+def table(found: dict, columns: dict[str, tuple[str, str]], memory_only: bool = False) -> str:
+    """Returns memory and least time by recipe as Markdown.
+
+    Args:
+        found: figures by (card, recipe, task).
+        columns: name of a column → (card, task).
+        memory_only: leave the time out.
+    """
+    lines = ["| recipe | " + " | ".join(columns) + " |", "|---" + "|--:" * len(columns) + "|"]
     for recipe in RECIPES:
-        if any((card, recipe) in found for card in cards):
-            text.append(f"| `{recipe}` | " + " | ".join(_cell(found.get((c, recipe))) for c in cards) + " |")
-    return "\n".join(text)
+        rows = [found.get((card, recipe, task)) for card, task in columns.values()]
+        if any(rows):
+            lines.append(f"| `{recipe}` | " + " | ".join(_cell(row, memory_only) for row in rows) + " |")
+    return "\n".join(lines)
 
 
-def _cell(row: dict | None) -> str:
+def _cell(row: dict | None, memory_only: bool) -> str:
     if row is None:
-        return ""
+        return "–"
     if row["compiled"] is None:
         return "**aborts**"
-    too_much = "" if row["fits"] == "yes" else " (no)" if row["fits"] == "no" else f" ({row['fits']})"
-    return f"{row['memory_gb']:.1f} GB{too_much}, {1e3 * row['seconds']:.0f} ms"
+    memory = f"{row['memory_gb']:.1f}"
+    fits = {"yes": "", "no": ", too much"}.get(row["fits"], ", tight")
+    return memory if memory_only else f"{memory}{fits}; {1e3 * row['seconds']:.0f}"
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Puts a table in the place of the one between two marks of a page."""
+    begin, finish = f"<!-- compiled: {name} -->", f"<!-- end: {name} -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, end, after = rest.partition(finish)
+    if not found or not end:
+        raise SystemExit(f"{page}: lacks the marks {begin} and {finish}")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{finish}{after}")
 
 
 def main() -> None:
@@ -71,12 +103,14 @@ def main() -> None:
     parser.add_argument("--cards", nargs="+", choices=CARDS, default=list(CARDS))
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--table", action="store_true", help="print what is in the file")
+    parser.add_argument(
+        "--docs", type=Path, help="write the tables of the file into these pages, and compile nothing"
+    )
     args = parser.parse_args()
     lines = args.results.read_text().splitlines() if args.results.exists() else []
     rows = [json.loads(line) for line in lines]
-    if args.table:
-        print("\n\n".join(table(rows, task) for task in args.tasks))
+    if args.docs:
+        write_docs(rows, args.docs)
         return
     done = {(row["card"], row["recipe"], row["task"]) for row in rows}
     for task, card, recipe in itertools.product(args.tasks, args.cards, args.recipes):
@@ -84,7 +118,7 @@ def main() -> None:
             row = compiled(card, recipe, task)
             with args.results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(card, recipe, task, _cell(row), flush=True)
+            print(card, recipe, task, _cell(row, memory_only=False), flush=True)
 
 
 if __name__ == "__main__":
