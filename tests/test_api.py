@@ -54,7 +54,11 @@ def test_embeddings_are_in_order_whatever_the_lengths(gait, walks):
         assert gait.embed(walk)[0] == pytest.approx(embedding, rel=1e-4, abs=1e-5)
         assert gait.embed([walk[:, :, 10:54]])[0] == pytest.approx(embedding, rel=1e-4, abs=1e-5)
     assert gait.embed([]).shape == (0, 16, 3)
-    long = np.concatenate([walks[1]] * 3)  # frames beyond the 720th do not count
+
+
+@pytest.mark.slow
+def test_frames_beyond_the_720th_do_not_count(gait, walks):
+    long = np.concatenate([walks[1]] * 3)
     assert np.array_equal(gait.embed(long), gait.embed(long[:720]))
 
 

@@ -279,7 +279,20 @@ def test_full_size(run):
     assert f"configs/{run}.py" in recipes()[run].read_text()
 
 
-@pytest.mark.parametrize("run", RUNS)
+# One recipe of each model and loss; `make test-all` has the others, which differ in numbers.
+ONE_OF_EACH = (
+    "casiab_mcl",
+    "gait3d_deepgaitv2",
+    "gait3d_gaitset",
+    "grew_gaitgl_necks",
+    "oumvlp_gaitpart",
+    "walkers_side",
+)
+
+
+@pytest.mark.parametrize(
+    "run", [pytest.param(run, marks=[pytest.mark.slow] * (run not in ONE_OF_EACH)) for run in RUNS]
+)
 def test_one_step_at_toy_width(run):
     config = load_config(run)
     config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]

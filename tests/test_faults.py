@@ -33,7 +33,7 @@ def all_saved(workdir) -> list[int]:
     return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
 
 
-@pytest.mark.parametrize("lr", [1e30, 3e38])
+@pytest.mark.parametrize("lr", [1e30, pytest.param(3e38, marks=pytest.mark.slow)])
 def test_an_update_that_is_not_finite_stops_the_run_and_is_never_saved(people, tmp_path, lr):
     config = toy_config(people)
     config.optimizer.lr, config.train.steps, config.train.save_every = lr, 5, 1
@@ -80,6 +80,7 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
         checkpoints.save(state, MODEL)
 
 
+@pytest.mark.slow
 def test_another_config_is_listed_and_overwrites_nothing(people, tmp_path):
     config = toy_config(people)
     config.train.steps = 1
@@ -128,7 +129,9 @@ def test_two_tests_do_not_write_into_one_folder(toy_run, people):
         evaluate_run(toy_config(people), toy_run)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_leaves_with_a_true_line(people, tmp_path, number, code):
     settings = [*flags(people), "--config.train.steps=300"]
     line, environment = command(f"--workdir={tmp_path / 'left'}", *settings)
@@ -164,6 +167,7 @@ def test_the_end_of_the_time_is_an_end_with_its_own_code():
     assert left.value.code == TIME_IS_UP
 
 
+@pytest.mark.slow
 def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, tmp_path, monkeypatch, caplog):
     config = toy_config(people)
     config.train.steps, config.data.timeout = 5, 2

@@ -76,7 +76,7 @@ def toy_config(run: str, root: Path) -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("file_format", ["tree", "records"])
+@pytest.mark.parametrize("file_format", ["tree", pytest.param("records", marks=pytest.mark.slow)])
 def test_grew_ends_with_a_submission(walks, tmp_path, file_format):
     root = tmp_path / "tree"
     grew_layout(walks, root)

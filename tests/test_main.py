@@ -89,6 +89,7 @@ def test_train_then_test_from_the_command_line(people, tmp_path):
     assert np.array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
     config = toy_config(people)
     config.data.sampling.mode, config.data.sampling.min_frames = "unfixed_unordered", 1
@@ -102,6 +103,7 @@ def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_two_hosts_train_and_test_like_one(people, tmp_path):
     # One step: rounding grows tenfold with each, and how this one is compiled differs between the two.
     settings = [*flags(people), "--config.train.steps=1", "--config.optimizer.lr=0.001"]
@@ -128,6 +130,7 @@ def test_two_hosts_train_and_test_like_one(people, tmp_path):
     assert all(np.isfinite(x).all() for x in final_arrays(tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_more_hosts_than_sequences(people, tmp_path, monkeypatch):
     config = toy_config(people)
     config.train.steps = 1
@@ -142,7 +145,7 @@ def test_more_hosts_than_sequences(people, tmp_path, monkeypatch):
     assert embeddings == pytest.approx(whole[-1:], rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["run", "PyTorch file"])
+@pytest.mark.parametrize("kind", ["run", pytest.param("PyTorch file", marks=pytest.mark.slow)])
 def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_path, kind):
     config = toy_config(people)
     train(config, tmp_path / "first")
@@ -161,6 +164,7 @@ def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_pa
         assert np.array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_fine_tuning_keeps_a_classifier_only_of_the_same_people(people, toy_run, tmp_path, caplog):
     def kernel_after_no_update(name: str, **changes: Any) -> np.ndarray:
         config = toy_config(people)
@@ -183,6 +187,7 @@ def test_fine_tuning_keeps_a_classifier_only_of_the_same_people(people, toy_run,
     assert np.array_equal(asked, trained)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_a_step_and_how_many_frames_count(people, toy_run, tmp_path):
     config = toy_config(people)
     shutil.copytree(toy_run, tmp_path / "run")
@@ -203,6 +208,7 @@ def test_the_checkpoint_of_a_step_and_how_many_frames_count(people, toy_run, tmp
         evaluate_run(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_fine_tuning_with_frozen_batch_norm_leaves_the_statistics(people, toy_run, tmp_path):
     config = toy_config(people)
     config.init_from, config.train.steps, config.optimizer.lr = str(toy_run), 2, 1e-4
@@ -319,6 +325,7 @@ def test_unreadable_test_sequences_are_left_out_and_counted(people, tmp_path, to
     assert "1 of 24 test sequences cannot be read, and are left out; the first: " in caplog.text
 
 
+@pytest.mark.slow
 def test_embeddings_are_written_even_where_the_protocol_does_not_fit(people, tmp_path, monkeypatch):
     monkeypatch.setattr("mcl_jax.evaluate.assign_roles", lambda *_, **settings: None)  # not known before
     config = toy_config(people)

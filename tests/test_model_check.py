@@ -73,6 +73,7 @@ def test_what_does_not_hold_is_said(kind, message):
         mcl_jax.check_model(kind)
 
 
+@pytest.mark.slow
 def test_models_of_the_package_pass():
     assert len(mcl_jax.check_model(GaitSet, channels=(2, 3, 4), embed_dim=3)) == 4
 

@@ -90,6 +90,7 @@ def test_an_implicit_transfer_in_the_loop_is_an_error(way, people, tmp_path, mon
         train(people, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_batch_is_on_the_devices_before_the_step_ahead_of_it_begins(people, tmp_path, monkeypatch):
     """With rows put when their own step begins there would be none ahead."""
     order, compiled = [], train_loop.compile_guarded

@@ -68,6 +68,7 @@ def test_gaitgl_is_stablehlo_for_any_number_of_frames_and_no_onnx():
         onnx_model(program, any_length(), ("frames", "embedding"))
 
 
+@pytest.mark.slow
 def test_stablehlo_gives_our_embeddings_in_a_process_without_this_package(toy_run, tmp_path):
     gait = mcl_jax.load(toy_run)
     mcl_jax.export(gait, tmp_path / "m.stablehlo", format="stablehlo")

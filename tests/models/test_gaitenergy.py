@@ -23,12 +23,14 @@ def frames() -> np.ndarray:
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
+@pytest.mark.slow
 def test_neither_order_nor_repetition_of_frames_matters(frames):
     reference = embed(frames, 3)
     np.testing.assert_allclose(embed(frames[::-1], 3), reference, atol=1e-5)
     np.testing.assert_allclose(embed(np.concatenate([frames, frames]), 3), reference, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_one_kind_of_frames_only_the_mean_frame_counts_whichever_way_it_looks(frames):
     reference = embed(frames, 1)
     np.testing.assert_allclose(embed(frames[:, :, ::-1], 1), reference, atol=1e-5)

@@ -28,12 +28,14 @@ def frames() -> np.ndarray:
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
+@pytest.mark.slow
 def test_neither_order_nor_repetition_of_frames_matters(frames):
     reference = embed(frames, 0.5)
     np.testing.assert_allclose(embed(frames[::-1], 0.5), reference, atol=1e-5)
     np.testing.assert_allclose(embed(np.concatenate([frames, frames]), 0.5), reference, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_a_test_it_does_not_matter_which_way_somebody_walks(frames):
     reference = embed(frames)
     np.testing.assert_allclose(embed(frames[:, :, ::-1]), reference, atol=1e-5)

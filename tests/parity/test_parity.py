@@ -6,8 +6,8 @@ import pytest
 from measure import TOLERANCES, VARIANTS
 
 # The compiled programs are made once per model: keep a model's tests in one process.
-# `make test` has one variant of each model, `make test-all` the others too.
-OTHER_VARIANTS = ("deepgaitv2_2d", "deepgaitv2_3d", "gaitgl_large", "gaitgl_bnneck")
+# `make test` has some models at their published sizes, `make test-all` all of them.
+OTHER_VARIANTS = ("deepgaitv2_2d", "deepgaitv2_3d", "gaitgl", "gaitgl_large", "gaitgl_bnneck")
 by_variant = pytest.mark.parametrize(
     "name",
     [
@@ -39,10 +39,12 @@ def test_on_random_inputs(name):
 
 
 @pytest.mark.parametrize("name", ["gaitset_bins", "gaitbase_sizes"])
+@pytest.mark.slow
 def test_other_sizes_in_a_test(name):
     assert_within_tolerance(measure.measure_test_mode(name))
 
 
+@pytest.mark.slow
 def test_other_sizes_with_frozen_batch_norms():
     assert_within_tolerance(measure.measure_frozen_training("gaitbase_sizes"))
 
@@ -56,6 +58,7 @@ def test_on_figures_of_the_reference(name, shared_parity, real_silhouettes):
 
 
 @by_variant
+@pytest.mark.slow
 def test_bfloat16_embeddings_point_the_same_way(name, shared_parity, real_silhouettes):
     smallest, mean = measure.measure_bfloat16(name, shared_parity, real_silhouettes)
     assert smallest > 0.99
@@ -68,5 +71,6 @@ def test_losses_on_random_inputs(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.slow
 def test_losses_on_figures_of_the_reference(dtype, shared_parity):
     assert_within_tolerance(measure_losses.measure_reference_losses(dtype, shared_parity))

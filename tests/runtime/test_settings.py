@@ -103,6 +103,7 @@ def test_memory_is_returned_where_that_is_asked_for(settings):
         assert faults > 40  # of 2 MB each, if the system has such pages, or of 4 kB
 
 
+@pytest.mark.slow
 def test_initial_parameters_are_the_same_bits_whatever_their_program_is_compiled_for():
     environment = {
         n: v for n, v in os.environ.items() if n not in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")

@@ -135,6 +135,7 @@ def swapped(people: Path, folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_test_of_trained_people_is_said_in_log_table_and_page(people, tmp_path, caplog):
     config = toy_config(people)
     config.train.steps = 1
