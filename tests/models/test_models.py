@@ -97,7 +97,7 @@ def test_packed_equals_alone_on_any_devices(embed):
     # Each in a row of its own; the last fills it, so that it is alone to the last slot.
     rows = np.stack([np.pad(clip, ((0, 7 - len(clip)), (0, 0), (0, 0))) for clip in clips])
     ids = np.stack([np.where(np.arange(7) < len(clip), 0, -1) for clip in clips]).astype(np.int32)
-    alone = run(rows, ids, 1)
+    alone = np.asarray(run(rows, ids, 1))
     assert alone.shape == (6, PARTS.get(name, 16), alone.shape[2])
     for devices in (1, 4):
         batch = put_rows({"frames": frames, "segment_ids": segment_ids}, data_mesh(jax.devices()[:devices]))
