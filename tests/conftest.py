@@ -1,6 +1,10 @@
 """Fixtures that every test shares: CPU devices, checked signatures, and where the optional truth lies."""
 
+import fcntl
+import gc
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -19,6 +23,9 @@ if os.environ.get("COMPILE_AS_USERS") != "1":
     os.environ["XLA_FLAGS"] += as_flags(cpu_options(fusion_emitters=False, split_count=1))
 # Where many tests share a process, each would add what it keeps.
 os.environ["MCL_JAX_KEEP_MEMORY"] = "0"
+# Each of pytest's processes has a core: PyTorch's threads of all would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 COMPILED = Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
@@ -68,6 +75,16 @@ def _own_convolutions() -> None:
     kernels.prepare()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_module_end_with_it() -> Iterator[None]:
+    """Thousands of compiled programs would take gigabytes, and slow down all that comes after them."""
+    yield
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def shared_parity() -> Path:
     """Figures that the reference printed, where they are at hand."""
@@ -105,6 +122,16 @@ def toy_run(people, tmp_path_factory) -> Path:
 
     import mcl_jax
 
-    workdir = tmp_path_factory.mktemp("run")
-    mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people))
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    # pytest's processes share the folder above their own: the run is made once, and each has a copy.
+    made = tmp_path_factory.getbasetemp().parent / "toy_run"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        made = tmp_path_factory.mktemp("once") / "toy_run"
+    with (made.with_suffix(".lock")).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people))
+            shutil.copytree(workdir, made)
+            return workdir
+    shutil.copytree(made, workdir)
     return workdir

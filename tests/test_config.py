@@ -398,6 +398,7 @@ def test_an_unknown_recipe_is_named():
         load_config("grew_mlc")
 
 
+@pytest.mark.slow
 def test_describe_tells_sizes_work_and_memory():
     config = walkers_config(**{"model.channels": (2, 2, 2, 2), "model.num_classes": 7, "train.batch": (2, 2)})
     lines = describe(config).splitlines()

@@ -7,12 +7,12 @@ from measure import TOLERANCES, VARIANTS
 
 # The compiled programs are made once per model: keep a model's tests in one process.
 # `make test` has some models at their published sizes, `make test-all` all of them.
-OTHER_VARIANTS = ("deepgaitv2_2d", "deepgaitv2_3d", "gaitgl", "gaitgl_large", "gaitgl_bnneck")
+IN_MAKE_TEST = ("gaitset", "gaitbase")
 by_variant = pytest.mark.parametrize(
     "name",
     [
         pytest.param(
-            name, marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (name in OTHER_VARIANTS)]
+            name, marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (name not in IN_MAKE_TEST)]
         )
         for name in VARIANTS
     ],
