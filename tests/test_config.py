@@ -286,7 +286,6 @@ ONE_OF_EACH = (
     "gait3d_gaitset",
     "grew_gaitgl_necks",
     "oumvlp_gaitpart",
-    "walkers_side",
 )
 
 

@@ -97,6 +97,7 @@ def test_grew_ends_with_a_submission(walks, tmp_path, file_format):
         assert archive.namelist() == ["submission.csv"]
 
 
+@pytest.mark.slow
 def test_gait3d_is_scored_by_its_probe_set(walks, tmp_path):
     root = tmp_path / "tree"
     config = toy_config("gait3d_mcl", root)

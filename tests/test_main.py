@@ -145,7 +145,8 @@ def test_more_hosts_than_sequences(people, tmp_path, monkeypatch):
     assert embeddings == pytest.approx(whole[-1:], rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["run", pytest.param("PyTorch file", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["run", "PyTorch file"])
 def test_fine_tuning_starts_from_weights_without_their_classifier(people, tmp_path, kind):
     config = toy_config(people)
     train(config, tmp_path / "first")

@@ -71,6 +71,7 @@ def test_a_stopped_worker_is_named_and_replaced_and_no_result_differs(tmp_path, 
     )
 
 
+@pytest.mark.slow
 def test_a_second_hang_gives_up(tmp_path):
     hanging = sequences(tmp_path, stop=True, always=True)
     with no_process_stays(), prefetched(hanging, range(4, 6), 1, timeout=4) as results:

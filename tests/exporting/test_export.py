@@ -35,7 +35,10 @@ def walk(frames: int) -> np.ndarray:
     return np.random.default_rng(frames).integers(0, 256, (frames, 64, 64), np.uint8)
 
 
-@pytest.mark.parametrize(("name", "arguments"), MODELS)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [*MODELS[:2], *[pytest.param(*m, marks=pytest.mark.slow) for m in MODELS[2:-1]], MODELS[-1]],
+)
 def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, arguments):
     model = create_model(name, arguments, dtype="float32")
     params, stats = jax.device_get(model.initial_arrays(0))

@@ -183,7 +183,7 @@ def test_half_precision_is_of_the_backbone_only():
 @pytest.mark.parametrize(
     "variant",
     [
-        pytest.param(v, marks=[pytest.mark.slow] * (v not in ("gaitset", "gaitgl", "deepgaitv2_p3d")))
+        pytest.param(v, marks=[pytest.mark.slow] * (v != "deepgaitv2_p3d"))
         for v in VARIANTS
         if v not in ("gaitbase_sizes", "gaitgl_large", "deepgaitv2_2d", "deepgaitv2_3d")
     ],
