@@ -46,7 +46,7 @@ from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
-from mcl_jax.weights.load import fit, load_weights, run_of
+from mcl_jax.weights.load import fit, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
 from mcl_jax.workdir.history import RunHistory
@@ -381,7 +381,8 @@ class _Tests:
     def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
         """Tests a state, writes the report into a folder, and returns its metrics."""
         arrays = state.params, state.batch_stats
-        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays, run=self._workdir)
+        source = source_of(self._workdir, int(state.step))
+        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays, source=source)
 
     def run_on_the_way(self, step: int, state: TrainState) -> dict[str, Any]:
         """Tests a state during training, which goes on where nothing can be scored; returns the scores."""

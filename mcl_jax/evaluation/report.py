@@ -12,6 +12,7 @@ from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.origin import lines_of_origin
 from mcl_jax.evaluation.pairs import Pairs
 from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import Protocol
@@ -58,7 +59,8 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; of a test also "model", its name and digest; "notes" where `note` was called;
+            and "table"; of a test also "model", "data" and "made", where it comes from; "notes" where `note`
+            was called;
             "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where the figures are
             known here.
             docs/evaluation.md describes them.
@@ -110,6 +112,15 @@ class Report:
         """Adds a sentence that a reader of the figures must know: to the table, metrics.json and the page."""
         self.metrics.setdefault("notes", []).append(text)
         self.metrics["table"] += f"\n{text}\n"
+
+    def add_origin(self, **blocks: Any) -> None:
+        """Adds where the figures come from: to metrics.json, as last lines of the table, and to the page.
+
+        Args:
+            **blocks: of metrics.json, as `mcl_jax.evaluation.origin` makes them.
+        """
+        self.metrics.update(blocks)
+        self.metrics["table"] += f"\n{lines_of_origin(self.metrics)}"
 
     def __repr__(self) -> str:
         return self.table.rstrip("\n")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import platform
 import subprocess
@@ -21,6 +20,7 @@ from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.models.registry import added_arguments, plain_block
 from mcl_jax.utils.files import read_bounded, write_atomically
 from mcl_jax.utils.pytrees import flat_keys
+from mcl_jax.utils.version import own_version
 from mcl_jax.workdir.trained_on import data_changes, write_trained_on
 
 STRETCHES = "stretches.jsonl"
@@ -129,7 +129,7 @@ def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "accepted_changes": accepted,
         "versions": {"python": platform.python_version()}
-        | {"mcl_jax": _own_version(), "jax": jax.__version__, "flax": flax.__version__},
+        | {"mcl_jax": own_version(), "jax": jax.__version__, "flax": flax.__version__},
         "revision": _revision(),
         "devices": [jax.device_count(), jax.devices()[0].device_kind],
         "hosts": jax.process_count(),
@@ -173,14 +173,6 @@ def _is_free(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 def _shown(value: Any) -> str:
     return "absent" if value is None else str(value)
-
-
-def _own_version() -> str | None:
-    """Returns the version that is installed; None for a checkout that is not."""
-    try:
-        return importlib.metadata.version("mcl_jax")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:
