@@ -155,3 +155,10 @@ def test_overrides_that_there_are_not_are_named(tmp_path):
     with pytest.raises(ConfigError, match="no recipe"):
         mcl_jax.train("walkers", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_overrides_leave_the_config_that_was_given_as_it_was(tmp_path):
+    config = mcl_jax.load_config("walkers_triplet")
+    with pytest.raises(ConfigError, match="train.steps: is -1"):
+        mcl_jax.train(config, tmp_path / "run", overrides={"loss.mcl.weight": 1, "train.steps": -1})
+    assert config.to_dict() == mcl_jax.load_config("walkers_triplet").to_dict()

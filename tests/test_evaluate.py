@@ -2,8 +2,15 @@
 
 import datetime
 import json
+import os
+import shutil
+from pathlib import Path
+
+from forked import run_main
+from toy_runs import ROOT
 
 import mcl_jax
+from mcl_jax.cli import program
 from mcl_jax.workdir.checkpoint_table import table
 
 
@@ -29,3 +36,19 @@ def test_a_result_names_its_weights_its_data_and_its_version(toy_run, people):
     page = (toy_run / "test" / "report.html").read_text()
     assert all(value in page for value in (checkpoint, digest[:12], str(people), metrics["made"]["date"]))
     assert digest[:12] in table(toy_run)
+
+
+def test_a_run_is_tested_and_resumed_with_its_own_config(toy_run, tmp_path, capsys):
+    run = Path(shutil.copytree(toy_run, tmp_path / "run"))
+    stretch = json.loads((run / "stretches.jsonl").read_text())
+    stretch["config"]["init_from"] = "/nowhere.pt"  # as of a run that was fine-tuned
+    (run / "stretches.jsonl").write_text(json.dumps(stretch) + "\n")
+    (run / "test" / "metrics.json").unlink()
+    done = run_main(["--phase=test", f"--workdir={run}"], dict(os.environ), ROOT)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run / "test" / "metrics.json").read_text())
+    assert metrics["model"]["checkpoint"] == str(run / "checkpoints" / "3")
+    assert metrics["scores"] == json.loads((toy_run / "test" / "metrics.json").read_text())["scores"]
+    assert json.loads((run / "config_test.json").read_text())["init_from"] == ""
+    assert program.run(["train", "--workdir", str(run), "--config.train.log_every=-1"]) == 1
+    assert "train.log_every: is -1" in capsys.readouterr().err
