@@ -28,12 +28,12 @@ from mcl_jax.evaluation.scoring import assign_roles
 from mcl_jax.models.registry import Model, digest_of, model_class
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
-from mcl_jax.weights.load import WeightsSource, fit, load_weights, source_of
+from mcl_jax.weights.load import WeightsSource, fit, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import FOLDER
 from mcl_jax.workdir.lock import held
+from mcl_jax.workdir.test_folder import TEST_FOLDER, TestSubject, folder_of_test
 from mcl_jax.workdir.trained_on import trained_people
 
-TEST_FOLDER = "test"
 TEST_LOCK = "test.lock"
 
 
@@ -42,9 +42,11 @@ class NotScoredError(DataError):
 
 
 def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Tests `init_from`, or the checkpoint of `eval.step` in workdir, or its newest; writes WORKDIR/test/.
+    """Tests `init_from`, or the checkpoint of `eval.step` in workdir, or its newest.
 
-    The sizes of the model are those of the checkpoint.
+    The results are in WORKDIR/test, but of what is no test of the newest checkpoint of the run on its own
+    data, in a folder beside it: see `mcl_jax.workdir.test_folder`. The sizes of the model are those of the
+    checkpoint.
 
     Args:
         config: a valid config, see `mcl_jax.config.validate`.
@@ -56,17 +58,53 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: for anything the user can mend: config, data, checkpoints.
     """
-    dataset = build_dataset(config)
-    split = require_scorable(config, dataset)  # fails now, not after the weights are read
-    look_at([split], skip=config.data.on_error == "skip")
+    dataset = open_test_data(config)  # fails now, not after the weights are read
     path = _checkpoint_of(workdir, config.eval.step) if config.eval.step else config.init_from or workdir
+    folder = folder_of_test(workdir, subject_of_test(config, path, dataset))
+    embedder, arrays, source = load_embedder(config, path)
+    own = workdir if folder == workdir / TEST_FOLDER else folder
+    write_config(config, own / "config_test.json")
+    return evaluate(config, folder, dataset, embedder, *arrays, source=source)
+
+
+def open_test_data(config: ConfigDict) -> OpenDataset:
+    """Returns the dataset of a config, once its test split is known to be there, readable and scorable.
+
+    Raises:
+        DataError: if it is not.
+    """
+    dataset = build_dataset(config)
+    split = require_scorable(config, dataset)
+    look_at([split], skip=config.data.on_error == "skip")
+    return dataset
+
+
+def load_embedder(
+    config: ConfigDict, path: str | Path
+) -> tuple[Embedder, tuple[ArrayTree, ArrayTree], WeightsSource]:
+    """Returns the embedder of trained weights, their parameters and statistics, and where they come from.
+
+    Args:
+        config: says which model is expected, and how it is tested.
+        path: as of `load_weights`.
+
+    Raises:
+        CheckpointError: if there are none, they are damaged, or of another model.
+    """
     weights = load_weights(path, model_block(config))
     block = trained_block(config, weights.block, weights.source, strict=False)
     embedder = build_embedder(config, block)
     arrays = fit(weights, embedder.model, *embedder.model.shapes())
-    write_config(config, workdir / "config_test.json")
-    source = source_of(path, weights.step)
-    return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, *arrays, source=source)
+    return embedder, arrays, source_of(path, weights.step)
+
+
+def subject_of_test(config: ConfigDict, path: str | Path, dataset: OpenDataset) -> TestSubject:
+    """Returns what a test is of, to find its folder."""
+    run, step = run_of(path)
+    split = dataset.test_split()
+    return TestSubject(
+        run, step, config.data.dataset, Path(config.data.root), lambda: fingerprint_of(split).digest
+    )
 
 
 def require_scorable(config: ConfigDict, dataset: OpenDataset) -> Split:

@@ -35,7 +35,7 @@ from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
-from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate, require_scorable
+from mcl_jax.evaluate import NotScoredError, evaluate, require_scorable
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
@@ -53,6 +53,7 @@ from mcl_jax.workdir.history import RunHistory
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
+from mcl_jax.workdir.test_folder import TEST_FOLDER
 from mcl_jax.workdir.trained_on import has_same_people
 
 # A batch of this host, and its rows on the devices.
