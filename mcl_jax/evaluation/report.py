@@ -158,7 +158,7 @@ class Report:
         else:
             self._write_pictures(folder, silhouettes)
         write_atomically(folder / "table.txt", self.table.encode())
-        metrics = sealed(_without_nan(self.metrics))
+        metrics = sealed(without_nan(self.metrics))
         write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
@@ -312,10 +312,10 @@ def _figures(groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any]
     }
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """The same with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value
