@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mcl_jax.config import TEST_PRECISIONS, load_config, validate
+from mcl_jax.config import TEST_PRECISIONS, add_parts, load_config, validate
 from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.prepare.single_walk import read_walk
@@ -179,7 +179,8 @@ def train(
     Args:
         config: the name of a recipe such as "grew_mcl", the path of one, or a config from `load_config`.
         workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
-        overrides: keys to change, such as {"data.root": "GREW-pkl", "train.steps": 100}.
+        overrides: keys to change, such as {"data.root": "GREW-pkl", "train.steps": 100}; the weight of a loss
+            that the config has not, such as {"loss.triplet.weight": 1.0}, adds it.
         accept_changes: whether a run may go on with a config that differs in what matters.
 
     Returns:
@@ -190,7 +191,8 @@ def train(
     """
     if not isinstance(config, ConfigDict):
         config = load_config(str(config))
-    config = ConfigDict(config).lock()
+    config = config.copy_and_resolve_references().lock()  # a ConfigDict of one would share its blocks
+    add_parts(config, overrides or {})
     for key, value in (overrides or {}).items():
         try:
             config.update_from_flattened_dict({key: value})

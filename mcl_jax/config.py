@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
-from mcl_jax.losses.total import check_losses, complete_losses
+from mcl_jax.losses import LOSSES
+from mcl_jax.losses import PROVIDED as LOSS_PROVIDED
+from mcl_jax.losses.total import WEIGHT, check_losses, complete_losses
+from mcl_jax.models.registry import PROVIDED as MODEL_PROVIDED
 from mcl_jax.models.registry import check_block, complete_block, model_class
 from mcl_jax.training.optimizers import OPTIMIZERS, PROVIDED, SCHEDULES
 from mcl_jax.utils.files import write_atomically
-from mcl_jax.utils.signatures import brief, check_arguments, lookup, with_defaults
+from mcl_jax.utils.signatures import brief, check_arguments, lookup, required_arguments, with_defaults
 
 NO_PROTOCOL = "none"
 """Value of `eval.protocol` that writes embeddings and scores nothing."""
@@ -135,6 +138,61 @@ def make_config(**blocks: Any) -> ConfigDict:
     }
     plain = _filled("", _DEFAULTS, blocks)
     return ConfigDict(plain | named).lock()
+
+
+def add_parts(config: ConfigDict, given: Mapping[str, Any]) -> None:
+    """Adds the losses that keys give a weight, and exchanges an optimiser, schedule or model by its name.
+
+    A part that comes new has its own defaults where no key says otherwise; the learning rate stays.
+
+    Args:
+        config: changed in place; keys of parts that it has already are left as they are.
+        given: dotted key → value, all keys that are to be set.
+
+    Raises:
+        ConfigError: if there is no such part, it lacks an argument it needs, or a new loss has no weight.
+    """
+    blocks: dict[str, dict[str, Any]] = {}
+    for key, value in given.items():
+        block, _, argument = key.rpartition(".")
+        blocks.setdefault(block, {})[argument] = value
+    with config.unlocked():
+        for block, arguments in blocks.items():
+            kind, _, name = block.partition(".")
+            if kind == "loss" and name and name not in config.loss:
+                config.loss[name] = _new_loss(name, arguments)
+            elif block in ("model", *_NAMED) and _is_another(arguments.get("name"), config[block].name):
+                config[block] = _new_part(block, config[block], arguments)
+
+
+def _is_another(name: Any, before: str) -> bool:
+    return isinstance(name, str) and name != before
+
+
+def _new_loss(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    function = lookup("loss", LOSSES, name).function
+    if WEIGHT not in given:
+        raise ConfigError(
+            f"loss.{name}: the config has no such loss; --config.loss.{name}.{WEIGHT}=1 would add it"
+        )
+    return complete_losses({name: _required(function, LOSS_PROVIDED, given)})[name]
+
+
+def _new_part(block: str, before: ConfigDict, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the block of another model, optimiser or schedule."""
+    name = given["name"]
+    if block == "model":
+        return complete_block({"name": name, **_required(model_class(name), MODEL_PROVIDED, given)})
+    function = lookup(f"{block}.name", _NAMED[block], name)
+    rate = {"lr": before.lr} if block == "optimizer" else {}
+    return _complete_named(block, {"name": name, **rate, **_required(function, PROVIDED[block], given)})
+
+
+def _required(
+    function: Callable[..., Any], provided: Collection[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the given arguments that have no default; of the others the default tells the type."""
+    return {key: given[key] for key in required_arguments(function, provided) if key in given}
 
 
 def recipes() -> dict[str, Path]:

@@ -13,24 +13,27 @@ from mcl_jax.build import build_dataset, build_embedder, trained_block
 from mcl_jax.config import NO_PROTOCOL, model_block, write_config
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.loaders import SequenceLoader
+from mcl_jax.data.fingerprint import fingerprint_of
 from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder, labelled
 from mcl_jax.errors import CheckpointError, DataError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.origin import DataOrigin, ModelOrigin, Origin
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.rerank import Rerank
 from mcl_jax.evaluation.scoring import assign_roles
-from mcl_jax.models.registry import digest_of
+from mcl_jax.models.registry import Model, digest_of, model_class
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
-from mcl_jax.weights.load import fit, load_weights, run_of
+from mcl_jax.weights.load import WeightsSource, fit, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import FOLDER
 from mcl_jax.workdir.lock import held
+from mcl_jax.workdir.test_folder import TEST_FOLDER, TestSubject, folder_of_test
 from mcl_jax.workdir.trained_on import trained_people
 
-TEST_FOLDER = "test"
 TEST_LOCK = "test.lock"
 
 
@@ -39,9 +42,11 @@ class NotScoredError(DataError):
 
 
 def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Tests `init_from`, or the checkpoint of `eval.step` in workdir, or its newest; writes WORKDIR/test/.
+    """Tests `init_from`, or the checkpoint of `eval.step` in workdir, or its newest.
 
-    The sizes of the model are those of the checkpoint.
+    The results are in WORKDIR/test, but of what is no test of the newest checkpoint of the run on its own
+    data, in a folder beside it: see `mcl_jax.workdir.test_folder`. The sizes of the model are those of the
+    checkpoint.
 
     Args:
         config: a valid config, see `mcl_jax.config.validate`.
@@ -53,16 +58,53 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: for anything the user can mend: config, data, checkpoints.
     """
+    dataset = open_test_data(config)  # fails now, not after the weights are read
+    path = _checkpoint_of(workdir, config.eval.step) if config.eval.step else config.init_from or workdir
+    folder = folder_of_test(workdir, subject_of_test(config, path, dataset))
+    embedder, arrays, source = load_embedder(config, path)
+    own = workdir if folder == workdir / TEST_FOLDER else folder
+    write_config(config, own / "config_test.json")
+    return evaluate(config, folder, dataset, embedder, *arrays, source=source)
+
+
+def open_test_data(config: ConfigDict) -> OpenDataset:
+    """Returns the dataset of a config, once its test split is known to be there, readable and scorable.
+
+    Raises:
+        DataError: if it is not.
+    """
     dataset = build_dataset(config)
-    split = require_scorable(config, dataset)  # fails now, not after the weights are read
+    split = require_scorable(config, dataset)
     look_at([split], skip=config.data.on_error == "skip")
-    source = _checkpoint_of(workdir, config.eval.step) if config.eval.step else config.init_from or workdir
-    weights = load_weights(source, model_block(config))
+    return dataset
+
+
+def load_embedder(
+    config: ConfigDict, path: str | Path
+) -> tuple[Embedder, tuple[ArrayTree, ArrayTree], WeightsSource]:
+    """Returns the embedder of trained weights, their parameters and statistics, and where they come from.
+
+    Args:
+        config: says which model is expected, and how it is tested.
+        path: as of `load_weights`.
+
+    Raises:
+        CheckpointError: if there are none, they are damaged, or of another model.
+    """
+    weights = load_weights(path, model_block(config))
     block = trained_block(config, weights.block, weights.source, strict=False)
     embedder = build_embedder(config, block)
     arrays = fit(weights, embedder.model, *embedder.model.shapes())
-    write_config(config, workdir / "config_test.json")
-    return evaluate(config, workdir / TEST_FOLDER, dataset, embedder, *arrays, run=run_of(source)[0])
+    return embedder, arrays, source_of(path, weights.step)
+
+
+def subject_of_test(config: ConfigDict, path: str | Path, dataset: OpenDataset) -> TestSubject:
+    """Returns what a test is of, to find its folder."""
+    run, step = run_of(path)
+    split = dataset.test_split()
+    return TestSubject(
+        run, step, config.data.dataset, Path(config.data.root), lambda: fingerprint_of(split).digest
+    )
 
 
 def require_scorable(config: ConfigDict, dataset: OpenDataset) -> Split:
@@ -107,7 +149,7 @@ def evaluate(
     params: ArrayTree,
     batch_stats: ArrayTree,
     *,
-    run: Path,
+    source: WeightsSource,
 ) -> dict[str, Any]:
     """Embeds the test split and writes embeddings.npz, metrics.json, table.txt and pictures into a folder.
 
@@ -118,7 +160,7 @@ def evaluate(
         embedder: of the model.
         params: its parameters.
         batch_stats: its running statistics.
-        run: workdir of the run that trained the model, which knows the people it was trained on.
+        source: where they were read from; a run knows the people it was trained on.
 
     Returns:
         The content of metrics.json; empty where nothing is scored: with protocol "none", and on hosts other
@@ -131,7 +173,7 @@ def evaluate(
     """
     require_extra("report", "a test with its report")
     with held(folder.with_name(TEST_LOCK)):  # one file, however many tests a run makes on its way
-        return _evaluate(config, folder, dataset, embedder, params, batch_stats, run)
+        return _evaluate(config, folder, dataset, embedder, params, batch_stats, source)
 
 
 def _evaluate(
@@ -141,11 +183,11 @@ def _evaluate(
     embedder: Embedder,
     params: ArrayTree,
     batch_stats: ArrayTree,
-    run: Path,
+    source: WeightsSource,
 ) -> dict[str, Any]:
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
-    note = _note_of_trained_people(config, run, split)
+    note = _note_of_trained_people(config, source.run, split)
     embeddings = embedder.embed_split(
         params,
         batch_stats,
@@ -174,15 +216,14 @@ def _evaluate(
             gallery_set=dataset.partition.gallery_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
-        model = embedder.model
-        digest = digest_of(model, *jax.device_get((params, batch_stats)))
-        report.metrics["model"] = {"name": model.name, "digest": digest}
         if note:
             report.note(note)
         unreadable = len(split.sequences) - len(embeddings)
         report.metrics["counts"]["unreadable"] = unreadable
         if unreadable:
             report.note(f"Without {unreadable} sequences that cannot be read.")
+        model = _model_origin(config, embedder.model, params, batch_stats, source, embeddings)
+        report.add_origin(**Origin(model, _data_origin(config, split)).blocks())
         names = (embeddings.subjects, embeddings.conditions, embeddings.views)
         scored = set(zip(*(array.tolist() for array in names), strict=True))
         read = [s for s in split.sequences if (s.subject, s.condition, s.view) in scored]
@@ -195,6 +236,31 @@ def _evaluate(
     print(report.table)
     print(f"written to {folder}/")
     return report.metrics
+
+
+def _model_origin(
+    config: ConfigDict,
+    model: Model,
+    params: ArrayTree,
+    batch_stats: ArrayTree,
+    source: WeightsSource,
+    embeddings: EmbeddingSet,
+) -> ModelOrigin:
+    _, parts, channels = embeddings.embeddings.shape
+    embedding = {
+        "parts": parts,
+        "channels": channels,
+        "precision": model.dtype,
+        "max_frames": config.eval.max_frames,
+        **{key: model.arguments[key] for key in model_class(model.name).CHOICES},
+    }
+    digest = digest_of(model, *jax.device_get((params, batch_stats)))
+    return ModelOrigin(model.name, digest, str(source.path), source.step, embedding)
+
+
+def _data_origin(config: ConfigDict, split: Split) -> DataOrigin:
+    root = str(Path(config.data.root).absolute())
+    return DataOrigin(config.data.dataset, root, fingerprint_of(split).digest)
 
 
 def _note_of_trained_people(config: ConfigDict, run: Path, split: Split) -> str:

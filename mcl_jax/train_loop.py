@@ -35,7 +35,7 @@ from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
-from mcl_jax.evaluate import TEST_FOLDER, NotScoredError, evaluate, require_scorable
+from mcl_jax.evaluate import NotScoredError, evaluate, require_scorable
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
@@ -46,13 +46,14 @@ from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
-from mcl_jax.weights.load import fit, load_weights, run_of
+from mcl_jax.weights.load import fit, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
 from mcl_jax.workdir.history import RunHistory
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
+from mcl_jax.workdir.test_folder import TEST_FOLDER
 from mcl_jax.workdir.trained_on import has_same_people
 
 # A batch of this host, and its rows on the devices.
@@ -381,7 +382,8 @@ class _Tests:
     def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
         """Tests a state, writes the report into a folder, and returns its metrics."""
         arrays = state.params, state.batch_stats
-        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays, run=self._workdir)
+        source = source_of(self._workdir, int(state.step))
+        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays, source=source)
 
     def run_on_the_way(self, step: int, state: TrainState) -> dict[str, Any]:
         """Tests a state during training, which goes on where nothing can be scored; returns the scores."""

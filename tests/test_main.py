@@ -197,13 +197,15 @@ def test_the_checkpoint_of_a_step_and_how_many_frames_count(people, toy_run, tmp
     def embeddings(frames: int) -> np.ndarray:
         config.eval.max_frames = frames
         evaluate_run(config, tmp_path / "run")
-        return EmbeddingSet.load(tmp_path / "run" / "test" / "embeddings.npz").embeddings
+        return EmbeddingSet.load(tmp_path / "run" / "test-3" / "embeddings.npz").embeddings
 
+    newest = (tmp_path / "run" / "test" / "metrics.json").read_bytes()
     gait = mcl_jax.load(toy_run)
     first = sorted(path.parent for path in people.glob("004/*/*/*.pkl"))[0]
     walk = read_walk(first)
     for frames in (1, 4):
         assert embeddings(frames)[0] == pytest.approx(gait.embed(walk[:frames])[0], rel=1e-4, abs=1e-5)
+    assert (tmp_path / "run" / "test" / "metrics.json").read_bytes() == newest
     config.eval.step = 2
     with pytest.raises(CheckpointError, match=r"eval.step: .* no checkpoint of step 2; there are those of 3"):
         evaluate_run(config, tmp_path / "run")

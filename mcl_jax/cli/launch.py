@@ -1,7 +1,9 @@
 """Command-line options of a run, and its entry point: the same for `mcl_jax.main` and `mcl-jax train`."""
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,21 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     validate(config)
     workdir = Path(options.workdir) if options.workdir else Path("runs") / name
     check_workdir(workdir, config.data.root)
+    with ready(options):
+        _work(config, workdir, options)
+
+
+@contextlib.contextmanager
+def ready(options: RunOptions) -> Iterator[None]:
+    """Context in which a run works: with the log, the caches and the hosts that its flags ask for.
+
+    Args:
+        options: those of hosts are used.
+
+    Raises:
+        UserError: if the hosts do not find each other.
+        SystemExit: with the exit code of the processes that `--hosts=local:N` starts in place of this one.
+    """
     show_own_log()
     enable_compilation_cache()
     keep_memory()
@@ -80,7 +97,7 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
         sys.exit(run_local(sys.orig_argv, count))
     join(options.hosts, options.coordinator, options.host, heartbeat_timeout=options.lost_host_seconds)
     with exiting_alone():
-        _work(config, workdir, options)
+        yield
 
 
 def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:

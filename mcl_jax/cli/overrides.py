@@ -4,22 +4,24 @@ import ast
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mcl_jax.config import load_config
+from mcl_jax.config import add_parts, load_config, recipes
 from mcl_jax.convert.opengait_yaml import SUFFIXES, translate
 from mcl_jax.errors import ConfigError
 from mcl_jax.utils.pytrees import flat_keys
+from mcl_jax.workdir.saved_config import config_of_run
 
 
 def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     """Returns the config of a recipe with keys changed.
 
     Args:
-        recipe: as of `load_config`.
-        keys: any number of `--config.a.b=v`; of one that comes twice the last holds.
+        recipe: as of `load_any_config`.
+        keys: as of `with_keys`.
 
     Raises:
         ConfigError: naming the recipe or key that cannot work.
@@ -27,7 +29,22 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     config, notes = load_any_config(recipe)
     for note in notes:
         logging.info("%s: %s", recipe, note)
-    values, arguments, known = flags.FlagValues(), ["mcl-jax", *_last_of_each(keys)], set(flat_keys(config))
+    return with_keys(config, keys)
+
+
+def with_keys(config: ConfigDict, keys: Sequence[str]) -> ConfigDict:
+    """Returns a config with keys changed, and with the parts that they add; see `add_parts`.
+
+    Args:
+        config: may be changed.
+        keys: any number of `--config.a.b=v`; of one that comes twice the last holds.
+
+    Raises:
+        ConfigError: naming the key that cannot work.
+    """
+    keys = _last_of_each(keys)
+    add_parts(config, dict(map(_key_and_value, keys)))
+    values, arguments, known = flags.FlagValues(), ["mcl-jax", *keys], set(flat_keys(config))
     try:
         config_flags.DEFINE_config_dict(
             "config", config, "Recipe of the run.", lock_config=True, flag_values=values, sys_argv=arguments
@@ -60,16 +77,35 @@ def _last_of_each(keys: Sequence[str]) -> list[str]:
     return list({key.partition("=")[0]: key for key in keys}.values())
 
 
+def _key_and_value(flag: str) -> tuple[str, Any]:
+    """Returns the dotted key of `--config.a.b=v` and its value: text where it is no literal of Python."""
+    key, _, text = flag.removeprefix("--config.").partition("=")
+    try:
+        return key, ast.literal_eval(text)
+    except (MemoryError, RecursionError, SyntaxError, ValueError):
+        return key, text
+
+
 def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
-    """Returns the config of a recipe or of an OpenGait YAML, with notes about its translation.
+    """Returns the config of a recipe, of a run or of an OpenGait YAML, with notes about its translation.
+
+    Args:
+        recipe: name or file of a recipe, or a YAML file, or the folder of a run.
 
     Raises:
         ConfigError: if there is none, or it cannot be translated.
     """
+    if is_run(recipe):
+        return config_of_run(Path(recipe)), ()
     if Path(recipe).suffix in SUFFIXES:
         translation = translate(recipe)
         return translation.config, translation.notes
     return load_config(recipe), ()
+
+
+def is_run(recipe: str) -> bool:
+    """Returns whether a recipe is a folder, as that of a run, and no name of a recipe in the package."""
+    return Path(recipe).is_dir() and recipe not in recipes()
 
 
 def config_name(recipe: str) -> str:

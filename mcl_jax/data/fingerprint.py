@@ -1,4 +1,4 @@
-"""Fingerprint of the training data: people in order, sequences, and the pixels of a few of them."""
+"""Fingerprint of training or test data: people in order, sequences, and the pixels of a few of them."""
 
 import dataclasses
 import hashlib
@@ -11,6 +11,7 @@ import numpy as np
 from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
+from mcl_jax.utils.digest import canonical
 
 _SAMPLED = 32  # sequences whose pixels are read, however many there are
 _UNREADABLE = ""
@@ -18,7 +19,7 @@ _UNREADABLE = ""
 
 @dataclasses.dataclass(frozen=True)
 class DataFingerprint:
-    """Tells one training set from another, wherever it lies and in whichever format.
+    """Tells one set of sequences from another, wherever it lies and in whichever format.
 
     Attributes:
         people: names; a person's rank is their class.
@@ -38,6 +39,11 @@ class DataFingerprint:
             key: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
             for key, value in plain.items()
         }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        return hashlib.sha256(canonical(self.digests)).hexdigest()
 
 
 def fingerprint_of(split: Split) -> DataFingerprint:

@@ -71,6 +71,11 @@ class EmbeddingSet:
         """`subject-condition-view` of every sequence."""
         return [self.key(i) for i in range(len(self))]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over embeddings and labels, which a saved file holds as "sha256"."""
+        return _digest({key: getattr(self, key) for key in KEYS})
+
     def save(self, path: str | Path) -> None:
         """Writes an .npz file, whole or not at all, with a digest of its arrays as "sha256".
 
@@ -79,7 +84,7 @@ class EmbeddingSet:
         """
         buffer = BytesIO()
         arrays = {key: getattr(self, key) for key in KEYS}
-        np.savez(buffer, allow_pickle=False, **arrays, **{DIGEST_KEY: np.array(_digest(arrays))})
+        np.savez(buffer, allow_pickle=False, **arrays, **{DIGEST_KEY: np.array(self.digest)})
         write_atomically(path, buffer.getbuffer())
 
     @classmethod

@@ -12,6 +12,7 @@ from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.origin import lines_of_origin
 from mcl_jax.evaluation.pairs import Pairs
 from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import Protocol
@@ -58,7 +59,8 @@ class Report:
         groups: figures of each group of probes; empty where only the benchmark scores.
         submission: CSV text for the benchmark; empty where the figures are known here.
         metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; of a test also "model", its name and digest; "notes" where `note` was called;
+            and "table"; of a test also "model", "data" and "made", where it comes from; "notes" where `note`
+            was called;
             "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where the figures are
             known here.
             docs/evaluation.md describes them.
@@ -111,6 +113,15 @@ class Report:
         self.metrics.setdefault("notes", []).append(text)
         self.metrics["table"] += f"\n{text}\n"
 
+    def add_origin(self, **blocks: Any) -> None:
+        """Adds where the figures come from: to metrics.json, as last lines of the table, and to the page.
+
+        Args:
+            **blocks: of metrics.json, as `mcl_jax.evaluation.origin` makes them.
+        """
+        self.metrics.update(blocks)
+        self.metrics["table"] += f"\n{lines_of_origin(self.metrics)}"
+
     def __repr__(self) -> str:
         return self.table.rstrip("\n")
 
@@ -147,7 +158,7 @@ class Report:
         else:
             self._write_pictures(folder, silhouettes)
         write_atomically(folder / "table.txt", self.table.encode())
-        metrics = sealed(_without_nan(self.metrics))
+        metrics = sealed(without_nan(self.metrics))
         write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
 
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
@@ -301,10 +312,10 @@ def _figures(groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any]
     }
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """The same with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,5 +1,6 @@
 """Formats the printed table of a scored protocol."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,27 @@ def format_table(protocol: Protocol, groups: dict[str, GroupScores], views: list
             values = scoring.mean_over_gallery_views(protocol, group.cells[figure]).tolist()
             lines.append(_row(name, [*values, group.scores[figure]]))
     return "\n".join(lines) + "\n"
+
+
+def format_cross_table(title: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """One table of a model's figures on several datasets, in %.
+
+    Args:
+        title: its first line.
+        scores: dataset → group of probes → figure; no groups where only the benchmark scores.
+
+    Returns:
+        A line for each group of each dataset, a column for each figure; "–" where a protocol has it not.
+    """
+    figures = list(dict.fromkeys(key for groups in scores.values() for row in groups.values() for key in row))
+    rows: list[tuple[str, list[str]]] = [("", figures)]
+    for dataset, groups in scores.items():
+        for group, values in (groups or {"": {}}).items():
+            name = dataset if len(groups) < 2 else f"{dataset} {group}"
+            rows.append((name, [percent(values[key]) if key in values else "–" for key in figures]))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}" + "".join(f"{text:>9}" for text in texts) for name, texts in rows]
+    return "\n".join([title, *lines]) + "\n"
 
 
 def percent(value: float) -> str:

@@ -189,15 +189,28 @@ def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
     """Returns SHA-256 over model, sizes and all numbers but the classifier's."""
-    digest = hashlib.sha256(model.name.encode())
-    added = added_arguments(model.name)
+    return _digest(model.name, model.arguments, params, batch_stats)
+
+
+def digest_of_weights(block: Mapping[str, Any], params: ArrayTree, batch_stats: ArrayTree) -> str:
+    """Returns `digest_of` of the model that a `model` block names, with its arrays on the host.
+
+    Raises:
+        ConfigError: as of `complete_block`.
+    """
+    return _digest(block["name"], _arguments(complete_block(block)), params, batch_stats)
+
+
+def _digest(name: str, arguments: Mapping[str, Any], params: ArrayTree, batch_stats: ArrayTree) -> str:
+    digest = hashlib.sha256(name.encode())
+    added = added_arguments(name)
     kept = {
         key: value
-        for key, value in model.arguments.items()
+        for key, value in arguments.items()
         if key != "num_classes" and not (key in added and value == added[key])
     }
     digest.update(json.dumps(kept, sort_keys=True).encode())
-    left_out = "/".join(map(str, ("params", *(model_class(model.name).CLASSIFIER or ()))))
+    left_out = "/".join(map(str, ("params", *(model_class(name).CLASSIFIER or ()))))
     for tree, prefix in ((params, "params"), (batch_stats, "batch_stats")):
         leaves = {f"{prefix}/{name}": leaf for name, leaf in leaves_by_name(tree).items()}
         hash_arrays(digest, {name: leaf for name, leaf in leaves.items() if name != left_out})

@@ -14,6 +14,9 @@ import numpy as np
 DIGEST_KEY = "sha256"
 """Key of a sealed JSON object that holds the digest of all its other keys."""
 
+SHORT = 12
+"""Digits of a digest where people read it."""
+
 _HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 
 

@@ -67,6 +67,12 @@ def config_arguments(function: Callable[..., Any], provided: Collection[str]) ->
     }
 
 
+def required_arguments(function: Callable[..., Any], provided: Collection[str]) -> list[str]:
+    """Returns the arguments that a config must set: those of `config_arguments` without a default."""
+    known = config_arguments(function, provided)
+    return [name for name, default in known.items() if default is inspect.Parameter.empty]
+
+
 def with_defaults(
     block: str, name: str, function: Callable[..., Any], given: Mapping[str, Any], provided: Collection[str]
 ) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Loads trained weights by path, from any format."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,33 @@ def run_of(path: str | Path) -> tuple[Path, int | None]:
     if folder.name == FOLDER and folder.is_dir():
         folder = folder.parent
     return folder, step
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsSource:
+    """Where weights were read from.
+
+    Attributes:
+        path: of the checkpoint or file, absolute.
+        step: updates behind them.
+        run: workdir of the run that trained them; the file for a file.
+    """
+
+    path: Path
+    step: int
+    run: Path
+
+
+def source_of(path: str | Path, step: int) -> WeightsSource:
+    """Returns where the weights of a step come from.
+
+    Args:
+        path: as of `load_weights`.
+        step: updates behind the weights, of the checkpoint that was taken.
+    """
+    run, _ = run_of(path)
+    checkpoint = run / FOLDER / str(step) if (run / FOLDER).is_dir() else run
+    return WeightsSource(checkpoint.absolute(), step, run)
 
 
 def fit(

@@ -23,8 +23,8 @@ from absl import logging
 from orbax.checkpoint import path as orbax_path
 from orbax.checkpoint import v1 as ocp
 
-from mcl_jax.errors import CheckpointError
-from mcl_jax.models.registry import PROVIDED, Weights, model_class, plain_block
+from mcl_jax.errors import CheckpointError, ConfigError
+from mcl_jax.models.registry import PROVIDED, Weights, digest_of_weights, model_class, plain_block
 from mcl_jax.training.state import TrainState
 from mcl_jax.utils.pytrees import all_finite, leaves_by_name
 from mcl_jax.utils.resource_limits import resource_limit
@@ -45,12 +45,22 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A checkpoint on disk: when it was saved, its bytes, and its damage, if any."""
+    """A checkpoint on disk.
+
+    Attributes:
+        step: updates behind it.
+        saved: when it was saved.
+        nbytes: of all its files.
+        problem: its damage; "" where it is sound.
+        digest: of its model, as a test of it has in metrics.json; "" where it is damaged, or of a model that
+            is not known here.
+    """
 
     step: int
     saved: datetime.datetime
     nbytes: int
     problem: str
+    digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,22 +253,28 @@ class Checkpoints:
             folder = self._workdir / FOLDER / str(step)
             nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             saved = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
-            yield Stored(step, saved, nbytes, self._problem(step))
+            problem, digest = self._examine(step)
+            yield Stored(step, saved, nbytes, problem, digest)
 
-    def _problem(self, step: int) -> str:
-        """Returns the fault of a checkpoint; '' if it is sound."""
+    def _examine(self, step: int) -> tuple[str, str]:
+        """Returns the fault of a checkpoint, '' if it is sound, and then the digest of its model."""
         metadata = self._metadata(step)
         if metadata is None:
-            return "damaged: its description"
+            return "damaged: its description", ""
         try:
             raw = self._load_raw(step, metadata)
         except Exception as error:  # what damage raises depends on where it is
-            return f"damaged: {_first_line(error)}"
-        expected = metadata.custom_metadata["digests"]
-        changed = [part for part in sorted(raw) if _digest(raw[part]) != expected.get(part)]
+            return f"damaged: {_first_line(error)}", ""
+        custom = metadata.custom_metadata
+        changed = [part for part in sorted(raw) if _digest(raw[part]) != custom["digests"].get(part)]
         if changed:
-            return f"damaged: {', '.join(changed)}"
-        return "" if all_finite(raw) else _NOT_FINITE
+            return f"damaged: {', '.join(changed)}", ""
+        if not all_finite(raw):
+            return _NOT_FINITE, ""
+        arrays = (_integer_keys(raw[part]) for part in ("params", "batch_stats"))
+        with contextlib.suppress(ConfigError):  # a model of one's own, which is not imported here
+            return "", digest_of_weights(_block(custom), *arrays)
+        return "", ""
 
     def _load_raw(self, step: int, metadata: Any) -> dict[str, Any]:
         """Returns the parts of a state on the host as nested dicts, for any optimiser."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import platform
 import subprocess
@@ -17,15 +16,14 @@ from ml_collections import ConfigDict
 
 from mcl_jax.config import write_config
 from mcl_jax.data.fingerprint import DataFingerprint
-from mcl_jax.errors import ConfigError, UserError
+from mcl_jax.errors import ConfigError
 from mcl_jax.models.registry import added_arguments, plain_block
-from mcl_jax.utils.files import read_bounded, write_atomically
+from mcl_jax.utils.files import write_atomically
 from mcl_jax.utils.pytrees import flat_keys
+from mcl_jax.utils.version import own_version
+from mcl_jax.workdir.saved_config import CONFIG, STRETCHES, last_config, read_record
 from mcl_jax.workdir.trained_on import data_changes, write_trained_on
 
-STRETCHES = "stretches.jsonl"
-
-_MAX_BYTES = 2**24
 # What may differ between stretches of a run: where things lie, how fast, and what is only looked at.
 _FREE = (
     "init_from",
@@ -58,7 +56,7 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
     Raises:
         UserError: if the record of it cannot be read.
     """
-    before = _last_config(workdir)
+    before = last_config(workdir)
     if before is None:
         return []
     if before.get("model", {}).get("name") == config.model.name:  # else the names differ, which is told
@@ -106,7 +104,7 @@ class RunHistory:
 
     def record(self, step: int, accepted: list[str]) -> None:
         """Writes from which step on the run goes on, and how; see `record_stretch`."""
-        write_config(self.config, self.workdir / "config_train.json")
+        write_config(self.config, self.workdir / CONFIG)
         record_stretch(self.config, self.workdir, step, accepted)
         write_trained_on(self.data, self.workdir, self.config.data.dataset)
 
@@ -129,36 +127,15 @@ def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "accepted_changes": accepted,
         "versions": {"python": platform.python_version()}
-        | {"mcl_jax": _own_version(), "jax": jax.__version__, "flax": flax.__version__},
+        | {"mcl_jax": own_version(), "jax": jax.__version__, "flax": flax.__version__},
         "revision": _revision(),
         "devices": [jax.device_count(), jax.devices()[0].device_kind],
         "hosts": jax.process_count(),
         "config": _plain(config),
     }
     path = workdir / STRETCHES
-    before = _read(path) if path.exists() else b""
+    before = read_record(path) if path.exists() else b""
     write_atomically(path, before + json.dumps(line).encode() + b"\n")
-
-
-def _last_config(workdir: Path) -> dict[str, Any] | None:
-    """Returns the config of the last stretch; runs of older versions have only that of their last start."""
-    for name in (STRETCHES, "config_train.json"):
-        path = workdir / name
-        if path.exists():
-            content = _read(path)
-            try:
-                last = json.loads(content.splitlines()[-1] if name == STRETCHES else content)
-                return dict(last["config"] if name == STRETCHES else last)
-            except (ValueError, KeyError, IndexError, TypeError):
-                raise UserError(f"{path}: is damaged; restore it from a copy, or remove it") from None
-    return None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_bounded(path, _MAX_BYTES)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
@@ -173,14 +150,6 @@ def _is_free(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 def _shown(value: Any) -> str:
     return "absent" if value is None else str(value)
-
-
-def _own_version() -> str | None:
-    """Returns the version that is installed; None for a checkout that is not."""
-    try:
-        return importlib.metadata.version("mcl_jax")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:

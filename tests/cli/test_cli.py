@@ -1,6 +1,7 @@
 """The program mcl-jax: its help, its exit codes, and the keys of a config on its command line."""
 
 import argparse
+import json
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import pytest
 from mcl_jax.cli.commands import COMMANDS, command_module, help_line
 from mcl_jax.cli.overrides import parse_config
 from mcl_jax.cli.program import run, run_command
+from mcl_jax.config import validate
 from mcl_jax.errors import ConfigError
+from mcl_jax.models.registry import complete_block
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -70,6 +73,21 @@ def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):
         (["config", "casiab_mcl", "--config.train.steps=many"], "command line: "),
         (["config", "casiab_mcl", "--config.eval.metric=l1"], "eval.metric: no 'l1'"),
         (["test", "--config", "casiab_mcl", "--config.data.root=nowhere"], "nowhere"),
+        (["test", "--workdir", "nowhere"], "nowhere: no run of mcl-jax train there"),
+        (["config", "casiab_mcl", "--config.loss.mlc.weight=1"], "there are triplet, mcl, cross_entropy"),
+        (
+            ["config", "casiab_mcl", "--config.loss.triplet.margin=1"],
+            "loss.triplet: the config has no such loss; --config.loss.triplet.weight=1 would add it",
+        ),
+        (["config", "casiab_mcl", "--config.loss.triplet.weight=a"], "config.loss.triplet.weight=a"),
+        (["config", "casiab_mcl", "--config.loss.triplet.weight=-1"], "must not be negative"),
+        (["config", "casiab_mcl", "--config.optimizer.name=adagrad"], "there are sgd, adam, adamw"),
+        (["config", "casiab_mcl", "--config.schedule.name=cosine"], "schedule.steps: cosine needs it"),
+        (["config", "casiab_mcl", "--config.model.name=[1]"], "model.name: no '[1]'; there are gaitset"),
+        (
+            ["config", "casiab_mcl", "grew_mcl", "--config.seed=1"],
+            "--config.seed=1: two recipes are compared",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_ends_with_1(argv, told, capsys):
@@ -94,6 +112,57 @@ def test_a_config_is_the_recipe_with_the_keys_of_this_call_alone():
     assert parse_config("casiab_mcl", []).seed == 0
     with pytest.raises(ConfigError, match="there is no config key 'sed'"):
         parse_config("casiab_mcl", ["--config.sed=5"])
+
+
+def test_losses_and_other_parts_can_be_added():
+    config = parse_config("casiab_triplet", ["--config.loss.mcl.weight=1", "--config.loss.mcl.gamma=0.5"])
+    assert config.loss.mcl.to_dict() == {"weight": 1.0, "margin": 0.6, "gamma": 0.5}
+    assert config.loss.triplet.weight == 1.0
+    keys = [
+        "--config.optimizer.name=adamw",
+        "--config.schedule.name=cosine",
+        "--config.schedule.steps=900",
+        "--config.model.name=gaitset",
+        "--config.loss.cross_entropy.weight=0",
+    ]
+    config = parse_config("casiab_mcl", keys)
+    assert config.optimizer.to_dict() == {
+        **{"name": "adamw", "lr": 0.1, "weight_decay": 0.01},
+        **{"clip_norm": 0.0, "groups": ()},
+    }
+    assert config.schedule.to_dict() == {"name": "cosine", "steps": 900, "warmup": 0}
+    assert config.model.to_dict() == complete_block({"name": "gaitset"})
+    validate(config)
+
+
+def test_two_recipes_show_the_keys_that_differ(capsys):
+    assert run(["config", "casiab_mcl", "casiab_triplet"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["casiab_mcl", "casiab_triplet"]
+    assert ["loss.mcl.weight", "1.0", "absent"] in rows
+    assert ["loss.triplet.margin", "absent", "0.2"] in rows
+    assert all(row[0].startswith("loss.") for row in rows[1:])
+    assert run(["config", "casiab_mcl", "casiab_mcl"]) == 0
+    assert capsys.readouterr().out == "no key differs\n"
+
+
+def test_a_run_has_its_own_config_with_defaults_of_keys_that_came_later(tmp_path, capsys):
+    config = parse_config("casiab_mcl", ["--config.train.steps=7"])
+    plain = json.loads(config.to_json_best_effort())
+    del plain["eval"]["max_frames"]
+    (tmp_path / "stretches.jsonl").write_text(
+        json.dumps({"config": {}}) + "\n" + json.dumps({"config": plain})
+    )
+    assert parse_config(str(tmp_path), []).to_dict() == config.to_dict()
+    assert run(["config", "casiab_mcl", str(tmp_path)]) == 0
+    _, row = capsys.readouterr().out.splitlines()
+    assert row.split() == ["train.steps", "60000", "7"]
+    plain["train"]["later"] = 1
+    (tmp_path / "stretches.jsonl").write_text(json.dumps({"config": plain}))
+    with pytest.raises(
+        ConfigError, match=r"its config is of another version: .*'train.later'.*give --config"
+    ):
+        parse_config(str(tmp_path), [])
 
 
 def test_a_script_has_its_own_words_for_a_command(capsys):

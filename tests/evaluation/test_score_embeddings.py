@@ -33,6 +33,9 @@ def test_prints_the_table_and_writes_the_report(embeddings, tmp_path, capsys):
     assert capsys.readouterr().out == (tmp_path / "out" / "table.txt").read_text()
     report = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (report["metric"], report["rerank"]) == ("cos", None)
+    scored = {"file": str(embeddings), "digest": EmbeddingSet.load(embeddings).digest}
+    assert report["embeddings"] == scored
+    assert f"embeddings  {embeddings}, digest {scored['digest'][:12]}" in report["table"]
     assert main([*arguments, "--rerank"]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["rerank"]["k1"] == 20
     assert main([*arguments, "--rerank", "3,2,0.5"]) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from mcl_jax.runtime.settings import show_own_log
 from mcl_jax.workdir.checkpoint_table import table
 
-HELP = "list the checkpoints of a run: step, date, size, and whether they are damaged"
+HELP = "list the checkpoints of a run: step, date, size, digest, and whether they are damaged"
 
 EXAMPLES = """\
   mcl-jax checkpoints runs/casiab_mcl

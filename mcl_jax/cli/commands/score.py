@@ -10,6 +10,7 @@ from mcl_jax.data.sequences import read_gallery_set, read_probe_set
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.evaluation.origin import made_now
 from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.evaluation.report import clear_report, score
@@ -74,5 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     except DataError as error:
         raise DataError(f"{arguments.embeddings}: {error}") from None
+    scored = {"file": str(Path(arguments.embeddings).absolute()), "digest": embeddings.digest}
+    report.add_origin(embeddings=scored, made=made_now())
     report.write(arguments.out)
     print(report)

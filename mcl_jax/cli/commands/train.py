@@ -1,16 +1,22 @@
 """`mcl-jax train`: a run by its config, as `python -m mcl_jax.main` does it."""
 
 import argparse
+from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from mcl_jax.cli.launch import RunOptions, flag_fields, launch
-from mcl_jax.cli.overrides import config_name, help_of_keys, parse_config
+from mcl_jax.cli.overrides import config_name, help_of_keys, is_run, parse_config, with_keys
 from mcl_jax.errors import ConfigError
+from mcl_jax.workdir.saved_config import config_of_run
 
 HELP = "train a model by its config, then test it; run it again to resume"
 
 EXAMPLES = """\
   mcl-jax train --config casiab_mcl --config.data.root=CASIA-B-pkl --workdir runs/casiab_mcl
   mcl-jax train --config grew_mcl --config.data.root=GREW-pkl --config.train.precision=float32
+  mcl-jax train --workdir runs/casiab_mcl
+  mcl-jax train --config casiab_triplet --config.loss.mcl.weight=1 --config.data.root=CASIA-B-pkl
   mcl-jax train --config my_recipe.py --describe
 """
 
@@ -20,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="RECIPE",
-        help="name of a recipe (`mcl-jax config` lists them), or a file of your own; required",
+        help="name of a recipe (`mcl-jax config` lists them), a file of your own, or the folder of a run; "
+        "without it the config of the run in --workdir",
     )
     parser.set_defaults(config_keys=[])
     parser.epilog = f"{parser.epilog}\n{help_of_keys()}"
@@ -39,8 +46,31 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: for anything the user can mend.
     """
-    if arguments.config is None:
-        raise ConfigError("--config is missing: --config walkers_mcl, for instance")
-    options = RunOptions(**{name: getattr(arguments, name) for name in flag_fields()})
-    config = parse_config(arguments.config, arguments.config_keys)
-    launch(config, config_name(arguments.config), options)
+    config, name = _config_of(arguments)
+    launch(config, name, options_of(arguments))
+
+
+def options_of(arguments: argparse.Namespace) -> RunOptions:
+    """Returns the flags of a run."""
+    return RunOptions(**{name: getattr(arguments, name) for name in flag_fields()})
+
+
+def _config_of(arguments: argparse.Namespace) -> tuple[ConfigDict, str]:
+    """Returns the config of the run, and the name that its folder has where none is given.
+
+    Raises:
+        ConfigError: if it cannot work, or neither a recipe nor a run is given.
+    """
+    recipe = arguments.config
+    if recipe is not None and not is_run(recipe):
+        return parse_config(recipe, arguments.config_keys), config_name(recipe)
+    run = arguments.workdir if recipe is None else recipe
+    if run is None:
+        raise ConfigError(
+            "--config is missing: --config walkers_mcl, for instance; or --workdir of a run, whose config is "
+            "taken"
+        )
+    config = config_of_run(Path(run))
+    if arguments.phase == "test":
+        config.init_from = ""  # of a run that started from other weights: it is the run that is tested
+    return with_keys(config, arguments.config_keys), config_name(run)

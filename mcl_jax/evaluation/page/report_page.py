@@ -8,6 +8,7 @@ import numpy as np
 
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.origin import facts_of_origin
 from mcl_jax.evaluation.page.confusions import ProbeRow, worst_first
 from mcl_jax.evaluation.page.embedding_map import principal_plane
 from mcl_jax.evaluation.page.templating import picture, render
@@ -80,7 +81,7 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     probes = ", ".join(f"{name} {count:,}" for name, count in counts["probes"].items())
     rerank = metrics["rerank"]
     notes = {"note": " ".join(metrics["notes"])} if "notes" in metrics else {}
-    return notes | {
+    figures = {
         "sequences": f"{counts['sequences']:,}",
         "gallery": f"{counts['gallery']:,}",
         "probes": probes,
@@ -88,6 +89,7 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         "distance": {"euc": "Euclidean", "cos": "cosine"}.get(metrics["metric"], metrics["metric"]),
         "re-ranking": "none" if rerank is None else ", ".join(f"{k} {v}" for k, v in rerank.items()),
     }
+    return notes | figures | facts_of_origin(metrics)
 
 
 def _figures(

@@ -15,8 +15,9 @@ from mcl_jax.training.optimizers import multi_step, sgd
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.weights.load import load_weights
 from mcl_jax.workdir.checkpoints import Checkpoints
-from mcl_jax.workdir.history import STRETCHES, changes, record_stretch
+from mcl_jax.workdir.history import changes, record_stretch
 from mcl_jax.workdir.retention import Keep, best, note_scores
+from mcl_jax.workdir.saved_config import STRETCHES
 from targets.base import Stored
 
 SIZES: dict[str, Any] = {"channels": (2, 2, 2, 2), "embed_dim": 4, "num_classes": 3}

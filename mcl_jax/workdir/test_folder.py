@@ -1,0 +1,128 @@
+"""Chooses the folder of a test in a workdir, so that no test overwrites the results of another.
+
+`WORKDIR/test` is that of the newest checkpoint of the run there, on the data of the run. A test of another
+step, of other weights or on other data has a folder beside it, such as test-40000 or test-gait3d.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mcl_jax.errors import ConfigError
+from mcl_jax.utils.files import read_bounded
+from mcl_jax.workdir.checkpoints import FOLDER
+from mcl_jax.workdir.saved_config import last_config
+
+TEST_FOLDER = "test"
+
+_MAX_BYTES = 2**26
+_LONGEST = 60  # letters of a name that are in that of a folder
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSubject:
+    """The weights and the data of a test, before anything is read of them.
+
+    Attributes:
+        run: workdir of the run that the weights are of, or their file.
+        step: the one that was asked for; None for the newest.
+        dataset: its name in a config.
+        root: its folder.
+        digest: returns the digest of the test sequences, for which some are read.
+    """
+
+    __test__ = False  # for pytest: it is none
+
+    run: Path
+    step: int | None
+    dataset: str
+    root: Path
+    digest: Callable[[], str]
+
+
+def folder_of_test(workdir: Path, subject: TestSubject) -> Path:
+    """Returns the folder for the results of a test.
+
+    In a workdir without a run it is always `WORKDIR/test`.
+
+    Args:
+        workdir: of a run, or any folder.
+        subject: what is tested.
+
+    Raises:
+        ConfigError: if results of other weights or data are there.
+        UserError: if the config of the run cannot be read.
+    """
+    if not (workdir / FOLDER).is_dir():
+        folder = workdir / TEST_FOLDER
+    else:
+        names = [*_name_of_weights(workdir, subject), *_name_of_data(workdir, subject)]
+        folder = workdir / "-".join([TEST_FOLDER, *names])
+        if not names:
+            return folder
+    require_no_other(folder, subject)
+    return folder
+
+
+def require_no_other(folder: Path, subject: TestSubject) -> None:
+    """Checks that a folder holds no results of other weights or data.
+
+    Raises:
+        ConfigError: if it does.
+    """
+    before = _metrics(folder)
+    model, data = before.get("model") or {}, before.get("data") or {}
+    if "checkpoint" not in model or "root" not in data:  # none, or of an older version, which did not tell
+        return
+    if _is_of(Path(model["checkpoint"]), subject) and not _is_elsewhere(data, subject):
+        return
+    before_this = f"{model['checkpoint']} on {data['dataset']}, {data['root']}"
+    raise ConfigError(
+        f"{folder}: holds a test of {before_this}, which this one would overwrite; give another "
+        f"--workdir, with --config.init_from={subject.run}"
+    )
+
+
+def _name_of_weights(workdir: Path, subject: TestSubject) -> list[str]:
+    step = [] if subject.step is None else [str(subject.step)]
+    return step if subject.run.resolve() == workdir.resolve() else [_plain(subject.run.stem), *step]
+
+
+def _name_of_data(workdir: Path, subject: TestSubject) -> list[str]:
+    """Returns the name of data that are not those of the run: of the dataset, or else of the root."""
+    before = _metrics(workdir / TEST_FOLDER).get("data") or {}
+    trained = (last_config(workdir) or {}).get("data") or before
+    if trained.get("dataset", subject.dataset) != subject.dataset:
+        return [subject.dataset]
+    is_known = before.get("dataset") == subject.dataset
+    return [_plain(subject.root.name)] if is_known and _is_elsewhere(before, subject) else []
+
+
+def _is_of(checkpoint: Path, subject: TestSubject) -> bool:
+    """Whether a checkpoint is the one to be tested, or an older one of the same run where any will do."""
+    run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else checkpoint
+    return run == subject.run.absolute() and (subject.step is None or checkpoint.name == str(subject.step))
+
+
+def _is_elsewhere(data: dict[str, Any], subject: TestSubject) -> bool:
+    """Whether sequences are others, and not only moved, or more than before in the same place."""
+    if data["dataset"] != subject.dataset:
+        return True
+    return data["root"] != str(subject.root.absolute()) and data["digest"] != subject.digest()
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    """Returns the content of a metrics.json; nothing if it cannot be read."""
+    try:
+        content = json.loads(read_bounded(folder / "metrics.json", _MAX_BYTES))
+    except (OSError, RecursionError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _plain(name: str) -> str:
+    """Returns a name with nothing in it that a shell or a file system takes amiss."""
+    return re.sub(r"[^\w.+-]", "_", name)[:_LONGEST] or "_"
