@@ -73,20 +73,23 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
     return jax.tree.map(convert, opt_state, is_leaf=lambda state: isinstance(state, kinds))
 
 
-def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, float]) -> list[str]:
+def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, Sequence[float]]) -> list[str]:
     """Returns a line for every setting that the file's optimiser and the config give differently.
 
     Args:
         checkpoint: a checkpoint with optimiser state.
-        expected: PyTorch's name of a setting → what the config makes of it; `lr` at the position reached.
+        expected: PyTorch's name of a setting → what the config makes of it, first without groups of
+            parameters, then for those of other values; `lr` at the position reached.
     """
     groups = (checkpoint.optimizer or {}).get("param_groups", [])
-    return [
-        f"{key} is {value:g} in the config and {group[key]:g} in the file"
+    lines = [
+        f"{key} is {values[0]:g} in the config and {group[key]:g} in the file"
         for group in groups
-        for key, value in expected.items()
-        if isinstance(group.get(key), int | float) and not np.isclose(group[key], value, rtol=1e-6, atol=0)
+        for key, values in expected.items()
+        if isinstance(group.get(key), int | float)
+        and not np.isclose(group[key], values, rtol=1e-6, atol=0).any()
     ]
+    return list(dict.fromkeys(lines))
 
 
 def schedule_position(checkpoint: TorchCheckpoint) -> int:

@@ -41,9 +41,8 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        labels, drawn = batch["labels"], {}
-        if model.draws:
-            drawn["key"] = jax.random.fold_in(jax.random.key(seed), state.step)
+        labels = batch["labels"]
+        drawn = {"key": jax.random.fold_in(jax.random.key(seed), state.step)} if model.draws else {}
 
         def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
             module = model.merge(params, state.batch_stats, remat=remat, frozen=freeze_batch_norm)
