@@ -310,9 +310,8 @@ class SwinGait(GaitModule):
         x = self.run_block(self.tokens, x)
         x = x.reshape(*segment_ids.shape, *x.shape[1:])
         x, ids = _whole_windows(x, segment_ids)
-        x = self._attended(x, ids, num_segments, key if train else None)[:, : segment_ids.shape[1]]
-        x = x.reshape(-1, *x.shape[2:])
-        pooled = temporal_max(x, segment_ids, num_segments, whole_rows=self.portable)
+        x = self._attended(x, ids, num_segments, key if train else None)
+        pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments)
         present = segments_present(segment_ids, num_segments)
         embeddings, logits = self.head(pooled, present, train=train)
         return GaitOutput(embeddings, logits, present)

@@ -20,6 +20,7 @@ import torch_reference
 from jax_side import JaxModel, JaxTrainer, pack
 from torch_reference import Optimizer, Recipe, TorchTrainer
 
+from mcl_jax.config import load_config
 from mcl_jax.convert.importer import load_checkpoint
 from mcl_jax.losses import mcl_loss, triplet_loss
 
@@ -82,10 +83,7 @@ def _gaitgl(form, channels, *, smoothing=0.0, **more):
     return Variant("gaitgl", sizes, recipe, packed_there=False, there=there)
 
 
-SWINGAIT_GROUPS = (
-    ("^(stem|stages|head)/", 0.1, 1.0),
-    ("^(tokens|norm)/|^windows/.*/(norm|table)", 1.0, 0.0),
-)
+SWINGAIT_GROUPS = load_config("gait3d_swingait").optimizer.groups
 SWINGAIT = {"layers": (1, 1, 2, 1), "parts": 3, "drop_path": 0.0, "num_classes": 8}
 SWINGAIT_THERE = Optimizer("adamw", lr=3e-4, weight_decay=0.02, milestones=(), groups=SWINGAIT_GROUPS)
 

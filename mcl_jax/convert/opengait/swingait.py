@@ -26,6 +26,12 @@ from mcl_jax.utils.pytrees import ArrayTree, TreePath
 _WIDTHS = (256, 512)
 _NO_DECAY = ("patch_embed", "norm", "relative_position_bias_table")
 
+# All but the transformer learns a tenth as fast; its norms, tokens and tables of positions do not decay.
+_GROUPS = (
+    ("^(stem|stages|head)/", 0.1, 1.0),
+    ("^(tokens|norm)/|^windows/.*/(norm|table)", 1.0, 0.0),
+)
+
 
 def _entries(params: ArrayTree) -> Iterator[Entry]:
     yield from stages(params)
@@ -112,4 +118,6 @@ COUNTERPART = Counterpart(
     sizes=_sizes,
     block=_settings,
     group=_group,
+    groups=_GROUPS,
+    own_schedule=True,
 )
