@@ -117,6 +117,7 @@ def build_train_step(
         config.loss.to_dict(),
         remat=config.train.remat if remat is None else remat,
         freeze_batch_norm=config.train.freeze_batch_norm,
+        seed=config.seed,
     )
 
 

@@ -62,6 +62,7 @@ _DEFAULTS: dict[str, Any] = {
         "row_sizes": 5,  # most sizes of rows for drawn lengths, each a compilation when first needed
         "remat": False,  # compute activations within blocks again for the gradient: less memory
         "keep_classifier": False,  # of init_from, where it is of the same people; known for runs
+        "fit_partly": False,  # take of init_from what fits, of another model, too; the rest is listed
         "freeze_batch_norm": False,  # train with the running statistics of init_from, which stay as they are
         "log_every": 100,
         "save_every": 1_000,

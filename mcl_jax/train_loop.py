@@ -46,7 +46,7 @@ from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
-from mcl_jax.weights.load import fit, load_weights, run_of, source_of
+from mcl_jax.weights.load import fit, fit_partly, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
 from mcl_jax.workdir.history import RunHistory
@@ -204,6 +204,8 @@ def _find_start(config: ConfigDict, workdir: Path) -> _Start:
         return _Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
     if config.init_from:
         weights = load_weights(config.init_from, model_block(config))
+        if config.train.fit_partly:
+            return _Start(model_block(config), weights)
         return _Start(trained_block(config, weights.block, weights.source, strict=False), weights)
     return _Start(model_block(config), None)
 
@@ -261,7 +263,8 @@ def _first_state(
         if not all_finite((weights.params, weights.batch_stats)):
             raise CheckpointError(f"{weights.source}: holds numbers that are not finite; use another")
         keep = config.train.keep_classifier or has_same_people(run_of(config.init_from)[0], people)
-        trained = fit(weights, model, *arrays, keep_classifier=keep)
+        place = fit_partly if config.train.fit_partly else fit
+        trained = place(weights, model, *arrays, keep_classifier=keep)
         params, batch_stats = jax.device_put(trained, whole)
         return dataclasses.replace(state, params=params, batch_stats=batch_stats)
     if config.train.freeze_batch_norm:

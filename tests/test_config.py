@@ -51,6 +51,15 @@ P3D = {
 }
 DEEP_3D = P3D | {"mode": "3d"}
 SHALLOW_3D = DEEP_3D | {"layers": (1, 1, 1, 1)}
+SWINGAIT = {
+    "name": "swingait",
+    "layers": (1, 4, 4, 2),
+    "channels": (64, 128),
+    "widths": (256, 512),
+    "parts": 15,
+    "drop_path": 0.1,
+    "num_classes": 0,
+}
 CE = {"scale": 16.0, "label_smoothing": 0.1}
 TRIPLET = {"triplet": {"weight": 1.0, "margin": 0.2}}
 TRIPLET_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, **CE}}
@@ -59,6 +68,15 @@ PLAIN_CE = TRIPLET | {"cross_entropy": {"weight": 1.0, "scale": 1.0, "label_smoo
 MCL_CASIAB = {"mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6}, "cross_entropy": {"weight": 1.0, **CE}}
 MCL = {"mcl": {"weight": 1.2, "margin": 0.6, "gamma": 0.6}, "cross_entropy": {"weight": 0.8, **CE}}
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+ADAMW = {
+    "name": "adamw",
+    "lr": 3e-4,
+    "weight_decay": 0.02,
+    "groups": (
+        ("^(stem|stages|head)/", 0.1, 1.0),
+        ("^(tokens|norm)/|^windows/.*/(norm|table)", 1.0, 0.0),
+    ),
+}
 CASIAB = [("cut", 1.0), ("rotate", 0.3), ("erase", 0.3)]
 OUTDOOR = [("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)]
 CUT = [("cut", 1.0)]
@@ -80,7 +98,11 @@ def adam(lr: float, weight_decay: float) -> dict:
     return {"name": "adam", "lr": lr, "weight_decay": weight_decay}
 
 
-# run → dataset, model, losses, P×K, frames, (steps, milestones), augmentation, optimiser
+def falling(steps: int) -> dict:
+    return {"name": "stepped_cosine", "steps": steps, "every": 1000, "least": 1e-6}
+
+
+# run → dataset, model, losses, P×K, frames, (steps, milestones or schedule), augmentation, optimiser
 TABLE = {
     "casiab_mcl": ("casiab", GAITBASE, MCL_CASIAB, (8, 16), FIXED, TO_60K, CASIAB, SGD),
     "casiab_triplet": ("casiab", GAITBASE, TRIPLET_CE, (8, 16), FIXED, TO_60K, CASIAB, SGD),
@@ -216,6 +238,14 @@ TABLE = {
     "oumvlp_triplet": ("oumvlp", GAITBASE, TRIPLET_CE, (32, 8), FIXED, TO_120K, CUT, SGD),
     "oumvlp_deepgaitv2": ("oumvlp", SHALLOW_3D, TRIPLET_CE, (32, 8), ordered(4, 1), TO_120K, OUTDOOR, SGD),
     "grew_deepgaitv2": ("grew", DEEP_3D, TRIPLET_CE, (32, 4), ordered(4, 1), TO_180K, OUTDOOR, SGD),
+    "gait3d_swingait": (
+        *("gait3d", SWINGAIT, TRIPLET_CE, (32, 4), ordered(4, 1)),
+        *((80_000, falling(60_000)), OUTDOOR, ADAMW),
+    ),
+    "grew_swingait": (
+        *("grew", SWINGAIT, TRIPLET_CE, (32, 4), ordered(4, 1)),
+        *((200_000, falling(150_000)), OUTDOOR, ADAMW),
+    ),
 }  # fmt: skip
 
 # Parameters in millions, where they are published.
@@ -237,6 +267,8 @@ MILLIONS = {
     "gait3d_triplet": 19.290,
     "gait3d_deepgaitv2": 25.492,
     "gait3d_deepgaitv2_interval": 25.492,
+    "gait3d_swingait": 25.539,
+    "grew_swingait": 95.171,
 }
 
 
@@ -252,7 +284,9 @@ def test_every_published_run_has_a_recipe():
 
 @pytest.mark.parametrize("run", TABLE)
 def test_a_recipe_is_its_row_of_the_table(run):
-    dataset, model, losses, batch, frames, (steps, milestones), augment, optimizer = TABLE[run]
+    dataset, model, losses, batch, frames, (steps, schedule), augment, optimizer = TABLE[run]
+    if isinstance(schedule, tuple):
+        schedule = {"name": "multi_step", "milestones": schedule, "gamma": 0.1}
     config = load_config(run)
     validate(config)
     assert config.data.dataset == dataset
@@ -261,9 +295,9 @@ def test_a_recipe_is_its_row_of_the_table(run):
     assert config.train.batch == batch
     assert {key: config.data.sampling[key] for key in frames} == frames
     assert config.train.steps == steps
-    assert config.schedule.to_dict() == {"name": "multi_step", "milestones": milestones, "gamma": 0.1}
+    assert config.schedule.to_dict() == schedule
     assert list(config.data.augment) == augment
-    assert config.optimizer.to_dict() == optimizer | {"clip_norm": 0.0, "groups": ()}
+    assert config.optimizer.to_dict() == {"clip_norm": 0.0, "groups": ()} | optimizer
     assert config.train.precision == "bfloat16"
     assert (config.eval.metric, config.eval.protocol, config.eval.rerank) == ("euc", "", False)
 
@@ -297,6 +331,8 @@ def test_one_step_at_toy_width(run):
     config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]
     if "layers" in config.model:
         config.model.layers = (1, 1, 1, 1)
+    if "widths" in config.model:
+        config.model.widths = (16, 32)
     if "warmup" in config.schedule:
         config.schedule.warmup = 0  # it begins at a rate of 0
     model = build_train_model(config, model_block(config), 4)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mcl_jax.convert.mapping import STEPS_SUFFIX, Entry, put_together
+from mcl_jax.convert.mapping import Entry, put_together
 from mcl_jax.convert.opengait import COUNTERPARTS, entries
 from mcl_jax.convert.opengait.pieces import StateDict
 from mcl_jax.convert.original_gaitset import from_original_gaitset
@@ -176,7 +176,7 @@ def import_state_dict(
         params=replace_leaves(params, found["params"]),
         batch_stats=replace_leaves(batch_stats, found["batch_stats"]),
         parameters=sum(array.size for array in found["params"].values()),
-        counted_steps=max((int(state_dict[e.name]) for e in wanted if e.collection is None), default=0),
+        counted_steps=max((int(state_dict[e.name]) for e in wanted if e.is_counter), default=0),
     )
 
 
@@ -194,7 +194,9 @@ def export_state_dict(
     trees = {"params": params, "batch_stats": batch_stats}
     state_dict = OrderedDict()
     for entry in entries(model, params):
-        if entry.collection is None:
+        if entry.constant is not None:
+            state_dict[entry.name] = entry.constant
+        elif entry.collection is None:
             state_dict[entry.name] = np.array(steps, np.int64)
         else:
             leaf = np.asarray(get_leaf(trees[entry.collection], entry.path))
@@ -208,11 +210,7 @@ def _differences(
     """Returns (name, problem, in the file, in the model) for all that keeps a `state_dict` from fitting."""
     rows = []
     for entry in wanted:
-        shape: tuple[int, ...] = ()
-        if entry.collection is not None:
-            leaf = get_leaf(trees[entry.collection], entry.path)
-            # A stand-in of the same shape that takes no memory, where the leaf may be a large array.
-            shape = entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
+        shape = _shape_there(entry, trees)
         if entry.name not in state_dict:
             rows.append((entry.name, "missing", "-", str(shape)))
             continue
@@ -220,13 +218,30 @@ def _differences(
         floating = jnp.issubdtype(array.dtype, jnp.floating)
         if array.shape != shape:
             rows.append((entry.name, "wrong shape", str(array.shape), str(shape)))
-        elif floating == entry.name.endswith(STEPS_SUFFIX):
+        elif floating == (entry.collection is None):
             rows.append((entry.name, "wrong type", str(array.dtype), "int64" if floating else "float32"))
+        elif entry.constant is not None and not np.array_equal(array, entry.constant):
+            rows.append((entry.name, "wrong numbers", _brief(array), _brief(entry.constant)))
     known = {entry.name for entry in wanted}
     rows += [
         (name, "unexpected", str(array.shape), "-") for name, array in state_dict.items() if name not in known
     ]
     return rows
+
+
+def _shape_there(entry: Entry, trees: Mapping[str, ArrayTree]) -> tuple[int, ...]:
+    """Returns the shape that PyTorch's tensor must have."""
+    if entry.constant is not None:
+        return entry.constant.shape
+    if entry.collection is None:
+        return ()
+    leaf = get_leaf(trees[entry.collection], entry.path)
+    # A stand-in of the same shape that takes no memory, where the leaf may be a large array.
+    return entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
+
+
+def _brief(array: np.ndarray) -> str:
+    return f"{array.ravel()[:3].tolist()}…"
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> str:

@@ -3,8 +3,8 @@
 The layouts differ in one way: PyTorch's convolution kernels are [out, in, *extent], ours [*extent, in, out].
 """
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,18 +15,20 @@ STEPS_SUFFIX = "num_batches_tracked"
 """Ends the names of PyTorch's counters of training steps, which our models do not keep."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """One tensor on both sides.
 
     Attributes:
         name: its name in the `state_dict`.
-        collection: the half of our state it is in, or None for a counter of steps, which has no place here.
+        collection: the half of our state it is in, or None for a counter of steps and for a constant, which
+            have no place here.
         path: keys from the root of that half.
         kernel_axes: axes of PyTorch's tensor if it is the kernel of a convolution, else None. PyTorch may
             have more of them: a projection of a 3-D block is [out, in, 1, 1, 1] there, [1, 1, in, out] here.
         part: where PyTorch has a tensor for each part of the body and we one array for all, [parts, ...], the
             part; else None.
+        constant: what PyTorch stores though no training changes it, and we do not; else None.
     """
 
     name: str
@@ -34,6 +36,12 @@ class Entry:
     path: TreePath = ()
     kernel_axes: int | None = None
     part: int | None = None
+    constant: np.ndarray | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def is_counter(self) -> bool:
+        """Whether it counts the steps of training."""
+        return self.collection is None and self.constant is None
 
     def to_torch_layout(self, array: np.ndarray) -> np.ndarray:
         """Returns our array, or its part, in PyTorch's layout."""

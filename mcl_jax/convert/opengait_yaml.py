@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.config import make_config
 from mcl_jax.convert.opengait import COUNTERPARTS
+from mcl_jax.convert.opengait.pieces import Counterpart
 from mcl_jax.convert.yaml_settings import Settings, read_settings
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.augment import CUT_COLUMNS
@@ -74,15 +75,19 @@ def translate(path: str | Path) -> Translation:
     data["augment"] = _augment(trainer, _transforms(trainer))
     data["sampling"], batch = _sampling(trainer.block("sampler"))
     evaluation = _evaluation(settings.block("evaluator_cfg"), data["dataset"], steps)
+    model = _model(settings.block("model_cfg"), data["dataset"])
+    counterpart = COUNTERPARTS[model["name"]]
     blocks: dict[str, Any] = {
         "data": data,
         "eval": evaluation,
         "loss": _losses(settings),
-        "model": _model(settings.block("model_cfg"), data["dataset"]),
-        "optimizer": _optimizer(settings.block("optimizer_cfg")),
+        "model": model,
+        "optimizer": _optimizer(settings.block("optimizer_cfg"), counterpart),
         "schedule": _schedule(settings.block("scheduler_cfg")),
     }
-    train, init_from = _train(trainer)
+    if counterpart.own_schedule:
+        blocks["schedule"] = _own_schedule(trainer, blocks["schedule"]["milestones"], steps)
+    train, init_from = _train(trainer, own_schedule=counterpart.own_schedule)
     if evaluation["step"]:
         train["keep_every"] = evaluation["step"]  # there every checkpoint is kept
     blocks["train"] = {"steps": steps, "batch": batch, **train}
@@ -277,15 +282,17 @@ def _model(model: Settings, dataset: str) -> dict[str, Any]:
     return block
 
 
-def _optimizer(optimizer: Settings) -> dict[str, Any]:
+def _optimizer(optimizer: Settings, counterpart: Counterpart) -> dict[str, Any]:
     solver = optimizer.take("solver", str)
-    if solver not in ("SGD", "Adam"):
-        raise optimizer.refused("solver", solver, "mcl_jax has SGD and Adam")
+    if solver not in ("SGD", "Adam", "AdamW"):
+        raise optimizer.refused("solver", solver, "mcl_jax has SGD, Adam and AdamW")
     block: dict[str, Any] = {"name": solver.lower()}
     for key in ("lr", "weight_decay"):
         block[key] = float(optimizer.take(key, (float, int)))
     if solver == "SGD":
         block["momentum"] = float(optimizer.take("momentum", (float, int)))
+    if counterpart.groups:
+        block["groups"] = counterpart.groups
     optimizer.ignore(momentum="Adam has none, there neither")
     optimizer.end()
     return block
@@ -299,14 +306,24 @@ def _schedule(schedule: Settings) -> dict[str, Any]:
     return {"name": "multi_step", "milestones": milestones, "gamma": gamma}
 
 
-def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
+def _own_schedule(trainer: Settings, milestones: tuple[int, ...], steps: int) -> dict[str, Any]:
+    """Returns the schedule of a model that sets its rates itself, which no milestone may disturb."""
+    if any(milestone < steps for milestone in milestones):
+        raise trainer.refused(
+            "total_iter", steps, f"the rate of this model falls along a cosine, and at {milestones} as well"
+        )
+    return {"name": "stepped_cosine", "steps": trainer.take("T_max_iter", int)}
+
+
+def _train(trainer: Settings, *, own_schedule: bool) -> tuple[dict[str, Any], str]:
     """Returns the keys of `train` beside steps and batch, and `init_from`."""
     half = trainer.take("enable_float16", bool)
     if half:
         trainer.note("enable_float16", "bfloat16 in its place, which needs no loss scaling")
     hint = trainer.take("restore_hint", (int, str))
     resets = [trainer.take(f"{name}_reset", bool) for name in ("optimizer", "scheduler")]
-    if isinstance(hint, str) and not all(resets):
+    # A model that sets its rates itself does so whatever position the scheduler has.
+    if isinstance(hint, str) and not (resets[0] and (resets[1] or own_schedule)):
         raise trainer.refused(
             "restore_hint",
             hint,
@@ -316,9 +333,9 @@ def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
     if isinstance(hint, int) and hint:
         raise trainer.refused("restore_hint", hint, "a run goes on from its newest checkpoint by itself")
     save_every = trainer.take("save_iter", int)
+    partly = not trainer.take("restore_ckpt_strict", bool, True)
     trainer.ignore(
         sync_BN="statistics are always those of the whole batch",
-        restore_ckpt_strict="always strict",
         save_name="--workdir names the run",
         find_unused_parameters="there is nothing to find",
     )
@@ -329,5 +346,8 @@ def _train(trainer: Settings) -> tuple[dict[str, Any], str]:
         "save_every": save_every,
         "test_every": save_every if trainer.take("with_test", bool) else 0,
     }
+    if partly and isinstance(hint, str):
+        train |= {"fit_partly": True, "keep_classifier": True}
+        trainer.note("restore_ckpt_strict", "what fits of restore_hint is taken, the classifier too")
     trainer.end()
     return train, hint if isinstance(hint, str) else ""

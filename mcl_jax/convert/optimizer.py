@@ -1,6 +1,6 @@
 """Converts PyTorch's optimiser state to optax's, to resume an OpenGait run at its step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import optax
 
 from mcl_jax.convert.importer import MAX_STEPS, TorchCheckpoint
 from mcl_jax.convert.mapping import Entry, put_together
-from mcl_jax.convert.opengait import entries
+from mcl_jax.convert.opengait import COUNTERPARTS, entries
 from mcl_jax.errors import CheckpointError
 from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
@@ -37,7 +37,10 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
         CheckpointError: the checkpoint holds no optimiser state, or not one of the same kind.
     """
     by_name = {entry.name: entry for entry in entries(model, params) if entry.collection == "params"}
-    buffers = _buffers(checkpoint, by_name)
+    group = COUNTERPARTS[model].group
+    # The names in the order in which PyTorch numbers the parameters: as the state_dict, but group by group.
+    names = sorted((name for name in checkpoint.state_dict if name in by_name), key=group)
+    buffers = _buffers(checkpoint, names)
     position = schedule_position(checkpoint)
 
     def moments(like: ArrayTree, key: str) -> ArrayTree:
@@ -70,20 +73,23 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
     return jax.tree.map(convert, opt_state, is_leaf=lambda state: isinstance(state, kinds))
 
 
-def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, float]) -> list[str]:
+def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, Sequence[float]]) -> list[str]:
     """Returns a line for every setting that the file's optimiser and the config give differently.
 
     Args:
         checkpoint: a checkpoint with optimiser state.
-        expected: PyTorch's name of a setting → what the config makes of it; `lr` at the position reached.
+        expected: PyTorch's name of a setting → what the config makes of it, first without groups of
+            parameters, then for those of other values; `lr` at the position reached.
     """
     groups = (checkpoint.optimizer or {}).get("param_groups", [])
-    return [
-        f"{key} is {value:g} in the config and {group[key]:g} in the file"
+    lines = [
+        f"{key} is {values[0]:g} in the config and {group[key]:g} in the file"
         for group in groups
-        for key, value in expected.items()
-        if isinstance(group.get(key), int | float) and not np.isclose(group[key], value, rtol=1e-6, atol=0)
+        for key, values in expected.items()
+        if isinstance(group.get(key), int | float)
+        and not np.isclose(group[key], values, rtol=1e-6, atol=0).any()
     ]
+    return list(dict.fromkeys(lines))
 
 
 def schedule_position(checkpoint: TorchCheckpoint) -> int:
@@ -97,13 +103,11 @@ def schedule_position(checkpoint: TorchCheckpoint) -> int:
     return _int(checkpoint.scheduler.get("last_epoch"), "its schedule's position")
 
 
-def _buffers(checkpoint: TorchCheckpoint, by_name: Mapping[str, Entry]) -> dict[str, Mapping[str, Any]]:
-    """Returns PyTorch's state of each parameter that has any, by the parameter's name."""
+def _buffers(checkpoint: TorchCheckpoint, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Returns PyTorch's state of each parameter that has any, by its name; `names` are in PyTorch's order."""
     optimizer = checkpoint.optimizer
     if not isinstance(optimizer, Mapping):
         raise CheckpointError("holds no optimizer state; import it without --with-optimizer")
-    # PyTorch numbers the parameters in the order of the state_dict, which leaves out none but the buffers.
-    names = [name for name in checkpoint.state_dict if name in by_name]
     try:
         for group in optimizer["param_groups"]:
             for key, off in _VARIANTS.items():

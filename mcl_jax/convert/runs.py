@@ -20,6 +20,7 @@ from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.registry import Weights, describe_differences, differing
+from mcl_jax.training.optimizers import rate_of_group
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.pytrees import count_numbers
 from mcl_jax.workdir.checkpoints import FOLDER, Checkpoints
@@ -89,14 +90,16 @@ def _make_state(
     config: ConfigDict, checkpoint: TorchCheckpoint, weights: Weights, *, with_optimizer: bool
 ) -> TrainState:
     settings, optimization = config.optimizer, build_optimization(config)
+    groups = ("", 1.0, 1.0), *settings.get("groups", ())
     state = create_state(weights.params, weights.batch_stats, optimization.optimizer)
     if not with_optimizer:
         return state
     opt_state = import_optimizer(checkpoint, state.opt_state, weights.params, model=weights.block["name"])
+    position = schedule_position(checkpoint)
     expected = {
-        "lr": float(optimization.schedule(schedule_position(checkpoint))),
-        "momentum": settings.get("momentum", 0.0),
-        "weight_decay": settings.weight_decay,
+        "lr": [rate_of_group(optimization.schedule, position, rate) for _, rate, _ in groups],
+        "momentum": [settings.get("momentum", 0.0)],
+        "weight_decay": [settings.weight_decay * decay for _, _, decay in groups],
     }
     for line in compare_recipe(checkpoint, expected):
         print(f"note: {line}; training goes on with the config's", file=sys.stderr)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcl_jax.convert.opengait import COUNTERPARTS
-from mcl_jax.convert.opengait.pieces import StateDict, size
+from mcl_jax.convert.opengait.pieces import Counterpart, StateDict, size
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models import MODELS
 from mcl_jax.models.registry import PROVIDED
@@ -23,10 +23,16 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
         is unknown.
     """
     for name, counterpart in COUNTERPARTS.items():
-        if any(mark in state_dict for mark in counterpart.marks):
+        if _is_of(state_dict, counterpart):
             sizes = {"name": name, **counterpart.sizes(state_dict)}
             return {key: value for key, value in sizes.items() if value is not None}
     return {}
+
+
+def _is_of(state_dict: StateDict, counterpart: Counterpart) -> bool:
+    there = any(mark in state_dict for mark in counterpart.marks)
+    others = counterpart.without
+    return there and not (others and any(name.startswith(others) for name in state_dict))
 
 
 def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, Any]:

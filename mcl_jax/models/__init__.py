@@ -8,6 +8,7 @@ from mcl_jax.models.gaitgl import GaitGL
 from mcl_jax.models.gaitpart import GaitPart
 from mcl_jax.models.gaitpocket import GaitPocket
 from mcl_jax.models.gaitset import GaitSet
+from mcl_jax.models.swingait import SwinGait
 
 MODELS: dict[str, type[GaitModule]] = {
     "gaitset": GaitSet,
@@ -15,6 +16,7 @@ MODELS: dict[str, type[GaitModule]] = {
     "deepgaitv2": DeepGaitV2,
     "gaitpart": GaitPart,
     "gaitgl": GaitGL,
+    "swingait": SwinGait,
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
 }
@@ -31,4 +33,5 @@ __all__ = [
     "GaitPart",
     "GaitPocket",
     "GaitSet",
+    "SwinGait",
 ]

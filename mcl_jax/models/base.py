@@ -47,6 +47,8 @@ class GaitModule(nnx.Module):
         SPACING: where sequences may begin in a row, for a model with a stride over time.
         ADDED: arguments that came after models had been trained without them. At their defaults they are left
             out of a model's digest, so that it stays what it was.
+        DRAWS: whether it draws random numbers in training: then `__call__` takes a `key`, another one for
+            each step, and draws nothing without it.
         remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
         portable: whether each row is one whole sequence, and no C++ kernel is used, so that any runtime
             can run the program; for testing only.
@@ -62,6 +64,7 @@ class GaitModule(nnx.Module):
     CHOICES: ClassVar[tuple[str, ...]] = ()
     SPACING: ClassVar[Spacing] = SIDE_BY_SIDE
     ADDED: ClassVar[tuple[str, ...]] = ()
+    DRAWS: ClassVar[bool] = False
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:

@@ -48,6 +48,11 @@ class Model:
         return MODELS[self.name].SPACING
 
     @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers in training."""
+        return MODELS[self.name].DRAWS
+
+    @property
     def block(self) -> dict[str, Any]:
         """The `model` block that makes it, as checkpoints store it: name and arguments, plain values."""
         return plain_block({"name": self.name, **self.arguments})

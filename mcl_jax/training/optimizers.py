@@ -1,10 +1,12 @@
 """Optimisers and learning-rate schedules by name, those of the reference first, as optax has them."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mcl_jax.errors import ConfigError
@@ -36,6 +38,45 @@ def cosine(lr: float, *, steps: PositiveInt, warmup: Annotated[int, AtLeast(0)] 
     if warmup >= steps:
         raise ConfigError(f"schedule.warmup: is {warmup}; expected less than schedule.steps, {steps}")
     return optax.warmup_cosine_decay_schedule(0.0 if warmup else lr, lr, warmup, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class SteppedCosine:
+    """A rate that falls along a cosine, in steps, and never below a least one; see `stepped_cosine`."""
+
+    lr: float
+    steps: int
+    every: int
+    least: float
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        """Returns the rate of a step."""
+        return self.of_group(step, 1.0)
+
+    def of_group(self, step: jax.typing.ArrayLike, factor: float) -> jax.Array:
+        """Returns the rate of a step for parameters with a factor; with factor 0 there is none."""
+        step = jnp.asarray(step)
+        done = (step // self.every * self.every) / self.steps
+        rate = factor * self.lr * 0.5 * (1 + jnp.cos(jnp.pi * done))
+        rate = jnp.where(step < self.steps, jnp.maximum(rate, self.least), self.least)
+        return rate if factor else jnp.zeros_like(rate)
+
+
+def stepped_cosine(
+    lr: float, *, steps: PositiveInt, every: PositiveInt = 1_000, least: NotNegative = 1e-6
+) -> optax.Schedule:
+    """Returns SwinGait's schedule: every 1,000 steps a lower rate along a cosine, `least` from `steps` on.
+
+    The rate of each group of parameters is kept from falling below `least`, not their common factor.
+    """
+    return SteppedCosine(lr, steps, every, least)
+
+
+def rate_of_group(schedule: optax.Schedule, step: int, factor: float) -> float:
+    """Returns the rate of a step for a group of parameters with a factor."""
+    if isinstance(schedule, SteppedCosine):
+        return float(schedule.of_group(step, factor))
+    return factor * float(schedule(step))
 
 
 def sgd(
@@ -90,7 +131,7 @@ def adamw(
         optax.scale_by_adam(),
         _decay(weight_decay, groups),
         optax.scale_by_learning_rate(schedule),
-        *_rates(groups),
+        *_rates(groups, schedule),
     )
 
 
@@ -106,7 +147,7 @@ def _with_decay(
         _decay(weight_decay, groups),
         rule,
         optax.scale_by_learning_rate(schedule),
-        *_rates(groups),
+        *_rates(groups, schedule),
     )
 
 
@@ -127,15 +168,35 @@ def _decay(weight_decay: float, groups: Groups) -> optax.GradientTransformation:
     return optax.stateless(add)
 
 
-def _rates(groups: Groups) -> tuple[optax.GradientTransformation, ...]:
+def _rates(groups: Groups, schedule: optax.Schedule) -> tuple[optax.GradientTransformation, ...]:
+    """Scales updates that have the common rate already to those of their groups."""
     if not groups:
         return ()
     rate_of = _factors(groups, column=1)
+    if isinstance(schedule, SteppedCosine):
+        return (_rates_by_step(rate_of, schedule),)
 
     def scale(updates: Any, _: Any) -> Any:
         return jax.tree.map(lambda update, factor: update * factor, updates, rate_of(updates))
 
     return (optax.stateless(scale),)
+
+
+def _rates_by_step(
+    rate_of: Callable[[Any], Any], schedule: SteppedCosine
+) -> optax.GradientTransformationExtraArgs:
+    def init(_: Any) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: optax.ScaleByScheduleState, *_: Any, **__: Any) -> tuple[Any, Any]:
+        def scaled(update: jax.Array, factor: float) -> jax.Array:
+            ratio = schedule.of_group(state.count, factor) / schedule(state.count)
+            return update * ratio.astype(update.dtype)
+
+        updates = jax.tree.map(scaled, updates, rate_of(updates))
+        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
@@ -163,7 +224,11 @@ def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
     return lambda tree: jax.tree_util.tree_map_with_path(factor, tree)
 
 
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"multi_step": multi_step, "cosine": cosine}
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "multi_step": multi_step,
+    "cosine": cosine,
+    "stepped_cosine": stepped_cosine,
+}
 """Name in `schedule.name` → function of the rate and its own arguments, which are config keys."""
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {

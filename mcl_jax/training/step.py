@@ -24,6 +24,7 @@ def make_train_step(
     *,
     remat: bool = False,
     freeze_batch_norm: bool = False,
+    seed: int = 0,
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
@@ -33,6 +34,7 @@ def make_train_step(
         losses: name of a loss → weight and arguments, see `total_loss`.
         remat: whether activations within the model's blocks are computed again for the gradient, not kept.
         freeze_batch_norm: whether batch normalisation uses its running statistics, and leaves them.
+        seed: of what the model draws at random, anew in each step.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.
@@ -40,10 +42,12 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         labels = batch["labels"]
+        drawn = {"key": jax.random.fold_in(jax.random.key(seed), state.step)} if model.draws else {}
 
         def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
             module = model.merge(params, state.batch_stats, remat=remat, frozen=freeze_batch_norm)
-            output = module(batch["frames"], batch["segment_ids"], num_segments=labels.shape[1], train=True)
+            frames, ids = batch["frames"], batch["segment_ids"]
+            output = module(frames, ids, num_segments=labels.shape[1], train=True, **drawn)
             total, metrics = total_loss(output, labels.reshape(-1), losses)
             return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
 

@@ -1,10 +1,12 @@
 """Loads trained weights by path, from any format."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -120,6 +122,73 @@ def fit(
         trained = with_leaf(trained, classifier, np.asarray(get_leaf(params, classifier)))
     _check_shapes(weights.source, (trained, weights.batch_stats), (params, batch_stats))
     return trained, weights.batch_stats
+
+
+def fit_partly(
+    weights: Weights,
+    model: Model,
+    params: ArrayTree,
+    batch_stats: ArrayTree,
+    *,
+    keep_classifier: bool,
+) -> tuple[ArrayTree, ArrayTree]:
+    """Returns a model's own arrays with trained ones in the place of those of the same name and shape.
+
+    What is left of both sides is listed in the log.
+
+    Args:
+        weights: of any model.
+        model: the model they are for.
+        params: its initial parameters.
+        batch_stats: its initial statistics.
+        keep_classifier: whether the classes are the same people; else the model keeps its own classifier.
+
+    Raises:
+        CheckpointError: if nothing fits.
+    """
+    classifier = None if keep_classifier else model_class(model.name).CLASSIFIER
+    left_out = "" if classifier is None else "/".join(map(str, classifier))
+    fitted: list[ArrayTree] = []
+    unused: list[str] = []
+    missing: list[str] = []
+    count = 0
+    for trained, own in ((weights.params, params), (weights.batch_stats, batch_stats)):
+        there, here = leaves_by_name(trained), leaves_by_name(own)
+        taken = [
+            name
+            for name, leaf in here.items()
+            if name != left_out and name in there and there[name].shape == leaf.shape
+        ]
+        unused += [name for name in there if name not in taken]
+        missing += [name for name in here if name not in taken]
+        count += len(taken)
+        tree = own
+        for path, _ in jax.tree_util.tree_leaves_with_path(own):
+            keys = tuple(key.key for key in path)
+            if (name := "/".join(map(str, keys))) in taken:
+                tree = with_leaf(tree, keys, there[name])
+        fitted.append(tree)
+    if not count:
+        raise CheckpointError(
+            f"{weights.source}: no tensor of {weights.block['name']} fits {model.name}; start without "
+            "init_from"
+        )
+    logging.warning(
+        "%s: %d of the %d tensors of %s are taken; as initialised stay %s; not used are %s",
+        weights.source,
+        count,
+        count + len(missing),
+        model.name,
+        _by_layers(missing),
+        _by_layers(unused),
+    )
+    return fitted[0], fitted[1]
+
+
+def _by_layers(names: list[str]) -> str:
+    """Returns the layers that tensors are of, each with how many, or "none"."""
+    counts = Counter("/".join(name.split("/")[:2]) for name in names)
+    return ", ".join(f"{layer} ({number})" for layer, number in counts.items()) or "none"
 
 
 def _check_shapes(source: str, trained: tuple[ArrayTree, ...], own: tuple[ArrayTree, ...]) -> None:

@@ -35,6 +35,7 @@ _FREE = (
     "data.workers",
     "data.timeout",
     "train.keep_classifier",
+    "train.fit_partly",
     "train.steps",
     "train.log_every",
     "train.save_every",

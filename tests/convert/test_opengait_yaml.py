@@ -41,6 +41,16 @@ DEEP = (
     "model_cfg: {{model: DeepGaitV2, Backbone: {{in_channels: 1, mode: {0}, layers: {1}, "
     "channels: [64, 128, 256, 512]}}, SeparateBNNecks: {{class_num: {2}}}}}\n"
 )
+SWINGAIT = (
+    "model_cfg: {{model: SwinGait, Backbone: {{in_channels: 1, mode: p3d, layers: [1, 4, 4, 2], "
+    "channels: [64, 128]}}, bin_num: [15], "
+    "SeparateBNNecks: {{in_channels: 256, class_num: {0}, parts_num: 16}}}}\n"
+    "optimizer_cfg: {{solver: AdamW, lr: 0.0003, weight_decay: 0.02}}\n"
+)
+FROM_DEEPGAITV2 = (
+    "T_max_iter: {0}, optimizer_reset: true, scheduler_reset: {1}, restore_ckpt_strict: false, "
+    "restore_hint: DeepGaitV2.pt, sampler:"
+)
 CUT = "[{type: BaseSilCuttingTransform}]"
 AUGMENTED = (
     "[{type: Compose, trf_cfg: [{type: RandomPerspective, prob: 0.2}, {type: BaseSilCuttingTransform}, "
@@ -166,6 +176,20 @@ RUNS = {
     + DEEP.format("p3d", "[1, 4, 4, 1]", 3000)
     + STEPS_60K
     + trainer(60000, "[32, 4]", ORDERED, AUGMENTED),
+    "gait3d_swingait": GAIT3D
+    + BOTH
+    + SWINGAIT.format(3000)
+    + schedule(100000000)
+    + trainer(80000, "[32, 4]", ORDERED, AUGMENTED).replace(
+        "sampler:", FROM_DEEPGAITV2.format(60000, "true")
+    ),
+    "grew_swingait": GREW
+    + BOTH
+    + SWINGAIT.format(20000)
+    + schedule(100000000)
+    + trainer(200000, "[32, 4]", ORDERED, AUGMENTED).replace(
+        "sampler:", FROM_DEEPGAITV2.format(150000, "false")
+    ),
     "oumvlp_gaitset": OUMVLP
     + GAITSET.format("64, 128, 256", 256)
     + ADAM.format("0.0001", 0)
@@ -206,7 +230,7 @@ def test_a_config_becomes_the_recipe_of_the_same_run(tmp_path, name):
         config.model.num_classes = 0
     for block in ("model", "loss", "optimizer", "schedule"):
         assert config[block].to_dict() == recipe[block].to_dict(), block
-    for key in ("steps", "batch", "precision"):
+    for key in ("steps", "batch", "precision", "fit_partly"):
         assert config.train[key] == recipe.train[key]
     assert config.data.dataset == recipe.data.dataset
     assert tuple(config.data.augment) == tuple(recipe.data.augment)
@@ -214,6 +238,33 @@ def test_a_config_becomes_the_recipe_of_the_same_run(tmp_path, name):
     keys = {"fixed_unordered": ("frames",), "unfixed_unordered": ("min_frames", "max_frames")}
     for key in ("mode", *keys.get(mode, ("frames", "skip", "min_rate", "max_rate"))):
         assert config.data.sampling[key] == recipe.data.sampling[key]
+
+
+def test_swingait_starts_from_what_fits_and_sets_its_rates_itself(tmp_path):
+    config, notes = translated(tmp_path, RUNS["grew_swingait"])
+    assert (config.init_from, config.train.fit_partly, config.train.keep_classifier) == (
+        "DeepGaitV2.pt",
+        True,
+        True,
+    )
+    assert "trainer_cfg.restore_ckpt_strict: what fits of restore_hint is taken" in notes
+    for old, new, why in (
+        (
+            "[100000000]",
+            "[100]",
+            r"total_iter: is 200000; the rate of this model falls along a cosine, and at",
+        ),
+        ("T_max_iter: 150000, ", "", r"T_max_iter: is missing"),
+        (
+            "optimizer_reset: true",
+            "optimizer_reset: false",
+            r"restore_hint: is DeepGaitV2\.pt; to go on with",
+        ),
+        ("bin_num: [15]", "bin_num: [16]", r"bin_num: is \[16\]; would change the numbers"),
+    ):
+        assert old in RUNS["grew_swingait"]
+        with pytest.raises(ConfigError, match=why):
+            translated(tmp_path, RUNS["grew_swingait"].replace(old, new))
 
 
 @pytest.mark.parametrize("mode", ["2d", "3d", "p3d"])
@@ -273,12 +324,13 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
         ("sync_BN: true", "warmup: 3", "trainer_cfg.warmup: is not known"),
         ("sync_BN: true", "restore_hint: 20000", "trainer_cfg.restore_hint: is 20000"),
         ("sync_BN: true", "restore_hint: a.pt", "mcl-jax convert --with-optimizer"),
+        ("sync_BN: true", "T_max_iter: 60000", "trainer_cfg.T_max_iter: is not known"),
         ("type: TripletLoss", "type: GiLoss", "loss_cfg.type: is GiLoss"),
         ("total_iter: 60000", "total_iter: many", "trainer_cfg.total_iter: is many; expected int"),
         ("total_iter: 60000", "total_iter: true", "expected no truth value"),
         ("[8, 16]", "[8, 16, 2]", "batch_size: is [8, 16, 2]; expected 2 whole numbers"),
         ("fixed_unordered", "fixed_ordered", "frames_skip_num: is missing"),
-        ("model: Baseline", "model: SwinGait", "model_cfg.model: is SwinGait"),
+        ("model: Baseline", "model: GaitSSB", "model_cfg.model: is GaitSSB"),
         ("model_cfg:", "model_cfg: [", "is no YAML"),
         ("model_cfg:", "loss_cfg: {}\nmodel_cfg:", "'loss_cfg' is given twice"),
         ("model_cfg:", "x: &a [1]\ny: *a\nmodel_cfg:", "references are not read"),

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 from torch_reference import Optimizer
+from toys import TOYS
 
 from mcl_jax.convert.importer import TorchCheckpoint, import_state_dict
 from mcl_jax.convert.mapping import put_together
-from mcl_jax.convert.opengait import entries
+from mcl_jax.convert.opengait import COUNTERPARTS, entries
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
 from mcl_jax.errors import CheckpointError
 from mcl_jax.training.optimizers import OPTIMIZERS, multi_step
@@ -146,7 +147,33 @@ def test_the_schedule_has_its_own_position(trained_checkpoint):
 
 
 def test_other_settings_are_named(trained_checkpoint):
-    assert compare_recipe(trained_checkpoint, {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}) == []
-    assert compare_recipe(trained_checkpoint, {"lr": 0.01, "momentum": 0.9}) == [
+    assert compare_recipe(trained_checkpoint, {"lr": [0.1], "momentum": [0.9], "weight_decay": [5e-4]}) == []
+    assert compare_recipe(trained_checkpoint, {"lr": [0.01], "momentum": [0.9]}) == [
         "lr is 0.01 in the config and 0.1 in the file"
     ]
+    assert compare_recipe(trained_checkpoint, {"lr": [0.01, 0.1]}) == []  # that of a group
+
+
+def test_groups_of_swingait_are_numbered_as_there():
+    """Its optimiser numbers the parameters group by group."""
+    toy = TOYS["swingait"]
+    model = toy.torch_model()
+    state_dict = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    group = COUNTERPARTS["swingait"].group
+    groups = [[name for name, _ in model.named_parameters() if group(name) == number] for number in range(7)]
+    assert [len(names) for names in groups] == [21, 27, 1, 3, 3, 6, 12]
+    names = [name for members in groups for name in members]
+    state = {
+        number: {"step": np.array(2.0), **dict.fromkeys(("exp_avg", "exp_avg_sq"), state_dict[name])}
+        for number, name in enumerate(names)
+    }
+    numbers = iter(range(len(names)))
+    parts = [{"params": [next(numbers) for _ in members]} for members in groups]
+    optimizer = {"state": state, "param_groups": parts}
+    checkpoint = TorchCheckpoint(state_dict, optimizer, {"last_epoch": 2}, 2, "")
+    imported = import_state_dict(state_dict, *toy.shapes(), model="swingait")
+    ours = OPTIMIZERS["adamw"](multi_step(3e-4)).init(imported.params)
+    found = import_optimizer(checkpoint, ours, imported.params, model="swingait")
+    moments = next(part for part in found if hasattr(part, "mu"))
+    for x, y in zip(jax.tree.leaves(moments.mu), jax.tree.leaves(imported.params), strict=True):
+        np.testing.assert_array_equal(x, y)

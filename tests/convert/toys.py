@@ -51,6 +51,10 @@ TOYS = {
     "gaitgl": Toy("gaitgl", {"form": "small", "channels": (2, 3, 4), "necks": False, "num_classes": 3}),
     "gaitgl_large": Toy("gaitgl", {"form": "large", "channels": CHANNELS, "necks": False, "num_classes": 3}),
     "gaitgl_necks": Toy("gaitgl", {"form": "large", "channels": CHANNELS, "necks": True, "num_classes": 3}),
+    "swingait": Toy(
+        "swingait",
+        {"layers": (1, 1, 2, 1), "channels": (2, 4), "widths": (16, 32), "parts": 3, "num_classes": 3},
+    ),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
     "gaitbase_sizes": Toy(
         "gaitbase",

@@ -32,6 +32,10 @@ VARIANTS = {
     "gaitgl": ("gaitgl", {"channels": (2, 3, 4), "num_classes": 3}),
     "gaitgl_large": ("gaitgl", {"form": "large", "channels": (2, 3, 4, 4), "num_classes": 3}),
     "gaitgl_necks": ("gaitgl", {"channels": (2, 3, 4), "necks": True, "num_classes": 3}),
+    "swingait": (
+        "swingait",
+        {"layers": (1, 1, 2, 1), "channels": (2, 3), "widths": (16, 32), "parts": 3, "num_classes": 3},
+    ),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     **{
@@ -42,7 +46,14 @@ VARIANTS = {
         for mode in ("2d", "3d", "p3d")
     },
 }
-PARTS = {"gaitset": 62, "gaitbase_sizes": 21, "gaitgl": 64, "gaitgl_large": 64, "gaitgl_necks": 64}
+PARTS = {
+    "gaitset": 62,
+    "swingait": 3,
+    "gaitbase_sizes": 21,
+    "gaitgl": 64,
+    "gaitgl_large": 64,
+    "gaitgl_necks": 64,
+}
 
 
 # Variants of which a near relative is tested by `make test`.
@@ -123,6 +134,10 @@ def test_packed_equals_alone_on_any_devices(embed):
             338.906,
         ),
         ("gaitpart", {"channels": (32, 64, 128, 256), "strips": (1, 1, 8, 8), "embed_dim": 256}, 4.841),
+        ("swingait", {"layers": (1, 1, 2, 2), "num_classes": 100}, 11.040),
+        ("swingait", {"layers": (1, 1, 2, 2), "num_classes": 250}, 11.654),
+        ("swingait", {"num_classes": 3000}, 25.539),
+        ("swingait", {"num_classes": 20000}, 95.171),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, arguments, millions):

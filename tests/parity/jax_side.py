@@ -147,7 +147,7 @@ class JaxTrainer:
 
 def _make(optimizer):
     schedule = multi_step(optimizer.lr, milestones=optimizer.milestones)
-    return OPTIMIZERS[optimizer.name](schedule, weight_decay=optimizer.weight_decay)
+    return OPTIMIZERS[optimizer.name](schedule, weight_decay=optimizer.weight_decay, groups=optimizer.groups)
 
 
 def _recording(optimizers):

@@ -4,8 +4,19 @@ Written for comparison only: plain, each sequence by itself where time is convol
 """
 
 from torch_reference.losses import cross_entropy, metric_loss
-from torch_reference.models import MODELS
+from torch_reference.models import DeepGaitV2, GaitBase, GaitGL, GaitPart, GaitSet
+from torch_reference.swingait import SwinGait
 from torch_reference.train import Optimizer, Recipe, TorchTrainer
+
+MODELS = {
+    "gaitset": GaitSet,
+    "gaitbase": GaitBase,
+    "deepgaitv2": DeepGaitV2,
+    "gaitpart": GaitPart,
+    "gaitgl": GaitGL,
+    "swingait": SwinGait,
+}
+"""Our name of a model → PyTorch's class."""
 
 __all__ = [
     "MODELS",

@@ -342,13 +342,3 @@ def global_and_local(inputs, outputs):
 
 def as_list(module):
     return list(module) if isinstance(module, nn.ModuleList) else [module]
-
-
-MODELS = {
-    "gaitset": GaitSet,
-    "gaitbase": GaitBase,
-    "deepgaitv2": DeepGaitV2,
-    "gaitpart": GaitPart,
-    "gaitgl": GaitGL,
-}
-"""Our name of a model → PyTorch's class."""

@@ -9,12 +9,13 @@ from torch_reference.losses import cross_entropy, metric_loss
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Optimiser and schedule of a run."""
+    """Optimiser and schedule of a run; `groups` are by our names, and for our side alone."""
 
     name: str = "sgd"
     lr: float = 0.1
     weight_decay: float = 5e-4
     milestones: tuple[int, ...] = (4, 8)
+    groups: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Optimisers and schedule by hand; PyTorch's own are compared in tests/parity."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -7,7 +8,15 @@ import pytest
 import torch
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.training.optimizers import OPTIMIZERS, adam, cosine, multi_step, sgd
+from mcl_jax.training.optimizers import (
+    OPTIMIZERS,
+    adam,
+    cosine,
+    multi_step,
+    rate_of_group,
+    sgd,
+    stepped_cosine,
+)
 
 
 def test_a_milestone_is_the_first_step_at_the_lower_rate():
@@ -23,6 +32,36 @@ def test_a_cosine_rises_and_falls_to_nothing():
     assert float(cosine(0.1, steps=10)(0)) == pytest.approx(0.1)
     with pytest.raises(ConfigError, match=r"schedule.warmup: is 10"):
         cosine(0.1, steps=10, warmup=10)
+
+
+def test_a_stepped_cosine_is_swingaits_for_each_group():
+    schedule = stepped_cosine(3e-4, steps=10_000)
+    iterations = (0, 999, 1000, 2500, 5000, 9999, 10_000, 10_001)
+    rates = [3e-4, 3e-4, 2.92658477e-4, 2.71352549e-4, 1.5e-4, 7.34152256e-6, 1e-6, 1e-6]
+    assert [float(schedule(step)) for step in iterations] == pytest.approx(rates)
+    backbone = [max(rate / 10, 1e-6) for rate in rates]
+    assert [rate_of_group(schedule, step, 0.1) for step in iterations] == pytest.approx(backbone)
+    assert rate_of_group(schedule, 9999, 0.0) == 0
+    assert rate_of_group(multi_step(0.5), 3, 0.1) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("iteration", [0, 9999, 10_000])
+def test_the_least_rate_of_a_stepped_cosine_is_kept_by_each_group(iteration):
+    schedule = stepped_cosine(3e-4, steps=10_000)
+    optimizer = adam(schedule, weight_decay=0.0, groups=(("^b", 0.1, 1.0), ("^c", 0.0, 1.0)))
+    x = {name: jnp.float32(1) for name in "abc"}
+    position = optax.ScaleByScheduleState(jnp.int32(iteration))
+    state = jax.tree.map(
+        lambda part: position if isinstance(part, optax.ScaleByScheduleState) else part,
+        optimizer.init(x),
+        is_leaf=lambda part: isinstance(part, optax.ScaleByScheduleState),
+    )
+    updates, state = optimizer.update(x, state, x)
+    factors = {"a": 1.0, "b": 0.1, "c": 0.0}
+    expected = {name: -rate_of_group(schedule, iteration, factor) for name, factor in factors.items()}
+    assert {name: float(update) for name, update in updates.items()} == pytest.approx(expected, rel=1e-5)
+    counts = [int(part.count) for part in state if isinstance(part, optax.ScaleByScheduleState)]
+    assert counts == [iteration + 1] * 2
 
 
 def test_sgd_by_hand():

@@ -1,7 +1,7 @@
 """OpenGait's models and ours: a file for each says its tensors, its sizes and its settings."""
 
 from mcl_jax.convert.mapping import Entry
-from mcl_jax.convert.opengait import deepgaitv2, gaitbase, gaitgl, gaitpart, gaitset
+from mcl_jax.convert.opengait import deepgaitv2, gaitbase, gaitgl, gaitpart, gaitset, swingait
 from mcl_jax.convert.opengait.pieces import Counterpart
 from mcl_jax.errors import CheckpointError
 from mcl_jax.utils.pytrees import ArrayTree
@@ -12,6 +12,7 @@ COUNTERPARTS: dict[str, Counterpart] = {
     "deepgaitv2": deepgaitv2.COUNTERPART,
     "gaitpart": gaitpart.COUNTERPART,
     "gaitgl": gaitgl.COUNTERPART,
+    "swingait": swingait.COUNTERPART,
 }
 """Key of `mcl_jax.models.MODELS` → the same model there."""
 

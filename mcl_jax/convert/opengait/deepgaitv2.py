@@ -21,7 +21,8 @@ from mcl_jax.convert.yaml_settings import Settings
 from mcl_jax.utils.pytrees import ArrayTree, TreePath
 
 
-def _entries(params: ArrayTree) -> Iterator[Entry]:
+def stages(params: ArrayTree) -> Iterator[Entry]:
+    """Yields the tensors of a stem and the stages behind it."""
     yield from conv_norm("layer0.forward_block.0", "layer0.forward_block.1", ("stem",))
     for i, stage in sorted(params["stages"].items()):
         for j, block in sorted(stage.items()):
@@ -32,6 +33,10 @@ def _entries(params: ArrayTree) -> Iterator[Entry]:
                 yield from basic_block(f"layer{i + 1}.{j}", path, block, axes=5)
             else:
                 yield from basic_block(f"layer{i + 1}.forward_block.{j}", path, block)
+
+
+def _entries(params: ArrayTree) -> Iterator[Entry]:
+    yield from stages(params)
     yield from part_head()
 
 
@@ -78,6 +83,7 @@ def _block(model: Settings, dataset: str) -> dict[str, Any]:
 COUNTERPART = Counterpart(
     title="DeepGaitV2",
     marks=("layer0.forward_block.0.weight",),
+    without=("transformer.",),
     entries=_entries,
     sizes=_sizes,
     block=_block,

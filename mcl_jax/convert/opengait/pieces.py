@@ -38,6 +38,12 @@ class Counterpart:
             defaults are not.
         head: the tensor whose first axis is the parts, for a model whose `untold` has its bins.
         branches: how many parts there are for each strip of these bins.
+        without: begin names that a `state_dict` of this model has none of, where another has the same marks.
+        groups: of its optimiser, as `optimizer.groups` of a config.
+        own_schedule: whether its rate falls along a cosine up to `trainer_cfg.T_max_iter`, whatever the
+            scheduler of a config.
+        group: from a parameter's name to the number of the optimiser's group that it is in; OpenGait's
+            optimiser numbers the parameters group by group.
     """
 
     title: str
@@ -49,6 +55,10 @@ class Counterpart:
     guess: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda sizes: {}
     head: str = "FCs.fc_bin"
     branches: int = 1
+    without: tuple[str, ...] = ()
+    group: Callable[[str], int] = lambda name: 0
+    groups: tuple[tuple[str, float, float], ...] = ()
+    own_schedule: bool = False
 
 
 # Tensors.
