@@ -43,6 +43,15 @@ def test_prints_the_table_and_writes_the_report(embeddings, tmp_path, capsys):
     }
 
 
+def test_a_partition_may_list_the_gallery_alone(embeddings, tmp_path):
+    keys = EmbeddingSet.load(embeddings).keys()
+    (tmp_path / "gallery.json").write_text(json.dumps({"GALLERY_SET": keys[::3]}))
+    arguments = ["--embeddings", str(embeddings), "--protocol", "ccgr_mini", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--partition", str(tmp_path / "gallery.json")]) == 0
+    counts = json.loads((tmp_path / "out" / "metrics.json").read_text())["counts"]
+    assert (counts["gallery"], counts["probes"]) == (4, {"all": 8})
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
