@@ -131,9 +131,11 @@ class Protocol:
                 f"protocol {self.name}: gallery has the groups {', '.join(self.galleries)}, and probes "
                 f"{', '.join(self.probes)}: give them the same"
             )
+        if THE_REST in self.probes.values():
+            raise ConfigError(f"protocol {self.name}: THE_REST is of galleries: for probes give EVERY_OTHER")
         others = (THE_REST, EVERY_OTHER)
         for group, probes in self.probes.items():
-            if probes in others and self.galleries[group] in others:
+            if probes is EVERY_OTHER and self.galleries[group] in others:
                 raise ConfigError(
                     f"protocol {self.name}: {group}: probes and gallery are both the other sequences: name "
                     "one of them"

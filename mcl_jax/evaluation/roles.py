@@ -1,6 +1,5 @@
 """Picks the probes and the gallery of an embedding set, as a protocol says. NumPy only."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -159,16 +158,29 @@ def _pick(
 def fits(conditions: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Returns which conditions are one of some names, bool [n]; a * in a name stands for any text."""
     found = np.isin(conditions, [name for name in names if _ANY_TEXT not in name])
-    patterns = [
-        re.compile(".*".join(map(re.escape, name.split(_ANY_TEXT))), re.DOTALL)
-        for name in names
-        if _ANY_TEXT in name
-    ]
+    patterns = [name.split(_ANY_TEXT) for name in names if _ANY_TEXT in name]
     if not patterns:
         return found
     present, places = np.unique(conditions, return_inverse=True)
-    matched = [any(pattern.fullmatch(name) for pattern in patterns) for name in present.tolist()]
+    matched = [any(_has_in_order(name, parts) for parts in patterns) for name in present.tolist()]
     return np.asarray(found | np.array(matched, bool)[places])
+
+
+def _has_in_order(name: str, parts: list[str]) -> bool:
+    """Whether a name begins with the first of some parts, ends with the last, and has the others between.
+
+    By hand, because an expression of many such parts may take a regular-expression engine for ever.
+    """
+    first, *middle, last = parts
+    place, end = len(first), len(name) - len(last)
+    if place > end or not (name.startswith(first) and name.endswith(last)):
+        return False
+    for part in middle:
+        found = name.find(part, place, end)
+        if found < 0:
+            return False
+        place = found + len(part)
+    return True
 
 
 def _places(keys: list[str], names: Collection[str], counts: np.ndarray) -> np.ndarray:

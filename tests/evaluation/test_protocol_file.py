@@ -52,6 +52,7 @@ def test_null_is_the_rest_and_the_probe_set(tmp_path):
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "title": 1}, "title: must be a text"),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "mean": 1}, "mean: must be true or false"),
         ({"gallery": {"b": ["x"]}, "probes": {"a": ["y"]}}, "gallery has the groups b, and probes a"),
+        ({"gallery": ["x"], "probes": {"a": "THE_REST"}}, "THE_REST is of galleries: for probes give EVERY"),
         ({"gallery": None, "probes": {"a": "EVERY_OTHER"}}, "a: probes and gallery are both the other"),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "leave_out": "identical_view"}, "needs blocks view_pair"),
     ],

@@ -14,10 +14,11 @@ from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.page.confusions import worst_first
+from mcl_jax.evaluation.plots import draw_cmc, draw_heatmaps
 from mcl_jax.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from mcl_jax.evaluation.report import score
 from mcl_jax.evaluation.retrieval import sheet_rows
-from mcl_jax.evaluation.roles import assign_roles
+from mcl_jax.evaluation.roles import assign_roles, fits
 from mcl_jax.evaluation.scoring import score_groups
 
 CASIA = [f"{kind}-{i:02d}" for kind, count in (("nm", 6), ("bg", 2), ("cl", 2)) for i in range(1, count + 1)]
@@ -518,6 +519,12 @@ def test_walks_of_sustech1k_are_in_several_groups_by_parts_of_their_conditions()
     }
     assert "mean" not in report.scores
     assert "mean" not in report.table.splitlines()[1]
+    lines = {
+        line.get_label().split(":")[0] for line in draw_cmc(report.protocol, report.groups, 5).axes[0].lines
+    }
+    assert lines == {"NM", "BG", "CL", "OC", "NT", "all"}
+    panels = draw_heatmaps(report.protocol, report.groups, ["000", "090"]).axes
+    assert {axes.get_title().split(":")[0] for axes in panels if axes.get_title()} == set(report.groups)
     # Each walk is looked up once for the pictures, whatever groups it is in.
     assert sorted(report.roles.rankings()[0].tolist()) == [1, 3, 4, 5, 6]
     with pytest.raises(DataError, match="conditions 05-x are neither"):
@@ -594,3 +601,20 @@ def test_lists_of_one_gallery_are_a_protocol_of_ones_own(shared_parity, name, ga
         embedding_set = EmbeddingSet(*(truth[f"real_scene/{key}"] for key in labels))
         expected = {figure: float(truth[f"real_scene/{name}/{metric}/{figure}"]) for figure in figures}
     assert score(embedding_set, protocol, metric=metric).scores["all"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting", "others"),
+    [
+        ("*bg*", ["bg", "01-bg", "bg-x", "0bg1"], ["b-g", ""]),
+        ("01*", ["01", "01-nm"], ["001", "1"]),
+        ("*nm", ["nm", "00-nm"], ["00-nm-oc"]),
+        ("a*a", ["aa", "aba"], ["a", "ab"]),
+        ("*a*b*", ["ab", "xaxbx"], ["ba"]),
+        ("a[1].*", ["a[1].x"], ["a1x", "a1.x"]),
+        ("*a" * 60 + "*b", ["a" * 60 + "b"], ["a" * 200, "a" * 59 + "b"]),  # at once
+    ],
+)
+def test_a_star_stands_for_any_text(name, fitting, others):
+    found = fits(np.array([*fitting, *others]), (name,))
+    assert found.tolist() == [True] * len(fitting) + [False] * len(others)
