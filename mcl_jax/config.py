@@ -47,7 +47,7 @@ _DEFAULTS: dict[str, Any] = {
         "dataset": "casiab",  # a key of mcl_jax.data.datasets.DATASETS
         "root": "",  # folder of the dataset
         "format": "",  # tree of pkl files, or records made by prepare_data.py; "" finds out
-        "file": "",  # pattern of the pkl file, such as *-sil.pkl; "" where each folder has one
+        "file": "",  # the pkl file: a pattern such as *-sil.pkl, or its number; "" for the dataset's own rule
         "partition": "",  # JSON naming the subjects; "" for the dataset's own rule
         "on_error": "raise",  # a sequence that cannot be read: raise, or skip it, in a test too
         "workers": 4,  # processes that load batches; 0 loads in a thread of the main process

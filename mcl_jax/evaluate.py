@@ -23,8 +23,7 @@ from mcl_jax.evaluation.origin import DataOrigin, ModelOrigin, Origin
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
-from mcl_jax.evaluation.rerank import Rerank
-from mcl_jax.evaluation.scoring import assign_roles
+from mcl_jax.evaluation.roles import assign_roles
 from mcl_jax.models.registry import Model, digest_of, model_class
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
@@ -214,7 +213,7 @@ def _evaluate(
             metric=config.eval.metric,
             probe_set=dataset.partition.probe_set,
             gallery_set=dataset.partition.gallery_set,
-            rerank=Rerank() if config.eval.rerank else None,
+            rerank=protocol.rerank if config.eval.rerank else None,
         )
         if note:
             report.note(note)

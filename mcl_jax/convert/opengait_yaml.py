@@ -24,10 +24,20 @@ from mcl_jax.evaluation.protocols import PROTOCOLS
 
 SUFFIXES = (".yaml", ".yml")
 
-_DATASETS = {"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp", "CASIA-E": "casiae"}
+_DATASETS = {
+    **{"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp", "CASIA-E": "casiae"},
+    **{"CCPG": "ccpg", "SUSTech1K": "sustech1k", "CCGR-MINI": "ccgr_mini", "HID": "hid"},
+    "FreeGait": "freegait",
+}
+_INDOORS = ("casiab", "oumvlp", "casiae", "sustech1k")
+_HID = "HID_submission"
 _PROTOCOLS = {
-    "evaluate_indoor_dataset": ("casiab", "oumvlp", "casiae"),
-    "identification": ("casiab", "oumvlp", "casiae"),
+    "evaluate_indoor_dataset": _INDOORS,
+    "identification": _INDOORS,
+    "evaluate_CCPG": ("ccpg",),
+    "evaluate_CCGR_MINI": ("ccgr_mini",),
+    "evaluate_FreeGait": ("freegait",),
+    _HID: ("hid",),
     "evaluate_Gait3D": ("gait3d",),
     "GREW_submission": ("grew",),
     "identification_GREW_submission": ("grew",),
@@ -101,9 +111,7 @@ def _data(data: Settings) -> dict[str, Any]:
         raise data.refused("dataset_name", name, f"mcl_jax has {', '.join(_DATASETS)}")
     data.must_be("test_dataset_name", name)
     data.must_be("remove_no_gallery", False)
-    used = data.take("data_in_use", list, [True])
-    if used[:1] != [True] or any(used[1:]):
-        raise data.refused("data_in_use", used, "the first file of a sequence is read, and no other")
+    file = _file(data)
     data.ignore(cache="sequences are read as they are needed")
     root = data.take("dataset_root", str, _NO_ROOT)
     partition = data.take("dataset_partition", str, "")
@@ -116,9 +124,21 @@ def _data(data: Settings) -> dict[str, Any]:
     return {
         "dataset": _DATASETS[name],
         "root": "" if root == _NO_ROOT else root,
+        "file": file,
         "partition": partition,
         "workers": workers,
     }
+
+
+def _file(data: Settings) -> str:
+    """Returns the choice of a sequence's pkl file, its number; "" where the config has none."""
+    used = data.take("data_in_use", list, None)
+    if used is None:
+        return ""
+    chosen = [number for number, use in enumerate(used, start=1) if use is True]
+    if len(chosen) != 1 or not all(isinstance(use, bool) for use in used):
+        raise data.refused("data_in_use", used, "one file of a sequence is read, and no other")
+    return str(chosen[0])
 
 
 def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]:
@@ -130,7 +150,9 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
         protocol = f"{dataset}_cross_view"
         if protocol not in PROTOCOLS:
             raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B and OU-MVLP only")
-    evaluator.must_be("rerank", False)
+    rerank = evaluator.take("rerank", bool, function == _HID)
+    if rerank and function != _HID:
+        raise evaluator.refused("rerank", rerank, f"OpenGait re-ranks in {_HID} only")
     hint = evaluator.take("restore_hint", (int, str))
     if isinstance(hint, str):
         raise evaluator.refused("restore_hint", hint, "give it as --config.init_from, with mcl-jax test")
@@ -156,7 +178,10 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     evaluator.ignore(restore_ckpt_strict="always strict", save_name="--workdir names the run")
     metric = evaluator.take("metric", str)
     evaluator.end()
-    return {"metric": metric, "protocol": protocol, "step": step, "max_frames": max_frames}
+    return {
+        **{"metric": metric, "protocol": protocol, "step": step, "max_frames": max_frames},
+        "rerank": rerank,
+    }
 
 
 def _transforms(block: Settings) -> list[Settings]:

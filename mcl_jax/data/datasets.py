@@ -12,6 +12,7 @@ from mcl_jax.data.sequences import Partition, SequenceRef, Source, Split, read_p
 from mcl_jax.data.stores.array_record import open_records
 from mcl_jax.data.stores.listing import list_tree
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
+from mcl_jax.data.stores.pkl_file import check_choice
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 
@@ -25,7 +26,8 @@ class Dataset:
         partition: its split where that is a rule; None where it comes as a JSON file.
         layout: how its download lies; what lies as subject/condition/view needs none of its own.
         description: one sentence about it, kept with its records.
-        file: pattern of the silhouettes' pkl file, where each folder holds other files as well.
+        file: which pkl file has the silhouettes, where each folder holds others as well; see
+            mcl_jax.data.stores.pkl_file.
         title: its name in titles; "" for the name of the data that its protocol was made for.
     """
 
@@ -67,7 +69,30 @@ DATASETS: dict[str, Dataset] = {
     "casiae": Dataset(
         protocol="casiae",
         partition=Partition(train=_numbered(1, 200, "{:03d}"), test=_numbered(201, 1_014, "{:03d}")),
+        layout=layouts.CASIAE,
         description="CASIA-E: 1,014 people in three scenes, from several views and two heights.",
+    ),
+    "ccpg": Dataset(
+        protocol="ccpg_gait",
+        partition=Partition(train=_numbered(0, 99, "{:03d}"), test=_numbered(100, 199, "{:03d}")),
+        layout=layouts.CCPG,
+        description="CCPG: 200 people who change their clothes, seen by 10 cameras.",
+        file="*-aligned-sils.pkl|*.pkl",
+    ),
+    "sustech1k": Dataset(
+        protocol="sustech1k",
+        description="SUSTech1K: 1,050 people in many conditions, by camera and by LiDAR, which is not read.",
+        file="06-*-Camera-Sils_aligned.pkl",
+    ),
+    "ccgr_mini": Dataset(
+        protocol="ccgr_mini",
+        description="CCGR-MINI: 970 people in 53 conditions, from 33 views.",
+        file="*sil*.pkl|*.pkl",
+    ),
+    "hid": Dataset(
+        protocol="hid_submission",
+        layout=layouts.HID,
+        description="HID: people to be identified at a distance, whose names only the competition knows.",
     ),
     "freegait": Dataset(
         protocol="freegait",
@@ -87,7 +112,9 @@ ANY_TREE = "tree"
 
 def downloads() -> dict[str, Download]:
     """Returns the downloads that can be prepared, by their names on the command line."""
-    known = {name: Download(name, entry.layout, entry.description) for name, entry in DATASETS.items()}
+    known = {
+        name: Download(name, entry.layout, entry.description, entry.file) for name, entry in DATASETS.items()
+    }
     return known | {ANY_TREE: Download(ANY_TREE, layouts.SUBJECTS, "Any tree of subject/condition/view.")}
 
 
@@ -176,8 +203,8 @@ def open_dataset(
         root: folder of the pkl tree or of the records.
         partition: path of a partition JSON, or "" for the dataset's own rule.
         file_format: a key of `OPENERS`; "" finds out whether the root is a tree or records.
-        file: pattern of the pkl file to take, such as "*-sil.pkl", where folders hold several; "" for the
-            dataset's own rule.
+        file: the pkl file to take where folders hold several, by a pattern such as "*-sil.pkl" or by its
+            number; "" for the dataset's own rule.
 
     Raises:
         DataError: if a name is unknown, or the root or the partition is missing or unusable.
@@ -193,6 +220,7 @@ def open_dataset(
         raise DataError(
             f"data.partition is empty, and {name} has no rule for its split: set --config.data.partition"
         )
+    check_choice(file)
     sequences, source = OPENERS[file_format](Path(root), file or DATASETS[name].file)
     people = {sequence.subject for sequence in sequences}
     if unused := sorted(people.difference(rule.train, rule.test)):

@@ -121,13 +121,13 @@ def read_partition(path: Path) -> Partition:
     return Partition(train, test, probes, gallery)
 
 
-def read_probe_set(path: Path) -> tuple[str, ...]:
-    """Reads the PROBE_SET of a partition JSON.
+def read_probe_set(path: Path) -> tuple[str, ...] | None:
+    """Reads the PROBE_SET of a partition JSON; None where it has none.
 
     Raises:
         DataError: if the file is missing or malformed.
     """
-    return _names(path, _read_json(path), "PROBE_SET")
+    return _optional_names(path, _read_json(path), "PROBE_SET")
 
 
 def read_gallery_set(path: Path) -> tuple[str, ...] | None:

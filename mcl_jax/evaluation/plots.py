@@ -1,6 +1,7 @@
 """Plots of a scored protocol: cumulative match characteristic, heat maps of views, error rates."""
 
 from io import BytesIO
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +15,15 @@ from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification
 from mcl_jax.utils.terminal import printable
 
+_PANELS_IN_A_ROW = 4  # of the heat maps, one a group of probes; SUSTech1K has nine
+
 
 def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int) -> Figure:
     """Cumulative match characteristic of every group, up to the size of the gallery."""
     length = min(scoring.CMC_LENGTH, gallery)
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for (name, group), marker in zip(groups.items(), "osD^v*", strict=False):
+    for (name, group), marker in zip(groups.items(), cycle("osD^v*"), strict=False):
         if np.isnan(group.cmc).all():
             continue
         label = (
@@ -43,14 +46,18 @@ def draw_heatmaps(protocol: Protocol, groups: dict[str, GroupScores], views: lis
     """First figure in % of probe view × gallery view, a panel per group; the left-out diagonal is grey."""
     name_of_figure = protocol.figures[0]
     side = 1.1 + 0.42 * len(views)
-    figure = Figure(figsize=(max(5.5, side * len(groups) + 0.9), side + 0.5), layout="constrained")
-    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    columns = min(len(groups), _PANELS_IN_A_ROW)
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(max(5.5, side * columns + 0.9), side * rows + 0.5), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for unneeded in panels[len(groups) :]:
+        unneeded.axis("off")
     cells = {name: group.cells[name_of_figure] for name, group in groups.items()}
     identical = np.eye(len(views), dtype=bool)
     known = np.concatenate([values[~identical & ~np.isnan(values)] for values in cells.values()])
     # One scale for all panels, from the worst block up, so that panels compare.
     low = min(float(known.min()), 99.0) if known.size else 0.0
-    for axes, (name, values) in zip(panels, cells.items(), strict=True):
+    for axes, (name, values) in zip(panels, cells.items(), strict=False):
         axes.set_facecolor("#ececec")
         image = axes.imshow(np.where(identical, np.nan, values), vmin=low, vmax=100, cmap="viridis")
         _annotate(axes, values, dark_below=low + 0.55 * (100 - low))
@@ -59,7 +66,8 @@ def draw_heatmaps(protocol: Protocol, groups: dict[str, GroupScores], views: lis
         axes.set_xticks(range(len(views)), list(map(literal, views)), rotation=90)
         axes.set_yticks(range(len(views)), list(map(literal, views)))
         axes.set_xlabel("gallery view")
-    panels[0].set_ylabel("probe view")
+    for axes in panels[::columns]:
+        axes.set_ylabel("probe view")
     figure.colorbar(image, ax=list(panels), shrink=0.9, label=literal(f"{name_of_figure} (%)"))
     figure.suptitle(literal(f"{protocol.title} (grey)"))
     return figure

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.evaluation.protocols import Protocol, get_protocol
+from mcl_jax.evaluation.protocols import PROBE_SET, THE_REST, Choice, Chosen, Protocol, get_protocol
 from mcl_jax.utils.files import read_bounded
 
 SUFFIX = ".json"
 
-_KEYS = ("title", "gallery", "probes", "blocks", "leave_out", "figures", "unmatched", "views", "unused")
+_KEYS = (
+    *("title", "gallery", "probes", "blocks", "leave_out", "figures", "unmatched", "views", "view_ends"),
+    *("unused", "mean"),
+)
 _LARGEST = 1 << 20  # bytes
 _FIGURE = re.compile(r"Rank-[1-9]\d{0,5}|mAP|mINP")
 
@@ -28,9 +31,10 @@ def find_protocol(name: str) -> Protocol:
 def read_protocol(path: Path) -> Protocol:
     """Reads a protocol: the keys of `Protocol` that `_KEYS` lists; "gallery" and "probes" must be there.
 
-    "gallery" is a list of conditions, ["*"] for all sequences, or null for all that are no probes; "probes"
-    has for each group of figures its conditions, ["*"] for all, or null for those that the partition lists as
-    PROBE_SET. A sequence that is both a probe and in the gallery does not meet itself.
+    "gallery" is a list of conditions, ["*"] for all sequences, or null for all that are no probes, or an
+    object with these for each group; "probes" has for each group of figures its conditions, ["*"] for all, or
+    null for those that the partition lists as PROBE_SET. Both take the name of a list of the partition, and
+    EVERY_OTHER, too. A sequence that is both a probe and in the gallery does not meet itself.
 
     Raises:
         ConfigError: if it cannot be read, or has not the keys and values of a protocol.
@@ -57,13 +61,16 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
     probes = content["probes"]
     if not isinstance(probes, dict) or not probes:
         raise ConfigError('probes: must be an object such as {"night": ["night-01"]}')
+    gallery = content["gallery"]
     settings: dict[str, Any] = {
-        "gallery": _names("gallery", content["gallery"]),
-        "probes": {group: _names(f"probes.{group}", given) for group, given in probes.items()},
+        "gallery": {group: _choice(f"gallery.{group}", given, THE_REST) for group, given in gallery.items()}
+        if isinstance(gallery, dict)
+        else _choice("gallery", gallery, THE_REST),
+        "probes": {group: _choice(f"probes.{group}", given, PROBE_SET) for group, given in probes.items()},
     }
     for key in ("figures", "views", "unused"):
         if key in content:
-            settings[key] = _names(key, content[key])
+            settings[key] = None if key == "views" and content[key] is None else _names(key, content[key])
     for figure in settings.get("figures") or ():
         if not _FIGURE.fullmatch(figure):
             raise ConfigError(f"figures: no {figure!r:.80}; there are Rank-1, Rank-5, …, mAP, mINP")
@@ -73,16 +80,27 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
             if content[key] not in choices:
                 raise ConfigError(f"{key}: is {content[key]!r:.80}; choose one of {', '.join(choices)}")
             settings[key] = content[key]
+    for key, kind in (("view_ends", str), ("mean", bool)):
+        if key in content:
+            if not isinstance(content[key], kind):
+                raise ConfigError(f"{key}: must be {'a text' if kind is str else 'true or false'}")
+            settings[key] = content[key]
     title = content.get("title", name)
     if not isinstance(title, str):
         raise ConfigError("title: must be a text")
     return Protocol(name=name, data=title, **settings)
 
 
-def _names(key: str, given: Any) -> tuple[str, ...] | None:
-    """Returns a list of names; None for null, which only some keys may be."""
-    if given is None and (key in ("gallery", "views") or key.startswith("probes.")):
-        return None
+def _choice(key: str, given: Any, if_null: Chosen) -> Choice:
+    """Returns the sequences that a list of conditions, the name of a list, or null chooses."""
+    if given is None:
+        return if_null
+    if isinstance(given, str) and given in Chosen.__members__:
+        return Chosen[given]
+    return _names(key, given)
+
+
+def _names(key: str, given: Any) -> tuple[str, ...]:
     if not isinstance(given, list) or not given or not all(isinstance(name, str) and name for name in given):
         raise ConfigError(f"{key}: is {given!r:.80}; expected a list of names")
     return tuple(given)

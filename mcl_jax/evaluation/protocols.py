@@ -4,15 +4,59 @@ A protocol says which sequences are probes and which are gallery, what a probe m
 probes meet the gallery, and which figures come out, rounded how. A new one is one more entry below.
 """
 
+import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mcl_jax.errors import ConfigError
+from mcl_jax.evaluation.rerank import Rerank
 
-PROBE_SET = None  # instead of conditions: the sequences that a partition file lists as probes
-THE_REST = None  # instead of conditions: every sequence that is not a probe
+
+class Chosen(enum.Enum):
+    """Sequences that something else than their conditions chooses; the value says it to a person."""
+
+    PROBE_SET = "the sequences of the partition's PROBE_SET"
+    GALLERY_SET = "the sequences of the partition's GALLERY_SET"
+    THE_REST = "every other sequence, or those of the partition's GALLERY_SET if it has one"
+    EVERY_OTHER = "every other sequence"
+
+
+PROBE_SET, GALLERY_SET, THE_REST, EVERY_OTHER = Chosen
 EVERY = ("*",)  # as conditions: every sequence, of whichever condition
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Chooses every sequence of some subjects, in place of conditions.
+
+    Attributes:
+        names: of the subjects.
+    """
+
+    names: tuple[str, ...]
+
+
+Choice = tuple[str, ...] | Chosen | Subjects
+"""Sequences: those of some conditions, in which * stands for any text, or chosen otherwise."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The CSV file that a benchmark scores: a line for each probe, with its view's name and nearest subjects.
+
+    Attributes:
+        header: names of its columns; each but the first holds a subject, the nearest first.
+        numbers: whether subjects are written as numbers; otherwise as their folders are called.
+    """
+
+    header: tuple[str, ...]
+    numbers: bool = False
+
+    @property
+    def length(self) -> int:
+        """How many subjects a line lists."""
+        return len(self.header) - 1
 
 
 @dataclass(frozen=True)
@@ -22,9 +66,9 @@ class Protocol:
     Attributes:
         name: key in `PROTOCOLS`.
         data: what is scored, as titles name it; `dataclasses.replace` it where the rules are used on others.
-        gallery: conditions of the gallery, or `EVERY`, or `THE_REST`. A sequence may be a probe as well: it
-            never meets itself.
-        probes: conditions of the probes per group, or `EVERY`, or `PROBE_SET`; figures are per group.
+        gallery: the gallery, or for each group of probes its own. A sequence may be a probe as well: it never
+            meets itself.
+        probes: the probes of each group; figures are per group. A sequence may be in several groups.
         blocks: what is ranked together. "all": every probe against the whole gallery. "probe_view": the
             probes of one view against the whole gallery. "view_pair": the probes of one view against the
             gallery of one view. Figures are the mean over gallery views, then over probe views.
@@ -36,10 +80,13 @@ class Protocol:
             out of mAP and mINP.
         decimals: each block's percentages are rounded to these before any mean; None = not rounded.
         views: the only views that may occur; None = any.
+        view_ends: a view is what comes before this text in a folder's name, such as camera 01 of 01_0; empty:
+            the whole name.
         unused: conditions of the dataset that are neither probes nor gallery; any others are an error.
         unused_views: views whose sequences are neither.
-        submit: length of the list of nearest subjects per probe in a submission file, which only the
-            benchmark scores; 0 = scored here.
+        mean: whether the mean over the groups is told; not where one group has the probes of all others.
+        rerank: how distances are re-ranked where that is asked for.
+        submit: the submission file, which only the benchmark scores; None = scored here.
         rules: the rules in a few words, for titles; empty where the name of the data says them.
 
     Raises:
@@ -48,17 +95,20 @@ class Protocol:
 
     name: str
     data: str
-    gallery: tuple[str, ...] | None
-    probes: Mapping[str, tuple[str, ...] | None]
+    gallery: Choice | Mapping[str, Choice]
+    probes: Mapping[str, Choice]
     blocks: Literal["all", "probe_view", "view_pair"] = "all"
     leave_out: Literal["nothing", "identical_view", "own_view"] = "nothing"
     figures: tuple[str, ...] = ("Rank-1",)
     unmatched: Literal["error", "wrong", "wrong_rank", "skip"] = "error"
     decimals: int | None = 2
     views: tuple[str, ...] | None = None
+    view_ends: str = ""
     unused: tuple[str, ...] = ()
     unused_views: tuple[str, ...] = ()
-    submit: int = 0
+    mean: bool = True
+    rerank: Rerank = field(default_factory=Rerank)
+    submit: Submission | None = None
     rules: str = ""
 
     @property
@@ -66,9 +116,30 @@ class Protocol:
         """Heading of the table and of the pictures."""
         return f"{self.data}, {self.rules}" if self.rules else self.data
 
+    @property
+    def galleries(self) -> dict[str, Choice]:
+        """Group of probes → its gallery."""
+        if isinstance(self.gallery, Mapping):
+            return dict(self.gallery)
+        return dict.fromkeys(self.probes, self.gallery)
+
     def __post_init__(self) -> None:
         if self.leave_out == "identical_view" and self.blocks != "view_pair":
             raise ConfigError(f"protocol {self.name}: leave_out identical_view needs blocks view_pair")
+        if self.galleries.keys() != self.probes.keys():
+            raise ConfigError(
+                f"protocol {self.name}: gallery has the groups {', '.join(self.galleries)}, and probes "
+                f"{', '.join(self.probes)}: give them the same"
+            )
+        if THE_REST in self.probes.values():
+            raise ConfigError(f"protocol {self.name}: THE_REST is of galleries: for probes give EVERY_OTHER")
+        others = (THE_REST, EVERY_OTHER)
+        for group, probes in self.probes.items():
+            if probes is EVERY_OTHER and self.galleries[group] in others:
+                raise ConfigError(
+                    f"protocol {self.name}: {group}: probes and gallery are both the other sequences: name "
+                    "one of them"
+                )
 
 
 def _casiae(scenes: tuple[str, ...], clothing: str) -> tuple[str, ...]:
@@ -76,6 +147,16 @@ def _casiae(scenes: tuple[str, ...], clothing: str) -> tuple[str, ...]:
         f"{height}-{scene}-{clothing}-{time}" for height in "HL" for scene in scenes for time in (1, 2)
     )
 
+
+# Group → conditions of its probes, and of its gallery.
+_CCPG = {
+    "CL": (("U0_D0_BG", "U0_D0"), ("U1_D1", "U2_D2", "U3_D3")),
+    "UP": (("U3_D3",), ("U0_D3",)),
+    "DN": (("U1_D0",), ("U1_D1",)),
+    "BG": (("U0_D0_BG",), ("U0_D0",)),
+}
+_CCPG_PROBES = {group: probes for group, (probes, _) in _CCPG.items()}
+_CCPG_GALLERY = {group: gallery for group, (_, gallery) in _CCPG.items()}
 
 _ELSEWHERE = ("scene2", "scene3", "scene3_s")
 _OUMVLP_VIEWS = tuple(f"{degree:03d}" for degree in (*range(0, 91, 15), *range(180, 271, 15)))
@@ -120,7 +201,7 @@ _ALL_PROTOCOLS = (
     Protocol(
         name="freegait",
         data="FreeGait",
-        gallery=THE_REST,
+        gallery=EVERY_OTHER,  # its partition has a GALLERY_SET, which the reference does not read
         probes={"all": PROBE_SET},
         figures=("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"),
         unmatched="skip",
@@ -140,7 +221,7 @@ _ALL_PROTOCOLS = (
         data="GREW submission",
         gallery=("01", "02"),
         probes={"all": ("03",)},
-        submit=20,
+        submit=Submission(("videoId", *(f"rank{i}" for i in range(1, 21))), numbers=True),
     ),
     Protocol(
         name="oumvlp",
@@ -180,6 +261,62 @@ _ALL_PROTOCOLS = (
         unmatched="wrong",
         unused=(*_casiae(("scene1",), "bg"), *_casiae(("scene1",), "cl")),
         unused_views=("270",),
+    ),
+    Protocol(
+        name="ccpg_gait",
+        data="CCPG",
+        rules="gait: gallery of one camera, identical camera left out",
+        gallery=_CCPG_GALLERY,
+        probes=_CCPG_PROBES,
+        blocks="view_pair",
+        leave_out="identical_view",
+        unmatched="wrong",
+        view_ends="_",
+    ),
+    Protocol(
+        name="ccpg_reid",
+        data="CCPG",
+        rules="re-identification: gallery of all cameras, own camera of the same subject left out",
+        gallery=_CCPG_GALLERY,
+        probes=_CCPG_PROBES,
+        leave_out="own_view",
+        figures=("Rank-1", "mAP", "mINP"),
+        unmatched="skip",
+        decimals=None,
+        view_ends="_",
+    ),
+    Protocol(
+        name="sustech1k",
+        data="SUSTech1K",
+        rules="gallery of one view, identical view left out",
+        gallery=("*00-nm*",),
+        probes={
+            "NM": ("*01-nm*",),
+            **{group: (f"*{group.lower()}*",) for group in ("BG", "CL", "CR", "UB", "UF", "OC", "NT")},
+            "all": ("*01*", "*02*", "*03*", "*04*"),
+        },
+        blocks="view_pair",
+        leave_out="identical_view",
+        figures=("Rank-1", "Rank-5"),
+        unmatched="wrong",
+        mean=False,  # a walk is in several groups, and "all" is the figure of the literature
+    ),
+    Protocol(
+        name="ccgr_mini",
+        data="CCGR-MINI",
+        gallery=GALLERY_SET,
+        probes={"all": EVERY_OTHER},
+        figures=("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"),
+        unmatched="skip",
+        decimals=None,
+    ),
+    Protocol(
+        name="hid_submission",
+        data="HID submission",
+        gallery=EVERY_OTHER,
+        probes={"all": Subjects(("probe",))},
+        rerank=Rerank(k1=6, k2=6, lam=0.3),  # as the benchmark's baseline
+        submit=Submission(("videoID", "label")),
     ),
     Protocol(
         name="leave_one_out",

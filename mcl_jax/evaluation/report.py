@@ -17,7 +17,8 @@ from mcl_jax.evaluation.pairs import Pairs
 from mcl_jax.evaluation.protocol_file import find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.rerank import Rerank, rerank_distances
-from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
+from mcl_jax.evaluation.roles import Roles, assign_roles
+from mcl_jax.evaluation.scoring import DistanceFn, GroupScores
 from mcl_jax.evaluation.submission import (
     submission_csv,
     submission_digests,
@@ -79,8 +80,8 @@ class Report:
     def scores(self) -> dict[str, dict[str, float]]:
         """Group → figure → %, for example `scores["NM"]["Rank-1"]`.
 
-        With several groups, "mean" is their mean. NaN where nothing could be ranked; no groups where only the
-        benchmark scores.
+        With several groups, "mean" is their mean, where the protocol tells it. NaN where nothing could be
+        ranked; no groups where only the benchmark scores.
         """
         scores: dict[str, dict[str, float]] = self.metrics.get("scores", {})
         return scores
@@ -211,8 +212,10 @@ def score(
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
-    roles = scoring.assign_roles(protocol, embeddings, probe_set, gallery_set)
-    if rerank is not None and scoring.overlap(roles.all_probes(), roles.gallery):
+    roles = assign_roles(protocol, embeddings, probe_set, gallery_set)
+    if rerank is not None and any(
+        scoring.overlap(probes, roles.gallery_of(group)) for group, probes in roles.probes.items()
+    ):
         raise DataError(
             f"protocol {protocol.name}: re-ranking needs probes that are not in the gallery too: leave "
             "out rerank, or choose another protocol"
@@ -239,8 +242,8 @@ def score(
 
     groups = scoring.score_groups(protocol, embeddings, roles, distances, count)
     verification = verify(protocol, roles, groups, pairs)
-    views = scoring.view_list(embeddings, roles)
-    metrics |= _figures(groups, views)
+    views = scoring.view_list(protocol, embeddings, roles)
+    metrics |= _figures(protocol, groups, views)
     metrics["verification"] = verification.as_json()
     metrics["table"] = format_table(protocol, groups, views)
     return Report(protocol, embeddings, roles, groups, "", metrics, verification)
@@ -294,10 +297,10 @@ def _counts(embedding_set: EmbeddingSet, roles: Roles) -> dict[str, Any]:
     }
 
 
-def _figures(groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any]:
+def _figures(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any]:
     """The part of metrics.json that the groups' figures make."""
     scores = {name: group.scores for name, group in groups.items()}
-    if len(groups) > 1:
+    if protocol.mean and len(groups) > 1:
         figures = next(iter(scores.values()))
         scores["mean"] = {
             figure: float(np.mean([group[figure] for group in scores.values()])) for figure in figures

@@ -11,7 +11,8 @@ from mcl_jax.evaluation.page.report_page import report_page
 from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import draw_sheet, sheet_rows
-from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
+from mcl_jax.evaluation.roles import Roles
+from mcl_jax.evaluation.scoring import DistanceFn, GroupScores
 from mcl_jax.evaluation.verification import Verification
 from mcl_jax.utils.files import write_atomically
 

@@ -8,7 +8,8 @@ from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.plots import literal
 from mcl_jax.evaluation.protocols import Protocol
-from mcl_jax.evaluation.scoring import DistanceFn, Roles
+from mcl_jax.evaluation.roles import Roles
+from mcl_jax.evaluation.scoring import DistanceFn
 
 # (index of a probe, indices of its nearest gallery sequences, their distances)
 SheetRow = tuple[int, np.ndarray, np.ndarray]
@@ -38,8 +39,11 @@ def sheet_rows(
         One row per chosen probe, evenly spaced among the probes, so equal embeddings give equal rows; empty
         where no probe may see a gallery sequence of its subject.
     """
-    probes = spread(roles.all_probes(), CANDIDATES)
+    everybody, groups = roles.rankings()
+    chosen = spread(np.arange(len(everybody)), CANDIDATES)
+    probes = everybody[chosen]
     unseen = scoring.hidden(protocol, embedding_set, probes, roles.gallery)
+    unseen |= roles.elsewhere(groups[chosen])
     match = (embedding_set.subjects[probes][:, None] == embedding_set.subjects[roles.gallery]) & ~unseen
     answerable = match.any(axis=1)
     probes, unseen, match = probes[answerable], unseen[answerable], match[answerable]
@@ -49,9 +53,9 @@ def sheet_rows(
     order = np.argsort(block, axis=1, kind="stable")[:, :NEAREST]
     right = np.take_along_axis(match, order[:, :1], axis=1)[:, 0]
     wrong = spread(np.flatnonzero(~right), OF_EACH)
-    chosen = [*wrong, *spread(np.flatnonzero(right), 2 * OF_EACH - len(wrong))]
+    shown = [*wrong, *spread(np.flatnonzero(right), 2 * OF_EACH - len(wrong))]
     rows = []
-    for i in chosen:
+    for i in shown:
         near = order[i][np.isfinite(block[i, order[i]])]
         rows.append((int(probes[i]), roles.gallery[near], block[i, near]))
     return rows

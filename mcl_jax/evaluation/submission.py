@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from io import BytesIO
 
@@ -10,8 +11,9 @@ import numpy as np
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation import metrics
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.protocols import Protocol
-from mcl_jax.evaluation.scoring import DistanceFn, Roles
+from mcl_jax.evaluation.protocols import Protocol, Submission
+from mcl_jax.evaluation.roles import Roles
+from mcl_jax.evaluation.scoring import DistanceFn
 
 _MAX_DIGITS = 18  # of a subject in a submission, where it is an integer
 
@@ -19,35 +21,50 @@ _MAX_DIGITS = 18  # of a subject in a submission, where it is an integer
 def submission_csv(
     protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
 ) -> str:
-    """The CSV text that the benchmark scores: each probe's view name and its nearest subjects as integers.
+    """The CSV text that the benchmark scores: each probe's view name and its nearest subjects.
 
     Raises:
-        DataError: if the gallery is smaller than the list, or a gallery subject is not a number.
+        DataError: if the gallery is smaller than the list, two probes have the same view, or a name cannot be
+            in the file.
     """
-    k = protocol.submit
-    if len(roles.gallery) < k:
+    form = protocol.submit
+    assert form is not None  # as wherever a submission is written
+    if len(roles.gallery) < form.length:
         raise DataError(
-            f"protocol {protocol.name}: {len(roles.gallery)} gallery sequences cannot fill {k} ranks: "
-            f"embed the whole gallery"
-        )
-    subjects = embedding_set.subjects[roles.gallery]
-    strange = [s for s in subjects.tolist() if not (s.isascii() and s.isdigit() and len(s) <= _MAX_DIGITS)]
-    # A comma or a line's end would move the ranks that follow.
-    unfit = [view for view in embedding_set.views.tolist() if set(view) & set(',"\r\n')]
-    if unfit:
-        raise DataError(
-            f"protocol {protocol.name}: view {unfit[0]!r} cannot be in a submission: use GREW's folder names"
-        )
-    if strange:
-        raise DataError(
-            f"protocol {protocol.name}: gallery subject {strange[0]!r} is no number: use GREW's folder names"
+            f"protocol {protocol.name}: {len(roles.gallery)} gallery sequences cannot fill {form.length} "
+            f"ranks: embed the whole gallery"
         )
     probes = roles.all_probes()
-    nearest = subjects.astype(np.int64)[metrics.nearest(distances(probes, roles.gallery), k)]
-    lines = [",".join(["videoId", *(f"rank{i}" for i in range(1, k + 1))])]
-    for video, row in zip(embedding_set.views[probes].tolist(), nearest.tolist(), strict=True):
+    videos, subjects = embedding_set.views[probes], embedding_set.subjects[roles.gallery]
+    if fault := _unfit(form, embedding_set.views.tolist(), videos.tolist(), subjects.tolist()):
+        raise DataError(f"protocol {protocol.name}: {fault}: use the folder names of {protocol.data}")
+    labels = subjects.astype(np.int64) if form.numbers else subjects
+    nearest = labels[metrics.nearest(distances(probes, roles.gallery), form.length)]
+    lines = [",".join(form.header)]
+    for video, row in zip(videos.tolist(), nearest.tolist(), strict=True):
         lines.append(",".join([video, *map(str, row)]))
     return "\n".join(lines) + "\n"
+
+
+def _unfit(form: Submission, views: list[str], videos: list[str], subjects: list[str]) -> str:
+    """Returns which name cannot be in a submission, and why; "" where all can.
+
+    Args:
+        form: of the file.
+        views: of all sequences.
+        videos: views of the probes, which the file calls them by.
+        subjects: of the gallery.
+    """
+    for role, names in (("view", views), ("gallery subject", subjects)):
+        # A comma or a line's end would move the ranks that follow.
+        if unfit := [name for name in names if set(name) & set(',"\r\n')]:
+            return f"{role} {unfit[0]!r} cannot be in a submission"
+    if form.numbers:
+        strange = [s for s in subjects if not (s.isascii() and s.isdigit() and len(s) <= _MAX_DIGITS)]
+        if strange:
+            return f"gallery subject {strange[0]!r} is no number"
+    name, times = Counter(videos).most_common(1)[0]
+    return f"{times} probes have the view {name!r}, and the file tells probes by it" if times > 1 else ""
 
 
 def submission_zip(csv: str) -> bytes:

@@ -14,10 +14,10 @@ def format_table(protocol: Protocol, groups: dict[str, GroupScores], views: list
     """The figures as papers print them, in %: a summary, then rank-1 per probe view if scored by view."""
     lines = [protocol.title]
     if len(groups) > 1:
-        lines.append(_row("", [*groups, "mean"]))
+        lines.append(_row("", [*groups, *["mean"] * protocol.mean]))
         for figure in protocol.figures:
             values = [group.scores[figure] for group in groups.values()]
-            lines.append(_row(figure, [*values, float(np.mean(values))]))
+            lines.append(_row(figure, [*values, *[float(np.mean(values))] * protocol.mean]))
     else:
         (group,) = groups.values()
         lines += [

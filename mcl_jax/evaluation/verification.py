@@ -24,7 +24,8 @@ from mcl_jax.evaluation import metrics, scoring
 from mcl_jax.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Estimate, estimate, subject_weights
 from mcl_jax.evaluation.pairs import PairCounts, Pairs, coarse_keys_of, distance_of
 from mcl_jax.evaluation.protocols import Protocol
-from mcl_jax.evaluation.scoring import GroupScores, Roles
+from mcl_jax.evaluation.roles import Roles
+from mcl_jax.evaluation.scoring import GroupScores
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 
@@ -77,7 +78,7 @@ class Verification:
         eer_threshold: that threshold; NaN without genuine or impostor pairs.
         points: of those `RATES` that the number of impostor pairs allows.
         left_out: the other rates → why.
-        rank1: group → rank-1 in %, not rounded; "mean" is their mean if there are several.
+        rank1: group → rank-1 in %, not rounded; "mean" is their mean, where the protocol tells it.
         curve: for pictures, and for thresholds of other rates.
     """
 
@@ -252,6 +253,6 @@ def _rank1(protocol: Protocol, groups: Mapping[str, GroupScores], weights: np.nd
         )
         cells = 100 * hits / np.where(tries > 0, tries, np.nan)
         resampled[name] = metrics.nan_mean(scoring.mean_over_gallery_views(protocol, cells), axis=0)
-    if len(groups) > 1:
+    if protocol.mean and len(groups) > 1:
         resampled["mean"] = np.mean(list(resampled.values()), axis=0)
     return {name: estimate(values[0], values) for name, values in resampled.items()}

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mcl_jax.config import load_config, validate
 from mcl_jax.convert.opengait_yaml import translate
 from mcl_jax.convert.yaml_settings import Settings
+from mcl_jax.data.datasets import DATASETS
 from mcl_jax.errors import ConfigError
 
 DATA = "data_cfg: {{dataset_name: {0}, test_dataset_name: {0}, dataset_partition: {0}.json}}\n"
@@ -80,6 +81,10 @@ CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
 GREW = DATA.format("GREW") + evaluator("GREW_submission")
 GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
 CASIAE = DATA.format("CASIA-E") + evaluator("evaluate_indoor_dataset")
+CCPG = DATA.format("CCPG") + evaluator("evaluate_CCPG")
+CCPG = CCPG.replace("data_cfg: {", "data_cfg: {data_in_use: [true, false, false, false], ")
+SUSTECH = DATA.format("SUSTech1K") + evaluator("evaluate_indoor_dataset")
+SUSTECH = SUSTECH.replace("data_cfg: {", f"data_cfg: {{data_in_use: [{'false, ' * 6}true{', false' * 9}], ")
 OUMVLP = DATA.format("OUMVLP") + evaluator("evaluate_indoor_dataset")
 ADAM = "optimizer_cfg: {{solver: Adam, lr: {}, momentum: 0.9, weight_decay: {}}}\n"
 UNFIXED = "sample_type: unfixed_unordered, frames_num_min: {}, frames_num_max: {}"
@@ -159,6 +164,21 @@ RUNS = {
     + ADAM.format("0.0001", 0)
     + schedule(150000, 200000)
     + trainer(210000, "[32, 8]", SKIPS_NONE, CUT),
+    "ccpg_triplet": CCPG
+    + BOTH
+    + GAITBASE.format(100)
+    + STEPS_60K
+    + trainer(60000, "[8, 16]", "sample_type: fixed_unordered", CUT),
+    "ccpg_deepgaitv2": CCPG
+    + BOTH
+    + DEEP.format("p3d", "[1, 1, 1, 1]", 100)
+    + STEPS_60K
+    + trainer(60000, "[8, 16]", ORDERED, AUGMENTED),
+    "sustech1k_deepgaitv2": SUSTECH
+    + BOTH
+    + DEEP.format("p3d", "[1, 1, 1, 1]", 250)
+    + schedule(20000, 30000, 40000)
+    + trainer(50000, "[8, 8]", ORDERED.replace("30", "10"), AUGMENTED),
     "casiab_triplet": GAITBASE_CASIAB,
     "casiab_mcl": GAITBASE_CASIAB.replace(TRIPLET, "{type: MCL, margin: 0.6, gamma: 0.6}"),
     "gait3d_triplet": GAIT3D
@@ -267,6 +287,46 @@ def test_swingait_starts_from_what_fits_and_sets_its_rates_itself(tmp_path):
             translated(tmp_path, RUNS["grew_swingait"].replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("used", "file"),
+    [("[true, false]", "1"), ("[false, false, true]", "3"), ("[true]", "1")],
+)
+def test_the_file_that_is_used_is_chosen_by_its_number(tmp_path, used, file):
+    config, _ = translated(tmp_path, RUNS["casiae_triplet"])
+    assert config.data.file == ""
+    text = RUNS["casiae_triplet"].replace("data_cfg: {", f"data_cfg: {{data_in_use: {used}, ")
+    assert translated(tmp_path, text)[0].data.file == file
+
+
+@pytest.mark.parametrize("used", ["[true, true]", "[false]", "[]", "[0, 1]"])
+def test_several_files_of_a_sequence_are_refused(tmp_path, used):
+    text = RUNS["casiae_triplet"].replace("data_cfg: {", f"data_cfg: {{data_in_use: {used}, ")
+    with pytest.raises(ConfigError, match=r"data_in_use: is \[.*\]; one file of a sequence is read"):
+        translated(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "function", "ours", "rerank"),
+    [
+        ("CCGR-MINI", "evaluate_CCGR_MINI", "ccgr_mini", False),
+        ("FreeGait", "evaluate_FreeGait", "freegait", False),
+        ("HID", "HID_submission", "hid", True),
+        ("HID", "HID_submission, rerank: false", "hid", False),
+    ],
+)
+def test_datasets_without_a_recipe_of_these_models(tmp_path, dataset, function, ours, rerank):
+    text = RUNS["casiae_triplet"].replace(CASIAE, DATA.format(dataset) + evaluator(function))
+    config, _ = translated(tmp_path, text)
+    assert (config.data.dataset, config.eval.protocol) == (ours, DATASETS[ours].protocol)
+    assert config.eval.rerank is rerank
+
+
+def test_the_backbone_of_hids_config_is_said_to_be_missing(tmp_path):
+    text = RUNS["casiae_triplet"].replace("type: ResNet9", "type: Plain")
+    with pytest.raises(ConfigError, match=r"backbone_cfg\.type: is Plain; .*mcl_jax has ResNet9 only"):
+        translated(tmp_path, text)
+
+
 @pytest.mark.parametrize("mode", ["2d", "3d", "p3d"])
 def test_deepgaitv2_of_every_mode(tmp_path, mode):
     text = DATA.format("OUMVLP") + "evaluator_cfg: {restore_hint: 120000}\n" + BOTH
@@ -317,7 +377,8 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
         ("type: RandomErasing", "type: RandomErasing, per_frame: 1", "per_frame: is 1; expected bool"),
         ("type: RandomRotate", "type: RandomBlur", "transform.type: is RandomBlur"),
         ("frames_all_limit: 720", "frames_all_limit: -1", "frames_all_limit: is -1; expected how many"),
-        ("dataset_name: CASIA-B,", "dataset_name: CCPG,", "data_cfg.dataset_name: is CCPG; mcl_jax has"),
+        ("dataset_name: CASIA-B,", "dataset_name: D-Gait,", "data_cfg.dataset_name: is D-Gait; mcl_jax has"),
+        ("restore_hint: 0,", "rerank: true, restore_hint: 0,", "rerank: is True; OpenGait re-ranks in HID"),
         ("evaluate_indoor_dataset", "evaluate_Gait3D", "evaluator_cfg.eval_func: is evaluate_Gait3D"),
         ("dataset_partition:", "remove_no_gallery: true, dataset_partition:", "remove_no_gallery: is True"),
         ("log_accuracy: true", "focal: 2", "loss_cfg.focal: is not known"),

@@ -1,11 +1,15 @@
 """One entry holds all of a dataset, from outside of the package too."""
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from mcl_jax.cli.program import run_command
 from mcl_jax.data.datasets import DATASETS, Dataset, download_of, downloads, open_dataset
+from mcl_jax.data.prepare.frame_file import read_frame
 from mcl_jax.data.prepare.layouts import Layout
 from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.silhouette import keep
@@ -67,6 +71,115 @@ def test_oumvlp_is_rearranged(tmp_path, caplog):
     dataset = open_dataset("oumvlp", tmp_path / "out", partition=tmp_path / "OUMVLP.json")
     assert [s.key for s in dataset.train_split().sequences] == ["00001/00/000", "00001/01/270"]
     assert "Silhouette_extra" in caplog.text
+
+
+def walker(size: int) -> np.ndarray:
+    """A person of full height, one side white and the other of a grey that tells it from that."""
+    image = np.zeros((size, size), np.uint8)
+    image[:, size // 3 : size // 2] = 255
+    image[:, size // 2 : 2 * size // 3] = 200
+    return image
+
+
+def write_frames(folder, count, image, ending="png"):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        assert cv2.imwrite(str(folder / f"{i}.{ending}"), image)
+
+
+def test_casiae_is_rearranged_and_short_walks_are_left_out(tmp_path):
+    for name, count in (("H/scene1/nm/000/1", 6), ("L/scene3_s/bg/090/2", 7), ("L/scene3_s/bg/090/1", 5)):
+        write_frames(tmp_path / "raw" / "forTrain" / "201" / name, count, walker(128), "jpg")
+    summary = prepare_dataset(download_of("casiae"), tmp_path / "raw", tmp_path / "out")
+    dataset = open_dataset("casiae", tmp_path / "out")
+    first, second = dataset.test_split().sequences
+    assert (first.key, second.key) == ("201/H-scene1-nm-1/000", "201/L-scene3_s-bg-2/090")
+    assert (summary.sequences, summary.skipped_sequences) == (2, 1)
+    assert "5 frames, and 6 are the least" in (tmp_path / "out" / "skipped.csv").read_text()
+    stored = tmp_path / "raw" / "forTrain" / "201" / "H" / "scene1" / "nm" / "000" / "1" / "0.jpg"
+    expected = cv2.resize(cv2.imread(str(stored), cv2.IMREAD_GRAYSCALE), (64, 64))
+    np.testing.assert_array_equal(dataset.source.read(first)[0], expected)
+    conditions = {s.condition for s in dataset.sequences}
+    known = PROTOCOLS["casiae"]
+    assert conditions <= {
+        *known.gallery,
+        *known.unused,
+        *(c for names in known.probes.values() for c in names),
+    }
+
+
+def test_hid_is_rearranged_so_that_probes_are_told_by_their_views(tmp_path, caplog):
+    for name in ("train/0000/02", "HID2022_test_gallery/0501/00", "HID2022_test_probe/108558", "extra/1/1"):
+        write_frames(tmp_path / "raw" / name, 2, walker(128))
+    prepare_dataset(download_of("hid"), tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "HID.json").write_text('{"TRAIN_SET": ["0000"], "TEST_SET": ["0501", "probe"]}')
+    dataset = open_dataset("hid", tmp_path / "out", partition=tmp_path / "HID.json")
+    assert [s.key for s in dataset.train_split().sequences] == ["0000/default/02"]
+    assert [s.key for s in dataset.test_split().sequences] == ["0501/default/00", "probe/default/108558"]
+    frames = dataset.source.read(dataset.train_split().sequences[0])
+    # Halved, so a column is the mean of two: the borders at 42 and 85 of 128 lie within columns of 64.
+    assert frames.shape == (2, 64, 64)
+    assert frames[0, 5, [20, 21, 31, 32, 41, 42, 43]].tolist() == [0, 255, 255, 200, 200, 100, 0]
+    assert "extra" in caplog.text
+
+
+def test_ccpg_is_scaled_by_areas_and_faint_people_are_kept(tmp_path):
+    image = walker(128)
+    image[:, :42] = image[:, 85:] = 0
+    write_frames(tmp_path / "raw" / "100" / "U0_D0" / "01_0", 1, image)
+    write_frames(tmp_path / "raw" / "000" / "U0_D0" / "02", 1, image[::32, ::32])  # 4 × 4 pixels
+    (tmp_path / "raw" / "100" / "U0_D0" / "01_0" / "0.jpg").write_bytes(b"the picture, which is not read")
+    prepare_dataset(download_of("ccpg"), tmp_path / "raw", tmp_path / "out")
+    dataset = open_dataset("ccpg", tmp_path / "out")
+    (test,) = dataset.test_split().sequences
+    frame = dataset.source.read(test)[0]
+    # Column 31 of 64 is the first past half of the mass, and becomes column 32.
+    row = np.zeros(64, int)
+    row[21:32], row[32:42], row[42] = 255, 200, 100
+    mass = np.cumsum(row)
+    centre = int(np.argmax(2 * mass > mass[-1]))
+    np.testing.assert_array_equal(frame[7], np.roll(row, 32 - centre))
+    assert [s.key for s in dataset.train_split().sequences] == ["000/U0_D0/02"]
+
+
+def test_of_a_pkl_tree_with_several_files_records_hold_the_chosen_one(tmp_path):
+    folder = tmp_path / "tree" / "100" / "U0_D0" / "01_0"
+    folder.mkdir(parents=True)
+    for name, value in (("aligned-sils", 255), ("sils", 254)):
+        frames = np.zeros((3, 64, 64), np.uint8)
+        frames[:, :, 20:40] = value
+        (folder / f"01_0-{name}.pkl").write_bytes(pickle.dumps(frames))
+    prepare_dataset(download_of("ccpg"), tmp_path / "tree", tmp_path / "a", file_format="records")
+    arguments = ["ccpg", "--src", str(tmp_path / "tree"), "--format", "records", "--workers", "0", "--quiet"]
+    assert run_command("prepare", [*arguments, "--out", str(tmp_path / "b"), "--file", "2"]) == 0
+    for out, value in (("a", 255), ("b", 254)):
+        dataset = open_dataset("ccpg", tmp_path / out)
+        assert dataset.source.read(dataset.sequences[0])[:].max() == value
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "not a JPEG file"),
+        (b"\xff\xd8\xff", "the JPEG is damaged or cut off"),
+        (b"\xff\xd8\xff\xc2\x00\x0b\x08\x00\x40\x00\x40\x01" + bytes(9), "not a baseline JPEG"),
+        (b"\xff\xd8\xff\xc0\x00\x0b\x08\xff\xff\xff\xff\x01" + bytes(9), "a JPEG of 65535×65535 pixels"),
+        (b"\xff\xd8\xff\xc0\x00\x0b\x08\x00\x40\x00\x40\x01" + bytes(9), "the JPEG is damaged or cut off"),
+    ],
+)
+def test_jpegs_that_cannot_be_used_are_refused_in_one_line(tmp_path, content, told):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        read_frame(tmp_path / "a.jpg")
+
+
+def test_jpegs_in_colour_are_refused_unless_their_channels_are_equal(tmp_path):
+    grey = np.repeat(walker(64)[..., None], 3, axis=2)
+    assert cv2.imwrite(str(tmp_path / "a.jpg"), grey)
+    assert read_frame(tmp_path / "a.jpg").shape == (64, 64)
+    assert cv2.imwrite(str(tmp_path / "b.JPG"), grey * np.array([0, 0, 1], np.uint8))
+    with pytest.raises(DataError, match="a colour JPEG, not a silhouette"):
+        read_frame(tmp_path / "b.JPG")
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):

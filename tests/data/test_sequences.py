@@ -41,6 +41,35 @@ def test_of_several_files_in_a_folder_a_pattern_chooses(tmp_path):
         scan_tree(tmp_path, "x*")
 
 
+def test_of_several_files_in_a_folder_a_number_chooses(tmp_path):
+    names = [f"{i:02d}-000-{kind}.pkl" for i, kind in enumerate(("Depth", "Sils_raw", "Sils_aligned"))]
+    touch(tmp_path, *(f"001/00-nm/000/{name}" for name in names))
+    for choice in ("3", "02-*", "*-x.pkl|3", "*aligned.pkl|*.pkl"):
+        (sequence,) = scan_tree(tmp_path, choice)
+        assert Path(sequence.location).name == names[2]
+    with pytest.raises(
+        DataError, match="there are 3 pkl files, and data.file asks for number 4; there are 00-"
+    ):
+        scan_tree(tmp_path, "4")
+    with pytest.raises(DataError, match=r"2 pkl files, 01-.*, 02-.*; say which .* or by its number"):
+        scan_tree(tmp_path, "*Sils*")
+    with pytest.raises(DataError, match=r"data\.file: is '0'; files are counted from 1"):
+        open_dataset("casiab", tmp_path, file="0")
+
+
+def test_every_candidate_is_listed(tmp_path):
+    touch(tmp_path, *(f"0001/00-nm/000/{i:02d}-000.pkl" for i in range(16)))
+    partition = tmp_path / "p.json"
+    partition.write_text('{"TRAIN_SET": ["0002"], "TEST_SET": ["0001"]}')
+    with pytest.raises(
+        DataError, match=r"no file '06-\*-Camera-Sils_aligned.pkl' .* 00-000.pkl, .*15-000.pkl"
+    ):
+        open_dataset("sustech1k", tmp_path, partition=partition)
+    touch(tmp_path, "0001/00-nm/000/06-000-Camera-Sils_aligned.pkl")
+    (sequence,) = open_dataset("sustech1k", tmp_path, partition=partition).test_split().sequences
+    assert Path(sequence.location).name == "06-000-Camera-Sils_aligned.pkl"
+
+
 def test_folders_of_people_nobody_needs_stop_nothing(tmp_path):
     touch(tmp_path, *(f"{subject:03d}/nm-01/000/a.pkl" for subject in range(1, 76)))
     (tmp_path / "999" / "nm-01" / "000").mkdir(parents=True)

@@ -7,6 +7,7 @@ import pytest
 import mcl_jax
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.protocol_file import read_protocol
+from mcl_jax.evaluation.protocols import EVERY_OTHER, GALLERY_SET, PROBE_SET, THE_REST
 
 
 def write(path, **content):
@@ -35,7 +36,7 @@ def test_a_protocol_of_ones_own_is_scored_by(tmp_path):
 
 def test_null_is_the_rest_and_the_probe_set(tmp_path):
     protocol = read_protocol(write(tmp_path / "a.json", gallery=None, probes={"all": None}))
-    assert (protocol.gallery, protocol.probes, protocol.data) == (None, {"all": None}, "a")
+    assert (protocol.gallery, protocol.probes, protocol.data) == (THE_REST, {"all": PROBE_SET}, "a")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,10 @@ def test_null_is_the_rest_and_the_probe_set(tmp_path):
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "figures": ["Rank-0"]}, "figures: no 'Rank-0'"),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "blocks": "no"}, "blocks: is 'no'; choose one of all, "),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "title": 1}, "title: must be a text"),
+        ({"gallery": ["x"], "probes": {"a": ["y"]}, "mean": 1}, "mean: must be true or false"),
+        ({"gallery": {"b": ["x"]}, "probes": {"a": ["y"]}}, "gallery has the groups b, and probes a"),
+        ({"gallery": ["x"], "probes": {"a": "THE_REST"}}, "THE_REST is of galleries: for probes give EVERY"),
+        ({"gallery": None, "probes": {"a": "EVERY_OTHER"}}, "a: probes and gallery are both the other"),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "leave_out": "identical_view"}, "needs blocks view_pair"),
     ],
 )
@@ -73,6 +78,23 @@ def _strangers(people: int, walks: int) -> mcl_jax.EmbeddingSet:
     subjects = np.repeat([f"{i:03d}" for i in range(people)], walks)
     conditions = np.tile([f"walk-{i}" for i in range(walks)], people)
     return mcl_jax.EmbeddingSet(x, subjects, conditions, np.full(n, "000"))
+
+
+def test_lists_of_the_partition_and_galleries_of_groups_by_their_names(tmp_path):
+    protocol = read_protocol(
+        write(
+            tmp_path / "a.json",
+            gallery="GALLERY_SET",
+            probes={"all": "EVERY_OTHER"},
+            view_ends="_",
+            mean=False,
+        )
+    )
+    assert (protocol.gallery, protocol.probes) == (GALLERY_SET, {"all": EVERY_OTHER})
+    assert (protocol.view_ends, protocol.mean) == ("_", False)
+    groups = {"UP": ["b*"], "DN": ["c"]}
+    own = read_protocol(write(tmp_path / "b.json", gallery=groups, probes={"UP": ["a"], "DN": ["a"]}))
+    assert own.gallery == {"UP": ("b*",), "DN": ("c",)}
 
 
 def test_a_sequence_that_is_probe_and_gallery_does_not_meet_itself(tmp_path):

@@ -13,7 +13,7 @@ from mcl_jax.evaluation.page.embedding_map import principal_plane
 from mcl_jax.evaluation.page.walk_frames import FRAMES, pack_walks
 from mcl_jax.evaluation.protocols import get_protocol
 from mcl_jax.evaluation.report import score
-from mcl_jax.evaluation.scoring import assign_roles
+from mcl_jax.evaluation.roles import assign_roles
 
 CONDITIONS = ["nm-01", "nm-05", "bg-01", "cl-01"]
 EVIL = "</script><script>alert(1)</script>"

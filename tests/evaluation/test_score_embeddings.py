@@ -46,6 +46,27 @@ def test_prints_the_table_and_writes_the_report(embeddings, tmp_path, capsys):
     }
 
 
+def test_a_partition_may_list_the_gallery_alone(embeddings, tmp_path):
+    keys = EmbeddingSet.load(embeddings).keys()
+    (tmp_path / "gallery.json").write_text(json.dumps({"GALLERY_SET": keys[::3]}))
+    arguments = ["--embeddings", str(embeddings), "--protocol", "ccgr_mini", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--partition", str(tmp_path / "gallery.json")]) == 0
+    counts = json.loads((tmp_path / "out" / "metrics.json").read_text())["counts"]
+    assert (counts["gallery"], counts["probes"]) == (4, {"all": 8})
+
+
+def test_the_submission_of_hid_is_reranked_by_its_own_parameters(tmp_path):
+    labels = [(s, "default", f"v{i}") for s in ("00001", "00002", "probe") for i in range(4)]
+    x = np.random.default_rng(0).standard_normal((len(labels), 2, 3), np.float32)
+    EmbeddingSet(x, *(np.array(column) for column in zip(*labels, strict=True))).save(tmp_path / "e.npz")
+    arguments = ["--embeddings", str(tmp_path / "e.npz"), "--protocol", "hid_submission", "--rerank"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    rerank = json.loads((tmp_path / "out" / "metrics.json").read_text())["rerank"]
+    assert rerank == {"k1": 6, "k2": 6, "lam": 0.3}
+    header, *lines = (tmp_path / "out" / "submission.csv").read_text().splitlines()
+    assert (header, [line.split(",")[0] for line in lines]) == ("videoID,label", ["v0", "v1", "v2", "v3"])
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

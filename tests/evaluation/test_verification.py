@@ -14,7 +14,8 @@ from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_roc
 from mcl_jax.evaluation.protocols import Protocol, get_protocol
 from mcl_jax.evaluation.report import score
 from mcl_jax.evaluation.rerank import Rerank
-from mcl_jax.evaluation.scoring import Roles, assign_roles, longest_gallery, score_groups
+from mcl_jax.evaluation.roles import Roles, assign_roles
+from mcl_jax.evaluation.scoring import longest_gallery, score_groups
 
 OPEN = Protocol("open", "Open", gallery=("g",), probes={"all": ("p",)}, unmatched="wrong")
 

@@ -1,12 +1,14 @@
 """`mcl-jax prepare`: prepares a dataset, from the folder it was unpacked into, for training."""
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 
 from mcl_jax.data.datasets import download_of, downloads
 from mcl_jax.data.prepare.cleaning import ORDERS, Cleaning
 from mcl_jax.data.prepare.preparation import FORMATS, prepare_dataset
+from mcl_jax.data.stores.pkl_file import check_choice
 from mcl_jax.errors import DataError
 
 HELP = "prepare a dataset for training, from the folder it was unpacked into"
@@ -41,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=int, default=0, help="grey level from which on a pixel is white")
     parser.add_argument("--largest-piece", action="store_true", help="keep only the largest piece of frames")
     parser.add_argument("--order", choices=ORDERS, default="name", help="of frames in a walk (name)")
+    parser.add_argument(
+        "--file", default="", help="of a pkl tree with several files in a folder: a pattern, or a number"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -53,8 +58,10 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("src", "out"):
         if not getattr(arguments, name):
             raise DataError(f"--{name} is empty; give a folder")
+    check_choice(arguments.file)
+    download = download_of(arguments.dataset)
     summary = prepare_dataset(
-        download_of(arguments.dataset),
+        dataclasses.replace(download, file=arguments.file or download.file),
         Path(arguments.src),
         Path(arguments.out),
         file_format=arguments.format,

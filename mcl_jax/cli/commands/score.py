@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric", default="euc", choices=get_args(Metric), help="distance: Euclidean or cosine (euc)"
     )
     parser.add_argument(
-        "--partition", help="partition JSON with PROBE_SET and perhaps GALLERY_SET; gait3d needs it"
+        "--partition", help="partition JSON with PROBE_SET or GALLERY_SET; gait3d, for one, needs it"
     )
     parser.add_argument(
         "--rerank",
         nargs="?",
-        const="20,6,0.3",
+        const=True,
         metavar="K1,K2,LAMBDA",
-        help="re-rank by k-reciprocal neighbours; without values: %(const)s",
+        help="re-rank by k-reciprocal neighbours; without values those of the protocol, mostly 20,6,0.3",
     )
     parser.add_argument("--out", required=True, help="folder for metrics.json, table.txt and pictures")
 
@@ -61,8 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.partition is not None:
         probe_set = read_probe_set(Path(arguments.partition))
         gallery_set = read_gallery_set(Path(arguments.partition))
-    rerank = None if arguments.rerank is None else Rerank.parse(arguments.rerank)
     protocol = find_protocol(arguments.protocol)
+    rerank = protocol.rerank if arguments.rerank else None
+    if isinstance(arguments.rerank, str):
+        rerank = Rerank.parse(arguments.rerank)
     clear_report(arguments.out)
     try:
         report = score(

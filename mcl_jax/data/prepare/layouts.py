@@ -1,16 +1,21 @@
 """Folder layouts of datasets as downloaded; no pixel is read."""
 
 import dataclasses
+import functools
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from absl import logging
 
 from mcl_jax.data.prepare import silhouette
 from mcl_jax.data.prepare.cleaning import Cleaning
+from mcl_jax.data.prepare.frame_file import JPEG_ENDINGS
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.tree import entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
@@ -19,6 +24,14 @@ GREW_PROBE = ("probe", "03")
 """Subject and condition that every probe of GREW has: whose they are is the secret of its challenge."""
 
 _GREW_GALLERY_VIDEOS = 2
+
+HID_PROBE = "probe"
+"""Subject that every probe of HID has: whose they are is the secret of its competition."""
+
+_HID_PARTS = ("train", "gallery", HID_PROBE)  # parts of the names of its folders
+_HID_CONDITION = "default"  # it has no conditions
+
+_CASIAE_ROOT = "forTrain"  # the folder inside of its archives
 
 _PARTS = ("train", "test")
 
@@ -32,26 +45,30 @@ class Layout:
     """One kind of download; picklable, so its functions are those of a module.
 
     Attributes:
-        scan: from the folder to references to its sequences; their location is a folder of PNGs.
+        scan: from the folder to references to its sequences; their location is a folder of frames.
         expected: what `scan` looks for, to be shown.
         to_silhouette: from a raw frame [h, w] to a silhouette [64, 64].
-        ignored: endings of PNG files that are not frames.
+        endings: of the files of frames, in small letters.
+        ignored: endings of such files that are not frames.
+        least_frames: sequences of fewer are left out.
         cleaning: of raw frames, before that.
     """
 
     scan: Callable[[Path], Iterator[SequenceRef]]
     expected: str
     to_silhouette: Callable[[np.ndarray], np.ndarray] = silhouette.normalize
+    endings: tuple[str, ...] = (".png",)
     ignored: tuple[str, ...] = ()
+    least_frames: int = 1
     cleaning: Cleaning = _AS_IT_IS
 
     def frames(self, folder: str) -> list[Path]:
-        """Returns the PNG files of a sequence, in their order."""
+        """Returns the files of a sequence's frames, in their order."""
         names = [entry.name for entry in entries(folder) if self._is_frame(entry.name)]
         return [Path(folder, name) for name in self.cleaning.sort(names)]
 
     def _is_frame(self, name: str) -> bool:
-        return name.lower().endswith(".png") and not name.endswith(self.ignored)
+        return name.lower().endswith(self.endings) and not name.endswith(self.ignored)
 
 
 def why_no_frame(folder: str | Path) -> str:
@@ -64,10 +81,8 @@ def why_no_frame(folder: str | Path) -> str:
 
 
 def _scan_three_levels(src: Path) -> Iterator[SequenceRef]:
-    for subject in subfolders(src):
-        for condition in subfolders(subject.path):
-            for view in subfolders(condition.path):
-                yield SequenceRef(subject.name, condition.name, view.name, view.path)
+    for subject, condition, view in _folders(src, 3):
+        yield SequenceRef(subject.name, condition.name, view.name, view.path)
 
 
 def _scan_subjects(src: Path) -> Iterator[SequenceRef]:
@@ -123,6 +138,39 @@ def _scan_oumvlp(src: Path) -> Iterator[SequenceRef]:
             yield SequenceRef(subject.name, condition, view, subject.path)
 
 
+def _scan_casiae(src: Path) -> Iterator[SequenceRef]:
+    """Joins height, scene, clothing and number of a walk to its condition, as the protocol names it."""
+    root = src / _CASIAE_ROOT
+    for subject, height, scene, clothing, view in _folders(root if root.is_dir() else src, 5):
+        for walk in subfolders(view.path):
+            condition = "-".join([height.name, scene.name, clothing.name, walk.name])
+            yield SequenceRef(subject.name, condition, view.name, walk.path)
+
+
+def _folders(folder: Path | str, levels: int) -> Iterator[list[os.DirEntry[str]]]:
+    """Yields the folders so many levels below a folder, each behind those that it lies in."""
+    for entry in subfolders(folder):
+        if levels == 1:
+            yield [entry]
+        else:
+            for inside in _folders(entry.path, levels - 1):
+                yield [entry, *inside]
+
+
+def _scan_hid(src: Path) -> Iterator[SequenceRef]:
+    """Gives each video a view of its own: a submission tells probes by it."""
+    for folder in subfolders(src):
+        part = next((part for part in _HID_PARTS if part in folder.name.lower()), None)
+        if part is None:
+            logging.warning("%s: not a folder of HID's; what is in it is left out", folder.path)
+        elif part == HID_PROBE:
+            for video in subfolders(folder.path):
+                yield SequenceRef(HID_PROBE, _HID_CONDITION, video.name, video.path)
+        else:
+            for subject, video in _folders(folder.path, 2):
+                yield SequenceRef(subject.name, _HID_CONDITION, video.name, video.path)
+
+
 SUBJECTS = Layout(_scan_subjects, "subject/condition/view/*.png")
 """CASIA-B, Gait3D, and whatever else lies as every protocol names its sequences."""
 
@@ -135,6 +183,26 @@ GREW = Layout(
 
 OUMVLP = Layout(_scan_oumvlp, "Silhouette_<view>-<condition>/<subject>/*.png")
 
+CASIAE = Layout(
+    _scan_casiae,
+    "<subject>/<height>/<scene>/<clothing>/<view>/<number>/*.jpg",
+    to_silhouette=silhouette.scale,
+    endings=(".png", *JPEG_ENDINGS),
+    least_frames=6,
+)
+
+CCPG = Layout(
+    _scan_subjects,
+    "subject/condition/view/*.png",
+    to_silhouette=functools.partial(silhouette.normalize, interpolation=cv2.INTER_AREA, nobody=0),
+)
+
+HID = Layout(
+    _scan_hid,
+    "train/<subject>/<video>/*.png, gallery/<subject>/<video>/*.png, probe/<video>/*.png",
+    to_silhouette=silhouette.scale,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Download:
@@ -144,15 +212,27 @@ class Download:
         name: the dataset's, a Python identifier.
         layout: how its folders lie.
         description: one sentence about it, kept with its records.
+        file: which file to take of a pkl tree, where folders hold several; see mcl_jax.data.stores.pkl_file.
     """
 
     name: str
     layout: Layout
     description: str
+    file: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is not as usual, kept in a folder for later runs to compare."""
+        return self.layout.cleaning.settings | ({"file": self.file} if self.file else {})
 
 
-def list_sequences(layout: Layout, src: Path) -> tuple[list[SequenceRef], bool]:
+def list_sequences(layout: Layout, src: Path, file: str = "") -> tuple[list[SequenceRef], bool]:
     """Lists the sequences of a download, sorted.
+
+    Args:
+        layout: how it lies.
+        src: its folder.
+        file: which file of a folder to take, where it is a pkl tree.
 
     Returns:
         The sequences, and whether they are pkl files, prepared before, rather than folders of PNGs.
@@ -166,7 +246,7 @@ def list_sequences(layout: Layout, src: Path) -> tuple[list[SequenceRef], bool]:
     for archive in archives:
         logging.warning("%s: not unpacked; what is in it is left out", archive)
     prepared = _holds_pkl(src)
-    sequences = sorted(scan_tree(src) if prepared else layout.scan(src))
+    sequences = sorted(scan_tree(src, file) if prepared else layout.scan(src))
     if not sequences:
         raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(layout, archives)}")
     for first, second in itertools.pairwise(sequences):

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from mcl_jax.data.prepare.cleaning import ORDERS
+from mcl_jax.data.prepare.frame_file import read_frame
 from mcl_jax.data.prepare.layouts import Layout
-from mcl_jax.data.prepare.silhouette import keep, read_png
+from mcl_jax.data.prepare.silhouette import keep, scale
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.errors import DataError
 
@@ -49,10 +50,13 @@ def oddities(layout: Layout, sequences: Sequence[SequenceRef]) -> list[str]:
             examples.setdefault("order", sequence.key)
         for file in _spread(files, _FRAMES):
             try:
-                found = remarks(layout.cleaning.clean(read_png(file)))
+                found = remarks(layout.cleaning.clean(read_frame(file)))
             except DataError:
                 continue
-            if layout.to_silhouette is keep:  # scaled before: greys, and pieces cut off, are as they came
+            if layout.to_silhouette in (
+                keep,
+                scale,
+            ):  # scaled before: greys, and pieces cut off, are as they came
                 found &= {"border"}
             frames += 1
             counts.update(found)

@@ -25,13 +25,13 @@ def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> 
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
     """
-    sequences, prepared = list_sequences(download.layout, src)
+    sequences, prepared = list_sequences(download.layout, src, download.file)
     if prepared:
         raise DataError(
             f"--src: {str(src)!r} is a pkl tree already; train from it, or convert it with --format records"
         )
     jobs = [job_for(f"{sequence.key}/{sequence.view}.pkl", [sequence]) for sequence in sequences]
-    task = _WritePkl(Reader(download.layout, prepared, options.skip_damaged), out)
+    task = _WritePkl(Reader(download.layout, prepared, options.skip_damaged, download.file), out)
     for line in oddities(download.layout, sequences):
         logging.warning("%s: %s", src, line)
     origin = {"dataset": download.name, "kind": "pkl", **download.layout.cleaning.settings}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mcl_jax.data.prepare.frame_file import read_frame
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.prepare.jobs import Job
 from mcl_jax.data.prepare.layouts import Layout, why_no_frame
-from mcl_jax.data.prepare.silhouette import SkippedFrameError, read_png
+from mcl_jax.data.prepare.silhouette import SkippedFrameError
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.tree import PklSource
@@ -25,11 +26,13 @@ class Reader:
         layout: of the download.
         prepared: the sequences are pkl files, not folders of PNGs.
         skip_damaged: leave out files that cannot be read, as frames are that show nobody.
+        file: which pkl file of a folder is taken, where it holds several.
     """
 
     layout: Layout
     prepared: bool
     skip_damaged: bool
+    file: str = ""
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         """Returns silhouettes uint8 [s, 64, w], and the frames left out.
@@ -46,7 +49,7 @@ class Reader:
         issues: list[Issue] = []
         for file in files:
             try:
-                frames.append(self.layout.to_silhouette(self.layout.cleaning.clean(read_png(file))))
+                frames.append(self.layout.to_silhouette(self.layout.cleaning.clean(read_frame(file))))
             except SkippedFrameError as reason:
                 issues.append(_issue(sequence, file.name, str(reason)))
             except DataError as error:
@@ -56,6 +59,8 @@ class Reader:
             return None, issues
         if any(issue.damaged for issue in issues):
             return None, issues
+        if len(frames) < (least := self.layout.least_frames):
+            return None, [*issues, _issue(sequence, "", f"{len(frames)} frames, and {least} are the least")]
         try:
             return check_frames(np.stack(frames), sequence.location), issues
         except DataError as error:
@@ -63,7 +68,7 @@ class Reader:
 
     def _read_pkl(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         try:
-            return PklSource().read(sequence), []
+            return PklSource(self.file).read(sequence), []
         except DataError as error:
             return None, [self._damage(sequence, None, error)]
 

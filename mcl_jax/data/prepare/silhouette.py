@@ -112,11 +112,15 @@ def _grey(image: np.ndarray, path: Path) -> np.ndarray:
     return grey
 
 
-def normalize(image: np.ndarray) -> np.ndarray:
+def normalize(
+    image: np.ndarray, *, interpolation: int = cv2.INTER_CUBIC, nobody: int = MIN_PIXEL_SUM
+) -> np.ndarray:
     """Scales the person in a raw frame to full height and cuts 64 columns about their centre of mass.
 
     Args:
         image: uint8 [h, w], white on black.
+        interpolation: of the scaling, as of `cv2.resize`.
+        nobody: a frame whose pixels add up to this or less shows nobody.
 
     Returns:
         uint8 [64, 64].
@@ -124,15 +128,15 @@ def normalize(image: np.ndarray) -> np.ndarray:
     Raises:
         SkippedFrameError: if there is no person, or no frame can be made of them.
     """
-    if int(image.sum(dtype=np.int64)) <= MIN_PIXEL_SUM:
-        raise SkippedFrameError(f"pixel sum of at most {MIN_PIXEL_SUM}: nobody to be seen")
+    if int(image.sum(dtype=np.int64)) <= nobody:
+        raise SkippedFrameError(f"pixel sum of at most {nobody}: nobody to be seen")
     rows = np.flatnonzero(image.any(axis=1))
     person = image[rows[0] : rows[-1] + 1]
     height, width = person.shape
     scaled_width = SIZE * width // height
     if scaled_width == 0:
         raise SkippedFrameError(f"{height}×{width} pixels: less than one column at height {SIZE}")
-    person = cv2.resize(person, (scaled_width, SIZE), interpolation=cv2.INTER_CUBIC)
+    person = cv2.resize(person, (scaled_width, SIZE), interpolation=interpolation)
 
     mass = person.sum(axis=0, dtype=np.int64).cumsum()
     # The first column past half of the mass; 0 if that is the first one, or if there is no mass.
@@ -144,6 +148,11 @@ def normalize(image: np.ndarray) -> np.ndarray:
         person = np.pad(person, ((0, 0), (SIZE // 2, SIZE // 2)))
         left += SIZE // 2
     return np.ascontiguousarray(person[:, left : left + SIZE])
+
+
+def scale(image: np.ndarray) -> np.ndarray:
+    """Returns a frame in which the person has full height already, uint8 [64, 64]."""
+    return image if image.shape == (SIZE, SIZE) else cv2.resize(image, (SIZE, SIZE))
 
 
 def keep(image: np.ndarray) -> np.ndarray:

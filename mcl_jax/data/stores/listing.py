@@ -48,7 +48,7 @@ def list_tree(root: Path, file: str = "") -> list[SequenceRef]:
 
     Args:
         root: of the tree.
-        file: pattern of the file to take from each folder; see `tree.scan_tree`.
+        file: choice of the file to take from each folder; see `tree.scan_tree`.
 
     Raises:
         DataError: as `tree.scan_tree`, or if a preparation of the tree is unfinished.

@@ -1,6 +1,5 @@
 """A tree of pickled arrays, ROOT/subject/condition/view/*.pkl, as OpenGait reads it."""
 
-import fnmatch
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
 from mcl_jax.data.stores.frames import MEND, check_frames, check_shape
+from mcl_jax.data.stores.pkl_file import chosen_files, why_not_one
 from mcl_jax.data.stores.silhouette_pickle import MOST_AROUND, shape_of
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import is_junk, read_bounded
@@ -29,7 +29,7 @@ def scan_tree(root: Path, file: str = "") -> list[SequenceRef]:
 
     Args:
         root: of the tree.
-        file: pattern of the file to take, such as "*-sil.pkl", where folders hold several; "" for any.
+        file: choice of the file to take where folders hold several; see `pkl_file`.
 
     Raises:
         DataError: if there is no such tree, or not one usable sequence in it.
@@ -70,45 +70,38 @@ def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]
 
 
 def is_faulty(sequence: SequenceRef) -> bool:
-    """Whether the folder of a listed sequence has no pkl file, or several and no pattern chooses."""
+    """Whether the folder of a listed sequence has no pkl file, or several of which none is chosen."""
     return not sequence.location.endswith(".pkl")
 
 
-def _only_pkl(folder: str, pattern: str) -> str | None:
+def _only_pkl(folder: str, choice: str) -> str | None:
     """Returns the path of the pkl file in a folder; None if it is not one, or cannot be looked for."""
     try:
-        files = _pkl_files(folder, pattern)
+        files = _pkl_files(folder, choice)
     except DataError:
         return None
     return os.path.join(folder, files[0]) if len(files) == 1 else None  # noqa: PTH118 - faster than a Path
 
 
-def _pkl_files(folder: str | Path, pattern: str) -> list[str]:
-    names = [entry.name for entry in entries(folder) if entry.name.endswith(".pkl")]
-    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern or "*"))
+def _pkl_files(folder: str | Path, choice: str = "") -> list[str]:
+    return chosen_files([entry.name for entry in entries(folder) if entry.name.endswith(".pkl")], choice)
 
 
-def one_pkl(folder: str | Path, pattern: str = "") -> str:
+def one_pkl(folder: str | Path, choice: str = "") -> str:
     """Returns the name of the pkl file in the folder of a sequence.
 
     Args:
         folder: of the sequence.
-        pattern: of the file to take, where there are several; "" for any.
+        choice: of the file to take, where there are several; see `pkl_file`.
 
     Raises:
         DataError: if there is none, or more than one, or the folder cannot be read.
     """
-    files = _pkl_files(folder, pattern)
+    files = _pkl_files(folder, choice)
     if len(files) == 1:
         return files[0]
-    if files:
-        raise DataError(
-            f"{folder}: {len(files)} pkl files, {', '.join(files[:3])}{', …' * (len(files) > 3)}; say which "
-            f"has the silhouettes by a pattern that fits it alone: --config.data.file='{_example(files)}'"
-        )
-    others = _pkl_files(folder, "")
-    if others:
-        raise DataError(f"{folder}: no file {pattern!r} (data.file); there are {', '.join(others[:3])}")
+    if there := _pkl_files(folder):
+        raise DataError(f"{folder}: {why_not_one(there, choice)}")
     if any(entry.name.lower().endswith(".png") for entry in entries(folder)):
         raise DataError(
             f"{folder}: no .pkl file; its PNGs must be prepared first, by scripts/prepare_data.py"
@@ -119,14 +112,6 @@ def one_pkl(folder: str | Path, pattern: str = "") -> str:
             "subject/condition/view/*.pkl: set data.root to the folder of the subjects"
         )
     raise DataError(f"{folder}: no .pkl file; prepare the sequence again, or leave its person out")
-
-
-def _example(files: Sequence[str]) -> str:
-    """Returns a pattern that fits the first of some files alone."""
-    name = files[0]
-    ends = [name[i:] for i in range(len(name) - len(".pkl") - 1, 0, -1)]
-    alone = (end for end in ends if sum(other.endswith(end) for other in files) == 1 and not end[0].isalnum())
-    return "*" + next(alone, name)
 
 
 def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str:
@@ -153,7 +138,7 @@ def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str
     # Pickles one or two levels below the root, not three: it is a subject or a condition.
     for levels in (2, 1, 0):
         for path in itertools.islice(_folders_at(str(root), levels), _LOOK_AT):
-            if files := _pkl_files(path, ""):
+            if files := _pkl_files(path):
                 above = root.resolve().parents[2 - levels]
                 return (
                     f"data.root: {Path(path, files[0])} lies {_LEVELS[2 - levels]} short of "
@@ -202,7 +187,7 @@ class PklSource:
     """The pickled arrays of a pkl tree. Only NumPy arrays are accepted, and nothing in a file is executed."""
 
     def __init__(self, file: str = ""):
-        """Takes the pattern that the tree was listed with."""
+        """Takes the choice of files that the tree was listed with."""
         self._file = file
 
     def require_file(self, sequence: SequenceRef) -> None:

@@ -8,7 +8,8 @@ from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import NEAREST, spread
-from mcl_jax.evaluation.scoring import DistanceFn, Roles
+from mcl_jax.evaluation.roles import Roles
+from mcl_jax.evaluation.scoring import DistanceFn
 
 CANDIDATES = 4096  # probes that are ranked for the page
 MOST_PROBES = 1000
@@ -55,13 +56,12 @@ def worst_first(
     Returns:
         Ordered by margin, the worst confusion first.
     """
-    groups = np.concatenate([np.full(len(probes), name) for name, probes in roles.probes.items()])
+    everybody, groups = roles.rankings()
     rows: list[ProbeRow] = []
     chosen = spread(np.arange(len(groups)), CANDIDATES)
     for start in range(0, len(chosen), _AT_ONCE):
         part = chosen[start : start + _AT_ONCE]
-        probes = roles.all_probes()[part]
-        rows += _rank(protocol, embedding_set, roles.gallery, distances, probes, groups[part])
+        rows += _rank(protocol, embedding_set, roles, distances, everybody[part], groups[part])
     rows.sort(key=lambda row: (row.margin, row.probe))
     worst, rest = rows[: MOST_PROBES // 2], rows[MOST_PROBES // 2 :]
     return _within(worst + [rest[i] for i in spread(np.arange(len(rest)), MOST_PROBES // 2)])
@@ -70,12 +70,13 @@ def worst_first(
 def _rank(
     protocol: Protocol,
     embedding_set: EmbeddingSet,
-    gallery: np.ndarray,
+    roles: Roles,
     distances: DistanceFn,
     probes: np.ndarray,
     groups: np.ndarray,
 ) -> list[ProbeRow]:
-    unseen = scoring.hidden(protocol, embedding_set, probes, gallery)
+    gallery = roles.gallery
+    unseen = scoring.hidden(protocol, embedding_set, probes, gallery) | roles.elsewhere(groups)
     same = embedding_set.subjects[probes][:, None] == embedding_set.subjects[gallery]
     block = np.where(unseen, np.inf, distances(probes, gallery))
     own = np.where(same, block, np.inf).min(axis=1)

@@ -15,7 +15,8 @@ from mcl_jax.evaluation.page.templating import picture, render
 from mcl_jax.evaluation.page.walk_frames import EVERY, PackedWalks, pack_walks
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import SEEN
-from mcl_jax.evaluation.scoring import DistanceFn, GroupScores, Roles
+from mcl_jax.evaluation.roles import Roles
+from mcl_jax.evaluation.scoring import DistanceFn, GroupScores
 from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification
 
@@ -67,7 +68,7 @@ def report_page(
         pictures={name.removesuffix(".png"): picture(png) for name, png in pictures.items()},
         seen=SEEN[protocol.leave_out],
         probes=len(rows),
-        all_probes=len(roles.all_probes()),
+        all_probes=len(roles.rankings()[0]),
         walks=len(walks),
         every=EVERY,
         packed=packed,
@@ -97,7 +98,7 @@ def _figures(
 ) -> list[dict[str, Any]]:
     """Rows of the main table: group, its figures, and the interval of its rank-1."""
     rows: list[dict[str, Any]] = [{"name": name, "values": group.scores} for name, group in groups.items()]
-    if len(groups) > 1:
+    if protocol.mean and len(groups) > 1:
         mean = {f: float(np.mean([group.scores[f] for group in groups.values()])) for f in protocol.figures}
         rows.append({"name": "mean", "values": mean})
     return [

@@ -57,7 +57,7 @@ class Plan:
             "records": RECORDS_FORMAT,
             "checksums": True,
             "prepared": self.prepared,
-            **self.download.layout.cleaning.settings,
+            **self.download.settings,
         }
 
 
@@ -79,7 +79,7 @@ def plan(download: Download, src: Path) -> Plan:
     Raises:
         DataError: if the folder holds no such dataset.
     """
-    sequences, prepared = list_sequences(download.layout, src)
+    sequences, prepared = list_sequences(download.layout, src, download.file)
     if prepared and is_unfinished(src):
         raise DataError(f"--src: the preparation of {str(src)!r} is not complete; finish it first")
     starts = range(0, len(sequences), SEQUENCES_PER_SHARD)
@@ -89,7 +89,7 @@ def plan(download: Download, src: Path) -> Plan:
     )
     for line in [] if prepared else oddities(download.layout, sequences):
         logging.warning("%s: %s", src, line)
-    settings = download.layout.cleaning.settings
+    settings = download.settings
     stamps = [job.stamp for job in jobs] + ([json.dumps(settings, sort_keys=True)] if settings else [])
     stamp = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
     return Plan(download, prepared, jobs, stamp)
@@ -105,7 +105,9 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
     for surplus in folder.glob("*.array_record"):  # of sequences that the user has deleted since
         if surplus.name not in names:
             surplus.unlink()
-    task = _WriteShard(Reader(plan.download.layout, plan.prepared, options.skip_damaged), folder)
+    task = _WriteShard(
+        Reader(plan.download.layout, plan.prepared, options.skip_damaged, plan.download.file), folder
+    )
     done = run_jobs(task, plan.jobs, folder, plan.origin, workers=options.workers, progress=options.progress)
     return done.outcomes
 
