@@ -47,6 +47,7 @@ def test_a_run_says_what_it_is(gait, toy_run):
         assert text in gait._repr_html_()
 
 
+@pytest.mark.slow
 def test_embeddings_are_in_order_whatever_the_lengths(gait, walks):
     together = gait.embed(walks)
     assert (together.shape, together.dtype) == ((4, 16, 3), np.float32)
@@ -126,6 +127,7 @@ def test_a_pytorch_file_needs_no_config(gait, toy_run, walks, tmp_path):
     assert np.array_equal(loaded.embed(walks[0]), gait.embed(walks[0]))
 
 
+@pytest.mark.slow
 def test_precision_and_the_other_embedding_are_choices(gait, toy_run, walks, tmp_path):
     half = mcl_jax.load(toy_run, precision="bfloat16").embed(walks[0])
     assert half.dtype == np.float32

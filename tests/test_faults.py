@@ -61,6 +61,7 @@ def test_an_update_that_is_not_finite_stops_the_run_and_is_never_saved(people, t
     assert load_weights(tmp_path).step == 5
 
 
+@pytest.mark.slow
 def test_skipping_leaves_updates_out_up_to_a_limit(people, tmp_path):
     config = toy_config(people)
     config.optimizer.lr, config.train.steps = 3e38, 6

@@ -76,7 +76,8 @@ def toy_config(run: str, root: Path) -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("file_format", ["tree", pytest.param("records", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["tree", "records"])
 def test_grew_ends_with_a_submission(walks, tmp_path, file_format):
     root = tmp_path / "tree"
     grew_layout(walks, root)

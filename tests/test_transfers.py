@@ -65,6 +65,7 @@ def guarded_both_ways(monkeypatch):
     return levels
 
 
+@pytest.mark.slow
 def test_training_and_its_tests_have_no_implicit_transfer(people, tmp_path, guarded_both_ways):
     train(people, tmp_path)
     # Of each step its figures, when it is looked at and in its line; and embeddings, twice.

@@ -38,6 +38,7 @@ def test_with_one_kind_of_frames_only_the_mean_frame_counts_whichever_way_it_loo
     np.testing.assert_allclose(embed(mean, 1), reference, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_several_kinds_frames_count_by_what_they_show(frames):
     mean = frames.astype(np.float32).mean(axis=0, keepdims=True) / 255
     assert np.abs(embed(frames, 3) - embed(mean, 3)).max() > 1e-4

@@ -44,6 +44,7 @@ def test_in_a_test_it_does_not_matter_which_way_somebody_walks(frames):
     assert np.abs(one_way - other_way).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_frames_count_by_what_they_show(frames):
     assert np.abs(embed(frames, 50.0) - embed(frames, 0.0)).max() > 1e-3
 

@@ -173,6 +173,7 @@ def test_a_model_has_the_digest_it_had_before_it_had_more_arguments(name, argume
     assert digest_with(**same_shapes) != digest
 
 
+@pytest.mark.slow
 def test_half_precision_is_of_the_backbone_only():
     name, arguments = VARIANTS["gaitbase"]
     model = create_model(name, arguments, dtype="bfloat16")
@@ -196,13 +197,9 @@ def test_half_precision_is_of_the_backbone_only():
 
 
 @pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param(v, marks=[pytest.mark.slow] * (v != "deepgaitv2_p3d"))
-        for v in VARIANTS
-        if v not in ("gaitbase_sizes", "gaitgl_large", "deepgaitv2_2d", "deepgaitv2_3d")
-    ],
+    "variant", sorted(VARIANTS.keys() - {"gaitbase_sizes", "gaitgl_large", "deepgaitv2_2d", "deepgaitv2_3d"})
 )
+@pytest.mark.slow
 def test_rematerialised_gradients_and_statistics_are_the_same(variant):
     name, arguments = VARIANTS[variant]
     frames = jnp.asarray(np.stack(sequences([10, 10])))

@@ -87,6 +87,7 @@ def test_a_checkpoint_of_an_older_version_is_accepted(people, tmp_path):
     assert data_changes(fingerprint(people), tmp_path, None) == []
 
 
+@pytest.mark.slow
 def test_a_run_stops_before_its_first_step_and_records_what_is_accepted(people, tree, tmp_path):
     config = toy_config(people)
     config.train.steps, config.eval.protocol = 1, "none"
