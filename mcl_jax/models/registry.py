@@ -169,7 +169,10 @@ def model_class(name: str) -> type[GaitModule]:
     Raises:
         ConfigError: if there is none of this name.
     """
-    return lookup("model.name", MODELS, name)
+    try:
+        return lookup("model.name", MODELS, name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; import the module of one of your own: --import MODULE") from None
 
 
 def added_arguments(name: str) -> dict[str, Any]:
