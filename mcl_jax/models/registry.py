@@ -58,7 +58,8 @@ class Model:
         Args:
             params: its parameters.
             batch_stats: its running statistics.
-            settings: static attributes, set on all modules that have them: `remat`, `frozen`, `portable`.
+            settings: static attributes, set on all modules that have them: `remat`, `frozen`,
+                `portable`, `whole_rows`.
         """
         module = nnx.merge(self.graphdef, params, batch_stats)
         module.set_attributes(raise_if_not_found=False, **settings)
