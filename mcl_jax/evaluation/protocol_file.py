@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mcl_jax.errors import ConfigError
-from mcl_jax.evaluation.protocols import Protocol, get_protocol
+from mcl_jax.evaluation.protocols import PROBE_SET, THE_REST, Protocol, get_protocol
 from mcl_jax.utils.files import read_bounded
 
 SUFFIX = ".json"
@@ -58,8 +58,8 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
     if not isinstance(probes, dict) or not probes:
         raise ConfigError('probes: must be an object such as {"night": ["night-01"]}')
     settings: dict[str, Any] = {
-        "gallery": _names("gallery", content["gallery"]),
-        "probes": {group: _names(f"probes.{group}", given) for group, given in probes.items()},
+        "gallery": _names("gallery", content["gallery"]) or THE_REST,
+        "probes": {group: _names(f"probes.{group}", given) or PROBE_SET for group, given in probes.items()},
     }
     for key in ("figures", "views", "unused"):
         if key in content:

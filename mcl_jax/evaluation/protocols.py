@@ -4,14 +4,23 @@ A protocol says which sequences are probes and which are gallery, what a probe m
 probes meet the gallery, and which figures come out, rounded how. A new one is one more entry below.
 """
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from mcl_jax.errors import ConfigError
 
-PROBE_SET = None  # instead of conditions: the sequences that a partition file lists as probes
-THE_REST = None  # instead of conditions: every sequence that is not a probe
+
+class Listed(enum.Enum):
+    """Sequences that are not told by their condition; the value says which, for messages."""
+
+    PROBE_SET = "the sequences of the partition's PROBE_SET"
+    THE_REST = "every sequence that is not a probe"
+
+
+PROBE_SET: Final = Listed.PROBE_SET
+THE_REST: Final = Listed.THE_REST
 EVERY = ("*",)  # as conditions: every sequence, of whichever condition
 
 
@@ -48,8 +57,8 @@ class Protocol:
 
     name: str
     data: str
-    gallery: tuple[str, ...] | None
-    probes: Mapping[str, tuple[str, ...] | None]
+    gallery: tuple[str, ...] | Literal[Listed.THE_REST]
+    probes: Mapping[str, tuple[str, ...] | Literal[Listed.PROBE_SET]]
     blocks: Literal["all", "probe_view", "view_pair"] = "all"
     leave_out: Literal["nothing", "identical_view", "own_view"] = "nothing"
     figures: tuple[str, ...] = ("Rank-1",)

@@ -10,7 +10,7 @@ from absl import logging
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation import metrics
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.evaluation.protocols import EVERY, PROBE_SET, THE_REST, Protocol
+from mcl_jax.evaluation.protocols import EVERY, PROBE_SET, THE_REST, Listed, Protocol
 from mcl_jax.utils.names import written_otherwise
 
 # (probe indices [n], gallery indices [m]) → distances [n, m]
@@ -242,9 +242,9 @@ def overlap(probes: np.ndarray, gallery: np.ndarray) -> bool:
     return bool(np.isin(probes, gallery).any())
 
 
-def _is_one_of(present: np.ndarray, conditions: tuple[str, ...] | None) -> np.ndarray:
+def _is_one_of(present: np.ndarray, conditions: tuple[str, ...]) -> np.ndarray:
     """Returns which of the conditions present are among these, bool [n]; all where these are `EVERY`."""
-    return np.full(len(present), True) if conditions == EVERY else np.isin(present, conditions or ())
+    return np.full(len(present), True) if conditions == EVERY else np.isin(present, conditions)
 
 
 def _score_group(
@@ -372,7 +372,7 @@ def _figure(name: str, ranks: np.ndarray, ap: np.ndarray, inp: np.ndarray, decim
 def _check_conditions(protocol: Protocol, embedding_set: EmbeddingSet) -> None:
     if protocol.gallery is THE_REST:
         return
-    probes = (name for names in protocol.probes.values() for name in names or ())
+    probes = (name for names in protocol.probes.values() if names is not PROBE_SET for name in names)
     known = {*protocol.gallery, *probes, *protocol.unused}
     if known.issuperset(EVERY):
         return
@@ -411,10 +411,8 @@ def _nothing_found(protocol: Protocol, embedding_set: EmbeddingSet, role: str) -
     )
 
 
-def _expected(conditions: tuple[str, ...] | None) -> str:
-    return (
-        "conditions " + ", ".join(conditions) if conditions else "the sequences of the partition's PROBE_SET"
-    )
+def _expected(conditions: tuple[str, ...] | Listed) -> str:
+    return conditions.value if isinstance(conditions, Listed) else "conditions " + ", ".join(conditions)
 
 
 def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Iterator[str]:

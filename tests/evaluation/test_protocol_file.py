@@ -7,6 +7,7 @@ import pytest
 import mcl_jax
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.protocol_file import read_protocol
+from mcl_jax.evaluation.protocols import PROBE_SET, THE_REST
 
 
 def write(path, **content):
@@ -35,7 +36,7 @@ def test_a_protocol_of_ones_own_is_scored_by(tmp_path):
 
 def test_null_is_the_rest_and_the_probe_set(tmp_path):
     protocol = read_protocol(write(tmp_path / "a.json", gallery=None, probes={"all": None}))
-    assert (protocol.gallery, protocol.probes, protocol.data) == (None, {"all": None}, "a")
+    assert (protocol.gallery, protocol.probes, protocol.data) == (THE_REST, {"all": PROBE_SET}, "a")
 
 
 @pytest.mark.parametrize(

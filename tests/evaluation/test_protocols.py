@@ -395,3 +395,11 @@ def test_a_gallery_set_is_the_gallery(caplog):
         assign_roles(protocol, embedding_set, probes, ["elsewhere-a-000"])
     assign_roles(get_protocol("leave_one_out"), embedding_set, None, gallery)
     assert "GALLERY_SET is not used: the protocol's gallery is conditions *" in caplog.text
+
+
+def test_what_is_expected_of_gallery_and_probes_is_said_of_each():
+    embedding_set = embedding_set_of([("001", "a", "0"), ("002", "a", "0")])
+    with pytest.raises(DataError, match="no gallery sequence: it expects every sequence that is not a pr"):
+        assign_roles(get_protocol("gait3d"), embedding_set, embedding_set.keys())
+    with pytest.raises(DataError, match="no probe sequence: it expects all: the sequences of the part"):
+        assign_roles(get_protocol("gait3d"), embedding_set, ["003-a-0"])
