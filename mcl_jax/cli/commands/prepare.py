@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=int, default=0, help="grey level from which on a pixel is white")
     parser.add_argument("--largest-piece", action="store_true", help="keep only the largest piece of frames")
     parser.add_argument("--order", choices=ORDERS, default="name", help="of frames in a walk (name)")
+    parser.add_argument(
+        "--file",
+        default="",
+        metavar="PATTERN",
+        help="of the pkl file to take, such as '*-sil.pkl', where folders of a pkl tree hold several",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -62,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         skip_damaged=arguments.skip_damaged,
         progress=not arguments.quiet,
         cleaning=Cleaning(arguments.threshold, arguments.largest_piece, arguments.order),
+        file=arguments.file,
     )
     print(
         f"{arguments.out}: {summary.sequences} sequences, {summary.frames} frames; left out "

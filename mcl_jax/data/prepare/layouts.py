@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -37,6 +38,8 @@ class Layout:
         to_silhouette: from a raw frame [h, w] to a silhouette [64, 64].
         ignored: endings of PNG files that are not frames.
         cleaning: of raw frames, before that.
+        file: pattern of the pkl file of a sequence, where a tree that was prepared before has several; "" for
+            one.
     """
 
     scan: Callable[[Path], Iterator[SequenceRef]]
@@ -44,6 +47,12 @@ class Layout:
     to_silhouette: Callable[[np.ndarray], np.ndarray] = silhouette.normalize
     ignored: tuple[str, ...] = ()
     cleaning: Cleaning = _AS_IT_IS
+    file: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choices of the user that differ from the defaults; results of others are not kept."""
+        return self.cleaning.settings | ({"file": self.file} if self.file else {})
 
     def frames(self, folder: str) -> list[Path]:
         """Returns the PNG files of a sequence, in their order."""
@@ -166,7 +175,9 @@ def list_sequences(layout: Layout, src: Path) -> tuple[list[SequenceRef], bool]:
     for archive in archives:
         logging.warning("%s: not unpacked; what is in it is left out", archive)
     prepared = _holds_pkl(src)
-    sequences = sorted(scan_tree(src) if prepared else layout.scan(src))
+    if layout.file and not prepared:
+        raise DataError(f"--file: is for a tree of pkl files, and {str(src)!r} is none; leave it out")
+    sequences = sorted(scan_tree(src, layout.file, key="--file") if prepared else layout.scan(src))
     if not sequences:
         raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(layout, archives)}")
     for first, second in itertools.pairwise(sequences):

@@ -34,7 +34,7 @@ def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> 
     task = _WritePkl(Reader(download.layout, prepared, options.skip_damaged), out)
     for line in oddities(download.layout, sequences):
         logging.warning("%s: %s", src, line)
-    origin = {"dataset": download.name, "kind": "pkl", **download.layout.cleaning.settings}
+    origin = {"dataset": download.name, "kind": "pkl", **download.layout.settings}
     done = run_jobs(task, jobs, out, origin, workers=options.workers, progress=options.progress)
     write_atomically(out / SKIPPED, issues_csv(issue for o in done.outcomes for issue in o.issues))
     check_damage(done.outcomes, out / SKIPPED)

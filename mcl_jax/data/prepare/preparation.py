@@ -24,6 +24,7 @@ def prepare_dataset(
     skip_damaged: bool = False,
     progress: bool = False,
     cleaning: Cleaning | None = None,
+    file: str = "",
 ) -> Summary:
     """Prepares a download, or goes on where an earlier run was stopped.
 
@@ -39,6 +40,8 @@ def prepare_dataset(
         skip_damaged: leave out files that cannot be read; otherwise they fail the run, after all the rest.
         progress: show a progress bar on stderr.
         cleaning: of raw frames; None for none, as for the published runs.
+        file: pattern of the pkl file to take, such as "*-sil.pkl", where the source is a pkl tree whose
+            folders hold several; "" where each has one.
 
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
@@ -47,9 +50,10 @@ def prepare_dataset(
         raise DataError(f"no format {file_format!r}; there are {', '.join(FORMATS)}")
     if out.resolve().is_relative_to(src.resolve()):
         raise DataError(f"--out: {str(out)!r} is inside --src; give a folder outside of it")
+    layout = dataclasses.replace(download.layout, file=file)
     if cleaning is not None:
-        layout = dataclasses.replace(download.layout, cleaning=cleaning)
-        download = dataclasses.replace(download, layout=layout)
+        layout = dataclasses.replace(layout, cleaning=cleaning)
+    download = dataclasses.replace(download, layout=layout)
     options = Options(workers, skip_damaged, progress)
     if file_format == "pkl":
         return prepare_tree(download, src, out, options)

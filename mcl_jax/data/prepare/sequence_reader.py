@@ -63,7 +63,7 @@ class Reader:
 
     def _read_pkl(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         try:
-            return PklSource().read(sequence), []
+            return PklSource(self.layout.file, key="--file").read(sequence), []
         except DataError as error:
             return None, [self._damage(sequence, None, error)]
 

@@ -17,11 +17,14 @@ from mcl_jax.utils.files import is_junk, read_bounded
 from mcl_jax.utils.retry import retried
 
 _FOOTAGE = "a video or a folder of masks becomes one by `mcl-jax silhouettes --video {} --out TREE`"
+FILE_KEY = "--config.data.file"
+"""Flag that sets the pattern of the pkl file to take, in training and testing."""
+
 _LOOK_AT = 100  # folders, to tell why a tree has no sequence
 _LEVELS = ("a level", "two levels", "three levels")
 
 
-def scan_tree(root: Path, file: str = "") -> list[SequenceRef]:
+def scan_tree(root: Path, file: str = "", *, key: str = FILE_KEY) -> list[SequenceRef]:
     """Lists the sequences of a pkl tree ROOT/subject/condition/view/*.pkl, sorted.
 
     A folder that has not one pkl file, or cannot be read, is listed too, as its own location: `PklSource`
@@ -30,14 +33,15 @@ def scan_tree(root: Path, file: str = "") -> list[SequenceRef]:
     Args:
         root: of the tree.
         file: pattern of the file to take, such as "*-sil.pkl", where folders hold several; "" for any.
+        key: flag that sets the pattern, for messages.
 
     Raises:
         DataError: if there is no such tree, or not one usable sequence in it.
     """
-    return walk_tree(root, file)[0]
+    return walk_tree(root, file, key=key)[0]
 
 
-def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]:
+def walk_tree(root: Path, file: str = "", *, key: str = FILE_KEY) -> tuple[list[SequenceRef], list[str]]:
     """Scans a tree as `scan_tree`, and also returns every folder that was visited.
 
     Raises:
@@ -65,7 +69,7 @@ def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]
                 names = subject.name, condition.name, view.name
                 sequences.append(SequenceRef(*names, _only_pkl(view.path, file) or view.path))
     if all(is_faulty(sequence) for sequence in sequences):
-        raise DataError(_why_nothing(root, sequences, file))
+        raise DataError(_why_nothing(root, sequences, file, key))
     return sorted(sequences), folders
 
 
@@ -88,12 +92,13 @@ def _pkl_files(folder: str | Path, pattern: str) -> list[str]:
     return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern or "*"))
 
 
-def one_pkl(folder: str | Path, pattern: str = "") -> str:
+def one_pkl(folder: str | Path, pattern: str = "", *, key: str = FILE_KEY) -> str:
     """Returns the name of the pkl file in the folder of a sequence.
 
     Args:
         folder: of the sequence.
         pattern: of the file to take, where there are several; "" for any.
+        key: flag that sets the pattern, for the message.
 
     Raises:
         DataError: if there is none, or more than one, or the folder cannot be read.
@@ -104,11 +109,12 @@ def one_pkl(folder: str | Path, pattern: str = "") -> str:
     if files:
         raise DataError(
             f"{folder}: {len(files)} pkl files, {', '.join(files[:3])}{', …' * (len(files) > 3)}; say which "
-            f"has the silhouettes by a pattern that fits it alone: --config.data.file='{_example(files)}'"
+            f"has the silhouettes by a pattern that fits it alone: {key}='{_example(files)}'"
         )
     others = _pkl_files(folder, "")
     if others:
-        raise DataError(f"{folder}: no file {pattern!r} (data.file); there are {', '.join(others[:3])}")
+        where = key.removeprefix("--config.")
+        raise DataError(f"{folder}: no file {pattern!r} ({where}); there are {', '.join(others[:3])}")
     if any(entry.name.lower().endswith(".png") for entry in entries(folder)):
         raise DataError(
             f"{folder}: no .pkl file; its PNGs must be prepared first, by scripts/prepare_data.py"
@@ -129,7 +135,7 @@ def _example(files: Sequence[str]) -> str:
     return "*" + next(alone, name)
 
 
-def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str:
+def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str, key: str) -> str:
     """Returns why a tree has no usable sequence: most often its root is a level too high or too low."""
     inside = subfolders(root)
     if any(entry.name.lower().endswith(".png") for entry in entries(root)):
@@ -147,7 +153,7 @@ def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str
                 f"{deep.location} holds folders; set data.root to the folder of the subjects"
             )
         try:
-            one_pkl(sequences[0].location, file)
+            one_pkl(sequences[0].location, file, key=key)
         except DataError as error:
             return str(error)
     # Pickles one or two levels below the root, not three: it is a subject or a condition.
@@ -201,9 +207,9 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 class PklSource:
     """The pickled arrays of a pkl tree. Only NumPy arrays are accepted, and nothing in a file is executed."""
 
-    def __init__(self, file: str = ""):
-        """Takes the pattern that the tree was listed with."""
-        self._file = file
+    def __init__(self, file: str = "", *, key: str = FILE_KEY):
+        """Takes the pattern that the tree was listed with, and the flag that sets it, for messages."""
+        self._file, self._key = file, key
 
     def require_file(self, sequence: SequenceRef) -> None:
         """Checks that the folder of a listed sequence had one pkl file; nothing is read.
@@ -212,7 +218,7 @@ class PklSource:
             DataError: if not, saying what is in it.
         """
         if is_faulty(sequence):
-            one_pkl(sequence.location, self._file)
+            one_pkl(sequence.location, self._file, key=self._key)
 
     def look(self, sequence: SequenceRef) -> None:
         """Checks that a file opens and has a size that models take, without reading its pixels.

@@ -57,7 +57,7 @@ class Plan:
             "records": RECORDS_FORMAT,
             "checksums": True,
             "prepared": self.prepared,
-            **self.download.layout.cleaning.settings,
+            **self.download.layout.settings,
         }
 
 
@@ -89,7 +89,7 @@ def plan(download: Download, src: Path) -> Plan:
     )
     for line in [] if prepared else oddities(download.layout, sequences):
         logging.warning("%s: %s", src, line)
-    settings = download.layout.cleaning.settings
+    settings = download.layout.settings
     stamps = [job.stamp for job in jobs] + ([json.dumps(settings, sort_keys=True)] if settings else [])
     stamp = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
     return Plan(download, prepared, jobs, stamp)
