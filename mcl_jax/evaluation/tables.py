@@ -1,5 +1,7 @@
 """Formats the printed table of a scored protocol."""
 
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,22 @@ def format_table(protocol: Protocol, groups: dict[str, GroupScores], views: list
             values = scoring.mean_over_gallery_views(protocol, group.cells[figure]).tolist()
             lines.append(_row(name, [*values, group.scores[figure]]))
     return "\n".join(lines) + "\n"
+
+
+def html_table(protocol: Protocol, scores: Mapping[str, Mapping[str, float]], notes: Sequence[str]) -> str:
+    """The figures of all groups, in %, as a table of HTML with notes below; "" without figures."""
+    if not scores:
+        return ""
+    head = "".join(f"<th>{escape(group)}</th>" for group in scores)
+    rows = "".join(
+        f"<tr><th>{escape(figure)}</th>"
+        + "".join(f"<td>{percent(group[figure])}</td>" for group in scores.values())
+        + "</tr>"
+        for figure in protocol.figures
+    )
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    caption = f"<caption>{escape(protocol.title)}</caption>"
+    return f"<table>{caption}<tr><th></th>{head}</tr>{rows}</table>{below}"
 
 
 def percent(value: float) -> str:
