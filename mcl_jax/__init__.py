@@ -6,7 +6,7 @@ The public face: everything named here is documented and stable, and imported wh
 
     gait = mcl_jax.load("runs/casiab_mcl")  # a run, or an OpenGait checkpoint
     x = gait.embed([walk_a, walk_b])  # uint8 [s, 64, 64 or 44] each → float32 [2, parts, channels]
-    d = mcl_jax.distances(x[:1], x[1:])  # [1, 1]
+    d = mcl_jax.distances(x[0], x[1])  # a number: the smaller, the more alike
 """
 
 import importlib
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcl_jax.config import load_config, recipes
     from mcl_jax.data.datasets import OpenDataset, open_dataset
     from mcl_jax.errors import UserError
-    from mcl_jax.evaluation.distances import pairwise_distances as distances
+    from mcl_jax.evaluation.distances import distances
     from mcl_jax.evaluation.embeddings import EmbeddingSet
     from mcl_jax.evaluation.report import Report, score
     from mcl_jax.exporting.writer import export
@@ -34,7 +34,7 @@ _HOMES = {
     "Report": "evaluation.report",
     "UserError": "errors",
     "check_model": "model_check",
-    "distances": "evaluation.distances:pairwise_distances",
+    "distances": "evaluation.distances",
     "export": "exporting.writer",
     "load": "api",
     "load_config": "config",
@@ -68,8 +68,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'mcl_jax' has no attribute {name!r}")
-    module, _, inside = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(f"mcl_jax.{module}"), inside or name)
+    value = getattr(importlib.import_module(f"mcl_jax.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -31,7 +31,7 @@ from mcl_jax.utils.signatures import lookup
 from mcl_jax.weights.load import fit, load_weights
 
 Walk = np.ndarray | str | Path
-"""One walk: silhouettes uint8 [s, 64, 64 or 44], or the path of a pkl file or of a folder of PNG frames."""
+"""One walk: silhouettes uint8 [s, 64, 64 or 44], or a path: of a pkl, a folder of PNG frames, or a video."""
 
 T = TypeVar("T")
 
@@ -69,25 +69,30 @@ class Gait:
         """SHA-256 over model, sizes and all numbers but the classifier's: it decides the embeddings."""
         return digest_of(self._embedder.model, *self._arrays)
 
-    def embed(self, walks: Walk | Sequence[Walk]) -> np.ndarray:
+    def embed(self, walks: Walk | Sequence[Walk], *, track: str | None = None) -> np.ndarray:
         """Returns the embeddings of walks, in their order.
 
         Args:
             walks: one walk or any number of them, of any mix of lengths, each an array of silhouettes uint8
-                [s, 64, 64 or 44], a pkl file of one, or a folder of PNG frames, which are prepared on the way
-                as for the published runs. The first 720 frames of a walk count, as in the reference.
+                [s, 64, 64 or 44], a pkl file of one, a folder of PNG frames, which are prepared on the way
+                as for the published runs, or a video of one person, whose silhouettes are taken as
+                `mcl-jax silhouettes` does. The first 720 frames of a walk count, as in the reference.
+            track: of videos with several people, the one to take, such as "person-001".
 
         Returns:
             float32 [n, parts, channels].
 
         Raises:
-            DataError: if a walk is empty, of another shape or type, or cannot be read.
+            DataError: if a walk is empty, of another shape or type, or cannot be read, or several people
+                walk in a video and `track` does not choose.
         """
         alone = isinstance(walks, str | Path) or (isinstance(walks, np.ndarray) and walks.ndim == 3)
         several: Sequence[Walk] = [walks] if alone else walks  # type: ignore[list-item, assignment] # mypy does not see `alone` narrow
         if len(several) == 0:
             return np.empty((0, self.parts, self.channels), np.float32)
-        return self._embedder.embed(*self._arrays, (_silhouettes(walk, i) for i, walk in enumerate(several)))
+        return self._embedder.embed(
+            *self._arrays, (_silhouettes(walk, i, track) for i, walk in enumerate(several))
+        )
 
     def embed_split(self, split: Split, *, workers: int = 0) -> EmbeddingSet:
         """Embeds all sequences of a split of a dataset, to be scored.
@@ -218,19 +223,27 @@ def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Emb
     return embedder, embedder.put(*fit(weights, model, *model.shapes()))
 
 
-def _silhouettes(walk: Walk, position: int) -> np.ndarray:
+def _silhouettes(walk: Walk, position: int, track: str | None) -> np.ndarray:
     """Returns the frames [s, 64, 44] of a walk that count.
 
     Raises:
         DataError: naming the walk.
     """
     if isinstance(walk, str | Path):
-        frames = read_walk(Path(walk))
+        frames = _of_path(Path(walk), track)
     elif isinstance(walk, np.ndarray):
         frames = check_frames(walk, f"walk {position}")
     else:
         raise DataError(
             f"walk {position}: is a {type(walk).__name__}; expected silhouettes uint8 [s, 64, 64 or 44], a "
-            "pkl file or a folder of PNG frames"
+            "pkl file, a folder of PNG frames or a video"
         )
     return cut(frames[:MAX_TEST_FRAMES])
+
+
+def _of_path(path: Path, track: str | None) -> np.ndarray:
+    if path.is_file() and path.suffix.lower() != ".pkl":
+        from mcl_jax.footage.choice import only_walk_in  # only for videos: it opens what OpenCV has for them
+
+        return only_walk_in(path, track, choice="track=…").silhouettes
+    return read_walk(path)

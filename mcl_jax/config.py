@@ -25,6 +25,7 @@ from mcl_jax.models.registry import PROVIDED as MODEL_PROVIDED
 from mcl_jax.models.registry import check_block, complete_block, model_class
 from mcl_jax.training.optimizers import OPTIMIZERS, PROVIDED, SCHEDULES
 from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.own_modules import make_importable
 from mcl_jax.utils.signatures import brief, check_arguments, lookup, required_arguments, with_defaults
 
 NO_PROTOCOL = "none"
@@ -225,12 +226,14 @@ def load_config(name: str) -> ConfigDict:
 
     Args:
         name: of a recipe that comes with the package, or the path of a file of one's own with a function
-            `get_config`.
+            `get_config`, which may import modules that lie beside it.
 
     Raises:
         ConfigError: if there is none, or it is no recipe.
     """
     path = recipe_path(name)
+    if path.resolve().parent not in (folder.resolve() for folder in _RECIPE_FOLDERS):
+        make_importable(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"config: {name!r} is no Python file; mcl-jax takes an OpenGait YAML, too")

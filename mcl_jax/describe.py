@@ -110,7 +110,7 @@ def _flops_of_a_frame(model: Model) -> float:
 
     def embed(params: Any, batch_stats: Any, frames: jax.Array, ids: jax.Array) -> jax.Array:
         # Portable: the CPU's own program has loops, whose body would count once.
-        module = model.merge(params, batch_stats, portable=True)
+        module = model.merge(params, batch_stats, portable=True, whole_rows=True)
         return module(frames, ids, num_segments=1, train=False).embeddings
 
     cost = jax.jit(embed).lower(*model.shapes(), frames, ids).cost_analysis()

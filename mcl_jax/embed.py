@@ -163,6 +163,7 @@ class Embedder:
         return embedded
 
     def _put_frames(self, batch: SequenceBatch) -> _Batch:
+        self.model.spacing.check(batch["segment_ids"])
         return batch, put_rows({"frames": batch["frames"], "segment_ids": batch["segment_ids"]}, self._mesh)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -46,6 +47,7 @@ from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import TrainState, create_state
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
+from mcl_jax.utils.spacing import Spacing
 from mcl_jax.weights.load import fit, fit_partly, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
@@ -98,7 +100,7 @@ def train(
         saver.finish()
         steps = range(int(state.step) + 1, config.train.steps + 1)
         with (
-            _batches_of(config, data.loader, steps, update.mesh) as batches,
+            _batches_of(config, data.loader, steps, update.mesh, model.spacing) as batches,
             _progress_of(config, workdir, steps, update) as progress,
             # A transfer that nobody asked for could hold up every step.
             jax.transfer_guard("disallow"),
@@ -131,6 +133,8 @@ def _take_steps(
             if step == steps[0]:
                 progress.clips(step, clip_sheet(batch))
             state, metrics = update(state, rows, leave=saver.preemption.requested)
+            if update.compiling:
+                progress.leave_out(update.compiling)
             saver.watch(step, metrics)
             is_last = step == steps[-1]
             leave, test = saver.monitor.leave and not is_last, tests.are_due(step) and not is_last
@@ -275,7 +279,11 @@ def _first_state(
 
 
 class _Update:
-    """The compiled update, with its counter of updates left out in a row."""
+    """The compiled update, with its counter of updates left out in a row.
+
+    Attributes:
+        compiling: seconds that the last call took to compile, or to read the program; 0 where it was there.
+    """
 
     def __init__(self, config: ConfigDict, model: Model):
         self.mesh = data_mesh()
@@ -284,6 +292,8 @@ class _Update:
         # first comes up, and read from the cache of programs in later runs.
         step = build_guarded_step(config, model, self.optimization)
         self._step = compile_guarded(step, self.mesh, compiler_options(training=True))
+        self.compiling = 0.0
+        self._compiled: set[int] = set()
         self._left_out = jax.device_put(start_counter(), replicated(self.mesh))
         # On the devices before the first step: rows of a host that wants to end, and of one that does not.
         devices = jax.local_device_count()
@@ -299,7 +309,11 @@ class _Update:
             rows: of the batch, on the devices.
             leave: whether this host wants to end the run.
         """
+        slots, begin = rows["segment_ids"].shape[1], time.monotonic()
         state, self._left_out, metrics = self._step(state, self._left_out, rows | self._leave[leave])
+        # The first call with a size of rows compiles; any call returns before the devices are done.
+        self.compiling = 0.0 if slots in self._compiled else time.monotonic() - begin
+        self._compiled.add(slots)
         return state, metrics
 
 
@@ -402,7 +416,7 @@ class _Tests:
 
 
 def _batches_of(
-    config: ConfigDict, loader: TrainLoader, steps: range, mesh: Mesh
+    config: ConfigDict, loader: TrainLoader, steps: range, mesh: Mesh, spacing: Spacing
 ) -> AbstractContextManager[Iterator[_Batch]]:
     """Returns the batches of some steps, read and put on the devices ahead of their use.
 
@@ -413,6 +427,7 @@ def _batches_of(
     seen: set[int] = set()
 
     def put(batch: TrainBatch) -> _Batch:
+        spacing.check(batch["segment_ids"])
         slots = batch["segment_ids"].shape[1]
         if slots not in seen:
             logging.info("compiling the step for rows of %d, or reading it from the cache", slots)

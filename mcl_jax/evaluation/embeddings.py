@@ -1,10 +1,11 @@
 """The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -21,9 +22,9 @@ SilhouetteFn = Callable[[int], np.ndarray]
 """Index of a sequence → its frames, uint8 [s, h, w]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, init=False)
 class EmbeddingSet:
-    """Embeddings of n sequences and where each sequence comes from.
+    """Embeddings of n sequences and where each sequence comes from; lists are taken for arrays.
 
     Attributes:
         embeddings: float32 [n, parts, channels], all finite.
@@ -40,8 +41,17 @@ class EmbeddingSet:
     conditions: np.ndarray
     views: np.ndarray
 
-    def __post_init__(self) -> None:
-        x = self.embeddings
+    def __init__(
+        self,
+        embeddings: np.ndarray | Sequence[Any],
+        subjects: np.ndarray | Sequence[Any],
+        conditions: np.ndarray | Sequence[Any],
+        views: np.ndarray | Sequence[Any],
+    ):
+        x = embeddings if isinstance(embeddings, np.ndarray) else _blocks(embeddings)
+        object.__setattr__(self, "embeddings", x)
+        for name, given in zip(LABELS, (subjects, conditions, views), strict=True):
+            object.__setattr__(self, name, given if isinstance(given, np.ndarray) else _labels(given))
         if x.ndim != 3 or 0 in x.shape or x.dtype != np.float32:
             raise DataError(
                 f"embeddings: expected float32 [n, parts, channels], none of them 0, "
@@ -62,6 +72,11 @@ class EmbeddingSet:
 
     def __len__(self) -> int:
         return len(self.embeddings)
+
+    def __repr__(self) -> str:
+        _, parts, channels = self.embeddings.shape
+        different = ", ".join(f"{len(set(getattr(self, name).tolist()))} {name}" for name in LABELS)
+        return f"EmbeddingSet({len(self)} sequences, {different}; {parts} parts × {channels} channels)"
 
     def key(self, i: int) -> str:
         """`subject-condition-view` of sequence i, the name that partition files give it."""
@@ -128,6 +143,26 @@ class EmbeddingSet:
             if key in seen:
                 raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
             seen.add(key)
+
+
+def _labels(given: Sequence[Any]) -> np.ndarray:
+    """Returns labels as an array; what is no text stays as it is, to be refused."""
+    return np.array(given, str if all(isinstance(label, str) for label in given) else object)
+
+
+def _blocks(given: Sequence[Any]) -> np.ndarray:
+    """Returns embeddings, one a sequence, as an array.
+
+    Raises:
+        DataError: if they differ in shape, or are no numbers.
+    """
+    try:
+        with np.errstate(over="ignore"):  # refused below, as what is not finite
+            return np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        raise DataError(
+            "embeddings: expected one block [parts, channels] of numbers for each sequence, all of one shape"
+        ) from None
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

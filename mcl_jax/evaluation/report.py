@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mcl_jax.evaluation.submission import (
     submission_summary,
     submission_zip,
 )
-from mcl_jax.evaluation.tables import format_table
+from mcl_jax.evaluation.tables import format_table, html_table
 from mcl_jax.evaluation.verification import Verification, verify
 from mcl_jax.utils.digest import sealed
 from mcl_jax.utils.extras import require_extra
@@ -125,6 +126,12 @@ class Report:
 
     def __repr__(self) -> str:
         return self.table.rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        return (
+            html_table(self.protocol, self.scores, self.metrics.get("notes", ()))
+            or f"<pre>{escape(self.table)}</pre>"
+        )
 
     def write(self, folder: str | Path, silhouettes: SilhouetteFn | None = None) -> None:
         """Writes metrics.json, table.txt, pictures and a page, or the submission instead of these two.

@@ -1,6 +1,7 @@
 """Formats the printed table of a scored protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,22 @@ def format_cross_table(title: str, scores: Mapping[str, Mapping[str, Mapping[str
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}" + "".join(f"{text:>9}" for text in texts) for name, texts in rows]
     return "\n".join([title, *lines]) + "\n"
+
+
+def html_table(protocol: Protocol, scores: Mapping[str, Mapping[str, float]], notes: Sequence[str]) -> str:
+    """The figures of all groups, in %, as a table of HTML with notes below; "" without figures."""
+    if not scores:
+        return ""
+    head = "".join(f"<th>{escape(group)}</th>" for group in scores)
+    rows = "".join(
+        f"<tr><th>{escape(figure)}</th>"
+        + "".join(f"<td>{percent(group[figure])}</td>" for group in scores.values())
+        + "</tr>"
+        for figure in protocol.figures
+    )
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    caption = f"<caption>{escape(protocol.title)}</caption>"
+    return f"<table>{caption}<tr><th></th>{head}</tr>{rows}</table>{below}"
 
 
 def percent(value: float) -> str:

@@ -27,7 +27,7 @@ def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -
 
     def program(frames: UInt8[Array, "s h w"]) -> Float[Array, "p c"]:
         walk = frames[None, :, :, CUT_COLUMNS:-CUT_COLUMNS]
-        module = model.merge(params, batch_stats, portable=True)
+        module = model.merge(params, batch_stats, portable=True, whole_rows=True)
         ids = jnp.zeros(walk.shape[:2], jnp.int32)
         output = module(walk, ids, num_segments=1, train=False)
         return output.embeddings[0].astype(jnp.float32)

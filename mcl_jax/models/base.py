@@ -50,15 +50,18 @@ class GaitModule(nnx.Module):
         DRAWS: whether it draws random numbers in training: then `__call__` takes a `key`, another one for
             each step, and draws nothing without it.
         remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
-        portable: whether each row is one whole sequence, and no C++ kernel is used, so that any runtime
-            can run the program; for testing only.
+        portable: whether no C++ kernel is used and nothing is done in chunks, so that any runtime can run the
+            program; for testing only.
+        whole_rows: whether each row is one whole sequence without an empty slot, of any length, as a program
+            for other runtimes is given; for testing only.
 
-    `remat`, `portable` and the `frozen` of batch norms are static attributes, which `Model.merge` sets on all
-    modules that have them.
+    `remat`, `portable`, `whole_rows` and the `frozen` of batch norms are static attributes, which
+    `Model.merge` sets on all modules that have them.
     """
 
     remat: bool = False
     portable: bool = False
+    whole_rows: bool = False
 
     CLASSIFIER: ClassVar[TreePath | None] = None
     CHOICES: ClassVar[tuple[str, ...]] = ()

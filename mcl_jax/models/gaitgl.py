@@ -238,7 +238,7 @@ class GaitGL(GaitModule):
         Returns:
             Embeddings [rows·num_segments, 64, channels[-1]] and logits [rows·num_segments, 64, classes].
         """
-        frames, ids = _repeat_short(frames, segment_ids, portable=self.portable)
+        frames, ids = _repeat_short(frames, segment_ids, whole_rows=self.whole_rows)
         x = to_unit_range(frames, self.dtype).reshape(*ids.shape, *frames.shape[2:], 1)
         for conv in self.stem:
             x = leaky_relu(self.run_block(conv, zero_empty(x, ids >= 0)))
@@ -263,13 +263,13 @@ def _repeat_short(
     frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
     segment_ids: Int[Array, "r s"],
     *,
-    portable: bool,
+    whole_rows: bool,
 ) -> tuple[UInt8[Array, "r t h w"] | Float[Array, "r t h w"], Int[Array, "r t"]]:
     """Repeats a sequence of one frame three times, and one of two twice, into the empty slots behind it.
 
-    Rows too short for that, and of an unknown number of slots, are made longer.
+    Rows too short for that, and whole ones, which have no empty slot, are made longer.
     """
-    missing = STRIDE if portable else max(0, SHORTEST - segment_ids.shape[1])
+    missing = STRIDE if whole_rows else max(0, SHORTEST - segment_ids.shape[1])
     frames = jnp.pad(frames, ((0, 0), (0, missing), (0, 0), (0, 0)))
     ids = jnp.pad(segment_ids, ((0, 0), (0, missing)), constant_values=-1)
     first = (ids >= 0) & (ids != _from_before(ids, 1, -1))

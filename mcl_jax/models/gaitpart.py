@@ -164,8 +164,8 @@ class GaitPart(GaitModule):
         images = to_unit_range(frames, self.dtype)
         x = map_images(parts_of_frames, images, at_once=train or self.portable)
         x = x.reshape(*segment_ids.shape, *x.shape[1:])
-        ids = None if self.portable else segment_ids
+        ids = None if self.whole_rows else segment_ids
         motion = self.short(x, ids) + self.long(x, ids)
         motion = motion.reshape(-1, *motion.shape[2:])
-        pooled = temporal_max(motion, segment_ids, num_segments, whole_rows=self.portable)
+        pooled = temporal_max(motion, segment_ids, num_segments, whole_rows=self.whole_rows)
         return GaitOutput(self.fcs(pooled), None, segments_present(segment_ids, num_segments))

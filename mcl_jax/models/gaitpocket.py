@@ -108,7 +108,7 @@ class GaitPocket(GaitModule):
         for stage in self.stages:
             x = self.run_block(stage, x, train=train, mask=segment_ids >= 0)
         typical = self._weighted_mean(x, segment_ids, num_segments)
-        strongest = temporal_max(x, segment_ids, num_segments, whole_rows=self.portable)
+        strongest = temporal_max(x, segment_ids, num_segments, whole_rows=self.whole_rows)
         x = jnp.concatenate([typical, strongest], axis=-1)
         # From here on each sequence is a single image.
         present = segments_present(segment_ids, num_segments)
@@ -124,7 +124,7 @@ class GaitPocket(GaitModule):
         """Returns the mean over each sequence, in every row of the picture with weights of its own."""
         rows, slots = segment_ids.shape
         worth = (features.mean(axis=2).astype(jnp.float32) * self.worth[...]).sum(axis=-1)
-        if self.portable:
+        if self.whole_rows:
             worth = worth.reshape(rows, slots, -1)
             weights = jnp.exp(worth - worth.max(axis=1, keepdims=True))
             weights = (weights / weights.sum(axis=1, keepdims=True))[..., None, None].astype(features.dtype)

@@ -86,7 +86,7 @@ class GaitSet(GaitModule):
             return map_images(lambda x: self.run_block(pair, x), x, at_once=train or self.portable)
 
         def of_walks(x: Float[Array, "n h w c"]) -> Float[Array, "m h w c"]:
-            return temporal_max(x, segment_ids, num_segments, whole_rows=self.portable)
+            return temporal_max(x, segment_ids, num_segments, whole_rows=self.whole_rows)
 
         x = of_frames(self.set1, to_unit_range(frames, self.dtype))
         g = self.global2(of_walks(x))

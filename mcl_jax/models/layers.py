@@ -325,7 +325,7 @@ class PartHead(nnx.Module):
     The embedding is the output of the separate FCs or, with `use_emb2`, the unit-length BNNeck feature.
     """
 
-    portable: bool = False  # see `GaitModule`
+    whole_rows: bool = False  # see `GaitModule`
 
     def __init__(
         self,
@@ -352,7 +352,7 @@ class PartHead(nnx.Module):
         train: bool,
     ) -> GaitOutput:
         """Maps features [rows·slots, h, w, c] to the output for rows · num_segments sequences."""
-        pooled = temporal_max(features, segment_ids, num_segments, whole_rows=self.portable)
+        pooled = temporal_max(features, segment_ids, num_segments, whole_rows=self.whole_rows)
         present = segments_present(segment_ids, num_segments)
         pooled = pooled.astype(self.fcs.kernel[...].dtype)
         embeddings = self.fcs(horizontal_pyramid_pool(pooled, self.bins))

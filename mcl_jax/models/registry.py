@@ -63,7 +63,8 @@ class Model:
         Args:
             params: its parameters.
             batch_stats: its running statistics.
-            settings: static attributes, set on all modules that have them: `remat`, `frozen`, `portable`.
+            settings: static attributes, set on all modules that have them: `remat`, `frozen`,
+                `portable`, `whole_rows`.
         """
         module = nnx.merge(self.graphdef, params, batch_stats)
         module.set_attributes(raise_if_not_found=False, **settings)
@@ -174,7 +175,10 @@ def model_class(name: str) -> type[GaitModule]:
     Raises:
         ConfigError: if there is none of this name.
     """
-    return lookup("model.name", MODELS, name)
+    try:
+        return lookup("model.name", MODELS, name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; import the module of one of your own: --import MODULE") from None
 
 
 def added_arguments(name: str) -> dict[str, Any]:

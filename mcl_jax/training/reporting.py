@@ -82,6 +82,11 @@ class TrainingReporter:
             self._report(self._board, step, means)
         return True
 
+    def leave_out(self, seconds: float) -> None:
+        """Takes time that has just passed out of speed and time left, as that of a compilation."""
+        self._since += seconds
+        self._waiting.leave_out(seconds)
+
     def clips(self, step: int, sheet: np.ndarray) -> None:
         """Takes a picture, uint8 [height, width], of the clips of an update; the next report has it."""
         self._clips = (step, sheet)

@@ -59,6 +59,12 @@ class ProgressBar:
             flush=True,
         )
 
+    def leave_out(self, seconds: float) -> None:
+        """Takes time that has just passed out of the rate and of the time left, as that of a compilation."""
+        if self._bar is not None:
+            self._bar.unpause()
+        self._start += seconds
+
     def say(self, line: str) -> None:
         """Prints a line of results, above the bar where there is one; it tells how far things are, too."""
         if self._bar is not None:

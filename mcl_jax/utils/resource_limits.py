@@ -1,7 +1,11 @@
 """Names the limit of the machine behind an error: open files, threads, memory or disk."""
 
 import errno
+import re
 from typing import NamedTuple
+
+_WANTED = re.compile(r"allocat(?:e|ing) (\d+(?:\.\d+)?)( bytes|[KMGT]iB)")
+"""How much of a device's memory a step asks for, in XLA's words: all between its input and output at once."""
 
 
 class ResourceLimit(NamedTuple):
@@ -17,7 +21,17 @@ def resource_limit(error: BaseException) -> ResourceLimit | None:
     Args:
         error: of Python, or of a C++ library, which has the system's words in its message.
     """
-    return next((limit for is_it, limit in _LIMITS if is_it(error)), None)
+    limit = next((limit for is_it, limit in _LIMITS if is_it(error)), None)
+    wanted = _WANTED.search(str(error))
+    if limit is None or wanted is None or not _no_device_memory(error):
+        return limit
+    return limit._replace(what=f"{limit.what}: {_readable(wanted)} more were asked for at once")
+
+
+def _readable(wanted: re.Match[str]) -> str:
+    """Returns an amount of memory as XLA gives it, in bytes or with a unit of its own."""
+    number, unit = wanted.groups()
+    return f"{float(number) / 2**30:.3g} GiB" if unit == " bytes" else f"{number} {unit}"
 
 
 def _of_system(error: BaseException, *codes: int) -> bool:

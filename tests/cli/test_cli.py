@@ -11,7 +11,9 @@ from mcl_jax.cli.commands import COMMANDS, command_module, help_line
 from mcl_jax.cli.overrides import parse_config
 from mcl_jax.cli.program import run, run_command
 from mcl_jax.config import validate
+from mcl_jax.data.datasets import DATASETS
 from mcl_jax.errors import ConfigError
+from mcl_jax.models import MODELS
 from mcl_jax.models.registry import complete_block
 
 
@@ -188,3 +190,56 @@ def test_a_command_takes_no_abbreviated_flags():
     command_module("score").add_arguments(parser)
     with pytest.raises(SystemExit):
         run(["score", "--emb=E", "--protocol=casiab", "--out=O"])
+
+
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch):
+    """A folder with a module of a user's own and a recipe beside it, and tables as they were afterwards."""
+    for table in (MODELS, DATASETS):
+        for name in ("own_outline", "own_corridor"):
+            monkeypatch.setitem(table, name, None)
+            monkeypatch.delitem(table, name)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "own_parts.py").write_text(
+        "from mcl_jax.data.datasets import DATASETS, Dataset\n"
+        "from mcl_jax.models import MODELS\n"
+        "MODELS['own_outline'] = MODELS['gaitset']\n"
+        "DATASETS['own_corridor'] = Dataset(protocol='casiab')\n"
+    )
+    (folder / "own_recipe.py").write_text(
+        "from mcl_jax.config import make_config\n"
+        "from own_parts import MODELS\n"
+        "def get_config():\n"
+        "    return make_config(model={'name': 'own_outline'}, loss={'triplet': {}})\n"
+    )
+    yield folder
+    sys.modules.pop("own_parts", None)
+
+
+def test_a_recipe_finds_the_modules_beside_it(own_modules, capsys):
+    assert run(["config", "mine/own_recipe.py"]) == 0
+    assert "'own_outline'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["mine/own_parts.py", "own_parts"])
+def test_any_command_imports_modules_of_ones_own(own_modules, module, capsys, monkeypatch):
+    monkeypatch.chdir(own_modules if "/" not in module else own_modules.parent)
+    with pytest.raises(SystemExit) as end:
+        run(["prepare", "--import", module, "--help"])
+    assert end.value.code == 0
+    assert "own_corridor" in capsys.readouterr().out.split("\n\n")[0]
+
+
+def test_a_module_that_is_not_there_and_a_model_of_ones_own_are_told(own_modules, capsys):
+    assert run(["config", "--import=own_part", "casiab_mcl"]) == 1
+    assert "error: --import: no module 'own_part' here or where" in capsys.readouterr().err
+    assert run(["config", "--import=mine/own_part.py", "casiab_mcl"]) == 1
+    assert "error: --import: no file 'mine/own_part.py'" in capsys.readouterr().err
+    assert run(["config", "casiab_mcl", "--config.model.name=own_outline"]) == 1
+    assert "import the module of one of your own: --import MODULE" in capsys.readouterr().err
+    (own_modules / "own_parts.py").write_text("import no_such_package\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        run(["config", "--import=mine/own_parts.py", "casiab_mcl"])

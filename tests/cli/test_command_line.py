@@ -35,9 +35,18 @@ def fail(error: BaseException):
         (OSError(errno.ENOSPC, "x", "f"), "error: 'f': the disk is full; make room\n"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "error: Broken pipe\n"),  # not that of stdout
         (
-            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
-            "error: the device has not enough memory; lower train.batch (eval.rows or eval.slots in a test), "
-            "or set train.remat=True; --describe says how much a step takes\n",
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9663676416 bytes."),
+            "error: the device has not enough memory: 9 GiB more were asked for at once; lower train.batch "
+            "(eval.rows or eval.slots in a test), or set train.remat=True; --describe says how much a step "
+            "takes\n",
+        ),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 21.50GiB."),
+            "error: the device has not enough memory: 21.50 GiB more were asked for at once; lower train",
+        ),
+        (
+            RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+            "error: the device has not enough memory; lower train.batch",
         ),
         (MemoryError(), "error: there is not enough memory; free some, or lower what takes it\n"),
         (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), "error: a name or text that is no valid"),

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from mcl_jax.data import first_look
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.sampling import FrameSampling
+from mcl_jax.data.first_look import look_at
 from mcl_jax.data.prepare.preparation import prepare_dataset
 from mcl_jax.data.prepare.records import shards
 from mcl_jax.data.prepare.records.builder import SilhouetteBuilder
-from mcl_jax.data.sequences import SequenceRef, select
+from mcl_jax.data.sequences import SequenceRef, Split, select
 from mcl_jax.data.stores import manifest
 from mcl_jax.data.stores.array_record import RecordsSource, open_records
 from mcl_jax.data.stores.job_log import JOB_LOG
@@ -393,3 +395,32 @@ def test_where_there_is_no_array_record_that_is_said(tree, records, tmp_path, mo
     ):
         with pytest.raises(UserError, match=r"needs array_record: pip install 'mcl_jax\[records\]'"):
             use()
+
+
+def test_an_even_choice_of_records_is_looked_at_before_training(records, monkeypatch):
+    listed, source = open_records(records)
+    look_at([Split(tuple(listed), ("000",), source)], skip=False)
+    monkeypatch.setattr(first_look, "_RECORDS", 3)
+    damaged = Split(tuple(listed), ("000",), RecordsSource(records, [0] * len(listed)))
+    told = r"^3 of 3 sequences looked at cannot be used; the first: .*record 0 \(000/nm-01/000\): is damaged"
+    with pytest.raises(DataError, match=told):
+        look_at([damaged], skip=False)
+
+
+def test_of_several_files_in_a_folder_a_pattern_chooses_what_is_prepared(tree, records, tmp_path):
+    for path in sorted(tree.rglob("*.pkl")):
+        path.rename(path.with_name("walk-sil.pkl"))
+        path.with_name("walk-pose.pkl").write_bytes(b"pose")
+    out = tmp_path / "chosen"
+    with pytest.raises(
+        DataError, match=r"2 pkl files, walk-pose\.pkl, walk-sil\.pkl; .*: --file='\*-pose\.pkl'"
+    ):
+        prepare_dataset(TREE, tree, out, file_format="records")
+    prepare_dataset(TREE, tree, out, file_format="records", file="*-sil.pkl")
+    chosen, plain = (
+        {n: c for n, c in files(root).items() if "array_record" in n.name} for root in (out, records)
+    )
+    assert chosen == plain != {}
+    (tmp_path / "png" / "001" / "nm-01" / "000").mkdir(parents=True)
+    with pytest.raises(DataError, match="--file: is for a tree of pkl files"):
+        prepare_dataset(TREE, tmp_path / "png", tmp_path / "other", file="*-sil.pkl")

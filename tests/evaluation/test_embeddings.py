@@ -158,3 +158,18 @@ def test_zip_of_something_else_is_refused(tmp_path):
             file.writestr(f"{name}.npy", b"no array")
     with pytest.raises(DataError, match=r"e\.npz: embeddings is not an array"):
         EmbeddingSet.load(tmp_path / "e.npz")
+
+
+def test_lists_are_taken_and_the_text_is_short():
+    arrays = dataclasses.asdict(make())
+    made = EmbeddingSet(**{key: value.tolist() for key, value in arrays.items()})
+    assert made.embeddings.dtype == np.float32
+    assert all(np.array_equal(getattr(made, key), value) for key, value in arrays.items())
+    counts = ", ".join(
+        f"{len(set(arrays[key].tolist()))} {key}" for key in ("subjects", "conditions", "views")
+    )
+    assert repr(made) == f"EmbeddingSet({len(made)} sequences, {counts}; 2 parts × 4 channels)"
+    with pytest.raises(DataError, match="embeddings: expected one block"):
+        EmbeddingSet([np.zeros((2, 4)), np.zeros((3, 4))], ["a", "b"], ["c", "c"], ["d", "d"])
+    with pytest.raises(DataError, match="subjects: expected one string for each"):
+        EmbeddingSet(np.zeros((2, 2, 4), np.float32), ["a", 7], ["c", "c"], ["d", "d"])

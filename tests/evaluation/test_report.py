@@ -248,3 +248,13 @@ def test_a_gallery_of_one_person_is_said(caplog):
     report = score(casia(subjects=1), "casiab")
     assert report.scores["NM"]["Rank-1"] == 100
     assert "the gallery has one person, '000': whoever comes is taken for them" in caplog.text
+
+
+def test_a_notebook_shows_the_figures_as_a_table():
+    report = score(casia(), "casiab")
+    report.note("a < b")
+    shown = report._repr_html_()
+    cells = "".join(f"<td>{figures['Rank-1']:.2f}</td>" for figures in report.scores.values())
+    assert f"<tr><th>Rank-1</th>{cells}</tr>" in shown
+    assert shown.endswith("<p>a &lt; b</p>")
+    assert score(grew(), "grew_submission")._repr_html_().startswith("<pre>")

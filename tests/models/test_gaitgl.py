@@ -37,7 +37,7 @@ def test_one_frame_and_two_are_repeated_into_the_slots_behind_them():
     a, b, c, d, e, f = range(1, 7)
     frames = jnp.array([[a, 9, 9, 9, 9, 9, b, c, 9, 9, 9, 9, d, e, f, 9]], jnp.uint8)[..., None, None]
     ids = jnp.array([[0, *[-1] * 5, 1, 1, *[-1] * 4, 2, 2, 2, -1]])
-    repeated, their_ids = _repeat_short(frames, ids, portable=False)
+    repeated, their_ids = _repeat_short(frames, ids, whole_rows=False)
     assert their_ids.tolist() == [[0, 0, 0, -1, -1, -1, 1, 1, 1, 1, -1, -1, 2, 2, 2, -1]]
     assert repeated[their_ids >= 0].ravel().tolist() == [a, a, a, b, c, b, c, d, e, f]
     assert _ids_of_windows(their_ids).tolist() == [[0, -1, 1, -1, 2]]

@@ -45,3 +45,16 @@ def test_in_a_terminal_a_bar_is_drawn(monkeypatch, capsys):
     with ProgressBar("embedding", "seq", 2) as shown:
         shown.update(2)
     assert "embedding: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_time_left_out_changes_neither_rate_nor_time_left(clock, monkeypatch, capsys, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with ProgressBar("training", "step", 100) as shown:
+        clock[0] += 60
+        shown.leave_out(60)
+        for _ in range(3):
+            clock[0] += 5
+            shown.update(5)
+    if not terminal:
+        assert "1 step/s, about 95 s left" in capsys.readouterr().err

@@ -60,15 +60,9 @@ def read_walks(sources: Sequence[str], *, track: str | None = None) -> list[Walk
 
 
 def _people(video: str, track: str | None) -> list[Walk]:
-    from mcl_jax.footage import extract  # only for videos: it opens what OpenCV has for them
+    from mcl_jax.footage.choice import walks_in  # only for videos: it opens what OpenCV has for them
 
-    tracks = extract(video).tracks
-    if track is not None:
-        names = ", ".join(each.name for each in tracks)
-        tracks = tuple(each for each in tracks if each.name == track)
-        if not tracks:
-            raise DataError(f"{video}: no {track!r} walks in it; there are {names}")
-    return [Walk(f"{video}: {each.name}", each.silhouettes) for each in tracks]
+    return [Walk(f"{video}: {each.name}", each.silhouettes) for each in walks_in(video, track)]
 
 
 def single_walk(source: str, *, track: str | None = None) -> Walk:
