@@ -313,7 +313,13 @@ def test_full_size(run):
     assert f"configs/{run}.py" in recipes()[run].read_text()
 
 
-@pytest.mark.parametrize("run", RUNS)
+# The same programs as of another recipe.
+SAME_PROGRAM = ("grew_swingait",)
+
+
+@pytest.mark.parametrize(
+    "run", [pytest.param(run, marks=[pytest.mark.slow] * (run in SAME_PROGRAM)) for run in RUNS]
+)
 def test_one_step_at_toy_width(run):
     config = load_config(run)
     config.model.channels = (2, 3, 4, 4)[: len(config.model.channels)]

@@ -56,6 +56,9 @@ PARTS = {
 }
 
 
+SLOW_TO_COMPILE = ("swingait", "foundationgait")  # with gradients
+
+
 @pytest.fixture(scope="module", params=VARIANTS)
 def embed(request):
     """A model variant and its compiled test embedding of (frames, segment_ids, num_segments)."""
@@ -181,7 +184,13 @@ def test_half_precision_is_of_the_backbone_only():
 
 
 @pytest.mark.parametrize(
-    "variant", sorted(VARIANTS.keys() - {"gaitbase_sizes", "gaitgl_large", "deepgaitv2_2d", "deepgaitv2_3d"})
+    "variant",
+    [
+        pytest.param(variant, marks=[pytest.mark.slow] * (variant in SLOW_TO_COMPILE))
+        for variant in sorted(
+            VARIANTS.keys() - {"gaitbase_sizes", "gaitgl_large", "deepgaitv2_2d", "deepgaitv2_3d"}
+        )
+    ],
 )
 def test_rematerialised_gradients_and_statistics_are_the_same(variant):
     name, arguments = VARIANTS[variant]
