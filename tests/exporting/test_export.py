@@ -60,7 +60,11 @@ def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, argumen
     ("name", "arguments"),
     [
         ("gaitgl", {"channels": (4, 6, 8)}),
-        ("swingait", {"layers": (1, 1, 2, 1), "channels": (2, 3), "widths": (16, 32), "parts": 3}),
+        pytest.param(
+            "swingait",
+            {"layers": (1, 1, 2, 1), "channels": (2, 3), "widths": (16, 32), "parts": 3},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_windows_of_three_frames_are_stablehlo_for_any_number_of_frames_and_no_onnx(name, arguments):

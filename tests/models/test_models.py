@@ -64,6 +64,7 @@ OTHER_VARIANTS = (
     "gaitenergy",
     "deepgaitv2_2d",
     "deepgaitv2_3d",
+    "foundationgait",
 )
 EVERY_VARIANT = [pytest.param(v, marks=[pytest.mark.slow] * (v in OTHER_VARIANTS)) for v in VARIANTS]
 
