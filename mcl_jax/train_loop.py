@@ -25,7 +25,7 @@ from mcl_jax.build import (
     trained_block,
 )
 from mcl_jax.config import model_block
-from mcl_jax.data.datasets import OpenDataset
+from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
 from mcl_jax.data.feed.packing import TrainBatch
@@ -37,6 +37,7 @@ from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import NotScoredError, evaluate, require_scorable
+from mcl_jax.evaluation.page.curves import About, Curves
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
@@ -51,7 +52,7 @@ from mcl_jax.utils.spacing import Spacing
 from mcl_jax.weights.load import fit, fit_partly, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
-from mcl_jax.workdir.history import RunHistory
+from mcl_jax.workdir.history import RunHistory, restarts
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
@@ -105,9 +106,14 @@ def train(
             # A transfer that nobody asked for could hold up every step.
             jax.transfer_guard("disallow"),
         ):
-            state = _take_steps(state, steps, batches, update, saver, tests, progress, data.loader.names)
+            state = _take_steps(state, steps, batches, update, saver, tests, progress, data.loader)
         saver.finish()
-        return tests.run(state, workdir / TEST_FOLDER)
+        tested = tests.run(state, workdir / TEST_FOLDER)
+        if tested:  # on the first host, where something was scored
+            curves = Curves(workdir, int(state.step), _about(config, workdir))
+            curves.add_scores(int(state.step), tested.get("scores", {}))
+            curves.write_page()
+        return tested
 
 
 def _take_steps(
@@ -118,7 +124,7 @@ def _take_steps(
     saver: "_Saver",
     tests: "_Tests",
     progress: TrainingReporter,
-    names: Callable[[int], list[str]],
+    loader: TrainLoader,
 ) -> TrainState:
     """Trains over all steps; returns the state after the last, which is being saved.
 
@@ -131,7 +137,7 @@ def _take_steps(
         for step in steps:
             batch, rows = saver.wait_for(batches, state)
             if step == steps[0]:
-                progress.clips(step, clip_sheet(batch))
+                progress.clips(step, clip_sheet(batch, names=loader.places(step - 1)))
             state, metrics = update(state, rows, leave=saver.preemption.requested)
             if update.compiling:
                 progress.leave_out(update.compiling)
@@ -148,7 +154,7 @@ def _take_steps(
                 saver.finish()
                 progress.scores(step, tests.run_on_the_way(step, state))
     except NonFiniteError as error:
-        raise saver.save_failed_step(error, state, names) from None
+        raise saver.save_failed_step(error, state, loader.names) from None
     return state
 
 
@@ -446,4 +452,10 @@ def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Updat
         log_every=config.train.log_every,
         sequences_per_step=math.prod(config.train.batch),
         schedule=update.optimization.schedule,
+        about=_about(config, workdir),
     )
+
+
+def _about(config: ConfigDict, workdir: Path) -> About:
+    data = DATASETS[config.data.dataset].title or config.data.dataset
+    return About(workdir.name, f"{config.model.name} on {data}", restarts(workdir))

@@ -106,7 +106,9 @@ def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
         print(describe(config) if on is None else describe_on(config, on, options.devices))
         return
     if options.show_clips:
-        write_atomically(options.show_clips, encode_png(clip_sheet(open_data(config).loader(0))))
+        loader = open_data(config).loader
+        sheet = clip_sheet(loader(0), names=loader.places(0))
+        write_atomically(options.show_clips, encode_png(sheet))
         print(f"the first batch is drawn in {options.show_clips}")
         return
     kernels.prepare()

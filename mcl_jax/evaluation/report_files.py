@@ -7,7 +7,7 @@ from absl import logging
 
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
-from mcl_jax.evaluation.page.report_page import report_page
+from mcl_jax.evaluation.page.report_page import model_of, report_page
 from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import draw_sheet, sheet_rows
@@ -45,21 +45,22 @@ def write_pictures(
         UserError: if a file cannot be written.
         DataError: if `silhouettes` cannot read a sequence.
     """
+    model = model_of(metrics)
     longest = scoring.longest_gallery(protocol, embedding_set, roles)
     pictures = {
-        "cmc.png": png(draw_cmc(protocol, groups, longest)),
-        "roc.png": png(draw_roc(protocol, verification)),
-        "det.png": png(draw_det(protocol, verification)),
+        "cmc.png": png(draw_cmc(protocol, groups, longest, model)),
+        "roc.png": png(draw_roc(protocol, verification, model)),
+        "det.png": png(draw_det(protocol, verification, model)),
     }
     for name, content in pictures.items():
         write_atomically(folder / name, content)
     if protocol.blocks == "view_pair" and len(metrics["views"]) > 1:
-        heat_maps = draw_heatmaps(protocol, groups, metrics["views"])
+        heat_maps = draw_heatmaps(protocol, groups, metrics["views"], model)
         write_atomically(folder / "heatmap.png", png(heat_maps))
     if silhouettes is None:
         logging.info("no retrieval sheet: the silhouettes were not given")
     elif rows := sheet_rows(protocol, embedding_set, roles, distances):
-        sheet = draw_sheet(protocol, embedding_set, rows, silhouettes)
+        sheet = draw_sheet(protocol, embedding_set, rows, silhouettes, model)
         write_atomically(folder / "retrieval.png", png(sheet))
     else:
         logging.info("no retrieval sheet: no probe may see a gallery sequence of its subject")

@@ -5,15 +5,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mcl_jax.evaluation import scoring
+from mcl_jax.evaluation.colours import PROBE, RIGHT, WRONG
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
-from mcl_jax.evaluation.plots import literal
+from mcl_jax.evaluation.plots import NAME_LENGTH, literal, write_title
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.roles import Roles
 from mcl_jax.evaluation.scoring import DistanceFn
+from mcl_jax.utils.names import short_name
 
 # (index of a probe, indices of its nearest gallery sequences, their distances)
 SheetRow = tuple[int, np.ndarray, np.ndarray]
-RIGHT, WRONG, NEUTRAL = "#1a9850", "#d73027", "#4575b4"  # told apart by the colour-blind; marks say it too
 CANDIDATES = 256  # probes among which right and wrong ones are looked for
 SEEN = {
     "nothing": "the whole gallery",
@@ -66,6 +67,7 @@ def draw_sheet(
     embedding_set: EmbeddingSet,
     rows: list[SheetRow],
     silhouettes: SilhouetteFn,
+    model: str = "",
 ) -> Figure:
     """Probes in the first column, beside each its nearest gallery sequences, framed green or red.
 
@@ -74,19 +76,21 @@ def draw_sheet(
         embedding_set: the labels.
         rows: from `sheet_rows`.
         silhouettes: gives the frames of a sequence.
+        model: its name, for the title.
     """
     columns = 1 + NEAREST
-    figure = Figure(figsize=(1.75 * columns, 2.1 * len(rows) + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.75 * columns, 2.25 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for line, (probe, nearest, distances) in zip(panels, rows, strict=True):
-        _show(line[0], silhouettes(probe), f"probe\n{_label(embedding_set, probe)}", NEUTRAL)
+        _show(line[0], silhouettes(probe), f"probe\n{_label(embedding_set, probe)}", PROBE)
         for axes, i, distance in zip(line[1:], nearest.tolist(), distances.tolist(), strict=False):
             right = embedding_set.subjects[i] == embedding_set.subjects[probe]
             text = f"{'✓' if right else '✗'} {distance:.3f}\n{_label(embedding_set, i)}"
             _show(axes, silhouettes(i), text, RIGHT if right else WRONG)
         for axes in line[1 + len(nearest) :]:
             axes.axis("off")
-    figure.suptitle(f"{literal(protocol.data)}: nearest of {SEEN[protocol.leave_out]}, with distances")
+    note = f"nearest of {SEEN[protocol.leave_out]}, with distances; ✓ the same person, ✗ another"
+    write_title(figure, protocol.data, note, model)
     return figure
 
 
@@ -107,4 +111,8 @@ def _show(axes: Axes, frames: np.ndarray, text: str, colour: str) -> None:
 
 
 def _label(embedding_set: EmbeddingSet, i: int) -> str:
-    return literal(f"{embedding_set.subjects[i]} {embedding_set.conditions[i]} {embedding_set.views[i]}")
+    """The person on one line, the walk on the next."""
+    walk = f"{embedding_set.conditions[i]} {embedding_set.views[i]}"
+    return "\n".join(
+        literal(short_name(name, NAME_LENGTH)) for name in (str(embedding_set.subjects[i]), walk)
+    )

@@ -102,8 +102,16 @@ def score_groups(
 
 def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
     """Mean [probe views, ...] of `cells` [probe views, gallery views, ...] over the blocks that count."""
-    counted = _counted(protocol, cells).reshape(cells.shape[:2] + (1,) * (cells.ndim - 2))
+    counted = counted_blocks(protocol, cells).reshape(cells.shape[:2] + (1,) * (cells.ndim - 2))
     return metrics.nan_mean(np.where(counted, cells, np.nan), axis=1)
+
+
+def counted_blocks(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
+    """Returns which blocks enter the mean, bool [probe views, gallery views], of `cells` of that shape."""
+    counted = np.ones(cells.shape[:2], bool)
+    if protocol.leave_out == "identical_view":
+        np.fill_diagonal(counted, False)
+    return counted
 
 
 def hidden(
@@ -139,7 +147,7 @@ def _score_group(
     columns = len(views) if protocol.blocks == "view_pair" else 1
     cells = {figure: np.full((rows, columns), np.nan) for figure in protocol.figures}
     cmc = np.full((rows, columns, CMC_LENGTH), np.nan)
-    counted = _counted(protocol, cmc)
+    counted = counted_blocks(protocol, cmc)
     hits, tries = np.zeros((2, codes.max() + 1, rows, columns), np.int32)
     unmatched = skipped = 0
 
@@ -229,14 +237,6 @@ def _rank_block(
     return ranks, *metrics.average_precision(block, match)
 
 
-def _counted(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
-    """Bool [probe views, gallery views]: which blocks enter the mean."""
-    counted = np.ones(cells.shape[:2], bool)
-    if protocol.leave_out == "identical_view":
-        np.fill_diagonal(counted, False)
-    return counted
-
-
 def _figure(name: str, ranks: np.ndarray, ap: np.ndarray, inp: np.ndarray, decimals: int | None) -> float:
     if name == "mAP":
         percent = ap.mean() * 100
@@ -259,7 +259,7 @@ def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Itera
             yield " is n/a: no probe has a sequence of its subject in the gallery it may see"
         return
     cells = group.cells[protocol.figures[0]]
-    counted = _counted(protocol, cells)
+    counted = counted_blocks(protocol, cells)
     if empty := int(np.isnan(cells[counted]).sum()):
         yield f": {empty} of {counted.sum()} blocks have nothing to rank and are left out of the mean"
     if group.unmatched:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from mcl_jax.evaluation.page.curves import Curves
+from mcl_jax.evaluation.page.curves import About, Curves
 from mcl_jax.utils.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ class TrainingReporter:
         log_every: int,
         sequences_per_step: int,
         schedule: optax.Schedule,
+        about: About | None = None,
     ):
-        """Starts the clock. Hosts other than the first show nothing."""
+        """Starts the clock. Hosts other than the first show nothing; the page says what `about` does."""
         self._schedule = jax.jit(schedule)  # one program instead of one for every operation
         self._log_every, self._last_step = log_every, steps
         self._sequences_per_step, self._skipped, self._left_out = sequences_per_step, 0, 0
@@ -46,7 +47,7 @@ class TrainingReporter:
         self._collapsed = False
         active = jax.process_index() == 0
         self._board = _Board(workdir / "tensorboard", start) if active else None
-        self._curves = Curves(workdir, start) if active else None
+        self._curves = Curves(workdir, start, about) if active else None
         self._waiting = ProgressBar("training", "step", steps, start, show=active)
 
     def __enter__(self) -> Self:
@@ -103,10 +104,7 @@ class TrainingReporter:
                 for figure, value in figures.items():
                     self._board.writer.add_scalar(f"test/{group}/{figure}", value, step)
         if self._curves is not None:
-            tested = {
-                f"test/{group}/{figure}": v for group, each in scores.items() for figure, v in each.items()
-            }
-            self._curves.add(step, tested)
+            self._curves.add_scores(step, scores)
         self._since = time.monotonic()
 
     def _means(self) -> dict[str, Any]:

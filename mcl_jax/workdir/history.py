@@ -139,6 +139,27 @@ def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[
     write_atomically(path, before + json.dumps(line).encode() + b"\n")
 
 
+def restarts(workdir: Path) -> dict[int, str]:
+    """Returns the steps that a run went on from, each with the step, the day and what had changed as text.
+
+    Raises:
+        UserError: if the record of it cannot be read.
+    """
+    found: dict[int, str] = {}
+    path = workdir / STRETCHES
+    for line in read_record(path).splitlines() if path.exists() else ():
+        try:
+            stretch = json.loads(line)
+            step, day = int(stretch["from_step"]), str(stretch["started"])[:10]
+            changed = "; ".join(map(str, stretch["accepted_changes"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # of the page alone; going on with such a record is refused elsewhere
+        # One that goes back further makes void those after it.
+        found = {before: text for before, text in found.items() if before < step}
+        found[step] = f"step {step:,} ({day})" + (f": {changed}" if changed else "")
+    return found
+
+
 def _plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 

@@ -21,3 +21,15 @@ def test_clips_stand_below_one_another_and_frames_side_by_side():
     assert clip_sheet(batch, clips=1, frames=2).shape == (4, 4)
     decoded = cv2.imdecode(np.frombuffer(encode_png(sheet), np.uint8), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(decoded, sheet)
+
+
+def test_names_are_written_beside_the_clips():
+    batch = {
+        "frames": np.zeros((2, 2, 30, 20), np.uint8),
+        "segment_ids": np.array([[0, 0], [0, -1]]),
+        "labels": np.array([[5], [6]]),
+    }
+    names = {(0, 0): "001 nm-01 090", (1, 0): "002 nm-01 090"}
+    sheet = clip_sheet(batch, frames=3, names=names)
+    assert np.array_equal(sheet[-62:, -60:], clip_sheet(batch, frames=3))
+    assert (sheet[-62:, :-60] == 255).any()

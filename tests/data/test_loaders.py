@@ -205,3 +205,15 @@ def test_workers_end_with_a_process_that_was_killed(split, tmp_path):
 def test_sources_survive_a_round_trip_to_a_worker(split):
     load = pickle.loads(pickle.dumps(loader(split)))
     assert_equal(load(0), loader(split)(0))
+
+
+def test_places_name_the_clip_of_each_row_and_segment(split):
+    share = HostShare(1, 2, 2)
+    for frames in (FIXED, VARIABLE):
+        loader = TrainLoader(
+            split, batch=(2, 4), frames=frames, augmentation=[["cut", 1.0]], seed=3, share=share
+        )
+        batch, places = loader(7), loader.places(7)
+        assert set(places) == {tuple(place) for place in np.argwhere(batch["labels"] >= 0).tolist()}
+        for (row, segment), name in places.items():
+            assert split.subjects[batch["labels"][row, segment]] == name.split("/")[0]

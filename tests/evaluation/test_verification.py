@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation import bootstrap, pairs, verification
@@ -342,27 +343,39 @@ def test_a_benchmark_that_scores_itself_has_no_threshold():
         report.threshold(1e-3)
 
 
-def test_error_rates_are_drawn_on_a_logarithmic_axis():
+def test_error_rates_have_axes_on_which_the_curves_stand_apart():
     report = score(casia(), "casiab")
-    for draw, scale in ((draw_roc, "linear"), (draw_det, "log")):
-        figure = draw(report.protocol, report.verification)
+    lowest = max(1 / report.verification.impostor, min(p.rate for p in report.verification.points) / 3)
+    for draw, scales in ((draw_roc, ("log", "linear")), (draw_det, ("function", "function"))):
+        figure = draw(report.protocol, report.verification, "gaitset")
         (axes,) = figure.axes
-        assert (axes.get_xscale(), axes.get_yscale()) == ("log", scale)
-        assert axes.get_xlim() == (1 / report.verification.impostor, 1)
+        assert (axes.get_xscale(), axes.get_yscale()) == scales
+        assert axes.get_xlim()[0] == lowest
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert labels[0].startswith(f"all: equal error rate {report.verification.eer.value:.2f} % (")
         assert labels[1:4] == ["NM", "BG", "CL"]
+        assert figure.get_suptitle() == "gaitset on CASIA-B\ngallery of one view, identical view left out"
+
+
+def test_normal_distances_make_a_straight_line():
+    report = score(casia(), "casiab")
+    (axes,) = draw_det(report.protocol, report.verification).axes
+    rates = np.array([[0.001, 0.01, 0.1, 0.5], [0.5, 0.1, 0.01, 0.001]])
+    x, y = axes.transScale.transform(rates.T).T
+    assert np.allclose(x, ndtri(rates[0]))
+    assert np.allclose(y, ndtri(rates[1]))
 
 
 @pytest.mark.parametrize(
     ("gallery", "ticks"), [(1, [1]), (3, [1, 2, 3]), (12, [1, 5, 10]), (30, [1, 5, 10, 15, 20])]
 )
-def test_the_cmc_plot_ends_with_the_gallery_and_starts_at_zero(gallery, ticks):
+def test_the_cmc_plot_ends_with_the_gallery_and_begins_below_the_curves(gallery, ticks):
     report = score(casia(), "casiab")
     (axes,) = draw_cmc(get_protocol("casiab"), report.groups, gallery).axes
     assert axes.get_xlim() == (0.5, min(gallery, 20) + 0.5)
     assert axes.get_xticks().tolist() == ticks
-    assert axes.get_ylim()[0] == 0
+    lowest = min(line.get_ydata().min() for line in axes.lines)
+    assert lowest - 20 * 1.2 <= axes.get_ylim()[0] < lowest
     assert all(len(line.get_xdata()) == min(gallery, 20) for line in axes.lines)
 
 

@@ -10,6 +10,7 @@ from mcl_jax.cli.commands.flag_types import finite
 from mcl_jax.data.feed.clip_sheet import encode_png
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import write_atomically
+from mcl_jax.utils.sheets import labelled
 from mcl_jax.utils.terminal import count
 from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_sheet, film, write_walkers
 
@@ -17,6 +18,7 @@ HELP = "make synthetic walking people: a dataset like CASIA-B to train and test 
 
 _PICTURE = (480, 270)  # columns and rows of a film
 _BETWEEN = 6.0  # seconds from one passer to the next: by then the picture is empty again
+_ON_SHEET, _WORN_ON_SHEET = 3, ("nm-01", "bg-01", "cl-01")  # people, and the conditions of each
 
 EXAMPLES = """\
   mcl-jax walkers --out data/walkers --subjects 100 --test-subjects 50 --workers 2
@@ -71,8 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
     style = WalkerStyle(**{name: getattr(arguments, name) for name in knobs})
     views, conditions = arguments.views.split(","), arguments.conditions.split(",")
     if arguments.sheet:
-        sheet = contact_sheet(arguments.seed, views=views, style=style)
-        write_atomically(arguments.sheet, encode_png(sheet))
+        sheet = contact_sheet(arguments.seed, range(_ON_SHEET), _WORN_ON_SHEET, views, style)
+        rows = [f"{i + 1:03d} {condition}" for i in range(_ON_SHEET) for condition in _WORN_ON_SHEET]
+        write_atomically(arguments.sheet, encode_png(labelled(sheet, rows, views)))
     if arguments.film:
         passers = _passers(arguments.people, conditions)
         frames = film(arguments.film, passers, seed=arguments.seed, size=_PICTURE, style=style)

@@ -139,6 +139,19 @@ class TrainLoader:
         chosen, _ = self._subjects.draw(self._generator(step, _BATCH_DRAW))
         return [self._sequences[i].key for i in chosen]
 
+    def places(self, step: int) -> dict[tuple[int, int], str]:
+        """Returns where this host's part of a step's batch has which sequence: row and segment → its name."""
+        rng = self._generator(step, _BATCH_DRAW)
+        chosen, _ = self._subjects.draw(rng)
+        _, placement, shape = self._draw_placement(rng, len(chosen))
+        rows = self._share.rows(shape.rows)
+        placed = zip(placement.row.tolist(), placement.segment.tolist(), chosen, strict=True)
+        return {
+            (row - rows.start, segment): self._sequences[i].key
+            for row, segment, i in placed
+            if rows.start <= row < rows.stop
+        }
+
     def position_name(self, step: int) -> str:
         """Returns the name of a step in messages, where steps count from 1."""
         return f"step {step + 1}"

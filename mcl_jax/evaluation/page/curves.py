@@ -3,23 +3,42 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcl_jax.evaluation.colours import OVERALL, Look, looks
+from mcl_jax.evaluation.page.charts import Line, chart
 from mcl_jax.evaluation.page.templating import render
 from mcl_jax.utils.files import write_atomically
 
 LINES, PAGE = "curves.jsonl", "training.html"
-_WIDTH, _HEIGHT = 560, 180
-_MOST_POINTS = 500  # of a curve on the page: more than its pixels show
+
+_TRAIN, _TEST, _RATE, _SPEED = "train/", "test/", "train/lr", "_per_second"
+
+
+@dataclass(frozen=True)
+class About:
+    """The run that curves are of, as its page names it.
+
+    Attributes:
+        name: of the run.
+        whose: the model and the data.
+        restarts: step → what to say of it, where the run was started again.
+    """
+
+    name: str
+    whose: str = ""
+    restarts: Mapping[int, str] = field(default_factory=dict)
 
 
 class Curves:
     """Figures of a run by step; those after the step that a run resumes from are dropped."""
 
-    def __init__(self, workdir: Path, start: int):
+    def __init__(self, workdir: Path, start: int, about: About | None = None):
         """Reads the curves of the steps before, if there are any."""
         self._workdir, self._path = workdir, workdir / LINES
+        self._about = about or About(workdir.name)
         self._points = [point for point in _read(self._path) if point["step"] <= start]
         write_atomically(self._path, "".join(map(_line, self._points)).encode())
 
@@ -30,52 +49,84 @@ class Curves:
         with self._path.open("a") as file:
             file.write(_line(point))
 
+    def add_scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """Keeps the scores of a test, group of probes → figure → percent, unless they are kept already."""
+        figures = {f"{_TEST}{group}/{name}": v for group, each in scores.items() for name, v in each.items()}
+        if figures and not any(
+            point["step"] == step and figures.keys() <= point.keys() for point in self._points
+        ):
+            self.add(step, figures)
+
     def write_page(self) -> None:
         """Writes training.html.
 
         Raises:
             UserError: if it cannot be written.
         """
-        write_atomically(self._workdir / PAGE, training_page(self._workdir.name, self._points))
+        write_atomically(self._workdir / PAGE, training_page(self._about, self._points))
 
 
-def training_page(name: str, points: list[dict[str, Any]]) -> bytes:
+def training_page(about: About, points: list[dict[str, Any]]) -> bytes:
     """Returns the content of training.html.
 
     Args:
-        name: of the run.
+        about: the run.
         points: figures with their "step", in ascending order of it.
     """
-    keys = sorted({key for point in points for key in point} - {"step"})
-    charts = [_chart(key, [(p["step"], p[key]) for p in points if key in p]) for key in keys]
-    facts = {"steps": f"{points[-1]['step']:,}" if points else "0"}
-    return render("training.html.j2", title=f"Training of {name}", facts=facts, charts=charts)
+    keys = list(dict.fromkeys(key for point in points for key in point if key != "step"))
+    end = points[-1]["step"] if points else 0
+    restarts = {step: text for step, text in about.restarts.items() if 0 < step <= end}
+
+    def line(key: str, name: str = "", look: Look = OVERALL, **others: bool) -> Line:
+        return Line(key, name, [(p["step"], p[key]) for p in points if key in p], look, **others)
+
+    tests = [
+        chart(f"{figure} in %", [line(*each, dotted=True) for each in lines], end, restarts)
+        for figure, lines in _scores(keys).items()
+    ]
+    others = sorted((key for key in keys if not key.startswith(_TEST)), key=_place)
+    charts = [
+        chart(
+            _heading(key),
+            [line(key, stepped=key == _RATE)],
+            end,
+            restarts,
+            from_zero=key.endswith(_SPEED),
+        )
+        for key in others
+    ]
+    slow = sum(not key.endswith(_SPEED) for key in others)
+    sections = {"Test": tests, "Training": charts[:slow], "Speed": charts[slow:]}
+    again = {"started again after": "; ".join(restarts.values())} if restarts else {}
+    return render(
+        "training.html.j2",
+        title=f"Training of {about.name}" + (f": {about.whose}" if about.whose else ""),
+        heading=f"Training of {about.name}",
+        rules=about.whose,
+        facts={"steps": f"{end:,}"} | again,
+        sections={name: charts for name, charts in sections.items() if charts},
+    )
 
 
-def _chart(name: str, values: list[tuple[int, float | None]]) -> dict[str, Any]:
-    """Data of a chart for the template; a value that is not finite leaves a gap."""
-    known = [(step, value) for step, value in values if value is not None and math.isfinite(value)]
-    if not known:
-        return {"name": name, "line": "", "last": "n/a", "low": "", "high": "", "first": "", "end": ""}
-    low, high = min(v for _, v in known), max(v for _, v in known)
-    first, end = known[0][0], known[-1][0]
-    shown = known[:: -(-len(known) // _MOST_POINTS)]
-    shown += [] if shown[-1] == known[-1] else [known[-1]]
+def _scores(keys: list[str]) -> dict[str, list[tuple[str, str, Look]]]:
+    """Figure of the tests → key, group of probes and look of each of its lines."""
+    split = [(key, *key.removeprefix(_TEST).rpartition("/")[::2]) for key in keys if key.startswith(_TEST)]
+    styles = looks(dict.fromkeys(group for _, group, _ in split if group != "mean")) | {"mean": OVERALL}
+    found: dict[str, list[tuple[str, str, Look]]] = {}
+    for key, group, figure in split:
+        found.setdefault(figure, []).append((key, group, styles[group]))
+    return found
 
-    def place(step: int, value: float) -> str:
-        x = _WIDTH * (step - first) / max(end - first, 1)
-        y = _HEIGHT * (1 - (value - low) / (high - low)) if high > low else _HEIGHT / 2
-        return f"{x:.1f},{y:.1f}"
 
-    return {
-        "name": name,
-        "line": " ".join(place(*point) for point in shown),
-        "last": f"{known[-1][1]:.4g}",
-        "low": f"{low:.4g}",
-        "high": f"{high:.4g}",
-        "first": f"{first:,}",
-        "end": f"{end:,}",
-    }
+def _place(key: str) -> tuple[int, str]:
+    """Puts the loss first, then its parts, the rate, all else, and the speed last."""
+    kinds = (key == f"{_TRAIN}loss", key.count("/") > 1, key == _RATE, not key.endswith(_SPEED), True)
+    return kinds.index(True), key
+
+
+def _heading(key: str) -> str:
+    name = key.removeprefix(_TRAIN)
+    return "learning rate" if key == _RATE else name.replace("/", ": ").replace("_", " ")
 
 
 def _line(point: Mapping[str, Any]) -> str:

@@ -1,27 +1,31 @@
 """The page of a scored test set: report.html."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from mcl_jax.evaluation import scoring
+from mcl_jax.evaluation import colours, scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.heat_map import heat_map
 from mcl_jax.evaluation.origin import facts_of_origin
 from mcl_jax.evaluation.page.confusions import ProbeRow, worst_first
 from mcl_jax.evaluation.page.embedding_map import principal_plane
 from mcl_jax.evaluation.page.templating import picture, render
 from mcl_jax.evaluation.page.walk_frames import EVERY, PackedWalks, pack_walks
+from mcl_jax.evaluation.plots import NAME_LENGTH
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import SEEN
 from mcl_jax.evaluation.roles import Roles
 from mcl_jax.evaluation.scoring import DistanceFn, GroupScores
 from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification
+from mcl_jax.utils.names import short_names
 
 _MAP_SIZE = 1000
-_PALE, _DARK = (253, 231, 200), (18, 78, 120)  # of a heat map: its lowest value, and 100 %
+_CAPTION_LENGTH = 12  # letters of a name below a moving silhouette
+_MOST_COUNTS = 4  # groups of probes whose numbers the heading gives one by one
 
 
 def report_page(
@@ -54,13 +58,18 @@ def report_page(
     rows = worst_first(protocol, embedding_set, roles, distances)
     walks = sorted({i for row in rows for i in (row.probe, *row.nearest)})
     packed = pack_walks(walks, silhouettes) if walks and silhouettes is not None else None
+    model = model_of(metrics)
+    whose = f"{model} on " if model else ""
     return render(
         "report.html.j2",
-        title=protocol.title,
+        title=whose + protocol.title,
+        heading=whose + protocol.data,
+        rules=protocol.rules,
         facts=_facts(metrics),
+        marks=_marks(groups),
         figures=_figures(protocol, groups, verification),
         per_view=_per_view(protocol, groups, metrics["views"]),
-        heatmaps=_heatmaps(protocol, groups, metrics["views"]),
+        heat=_heat(protocol, groups, metrics["views"]),
         cmc=_cmc(groups, scoring.longest_gallery(protocol, embedding_set, roles)),
         points=_points(verification),
         eer=_interval(asdict(verification.eer)),
@@ -73,13 +82,21 @@ def report_page(
         every=EVERY,
         packed=packed,
         subjects=sorted({str(embedding_set.subjects[i]) for i in walks}),
-        data=_data(embedding_set, rows, walks, packed),
+        data=_data(embedding_set, groups, rows, walks, packed),
     )
+
+
+def model_of(metrics: Mapping[str, Any]) -> str:
+    """Returns the model of metrics.json as titles name it, with its step where that is known; else ""."""
+    model = metrics.get("model", {})
+    return ", step ".join(str(model[key]) for key in ("name", "step") if model.get(key))
 
 
 def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     counts = metrics["counts"]
     probes = ", ".join(f"{name} {count:,}" for name, count in counts["probes"].items())
+    if len(counts["probes"]) > _MOST_COUNTS:
+        probes = f"{sum(counts['probes'].values()):,} in {len(counts['probes'])} groups"
     rerank = metrics["rerank"]
     notes = {"note": " ".join(metrics["notes"])} if "notes" in metrics else {}
     figures = {
@@ -91,6 +108,16 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         "re-ranking": "none" if rerank is None else ", ".join(f"{k} {v}" for k, v in rerank.items()),
     }
     return notes | figures | facts_of_origin(metrics)
+
+
+def _marks(groups: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Group, or "mean" → its colour, whether its lines are dashed, and its name as tables show it."""
+    styles = {"mean": colours.OVERALL} | colours.looks(groups)
+    short = short_names(styles, NAME_LENGTH)
+    return {
+        name: {"colour": look.colour, "dashed": bool(look.dash), "short": short[name]}
+        for name, look in styles.items()
+    }
 
 
 def _figures(
@@ -105,18 +132,21 @@ def _figures(
         {
             "name": row["name"],
             "values": {figure: percent(value) for figure, value in row["values"].items()},
-            "rank1": _interval(asdict(verification.rank1[row["name"]])),
+            "rank1": _interval(asdict(verification.rank1[row["name"]]), value="Rank-1" not in row["values"]),
         }
         for row in rows
     ]
 
 
-def _interval(estimate: Mapping[str, float]) -> str:
+def _interval(estimate: Mapping[str, float], *, value: bool = True) -> str:
+    """An estimate in % with its interval, or that alone."""
     if np.isnan(estimate["value"]):
         return "n/a"
-    if np.isnan(estimate["low"]) or np.isnan(estimate["high"]):
-        return percent(estimate["value"])
-    return f"{percent(estimate['value'])} ({percent(estimate['low'])} – {percent(estimate['high'])})"
+    known = not (np.isnan(estimate["low"]) or np.isnan(estimate["high"]))
+    interval = f"{percent(estimate['low'])} – {percent(estimate['high'])}" if known else "n/a"
+    if not value:
+        return interval
+    return f"{percent(estimate['value'])} % ({interval})" if known else f"{percent(estimate['value'])} %"
 
 
 def _per_view(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any] | None:
@@ -133,35 +163,32 @@ def _per_view(protocol: Protocol, groups: dict[str, GroupScores], views: list[st
     }
 
 
-def _heatmaps(
-    protocol: Protocol, groups: dict[str, GroupScores], views: list[str]
-) -> dict[str, list[list[dict[str, str]]]]:
-    """Group → rows of cells, each with its text and its colours; one scale for all groups."""
+def _heat(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any] | None:
+    """The colours of the scale, and group → rows of cells with text, style and tooltip."""
     if protocol.blocks != "view_pair" or len(views) < 2:
-        return {}
-    cells = {name: group.cells[protocol.figures[0]] for name, group in groups.items()}
-    counted = np.ones((len(views), len(views)), bool)
-    if protocol.leave_out == "identical_view":
-        np.fill_diagonal(counted, False)
-    known = np.concatenate([values[counted & ~np.isnan(values)] for values in cells.values()])
-    low = min(float(known.min()), 99.0) if known.size else 0.0
+        return None
+    table = heat_map(protocol, groups)
+    short = short_names(views, NAME_LENGTH // 2)
 
-    def cell(value: float, counts: bool) -> dict[str, str]:
+    def cell(name: str, i: int, j: int) -> dict[str, str]:
+        value = float(table.cells[name][i, j])
+        text = "–" if np.isnan(value) else f"{value:.1f}"
+        title = f"{name}, probe {views[i]}, gallery {views[j]}: {text}"
+        if not table.counted[i, j]:
+            return {"text": text, "title": f"{title}, not in the mean", "class": "out", "style": ""}
         if np.isnan(value):
-            return {"text": "–", "style": "background:#eee;color:#555"}
-        if not counts:
-            return {"text": f"{value:.1f}", "style": "background:#eee;color:#555"}
-        share = max(value - low, 0) / (100 - low)
-        colour = ",".join(str(round(a + share * (b - a))) for a, b in zip(_PALE, _DARK, strict=True))
-        ink = "#fff" if share > 0.7 else "#000"  # either has a contrast of 4.5 there
-        return {"text": f"{value:.1f}", "style": f"background:rgb({colour});color:{ink}"}
+            return {"text": text, "title": f"{title}, nothing to rank", "class": "", "style": ""}
+        colour = table.colour(value)
+        style = f"background:{colour};color:{colours.ink_on(colour)}"
+        return {"text": text, "title": title, "class": "", "style": style}
 
+    indices = range(len(views))
     return {
-        name: [
-            [cell(value, counts) for value, counts in zip(row, line, strict=True)]
-            for row, line in zip(values.tolist(), counted.tolist(), strict=True)
-        ]
-        for name, values in cells.items()
+        "low": f"{table.low:.0f}",
+        "scale": ",".join(colours.HEAT),
+        "left_out": not table.counted.all(),
+        "views": short,
+        "tables": {name: [[cell(name, i, j) for j in indices] for i in indices] for name in groups},
     }
 
 
@@ -174,9 +201,9 @@ def _cmc(groups: dict[str, GroupScores], gallery: int) -> dict[str, Any]:
 def _points(verification: Verification) -> list[dict[str, str]]:
     return [
         {
-            "rate": f"{point.rate:g}",
+            "rate": np.format_float_positional(point.rate, trim="-"),
             "threshold": f"{point.threshold:.4g}",
-            "far": f"{point.far.value:.2g}",
+            "far": np.format_float_positional(point.far.value, precision=2, fractional=False, trim="-"),
             "tar": _interval(asdict(point.tar)),
         }
         for point in verification.points
@@ -184,14 +211,21 @@ def _points(verification: Verification) -> list[dict[str, str]]:
 
 
 def _data(
-    embedding_set: EmbeddingSet, rows: list[ProbeRow], walks: list[int], packed: PackedWalks | None
+    embedding_set: EmbeddingSet,
+    groups: Iterable[str],
+    rows: list[ProbeRow],
+    walks: list[int],
+    packed: PackedWalks | None,
 ) -> dict[str, Any]:
     """Data for the page's script; sequences are numbered by their place among the walks of the page."""
     place = {walk: i for i, walk in enumerate(walks)}
     plane = principal_plane(embedding_set.embeddings[walks]) if len(walks) > 1 else np.zeros((len(walks), 2))
     on_map = np.round(plane * _MAP_SIZE).astype(int).tolist()
     e = embedding_set
+    names = sorted({str(name) for i in walks for name in (e.subjects[i], e.conditions[i], e.views[i])})
+    short = short_names(names, _CAPTION_LENGTH)
     return {
+        "short": {name: short[name] for name in names if short[name] != name},
         "walks": [
             [str(e.subjects[i]), str(e.conditions[i]), str(e.views[i]), *on_map[place[i]]] for i in walks
         ],
@@ -205,5 +239,6 @@ def _data(
             ]
             for row in rows
         ],
+        "colours": {name: look.colour for name, look in colours.looks(groups).items()},
         "frames": packed and {"count": packed.frames, "height": packed.height, "width": packed.width},
     }

@@ -4,6 +4,8 @@ import base64
 import functools
 from typing import TYPE_CHECKING, Any
 
+from mcl_jax.evaluation import colours
+
 if TYPE_CHECKING:
     import jinja2
 
@@ -14,13 +16,15 @@ PREFIX = "data:image/png;base64,"
 def _environment() -> "jinja2.Environment":
     import jinja2  # of the extra `report`
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mcl_jax.evaluation.page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["colours"] = colours
+    return environment
 
 
 def render(template: str, **values: Any) -> bytes:

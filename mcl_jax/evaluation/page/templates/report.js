@@ -8,6 +8,7 @@
     { subject, condition, view, x, y, label: [subject, condition, view].join(" ") }));
   const probes = data.probes.map(([walk, group, rank, nearest, distances], place) => (
     { walk, group, rank, nearest, distances, place, right: rank === 1 }));
+  const short = (name) => (Object.hasOwn(data.short, name) ? data.short[name] : name);
   let bits = null;
   let shown = [];
   let first = 0;
@@ -59,14 +60,22 @@
       frame.append(canvas);
       box.append(frame);
     }
-    box.append(element("b", "", heading), document.createTextNode(walk.label));
+    box.append(element("b", "", heading));
+    const parts = [short(walk.condition), short(walk.view)];
+    const lines = parts.join(" ").length > 14 ? parts : [parts.join(" ")];
+    box.append(...[short(walk.subject), ...lines].map((line) => element("span", "", line)));
+    box.title = walk.label;
     return box;
   }
 
   function row(probe) {
     const box = element("article", "probe");
     const verdict = probe.right ? "right" : "wrong, its own walk is at rank " + probe.rank;
-    box.append(element("h4", "", walks[probe.walk].label + " (" + probe.group + "): " + verdict));
+    const title = element("h4");
+    const key = element("span", "key");
+    key.style.color = data.colours[probe.group];
+    title.append(key, walks[probe.walk].label + " (" + probe.group + "): " + verdict);
+    box.append(title);
     const list = element("ul");
     list.append(figure(probe.walk, "asked", "probe"));
     probe.nearest.forEach((index, i) => {

@@ -1,0 +1,48 @@
+"""Cells of probe view × gallery view with their colours, for the picture and for the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcl_jax.evaluation import colours, scoring
+from mcl_jax.evaluation.protocols import Protocol
+from mcl_jax.evaluation.scoring import GroupScores
+
+_HIGHEST_LOW = 99.0  # of a scale that is to have some length
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """A table of each group, all on one scale, so that groups compare.
+
+    Attributes:
+        figure: whose values they are.
+        cells: group → % [probe views, gallery views]; NaN where nothing could be ranked.
+        counted: bool [probe views, gallery views], which cells enter the mean.
+        low: lowest value of the scale; its highest is 100.
+    """
+
+    figure: str
+    cells: dict[str, np.ndarray]
+    counted: np.ndarray
+    low: float
+
+    def colour(self, value: float) -> str:
+        """Returns the colour of a value."""
+        return colours.heat((value - self.low) / (100 - self.low))
+
+
+def heat_map(protocol: Protocol, groups: Mapping[str, GroupScores]) -> HeatMap:
+    """Returns the first figure of a protocol that compares views in pairs.
+
+    Args:
+        protocol: the rules.
+        groups: figures of each group, at least one.
+    """
+    figure = protocol.figures[0]
+    cells = {name: group.cells[figure] for name, group in groups.items()}
+    counted = scoring.counted_blocks(protocol, next(iter(cells.values())))
+    known = np.concatenate([values[counted & ~np.isnan(values)] for values in cells.values()])
+    low = min(float(known.min()), _HIGHEST_LOW) if known.size else 0.0
+    return HeatMap(figure, cells, counted, low)
