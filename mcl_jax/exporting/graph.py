@@ -1,52 +1,28 @@
 """A JAX program as an ONNX graph: each operation of the program becomes one or a few of ONNX.
 
 What depends on no input, such as a kernel times its batch norm's factor, is computed here, once. A number
-that fills an array of a free size stays a single one: ONNX broadcasts it.
+that fills an array of a free size stays a single one, as long as ONNX broadcasts it.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import numpy as np
 import onnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from mcl_jax.errors import ConfigError
+from mcl_jax.exporting.onnx_graph import CannotWriteError, Graph, Value, dtype_of, is_free, shape_of
+from mcl_jax.exporting.onnx_operations import ELEMENTWISE, OPERATIONS
 
 OPSET = 18  # of 2022: the first that takes the axes of a maximum as an input
 
-Value = str | np.ndarray | np.generic
-"""A tensor of the graph by its name, or one that is known already."""
-
-
-class Graph:
-    """An ONNX graph in the making."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self._names = 0
-
-    def add(self, kind: str, *inputs: Value, **attributes: Any) -> str:
-        """Adds one operation; returns the name of its output."""
-        output = self._name()
-        names = [self.named(value) for value in inputs]
-        self.nodes.append(helper.make_node(kind, names, [output], **attributes))
-        return output
-
-    def named(self, value: Value) -> str:
-        """Returns the name of a value, which is put into the graph if it is known."""
-        if isinstance(value, str):
-            return value
-        name = self._name()
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def _name(self) -> str:
-        self._names += 1
-        return f"t{self._names}"
+_CALLS = ("jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint")
+_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (jax, flax))
 
 
 def onnx_model(
@@ -55,16 +31,17 @@ def onnx_model(
     """Returns a program of one array as an ONNX model.
 
     Args:
-        program: what jax.jit takes, with constant shapes but for the first dimension of its input.
+        program: what jax.jit takes; the sizes of its arrays are constant, or depend on the first dimension of
+            its input.
         argument: shape and type of the input; the first dimension is free.
         names: of the input and of the output; the free dimension is named like the input.
 
     Raises:
-        ConfigError: if an operation of the program has no counterpart here.
+        ConfigError: if an operation of the program has no counterpart here, naming the layer it is in.
     """
     closed = jax.make_jaxpr(program)(argument)
-    graph = Graph()
-    (output,) = _run(graph, closed.jaxpr, closed.consts, [names[0]])
+    graph = Graph(names[0], str(argument.shape[0]))
+    (output,) = _run(graph, closed.jaxpr, closed.consts, [names[0]], "")
     (result,) = closed.out_avals
     graph.nodes.append(helper.make_node("Identity", [graph.named(output)], [names[1]]))
     _drop_unused(graph, names[1])
@@ -82,7 +59,11 @@ def onnx_model(
     model = helper.make_model(
         made, producer_name="mcl_jax", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
     )
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"export: as ONNX this model is not valid ({reason}): use stablehlo") from None
     return model
 
 
@@ -96,254 +77,99 @@ def _drop_unused(graph: Graph, output: str) -> None:
     graph.constants = [constant for constant in graph.constants if constant.name in needed]
 
 
-def _run(graph: Graph, jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
-    """Adds the operations of a program; returns its outputs."""
+def _run(
+    graph: Graph, jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value], place: str
+) -> list[Value]:
+    """Adds the operations of a program; returns its outputs.
+
+    Args:
+        graph: to add to.
+        jaxpr: the program.
+        constants: that it has.
+        inputs: that it is given.
+        place: of the function that calls it, for messages; "" where its operations know better.
+    """
     known: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
     known |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Value:
-        return np.asarray(atom.val, _aval(atom).dtype) if isinstance(atom, Literal) else known[atom]
+        return np.asarray(atom.val, dtype_of(atom)) if isinstance(atom, Literal) else known[atom]
 
     for equation in jaxpr.eqns:
-        outputs = _one(graph, equation, [read(atom) for atom in equation.invars])
+        outputs = _one(graph, equation, [read(atom) for atom in equation.invars], place)
         known |= dict(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _one(graph: Graph, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+def _one(graph: Graph, equation: JaxprEqn, inputs: list[Value], place: str) -> list[Value]:
     name = equation.primitive.name
-    for key in ("jaxpr", "call_jaxpr"):  # a function of its own: jit, or one with its own derivative
-        inner = equation.params.get(key)
-        if isinstance(inner, ClosedJaxpr):
-            return _run(graph, inner.jaxpr, inner.consts, inputs)
-    shape = _aval(equation.outvars[0]).shape
-    if name == "broadcast_in_dim" and not isinstance(inputs[0], str) and np.ndim(inputs[0]) == 0:
-        return [inputs[0] if _is_free(shape) else np.broadcast_to(inputs[0], shape)]
-    spread = [
-        not isinstance(value, str) and np.ndim(value) < len(_aval(atom).shape)
-        for value, atom in zip(inputs, equation.invars, strict=True)
-    ]
-    if any(spread) and name == "reshape":
-        return inputs
-    known = not any(isinstance(value, str) for value in inputs)
-    if (name not in OPERATIONS and not known) or (any(spread) and name not in ELEMENTWISE):
+    if name == "platform_index":  # the way that is no platform's own
+        platforms = equation.params["platforms"]
+        return [np.int32(platforms.index(None) if None in platforms else 0)]
+    here = place or _place(equation)
+    called = _called(equation, inputs)
+    if called is not None:
+        program, arguments = called
+        # What is inside of a jitted function may have been traced before, in another layer.
+        inside = here if name == "jit" else place
+        if isinstance(program, ClosedJaxpr):
+            return _run(graph, program.jaxpr, program.consts, arguments, inside)
+        return _run(graph, program, [], arguments, inside)
+    try:
+        return _written(graph, equation, inputs)
+    except CannotWriteError as error:
+        operation = f"{name} {error}".strip()
         raise ConfigError(
-            f"export: the operation {name} of this model cannot be written as ONNX: use stablehlo"
-        )
-    if known:
+            f"export: the operation {operation} of {here or 'this model'} cannot be written as ONNX: "
+            "use stablehlo"
+        ) from None
+
+
+def _called(equation: JaxprEqn, inputs: list[Value]) -> tuple[ClosedJaxpr | Jaxpr, list[Value]] | None:
+    """Returns the function that an operation calls, and its arguments; None for any other operation."""
+    if equation.primitive.name == "cond" and not isinstance(inputs[0], str):
+        return equation.params["branches"][int(inputs[0])], inputs[1:]
+    if equation.primitive.name in _CALLS:
+        return equation.params.get("jaxpr") or equation.params["call_jaxpr"], inputs
+    return None
+
+
+def _written(graph: Graph, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
+    """Adds one operation, or computes it if all is known; returns its outputs.
+
+    Raises:
+        CannotWriteError: if it has no counterpart.
+    """
+    name, shape = equation.primitive.name, shape_of(equation.outvars[0])
+    elementwise = name in ELEMENTWISE
+    if name == "broadcast_in_dim" and not isinstance(inputs[0], str) and np.ndim(inputs[0]) == 0:
+        return [inputs[0] if is_free(shape) else np.broadcast_to(inputs[0], shape)]
+    if not elementwise:
+        inputs = [
+            graph.filled(value, shape_of(atom)) if _fills(value, atom) else value
+            for value, atom in zip(inputs, equation.invars, strict=True)
+        ]
+    known = not any(isinstance(value, str) for value in inputs)
+    if known and name != "dim_as_value" and (elementwise or not is_free(shape)):
+        inputs = [np.asarray(value) for value in np.broadcast_arrays(*inputs)] if is_free(shape) else inputs
         results = equation.primitive.bind(*inputs, **equation.params)
         several = equation.primitive.multiple_results
         return [np.asarray(result) for result in (results if several else [results])]
-    return [OPERATIONS[name](graph, equation, *inputs)]
+    if name not in OPERATIONS:
+        raise CannotWriteError
+    results = OPERATIONS[name](graph, equation, *inputs)
+    return results if isinstance(results, list) else [results]
 
 
-def _aval(atom: Any) -> Any:
-    return atom.aval
+def _fills(value: Value, atom: Any) -> bool:
+    """Returns whether a value that is known stands for an array of a free size that it fills."""
+    return not isinstance(value, str) and is_free(shape_of(atom))
 
 
-def _is_free(shape: Sequence[Any]) -> bool:
-    return not all(isinstance(size, int) for size in shape)
-
-
-def _simple(kind: str) -> Callable[..., Value]:
-    return lambda graph, equation, *inputs: graph.add(kind, *inputs)
-
-
-def _reduced(kind: str) -> Callable[..., Value]:
-    return lambda graph, equation, x: graph.add(
-        kind, x, np.array(equation.params["axes"], np.int64), keepdims=0
-    )
-
-
-def _convert(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"])))
-
-
-def _shape(shape: Sequence[Any]) -> np.ndarray:
-    """Returns a shape for ONNX, −1 for the free dimension, of which there is one at most."""
-    return np.array([size if isinstance(size, int) else -1 for size in shape], np.int64)
-
-
-def _reshape(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Reshape", x, _shape(_aval(equation.outvars[0]).shape))
-
-
-def _broadcast(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    shape, dimensions = equation.params["shape"], equation.params["broadcast_dimensions"]
-    operand = _aval(equation.invars[0]).shape
-    spread = [1] * len(shape)
-    for dimension, size in zip(dimensions, operand, strict=True):
-        spread[dimension] = size
-    x = graph.add("Reshape", x, _shape(spread))
-    if list(shape) == spread:
-        return x
-    grown = [size if isinstance(size, int) else 1 for size in shape]  # 1 keeps what is there
-    return graph.add("Expand", x, np.array(grown, np.int64))
-
-
-def _transpose(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Transpose", x, perm=list(equation.params["permutation"]))
-
-
-def _concatenate(graph: Graph, equation: JaxprEqn, *parts: Value) -> Value:
-    return graph.add("Concat", *parts, axis=equation.params["dimension"])
-
-
-def _box(graph: Graph, x: Value, *columns: Any) -> Value:
-    """Part of an array: starts, ends, axes and, where they are not 1, steps."""
-    return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
-
-
-def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
-    strides = equation.params["strides"] or (1,) * len(starts)
-    sizes = _aval(equation.invars[0]).shape
-    cut = [
-        i
-        for i, limit in enumerate(limits)
-        if (starts[i], strides[i]) != (0, 1) or str(limit) != str(sizes[i])
-    ]
-    ends = [limits[i] if isinstance(limits[i], int) else _end(sizes[i] - limits[i]) for i in cut]
-    columns = ([starts[i] for i in cut], ends, cut, [strides[i] for i in cut])
-    return _box(graph, x, *columns)
-
-
-def _end(left_out: Any) -> int:
-    """Returns where a slice of a free dimension ends that leaves out so many of its last."""
-    if not isinstance(left_out, int):
-        raise ConfigError("export: a slice of this model cannot be written as ONNX: use stablehlo")
-    return -left_out or np.iinfo(np.int64).max
-
-
-def _pad(graph: Graph, equation: JaxprEqn, x: Value, fill: Value) -> Value:
-    before, after, between = zip(*equation.params["padding_config"], strict=True)
-    if any(between) or min(*before, *after) < 0:
-        raise ConfigError("export: a padding of this model cannot be written as ONNX: use stablehlo")
-    return graph.add("Pad", x, np.array([*before, *after], np.int64), fill)
-
-
-def _reverse(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    axes = equation.params["dimensions"]
-    first = np.iinfo(np.int64).min  # the end of a slice that goes down to index 0
-    columns = ([-1] * len(axes), [first] * len(axes), axes, [-1] * len(axes))
-    return _box(graph, x, *columns)
-
-
-def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
-    """One box at a known place, as an index with a free dimension beside it is traced."""
-    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    axes = numbers.start_index_map
-    if isinstance(start, str) or np.shape(start) != (len(axes),) or numbers.operand_batching_dims:
-        raise ConfigError("export: an index of this model cannot be written as ONNX: use stablehlo")
-    whole = _aval(equation.invars[0]).shape
-    ends = []
-    for first, axis in zip(np.atleast_1d(start), axes, strict=True):
-        end = int(first) + sizes[axis]
-        ends.append(end if isinstance(end, int) else _end(whole[axis] - end))
-    columns = (start, ends, axes)
-    box = _box(graph, x, *columns)
-    return graph.add("Reshape", box, _shape(_aval(equation.outvars[0]).shape))
-
-
-def _select(graph: Graph, equation: JaxprEqn, which: Value, no: Value, yes: Value) -> Value:
-    if not isinstance(which, str) and np.ndim(which) == 0:
-        return yes if which else no
-    return graph.add("Where", which, yes, no)
-
-
-def _power(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Pow", x, np.asarray(equation.params["y"], _aval(equation.invars[0]).dtype))
-
-
-def _rsqrt(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Reciprocal", graph.add("Sqrt", x))
-
-
-def _square(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
-    return graph.add("Mul", x, x)
-
-
-def _product(graph: Graph, equation: JaxprEqn, x: Value, y: Value) -> Value:
-    """A product of two arrays over any axes, by their letters."""
-    (contracted_x, contracted_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
-    of_x = [next(letters) for _ in _aval(equation.invars[0]).shape]
-    of_y = [next(letters) for _ in _aval(equation.invars[1]).shape]
-    for i, j in (*zip(contracted_x, contracted_y, strict=True), *zip(batch_x, batch_y, strict=True)):
-        of_y[j] = of_x[i]
-    free = [of_x[i] for i in range(len(of_x)) if i not in (*contracted_x, *batch_x)]
-    free += [of_y[j] for j in range(len(of_y)) if j not in (*contracted_y, *batch_y)]
-    result = [of_x[i] for i in batch_x] + free
-    last_by_first = (contracted_x, contracted_y, batch_x) == ((len(of_x) - 1,), (0,), ())
-    if last_by_first and len(of_y) == 2:
-        return graph.add("MatMul", x, y)
-    return graph.add("Einsum", x, y, equation=f"{''.join(of_x)},{''.join(of_y)}->{''.join(result)}")
-
-
-def _convolution(graph: Graph, equation: JaxprEqn, x: Value, kernel: Value) -> Value:
-    parameters = equation.params
-    numbers = parameters["dimension_numbers"]
-    if isinstance(kernel, str) or any(size != 1 for size in parameters["lhs_dilation"]):
-        raise ConfigError("export: this model's convolution cannot be written as ONNX: use stablehlo")
-    y = graph.add(
-        "Conv",
-        graph.add("Transpose", x, perm=list(numbers.lhs_spec)),
-        np.ascontiguousarray(np.transpose(kernel, numbers.rhs_spec)),
-        strides=list(parameters["window_strides"]),
-        pads=[before for before, _ in parameters["padding"]] + [after for _, after in parameters["padding"]],
-        dilations=list(parameters["rhs_dilation"]),
-        group=parameters["feature_group_count"],
-    )
-    return graph.add("Transpose", y, perm=np.argsort(numbers.out_spec).tolist())
-
-
-OPERATIONS: dict[str, Callable[..., Value]] = {
-    "add": _simple("Add"),
-    "and": _simple("And"),
-    "broadcast_in_dim": _broadcast,
-    "concatenate": _concatenate,
-    "conv_general_dilated": _convolution,
-    "convert_element_type": _convert,
-    "copy": _simple("Identity"),
-    "div": _simple("Div"),
-    "dot_general": _product,
-    "eq": _simple("Equal"),
-    "exp": _simple("Exp"),
-    "gather": _gather,
-    "ge": _simple("GreaterOrEqual"),
-    "gt": _simple("Greater"),
-    "integer_pow": _power,
-    "logistic": _simple("Sigmoid"),
-    "lt": _simple("Less"),
-    "max": _simple("Max"),
-    "mul": _simple("Mul"),
-    "pad": _pad,
-    "reduce_max": _reduced("ReduceMax"),
-    "reduce_sum": _reduced("ReduceSum"),
-    "reshape": _reshape,
-    "rev": _reverse,
-    "rsqrt": _rsqrt,
-    "select_n": _select,
-    "slice": _slice,
-    "square": _square,
-    "squeeze": _reshape,
-    "sub": _simple("Sub"),
-    "transpose": _transpose,
-}
-
-ELEMENTWISE = {
-    "add",
-    "and",
-    "convert_element_type",
-    "copy",
-    "div",
-    "eq",
-    "exp",
-    "ge",
-    "gt",
-    "integer_pow",
-    "lt",
-    "max",
-}
-ELEMENTWISE |= {"mul", "rsqrt", "select_n", "square", "sub"}
-"""Those that take a single number for an array filled with it."""
+def _place(equation: JaxprEqn) -> str:
+    """Returns the function of a layer that an operation is in, with file and line; "" if it is not known."""
+    traceback: Any = equation.source_info.traceback
+    for frame in traceback.frames if traceback is not None else ():
+        if not frame.file_name.startswith(_LIBRARIES):
+            return f"{frame.function_name} ({Path(frame.file_name).name}:{frame.line_num})"
+    return ""

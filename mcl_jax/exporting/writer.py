@@ -60,7 +60,11 @@ def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
     if model.ByteSize() > _MOST_ONNX:
         raise ConfigError("format: the model is larger than 2 GiB, which ONNX files are not: use stablehlo")
     content = model.SerializeToString(deterministic=True)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes have no public names
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"format: onnx: not written: onnxruntime refuses it: {reason}") from None
     return content, lambda frames: session.run([EMBEDDING], {FRAMES: frames})[0]
 
 

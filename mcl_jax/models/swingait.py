@@ -109,7 +109,7 @@ class Tokens(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Maps frames to tokens."""
         x = resized(x.astype(self.dtype), (PATCH * GRID[0], PATCH * GRID[1]))
-        x = x.reshape(len(x), GRID[0], PATCH, GRID[1], PATCH, -1)
+        x = x.reshape(x.shape[0], GRID[0], PATCH, GRID[1], PATCH, x.shape[-1])
         kernel, bias = self.kernel[...][0].astype(self.dtype), self.bias[...].astype(self.dtype)
         y = jnp.einsum("nhawbc,abcd->nhwd", x, kernel, precision=precision_of(self.dtype))
         return self.norm(y + bias)
