@@ -55,10 +55,12 @@ def test_a_value_that_is_not_finite_leaves_a_gap():
 
 
 def test_the_rate_is_drawn_in_steps_and_on_a_scale_that_shows_them():
-    page = page_of([{"step": 10 * i, "train/lr": 0.1 if i < 6 else 0.001} for i in range(1, 11)])
+    rates = [float(np.float32(0.1 if i < 6 else 0.001)) for i in range(1, 11)]
+    page = page_of([{"step": 10 * (i + 1), "train/lr": rate} for i, rate in enumerate(rates)])
     points = [tuple(map(float, p.split(","))) for p in re.search(r'points="([^"]*)"', page)[1].split()]
     assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(points))
     assert "logarithmic" in page
+    assert re.findall(r'text-anchor="end">([\d.]+)<', page)[:3] == ["0.001", "0.01", "0.1"]
 
 
 def test_scores_of_tests_share_a_chart_in_the_colours_of_their_conditions(tmp_path):

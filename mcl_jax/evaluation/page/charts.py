@@ -13,7 +13,8 @@ LEFT, TOP, RIGHT, BOTTOM = 56.0, 10.0, 392.0, 184.0  # of the frame, in a pictur
 
 _MOST_POINTS = 500  # of a line: more than its pixels show
 _MOST_DOTS = 40  # of a line whose points are marked
-_LOG_FROM = 100  # largest value / least value, where all are above 0
+_LOG_FROM = 99.9  # largest value / least value, where all are above 0: 100, but for rounding to float32
+_ROUNDING = 1e-6
 
 Points = Sequence[tuple[int, float | None]]
 """Values by step; None, or one that is not finite, where there is a gap."""
@@ -106,7 +107,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    first, last = math.floor(math.log10(low) + _ROUNDING), math.ceil(math.log10(high) - _ROUNDING)
     every = -(-(last - first) // 5)
     return [10.0**i for i in range(first, last + every, every)]
 

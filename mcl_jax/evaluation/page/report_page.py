@@ -172,7 +172,7 @@ def _heat(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) 
 
     def cell(name: str, i: int, j: int) -> dict[str, str]:
         value = float(table.cells[name][i, j])
-        text = "–" if np.isnan(value) else f"{value:.1f}"
+        text = "–" if np.isnan(value) else f"{value:.0f}" if value in (0, 100) else f"{value:.1f}"
         title = f"{name}, probe {views[i]}, gallery {views[j]}: {text}"
         if not table.counted[i, j]:
             return {"text": text, "title": f"{title}, not in the mean", "class": "out", "style": ""}
