@@ -139,9 +139,11 @@ def load(
 
     Args:
         path: the workdir of a run, whose newest undamaged checkpoint is taken, a PyTorch
-            checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
-            PyTorch is not needed. None for the model that comes with the package, which was trained on
-            synthetic people alone; docs/model_card.md says what it is worth.
+            checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Or what is fetched from
+            elsewhere and kept: a published checkpoint by the name of its recipe, such as "gait3d_mcl"
+            (`mcl-jax pretrained` lists them), "hf://OWNER/REPO/PATH[@REVISION]", or an https address.
+            Nothing in it is executed, and PyTorch is not needed. None for the model that comes with the
+            package, which was trained on synthetic people alone; docs/model_card.md says what it is worth.
         precision: what the backbone computes in, "float32", "bfloat16" or "float16"; by default float32 on a
             CPU and float16 on a GPU.
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
@@ -150,7 +152,8 @@ def load(
             taken.
 
     Raises:
-        CheckpointError: if there is no such checkpoint, it is damaged, or of a model that we do not have.
+        CheckpointError: if there is no such checkpoint, it is damaged, of a model that we do not have, or
+            cannot be fetched.
         ConfigError: if the precision is unknown, the model has no such argument, or the file tells another
             value of it.
     """

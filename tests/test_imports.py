@@ -30,6 +30,7 @@ ROOMS = (
     *(
         "workdir",
         "convert",
+        "hub",
         "weights",
         "evaluate",
         "train_loop",

@@ -17,6 +17,7 @@ COMMANDS = (
     "prepare",
     "score",
     "convert",
+    "pretrained",
     "config",
     "describe",
     "export",
