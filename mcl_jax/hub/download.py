@@ -57,11 +57,11 @@ def download(remote: HubFile | WebFile) -> Path:
     """
     if isinstance(remote, HubFile):
         require_extra("hub", str(remote))
-        with _explained(remote):
+        with explained(remote):
             return _from_hub(remote)
     place = _web_place(remote)
     if not place.is_file():
-        with _explained(remote):
+        with explained(remote):
             _from_web(remote, place)
     return place
 
@@ -112,8 +112,12 @@ def _copy(response: Any, file: Any, announced: int, remote: WebFile) -> None:
 
 
 @contextlib.contextmanager
-def _explained(remote: HubFile | WebFile) -> Iterator[None]:
-    """Turns what the network, its server and the disk raise into one line."""
+def explained(remote: HubFile | WebFile) -> Iterator[None]:
+    """Turns what the network, its server and the disk raise into one line about a file.
+
+    Raises:
+        CheckpointError: with that line.
+    """
     try:
         yield
     except (CheckpointError, ConfigError):

@@ -3,6 +3,7 @@
 Nothing here opens what was fetched: the readers of `mcl_jax.convert` do, which run nothing.
 """
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 from absl import logging
 
-from mcl_jax.errors import CheckpointError, ConfigError, UserError
+from mcl_jax.errors import CheckpointError, UserError
 from mcl_jax.hub.download import cached, download, hand_place
 from mcl_jax.hub.published import PUBLISHED, Published
-from mcl_jax.hub.reference import HubFile, WebFile, is_elsewhere, parse_reference
+from mcl_jax.hub.reference import MODEL_FILE, HubFile, WebFile, is_elsewhere, parse_reference
 from mcl_jax.utils.digest import DigestError, check_seal, sealed
 from mcl_jax.utils.files import read_bounded, user_cache, write_atomically
 
@@ -33,7 +34,8 @@ def local_copy(name: str | Path) -> Path:
 
     Args:
         name: a path, which is returned as it is; the name of a published checkpoint, where no file or folder
-            has that name; `hf://OWNER/REPO/PATH[@REVISION]`; or an address of the web.
+            has that name; `hf://OWNER/REPO/PATH[@REVISION]`, without PATH the model that
+            `Gait.push_to_hub` put there; or an address of the web.
 
     Raises:
         ConfigError: if the name has the form of none of them.
@@ -50,14 +52,14 @@ def fetch(remote: HubFile | WebFile, sha256: str = "") -> Path:
     """Returns where the copy of a file lies, which is downloaded if it is not here already.
 
     Args:
-        remote: the file.
+        remote: the file; of a whole repository `MODEL_FILE` is meant.
         sha256: the digest that it was published with; "" where none is known.
 
     Raises:
         CheckpointError: as `local_copy`.
     """
     if isinstance(remote, HubFile) and not remote.path:
-        raise ConfigError(f"{remote}: names no file; give hf://OWNER/REPO/PATH")
+        remote = dataclasses.replace(remote, path=MODEL_FILE)
     place = hand_place(remote)
     path = place if place.is_file() else download(remote)
     _compare(remote, path, sha256)

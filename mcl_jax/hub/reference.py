@@ -10,6 +10,8 @@ from mcl_jax.errors import ConfigError
 
 HUB = "https://huggingface.co"
 SCHEME = "hf://"
+MODEL_FILE = "model.safetensors"
+"""The file that has all of a model, in the folder or repository of one."""
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 _HUB_NAME = re.compile(rf"hf://({_NAME}/{_NAME})(?:/([^@]+?))?/?(?:@([\w./-]{{1,200}}))?")

@@ -58,7 +58,7 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
     Raises:
         UserError: if the record of it cannot be read.
     """
-    before = _last_config(workdir)
+    before = last_config(workdir)
     if before is None:
         return []
     if before.get("model", {}).get("name") == config.model.name:  # else the names differ, which is told
@@ -140,8 +140,14 @@ def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[
     write_atomically(path, before + json.dumps(line).encode() + b"\n")
 
 
-def _last_config(workdir: Path) -> dict[str, Any] | None:
-    """Returns the config of the last stretch; runs of older versions have only that of their last start."""
+def last_config(workdir: Path) -> dict[str, Any] | None:
+    """Returns the config of the last stretch of a run, None where there is none.
+
+    Runs of older versions have only that of their last start.
+
+    Raises:
+        UserError: if the record of it cannot be read.
+    """
     for name in (STRETCHES, "config_train.json"):
         path = workdir / name
         if path.exists():
