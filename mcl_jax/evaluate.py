@@ -17,6 +17,7 @@ from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder, labelled
 from mcl_jax.errors import CheckpointError, DataError
+from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
@@ -145,7 +146,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
-    note = _note_of_trained_people(config, run, split)
+    note = note_of_trained_people(config, run, split)
     embeddings = embedder.embed_split(
         params,
         batch_stats,
@@ -157,7 +158,38 @@ def _evaluate(
     )
     if jax.process_index() != 0:
         return {}
+    model = {
+        "name": embedder.model.name,
+        "digest": digest_of(embedder.model, *jax.device_get((params, batch_stats))),
+    }
+    return write_report(config, folder, dataset, embeddings, model, note)
 
+
+def write_report(
+    config: ConfigDict,
+    folder: Path,
+    dataset: OpenDataset,
+    embeddings: EmbeddingSet,
+    model: dict[str, str],
+    note: str = "",
+) -> dict[str, Any]:
+    """Scores the embeddings of the test split, and writes them and the report into a folder.
+
+    Args:
+        config: a valid config.
+        folder: where to write.
+        dataset: whose test split it is.
+        embeddings: of its sequences that could be read.
+        model: its name and digest, for metrics.json.
+        note: what a reader of the figures must know; "" for nothing.
+
+    Returns:
+        The content of metrics.json; empty with protocol "none".
+
+    Raises:
+        NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
+    """
+    split = dataset.test_split()
     folder.mkdir(parents=True, exist_ok=True)
     clear_report(folder)
     embeddings.save(folder / "embeddings.npz")
@@ -174,9 +206,7 @@ def _evaluate(
             gallery_set=dataset.partition.gallery_set,
             rerank=Rerank() if config.eval.rerank else None,
         )
-        model = embedder.model
-        digest = digest_of(model, *jax.device_get((params, batch_stats)))
-        report.metrics["model"] = {"name": model.name, "digest": digest}
+        report.metrics["model"] = model
         if note:
             report.note(note)
         unreadable = len(split.sequences) - len(embeddings)
@@ -197,7 +227,7 @@ def _evaluate(
     return report.metrics
 
 
-def _note_of_trained_people(config: ConfigDict, run: Path, split: Split) -> str:
+def note_of_trained_people(config: ConfigDict, run: Path, split: Split) -> str:
     """Returns, and logs, that the model was trained on people it is tested on; "" where it was not."""
     known = trained_people(run, config.data.dataset, split)
     if not known:

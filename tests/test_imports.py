@@ -37,6 +37,7 @@ ROOMS = (
         "api",
         "exporting",
         "model_check",
+        "reproduction",
         "cli",
         "main",
     ),

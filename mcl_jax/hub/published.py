@@ -177,6 +177,23 @@ _ALL = (
 PUBLISHED: dict[str, Published] = {entry.recipe: entry for entry in _ALL}
 """Name of the recipe → the checkpoint that is published of it."""
 
+RUNS: dict[str, Mapping[str, Mapping[str, float]]] = {
+    "casiab_gaitset": _rank1(95.8, 90.0, 75.4),
+    "casiab_gaitpart": _rank1(96.1, 90.7, 78.7),
+    "casiab_gaitgl": _rank1(97.4, 94.5, 83.8),
+    "oumvlp_gaitset": _rank1(87.2),
+    "oumvlp_gaitpart": _rank1(88.6),
+    "oumvlp_gaitgl": _rank1(89.9),
+    "grew_gaitset": {"all": {"Rank-1": 46.3, "Rank-5": 63.6, "Rank-10": 70.3}},
+    "grew_gaitpart": _rank1(47.6),
+    "grew_gaitgl": _rank1(41.5),
+    "grew_gaitgl_necks": _rank1(51.7),
+    "gait3d_gaitset": {"all": {"Rank-1": 36.7, "Rank-5": 58.3, "mAP": 30.0}},
+    "gait3d_gaitpart": _rank1(28.2),
+    "gait3d_gaitgl": _rank1(29.7),
+}
+"""Recipe of a published run without a checkpoint that we know of → its figures, as of `Published`."""
+
 
 def nearest_names(name: str) -> list[str]:
     """Returns the names of published checkpoints that are written much like a name, the nearest first."""

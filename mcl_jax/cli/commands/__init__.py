@@ -18,6 +18,7 @@ COMMANDS = (
     "score",
     "convert",
     "pretrained",
+    "reproduce",
     "config",
     "describe",
     "export",
