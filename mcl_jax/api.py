@@ -5,6 +5,7 @@
 
 import functools
 import html
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mcl_jax.config import TEST_PRECISIONS, add_parts, load_config, validate
+from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
 from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.prepare.single_walk import read_walk
@@ -28,7 +30,12 @@ from mcl_jax.runtime.settings import enable_compilation_cache, testing_precision
 from mcl_jax.train_loop import train as train_config
 from mcl_jax.utils.pytrees import ArrayTree, count_numbers
 from mcl_jax.utils.signatures import lookup
+from mcl_jax.weights.card import Card
 from mcl_jax.weights.load import fit, load_weights
+from mcl_jax.weights.model_file import write_model
+from mcl_jax.weights.pretrained import push_folder, write_folder
+from mcl_jax.weights.provenance import measured
+from mcl_jax.workdir.test_folder import TEST_FOLDER
 
 Walk = np.ndarray | str | Path
 """One walk: silhouettes uint8 [s, 64, 64 or 44], or a path: of a pkl, a folder of PNG frames, or a video."""
@@ -52,6 +59,7 @@ class Gait:
         precision: what the backbone computes in.
         thresholds: of a packed model, as the one in the package: false-accept rate of one comparison, a share
             → the largest Euclidean distance to accept, measured on synthetic people; empty for others.
+        recipe: config of the run that trained it, plain values without paths; empty where it is not known.
     """
 
     def __init__(self, weights: Weights, *, precision: str = "", use_emb2: bool | None = None):
@@ -60,7 +68,8 @@ class Gait:
         model = self._embedder.model
         self.name, self.arguments, self.precision = model.name, dict(model.arguments), model.dtype
         self.step, self.source = weights.step, weights.source
-        self.thresholds = dict(weights.thresholds)
+        self.thresholds, self.recipe = dict(weights.thresholds), dict(weights.recipe)
+        self._uncounted_batches = weights.uncounted_batches
         self.parameters = count_numbers(weights.params)
         self.parts, self.channels = self._embedder.embedding_shape(*self._arrays)
 
@@ -106,6 +115,69 @@ class Gait:
         """
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
 
+    def save(self, path: str | Path) -> None:
+        """Writes the model as one safetensors file, which `mcl_jax.load` reads.
+
+        Model, sizes, step and recipe are in its notes, with a digest.
+
+        Args:
+            path: ends in .safetensors.
+
+        Raises:
+            ConfigError: if it does not; `mcl-jax convert --to-torch` writes OpenGait's formats.
+            UserError: if it cannot be written.
+        """
+        if Path(path).suffix != SAFETENSORS:
+            raise ConfigError(
+                f"{path}: give a name that ends in {SAFETENSORS}; OpenGait's .pt: mcl-jax convert --to-torch"
+            )
+        write_model(path, self._weights())
+
+    def save_pretrained(self, folder: str | Path, *, licence: str = "") -> None:
+        """Writes the model as a folder for others, which `mcl_jax.load` reads: with a card made from its run.
+
+        Args:
+            folder: gets model.safetensors, config.json and the card, README.md. The card has the recipe and,
+                of a run, the figures of its test, if that was of these weights.
+            licence: an identifier such as "mit" or "cc-by-nc-4.0"; "" leaves it to be filled in.
+
+        Raises:
+            ConfigError: if the licence is no identifier, or the folder has a README.md already.
+            UserError: if a file cannot be written.
+        """
+        metrics = measured(Path(self.source) / TEST_FOLDER / "metrics.json", self.digest)
+        card = Card(self._weights(), self.parts, self.channels, self.digest, metrics, licence)
+        write_folder(Path(folder), card)
+
+    def push_to_hub(
+        self, repository: str, *, folder: str | Path | None = None, licence: str = "", private: bool = True
+    ) -> str:
+        """Uploads the model to the Hugging Face Hub; returns its name there, which `mcl_jax.load` takes.
+
+        Args:
+            repository: OWNER/REPO, made if it is not there.
+            folder: one that `save_pretrained` wrote and whose card was filled in; None for a new one.
+            licence: as of `save_pretrained`; a card without one is refused.
+            private: whether a new repository is seen by its owner alone.
+
+        Raises:
+            ConfigError: if the card names no licence.
+            CheckpointError: if it cannot be uploaded.
+            MissingExtraError: if the extra `hub` is not installed.
+        """
+        if folder is not None:
+            return push_folder(Path(folder), repository, private=private)
+        with tempfile.TemporaryDirectory() as new:
+            self.save_pretrained(new, licence=licence)
+            return push_folder(Path(new), repository, private=private)
+
+    def _weights(self) -> Weights:
+        params, batch_stats = jax.device_get(self._arrays)
+        block, uncounted = self._embedder.model.block, self._uncounted_batches
+        return Weights(
+            block, params, batch_stats, self.step, self.source, uncounted, self.thresholds, self.recipe
+        )
+
     def program(self, make: Callable[[Model, ArrayTree, ArrayTree], T]) -> T:
         """Calls a function with the model in float32, its parameters and its statistics; returns its result.
 
@@ -144,9 +216,13 @@ def load(
 
     Args:
         path: the workdir of a run, whose newest undamaged checkpoint is taken, a PyTorch
-            checkpoint of OpenGait, or a model packed by scripts/pack_model.py. Nothing in it is executed, and
-            PyTorch is not needed. None for the model that comes with the package, which was trained on
-            synthetic people alone; docs/model_card.md says what it is worth.
+            checkpoint of OpenGait, a file or folder that `Gait.save` or `Gait.save_pretrained` wrote, or a
+            model packed by scripts/pack_model.py. Or what is fetched from
+            elsewhere and kept: a published checkpoint by the name of its recipe, such as "gait3d_mcl"
+            (`mcl-jax pretrained` lists them), "hf://OWNER/REPO/PATH[@REVISION]", "hf://OWNER/REPO" for what
+            `Gait.push_to_hub` put there, or an https address.
+            Nothing in it is executed, and PyTorch is not needed. None for the model that comes with the
+            package, which was trained on synthetic people alone; docs/model_card.md says what it is worth.
         precision: what the backbone computes in, "float32", "bfloat16" or "float16"; by default float32 on a
             CPU and float16 on a GPU.
         use_emb2: of DeepGaitV2: whether the embedding is the BNNeck feature; None for as it was trained.
@@ -155,7 +231,8 @@ def load(
             taken.
 
     Raises:
-        CheckpointError: if there is no such checkpoint, it is damaged, or of a model that we do not have.
+        CheckpointError: if there is no such checkpoint, it is damaged, of a model that we do not have, or
+            cannot be fetched.
         ConfigError: if the precision is unknown, the model has no such argument, or the file tells another
             value of it.
     """

@@ -43,7 +43,7 @@ _RECIPE_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 
 _DEFAULTS: dict[str, Any] = {
     "seed": 0,
-    "init_from": "",  # weights to start from: a run, or a PyTorch checkpoint; "" for none
+    "init_from": "",  # weights to start from: a run, a file, or a published name; "" for none
     "data": {
         "dataset": "casiab",  # a key of mcl_jax.data.datasets.DATASETS
         "root": "",  # folder of the dataset

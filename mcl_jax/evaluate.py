@@ -186,7 +186,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
-    note = _note_of_trained_people(config, source.run, split)
+    note = note_of_trained_people(config, source.run, split)
     embeddings = embedder.embed_split(
         params,
         batch_stats,
@@ -198,7 +198,35 @@ def _evaluate(
     )
     if jax.process_index() != 0:
         return {}
+    origin = model_origin(config, embedder.model, (params, batch_stats), source, embeddings)
+    return write_report(config, folder, dataset, embeddings, origin, note)
 
+
+def write_report(
+    config: ConfigDict,
+    folder: Path,
+    dataset: OpenDataset,
+    embeddings: EmbeddingSet,
+    origin: ModelOrigin,
+    note: str = "",
+) -> dict[str, Any]:
+    """Scores the embeddings of the test split, and writes them and the report into a folder.
+
+    Args:
+        config: a valid config.
+        folder: where to write.
+        dataset: whose test split it is.
+        embeddings: of its sequences that could be read.
+        origin: the weights that embedded them.
+        note: what a reader of the figures must know; "" for nothing.
+
+    Returns:
+        The content of metrics.json; empty with protocol "none".
+
+    Raises:
+        NotScoredError: if the protocol does not fit the data; the embeddings, which took the time, are kept.
+    """
+    split = dataset.test_split()
     folder.mkdir(parents=True, exist_ok=True)
     clear_report(folder)
     embeddings.save(folder / "embeddings.npz")
@@ -221,8 +249,7 @@ def _evaluate(
         report.metrics["counts"]["unreadable"] = unreadable
         if unreadable:
             report.note(f"Without {unreadable} sequences that cannot be read.")
-        model = _model_origin(config, embedder.model, params, batch_stats, source, embeddings)
-        report.add_origin(**Origin(model, _data_origin(config, split)).blocks())
+        report.add_origin(**Origin(origin, _data_origin(config, split)).blocks())
         names = (embeddings.subjects, embeddings.conditions, embeddings.views)
         scored = set(zip(*(array.tolist() for array in names), strict=True))
         read = [s for s in split.sequences if (s.subject, s.condition, s.view) in scored]
@@ -237,14 +264,22 @@ def _evaluate(
     return report.metrics
 
 
-def _model_origin(
+def model_origin(
     config: ConfigDict,
     model: Model,
-    params: ArrayTree,
-    batch_stats: ArrayTree,
+    arrays: tuple[ArrayTree, ArrayTree],
     source: WeightsSource,
     embeddings: EmbeddingSet,
 ) -> ModelOrigin:
+    """Returns the origin of a result for metrics.json.
+
+    Args:
+        config: of the test.
+        model: that embedded.
+        arrays: its parameters and running statistics.
+        source: where they were read from.
+        embeddings: those of the test.
+    """
     _, parts, channels = embeddings.embeddings.shape
     embedding = {
         "parts": parts,
@@ -253,7 +288,7 @@ def _model_origin(
         "max_frames": config.eval.max_frames,
         **{key: model.arguments[key] for key in model_class(model.name).CHOICES},
     }
-    digest = digest_of(model, *jax.device_get((params, batch_stats)))
+    digest = digest_of(model, *jax.device_get(arrays))
     return ModelOrigin(model.name, digest, str(source.path), source.step, embedding)
 
 
@@ -262,7 +297,7 @@ def _data_origin(config: ConfigDict, split: Split) -> DataOrigin:
     return DataOrigin(config.data.dataset, root, fingerprint_of(split).digest)
 
 
-def _note_of_trained_people(config: ConfigDict, run: Path, split: Split) -> str:
+def note_of_trained_people(config: ConfigDict, run: Path, split: Split) -> str:
     """Returns, and logs, that the model was trained on people it is tested on; "" where it was not."""
     known = trained_people(run, config.data.dataset, split)
     if not known:

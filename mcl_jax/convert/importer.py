@@ -75,7 +75,7 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     Raises:
         CheckpointError: the file cannot be read, or is no such checkpoint.
     """
-    content = read_safetensors(path) if Path(path).suffix == SAFETENSORS else read_torch_file(path)
+    content = _from_safetensors(path) if Path(path).suffix == SAFETENSORS else read_torch_file(path)
     found: dict[str, Any] = content if isinstance(content, dict) else {}
     holder = next((key for key in _HOLDERS if isinstance(found.get(key), dict)), None)
     model = content if holder is None else found[holder]
@@ -94,6 +94,13 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TorchCheckpoint(model, whole.get("optimizer"), whole.get("scheduler"), iteration, digest)
+
+
+def _from_safetensors(path: Path | str) -> dict[str, Any]:
+    """Returns tensors and iteration as a PyTorch file has them."""
+    tensors, notes = read_safetensors(path)
+    iteration = notes.get("iteration", "0")
+    return {"model": tensors, "iteration": int(iteration) if iteration.isdecimal() else iteration}
 
 
 def _whole_number(value: Any) -> Any:

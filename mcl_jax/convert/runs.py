@@ -17,6 +17,8 @@ from mcl_jax.convert.importer import (
     load_checkpoint,
 )
 from mcl_jax.convert.optimizer import compare_recipe, import_optimizer, schedule_position
+from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
+from mcl_jax.convert.safetensors_writer import write_safetensors
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.registry import Weights, describe_differences, differing
@@ -70,19 +72,27 @@ def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: boo
 
 
 def export_run(folder: Path, out: Path) -> dict[str, Any]:
-    """Writes the newest checkpoint of a run as a PyTorch file.
-
-    Returns:
-        What was done, to be shown.
+    """Writes the newest checkpoint of a run as `export_weights` does.
 
     Raises:
         CheckpointError: there is no undamaged checkpoint.
     """
     with Checkpoints(folder) as checkpoints:
-        weights = checkpoints.load_weights()
+        return export_weights(checkpoints.load_weights(), out)
+
+
+def export_weights(weights: Weights, out: Path) -> dict[str, Any]:
+    """Writes weights under OpenGait's names: as a PyTorch file, or as safetensors if `out` ends so.
+
+    Returns:
+        What was done, to be shown.
+    """
     name, batches = weights.block["name"], weights.step + weights.uncounted_batches
     state_dict = export_state_dict(weights.params, weights.batch_stats, model=name, steps=batches)
-    write_torch_file(out, {"model": state_dict, "iteration": weights.step})
+    if out.suffix == SAFETENSORS:
+        write_safetensors(out, state_dict, {"format": "pt", "iteration": str(weights.step)})
+    else:
+        write_torch_file(out, {"model": state_dict, "iteration": weights.step})
     return {"model": name, "tensors": len(state_dict), "iteration": weights.step, "written": out}
 
 

@@ -19,7 +19,7 @@ from mcl_jax.errors import CheckpointError
 
 SUFFIX = ".safetensors"
 
-_DTYPES: dict[str, np.dtype] = {
+DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -31,13 +31,19 @@ _DTYPES: dict[str, np.dtype] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-_LENGTH_BYTES = 8
+"""Name of a type in a header → type of the numbers."""
+
+METADATA = "__metadata__"
+"""Key of a header that holds notes of the writer, texts by names."""
+
+LENGTH_BYTES = 8
+"""A file begins with the length of its header, in so many bytes, the lowest first."""
+
 _LONGEST_HEADER = 2**24
-_METADATA = "__metadata__"
 
 
-def read_safetensors(path: Path | str) -> dict[str, np.ndarray]:
-    """Returns the tensors of a file by their names.
+def read_safetensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns the tensors of a file by their names, and what its writer noted.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged. The message begins with the path.
@@ -47,29 +53,31 @@ def read_safetensors(path: Path | str) -> dict[str, np.ndarray]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
-        return _tensors(content)
+        return _parsed(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(
             f"{path}: is no safetensors file, or damaged; copy or download it again"
         ) from None
 
 
-def _tensors(content: bytes) -> dict[str, np.ndarray]:
-    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+def _parsed(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    length = int.from_bytes(content[:LENGTH_BYTES], "little")
     if length > _LONGEST_HEADER:
         raise ValueError("a header longer than any")
-    body = memoryview(content)[_LENGTH_BYTES + length :]
-    header: dict[str, Any] = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
-    header.pop(_METADATA, None)
+    body = memoryview(content)[LENGTH_BYTES + length :]
+    header: dict[str, Any] = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
+    metadata = dict(header.pop(METADATA, None) or {})
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("notes that are no text")
     tensors = {name: _tensor(entry, body) for name, entry in header.items()}
     spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     if any(end > start for (_, end), (start, _) in itertools.pairwise(spans)):
         raise ValueError("tensors that overlap")
-    return tensors
+    return tensors, metadata
 
 
 def _tensor(entry: dict[str, Any], body: memoryview) -> np.ndarray:
-    dtype, shape, (start, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    dtype, shape, (start, end) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
         raise ValueError("no shape")
     if end > len(body) or end - start != math.prod(shape) * dtype.itemsize:

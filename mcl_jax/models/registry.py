@@ -104,6 +104,7 @@ class Weights:
         uncounted_batches: batches that an imported PyTorch model has counted beyond `step`.
         thresholds: of a packed model, false-accept rate of one comparison → the largest Euclidean distance
             to accept; empty where none are known.
+        recipe: config of the run that trained it, plain values without paths; empty where it is not known.
     """
 
     block: dict[str, Any]
@@ -113,6 +114,7 @@ class Weights:
     source: str
     uncounted_batches: int = 0
     thresholds: Mapping[float, float] = dataclasses.field(default_factory=dict)
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def create_model(name: str, arguments: Mapping[str, Any], *, dtype: str) -> Model:

@@ -10,6 +10,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "records": ("array_record", "tensorflow_datasets"),
     "export": ("onnx", "onnxruntime"),
     "network": ("onnx", "tflite"),
+    "hub": ("huggingface_hub",),
 }
 """Extra of pyproject.toml → the modules that it brings."""
 

@@ -42,6 +42,24 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
     }
 
 
+def nested(leaves: Mapping[str, Any]) -> dict[Any, Any]:
+    """Returns nested dicts of leaves by names of `leaves_by_name`; keys of digits become integers.
+
+    Raises:
+        ValueError: if a name leads through a leaf.
+    """
+    tree: dict[Any, Any] = {}
+    for name, leaf in leaves.items():
+        *folders, last = (int(key) if key.isdecimal() else key for key in name.split("/"))
+        branch = tree
+        for key in folders:
+            branch = branch.setdefault(key, {})
+            if not isinstance(branch, dict):
+                raise ValueError(name)
+        branch[last] = leaf
+    return tree
+
+
 def replace_leaves(tree: ArrayTree, arrays: Mapping[TreePath, np.ndarray]) -> ArrayTree:
     """Returns a tree with other arrays at some of its paths, as JAX arrays of the types that were there."""
 

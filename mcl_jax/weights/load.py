@@ -1,4 +1,4 @@
-"""Loads trained weights by path, from any format."""
+"""Loads trained weights by path or by name, from any format."""
 
 import dataclasses
 from collections import Counter
@@ -10,11 +10,18 @@ import jax
 import numpy as np
 from absl import logging
 
+from mcl_jax.config import load_config, model_block
 from mcl_jax.convert.importer import import_weights, load_checkpoint
+from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
 from mcl_jax.errors import CheckpointError
+from mcl_jax.hub.fetch import local_copy, published_of
+from mcl_jax.hub.published import nearest_names
+from mcl_jax.hub.reference import MODEL_FILE
 from mcl_jax.models.registry import Model, Weights, model_class
 from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaves_by_name, with_leaf
+from mcl_jax.weights.model_file import read_model
 from mcl_jax.weights.packed import SHIPPED, SUFFIX, read_packed
+from mcl_jax.weights.provenance import plain_recipe, recipe_of_run
 from mcl_jax.workdir.checkpoints import FOLDER, Checkpoints
 
 
@@ -23,8 +30,9 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
 
     Args:
         path: the workdir of a run, whose newest undamaged checkpoint is taken, or one of its
-            checkpoints/STEP, or a PyTorch checkpoint of OpenGait, or a packed model; None for the model in
-            the package.
+            checkpoints/STEP, or a PyTorch checkpoint of OpenGait, a file or folder that `Gait.save` or
+            `save_pretrained` wrote, or a packed model; or the name of one that
+            lies elsewhere, as of `mcl_jax.hub.fetch.local_copy`; None for the model in the package.
         expected: `model` block of a config, or some arguments of the model, for what a PyTorch file does not
             tell: `Counterpart.untold`.
 
@@ -32,20 +40,42 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
         CheckpointError: if there are none, they are damaged, or of a model that we do not have.
     """
     path = SHIPPED if path is None else path
+    place = local_copy(path)
+    if place == Path(path):
+        weights = _read(place, expected)
+    else:
+        entry = published_of(path)
+        config = None if entry is None else load_config(entry.recipe)
+        told = {} if config is None else model_block(config)
+        try:
+            weights = dataclasses.replace(_read(place, {**told, **(expected or {})}), source=str(path))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        if config is not None:
+            weights = dataclasses.replace(weights, recipe=plain_recipe(config))
+    logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
+    return weights
+
+
+def _read(path: Path, expected: Mapping[str, Any] | None) -> Weights:
     folder, step = run_of(path)
     if (folder / FOLDER).is_dir():
         with Checkpoints(folder) as checkpoints:
             weights = checkpoints.load_weights(step)
-    elif folder.is_file() and folder.suffix == SUFFIX:
-        weights = read_packed(folder)
-    elif folder.is_file():
-        weights = import_weights(load_checkpoint(path), str(path), expected)
-    else:
-        raise CheckpointError(
-            f"{path}: no such run or checkpoint file; give the workdir of a run or a checkpoint file"
-        )
-    logging.info("weights of %s, step %d, from %s", weights.block["name"], weights.step, weights.source)
-    return weights
+        return dataclasses.replace(weights, recipe=recipe_of_run(folder))
+    if (folder / MODEL_FILE).is_file():
+        folder = folder / MODEL_FILE
+    if folder.is_file() and folder.suffix == SUFFIX:
+        return read_packed(folder)
+    if folder.is_file() and folder.suffix == SAFETENSORS and (own := read_model(folder)) is not None:
+        return own
+    if folder.is_file():
+        return import_weights(load_checkpoint(folder), str(path), expected)
+    nearest = ", ".join(nearest_names(path.name)) if path.name == str(path) else ""
+    raise CheckpointError(
+        f"{path}: no such run or checkpoint file; give the workdir of a run or a checkpoint file"
+        + (f", or the name of a published one, such as {nearest} (mcl-jax pretrained)" if nearest else "")
+    )
 
 
 def run_of(path: str | Path) -> tuple[Path, int | None]:

@@ -18,7 +18,7 @@ from mcl_jax.models.registry import Weights, model_class
 from mcl_jax.utils.digest import hash_arrays
 from mcl_jax.utils.files import write_atomically
 from mcl_jax.utils.npz import read_npz
-from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaves_by_name, with_leaf
+from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaves_by_name, nested, with_leaf
 
 SUFFIX = ".npz"
 SHIPPED = Path(__file__).parent / "pocket.npz"
@@ -66,9 +66,8 @@ def read_packed(path: Path) -> Weights:
         digest = about.pop("digest")
         thresholds = {float(rate): float(distance) for rate, distance in about["thresholds"]}
         known = version == _FORMAT and isinstance(block, dict) and type(step) is int and "name" in block
-        trees: dict[str, Any] = {tree: {} for tree in _TREES}
-        for name, array in arrays.items():
-            _hang(trees, name.split("/"), array.astype(np.float32))
+        empty: dict[str, Any] = {tree: {} for tree in _TREES}
+        trees = empty | nested({name: array.astype(np.float32) for name, array in arrays.items()})
     except (KeyError, TypeError, ValueError, RecursionError):
         known = False
     if not known:
@@ -76,15 +75,6 @@ def read_packed(path: Path) -> Weights:
     if _digest(about, arrays) != digest:
         raise CheckpointError(f"{path}: damaged: it does not hold what was written")
     return Weights(block, trees["params"], trees["batch_stats"], step, str(path), thresholds=thresholds)
-
-
-def _hang(tree: dict[Any, Any], path: list[str], leaf: np.ndarray) -> None:
-    *folders, last = (int(key) if key.isdecimal() else key for key in path)
-    for key in folders:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
-            raise ValueError(path)
-    tree[last] = leaf
 
 
 def _narrow(leaf: Any) -> np.ndarray:

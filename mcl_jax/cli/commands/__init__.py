@@ -17,6 +17,8 @@ COMMANDS = (
     "prepare",
     "score",
     "convert",
+    "pretrained",
+    "reproduce",
     "config",
     "describe",
     "export",

@@ -22,7 +22,9 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument(
-        "--model", metavar="PATH", help="run or checkpoint (default: the model in the package)"
+        "--model",
+        metavar="PATH",
+        help="run, checkpoint or published name (default: the model in the package)",
     )
     parser.add_argument(
         "--calibrate", metavar="F", help="take thresholds from this metrics.json, of a test of the model"

@@ -7,28 +7,38 @@ from absl import logging
 
 from mcl_jax.cli.overrides import parse_config
 from mcl_jax.config import validate
-from mcl_jax.convert.runs import export_run, import_run
+from mcl_jax.convert.runs import export_weights, import_run
 from mcl_jax.errors import ConfigError
+from mcl_jax.hub.fetch import local_copy
+from mcl_jax.weights.load import load_weights
 
 HELP = "turn a PyTorch checkpoint of OpenGait into a run, or a run into a PyTorch checkpoint"
 
 EXAMPLES = """\
   mcl-jax convert --config gait3d_mcl --ckpt OpenGait.pt --out runs/gait3d_mcl --with-optimizer
+  mcl-jax convert --config gait3d_mcl --ckpt gait3d_mcl --out runs/gait3d_mcl     # the published one
   mcl-jax convert --to-torch --ckpt runs/gait3d_mcl --out ours.pt
+  mcl-jax convert --to-torch --ckpt OpenGait.pt --out OpenGait.safetensors
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--config", metavar="RECIPE", help="config of the model, by name or file")
-    parser.add_argument("--ckpt", help="what to convert: a PyTorch file; with --to-torch, a run's folder")
+    parser.add_argument(
+        "--ckpt", help="what to convert: a file or published name; with --to-torch, a run, too"
+    )
     parser.add_argument("--out", help="where to write: a new folder; with --to-torch, a file")
     parser.add_argument(
         "--with-optimizer",
         action="store_true",
         help="import momentum, schedule and iteration too, to continue training at that step",
     )
-    parser.add_argument("--to-torch", action="store_true", help="turn a run into a PyTorch checkpoint")
+    parser.add_argument(
+        "--to-torch",
+        action="store_true",
+        help="write a run, or any model, under OpenGait's names, as .pt or .safetensors",
+    )
     parser.set_defaults(config_keys=[])
 
 
@@ -41,14 +51,14 @@ def run(arguments: argparse.Namespace) -> None:
     logging.set_verbosity(logging.WARNING)
     if not arguments.ckpt or not arguments.out:
         raise ConfigError("--ckpt and --out are needed: what to convert, and where to write it")
-    source, out = Path(arguments.ckpt), Path(arguments.out)
+    out = Path(arguments.out)
     if arguments.to_torch:
-        done = export_run(source, out)
+        done = export_weights(load_weights(arguments.ckpt), out)
     elif arguments.config is None:
         raise ConfigError("--config is missing: the config of the model that the file holds")
     else:
         config = parse_config(arguments.config, arguments.config_keys)
         validate(config)
-        done = import_run(config, source, out, with_optimizer=arguments.with_optimizer)
+        done = import_run(config, local_copy(arguments.ckpt), out, with_optimizer=arguments.with_optimizer)
     for key, value in done.items():
         print(f"{key:<10} {value}")

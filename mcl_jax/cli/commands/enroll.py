@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="PATH",
-        help="for a new gallery: run or checkpoint (default: the model in the package)",
+        help="for a new gallery: run, checkpoint or published name (default: the model in the package)",
     )
     parser.add_argument(
         "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"

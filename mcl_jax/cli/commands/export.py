@@ -17,7 +17,8 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument(
-        "--model", help="run, or PyTorch checkpoint of OpenGait (default: the model in the package)"
+        "--model",
+        help="run, checkpoint of OpenGait, or published name (default: the model in the package)",
     )
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")

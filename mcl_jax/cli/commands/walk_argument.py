@@ -12,6 +12,8 @@ from mcl_jax.data.prepare.single_walk import read_walk
 from mcl_jax.errors import DataError
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.store import ModelId
+from mcl_jax.hub.fetch import published_of
+from mcl_jax.hub.reference import is_elsewhere
 
 PACKAGED = "the model in the package"
 """Stands in a gallery for its path, which differs between installations."""
@@ -87,7 +89,8 @@ def load_model(path: str | None) -> tuple[Gait, ModelId]:
     """Loads a model, and says which it is.
 
     Args:
-        path: of a run or checkpoint; None, or `PACKAGED`, for the model in the package.
+        path: of a run or checkpoint, or the name of one that lies elsewhere; None, or `PACKAGED`, for the
+            model in the package.
 
     Raises:
         CheckpointError: if it cannot be loaded.
@@ -96,7 +99,8 @@ def load_model(path: str | None) -> tuple[Gait, ModelId]:
         gait, place = load(), PACKAGED
         print(_NOTE, file=sys.stderr)
     else:
-        gait, place = load(path), str(Path(path).resolve())
+        named = is_elsewhere(path) or published_of(path) is not None
+        gait, place = load(path), path if named else str(Path(path).resolve())
     return gait, ModelId(place, gait.digest, gait.parts, gait.channels)
 
 

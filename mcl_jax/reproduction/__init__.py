@@ -1,0 +1,1 @@
+"""A published run, measured again: dataset, weights, test, and the comparison with the published figures."""

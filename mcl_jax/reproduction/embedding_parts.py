@@ -1,0 +1,115 @@
+"""Embeds a test set in parts that are kept, so that a run that was cut off goes on where it was."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from mcl_jax.data.sequences import Split
+from mcl_jax.embed import Embedder
+from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.evaluation.embeddings import KEYS, EmbeddingSet
+from mcl_jax.utils.digest import canonical
+from mcl_jax.utils.files import read_bounded, write_atomically
+from mcl_jax.utils.pytrees import ArrayTree
+
+PART = 4096
+"""Sequences of a part: minutes of work on a CPU, and few enough files for the largest test set."""
+
+_RECORD = "parts.json"
+_MAX_BYTES = 2**16
+
+
+def embed_in_parts(
+    config: ConfigDict,
+    embedder: Embedder,
+    arrays: tuple[ArrayTree, ArrayTree],
+    split: Split,
+    folder: Path,
+    *,
+    digest: str,
+    size: int = PART,
+) -> EmbeddingSet:
+    """Returns the embeddings of a split; those of parts that lie in the folder are not computed again.
+
+    Args:
+        config: how sequences are read, and how many frames of one count.
+        embedder: of the model.
+        arrays: its parameters and running statistics.
+        split: all sequences.
+        folder: keeps a file for each part.
+        digest: of the model.
+        size: sequences of a part.
+
+    Raises:
+        ConfigError: if the folder has parts of another model, precision or dataset.
+        DataError: if a sequence cannot be read.
+    """
+    _claim(folder, _key(config, embedder, split, digest, size))
+    parts = []
+    for number, start in enumerate(range(0, len(split.sequences), size)):
+        some = dataclasses.replace(split, sequences=split.sequences[start : start + size])
+        path = folder / f"part-{number:05d}.npz"
+        part = _kept(path)
+        if part is None:
+            part = embedder.embed_split(
+                *arrays,
+                some,
+                workers=config.data.workers,
+                timeout=config.data.timeout,
+                max_frames=config.eval.max_frames,
+                skip_unreadable=config.data.on_error == "skip",
+            )
+            part.save(path)
+        parts.append(part)
+    return EmbeddingSet(**{key: np.concatenate([getattr(part, key) for part in parts]) for key in KEYS})
+
+
+def _kept(path: Path) -> EmbeddingSet | None:
+    if not path.exists():
+        return None
+    try:
+        return EmbeddingSet.load(path)
+    except DataError as error:
+        logging.warning("%s; it is embedded again", error)
+        return None
+
+
+def _key(config: ConfigDict, embedder: Embedder, split: Split, digest: str, size: int) -> dict[str, Any]:
+    """Returns what decides the embeddings of each part."""
+    names = hashlib.sha256("\n".join(sequence.key for sequence in split.sequences).encode()).hexdigest()
+    return {
+        "model": digest,
+        "precision": embedder.model.dtype,
+        "max_frames": config.eval.max_frames,
+        "on_error": config.data.on_error,
+        "sequences": names,
+        "size": size,
+    }
+
+
+def _claim(folder: Path, key: dict[str, Any]) -> None:
+    """Writes what a folder's parts are of, or compares it.
+
+    Raises:
+        ConfigError: if they are of something else.
+    """
+    record = folder / _RECORD
+    if not record.exists():
+        write_atomically(record, json.dumps(key, indent=1).encode())
+        return
+    try:
+        before = json.loads(read_bounded(record, _MAX_BYTES))
+        same = canonical(before) == canonical(key)
+        changed = ", ".join(name for name in key if before.get(name) != key[name])
+    except (OSError, ValueError, AttributeError, RecursionError):
+        same, changed = False, "its record is damaged"
+    if not same:
+        raise ConfigError(
+            f"{folder}: holds embeddings of another test ({changed}); give another folder with --out"
+        )

@@ -1,0 +1,94 @@
+"""Compares measured figures with the published ones, and names the usual reasons of a difference."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+TOLERANCE = 0.3
+"""Points of % by which a reproduced figure may differ: rounding, and another machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One figure, in %; `measured` is None where it was not measured."""
+
+    group: str
+    figure: str
+    published: float
+    measured: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less published; None where it was not measured."""
+        return None if self.measured is None else self.measured - self.published
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is within the tolerance; figures are printed to hundredths."""
+        return self.difference is not None and abs(round(self.difference, 2)) <= TOLERANCE
+
+
+def compare(
+    published: Mapping[str, Mapping[str, float]], scores: Mapping[str, Mapping[str, float | None]]
+) -> list[Row]:
+    """Returns a row for each published figure."""
+    rows = []
+    for group, figures in published.items():
+        for figure, value in figures.items():
+            measured = scores.get(group, {}).get(figure)
+            rows.append(Row(group, figure, value, None if measured is None else float(measured)))
+    return rows
+
+
+def verdict(rows: Sequence[Row]) -> tuple[bool | None, str]:
+    """Returns whether a run is reproduced, None where that cannot be said, and the sentence."""
+    if not rows:
+        return None, "No figure is published of it, so there is nothing to compare with."
+    if any(row.measured is None for row in rows):
+        return None, "Not all published figures were measured here."
+    apart = [row for row in rows if not row.agrees]
+    if not apart:
+        return True, f"Reproduced: every figure is within {TOLERANCE} of a point of the published one."
+    worst = max(apart, key=lambda row: abs(row.difference or 0.0))
+    side = "above" if (worst.difference or 0.0) > 0 else "below"
+    return False, (
+        f"Not reproduced: {len(apart)} of {len(rows)} figures differ by more than {TOLERANCE} of a point; "
+        f"{worst.group} {worst.figure} is {abs(worst.difference or 0.0):.2f} {side} the published one."
+    )
+
+
+def usual_reasons(
+    differences: Sequence[str], *, unreadable: int, partition: bool, other_embedding: bool, precision: str
+) -> list[str]:
+    """Returns what makes such a difference in most cases, the likeliest first.
+
+    Args:
+        differences: of the dataset from what is published of it.
+        unreadable: sequences that could not be read.
+        partition: whether the split comes from a file that was given.
+        other_embedding: whether the model has another embedding to score, `use_emb2`.
+        precision: what the backbone computed in.
+    """
+    reasons = [f"the dataset is not as published: {line}" for line in differences]
+    if unreadable:
+        reasons.append(f"{unreadable:,} sequences could not be read")
+    reasons.append(
+        "another preparation: `mcl-jax prepare` cuts and scales silhouettes as for the published runs"
+    )
+    if partition:
+        reasons.append("another split: the partition JSON must be the one that was published")
+    if other_embedding:
+        reasons.append("the other embedding: --config.model.use_emb2=True scores the BNNeck feature")
+    if precision != "float32":
+        reasons.append(f"{precision}: --config.eval.precision=float32 is exact")
+    return reasons
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Returns published, measured and difference of each figure as aligned text."""
+    lines = [("", "published", "measured", "difference")]
+    for row in rows:
+        measured = "-" if row.measured is None else f"{row.measured:.2f}"
+        difference = "-" if row.difference is None else f"{row.difference:+.2f}"
+        lines.append((f"{row.group} {row.figure}", f"{row.published:.2f}", measured, difference))
+    width = max(len(line[0]) for line in lines)
+    return "\n".join(line[0].ljust(width) + "".join(cell.rjust(12) for cell in line[1:]) for line in lines)

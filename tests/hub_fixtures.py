@@ -1,0 +1,28 @@
+"""Fixtures: a hub on the loopback with caches of its own, and a checkpoint to put there."""
+
+import time
+
+import pytest
+from hub_server import running_hub
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # pauses before the next try
+    with running_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def checkpoint(toy_run, tmp_path_factory):
+    """A tiny GaitBase as a PyTorch file."""
+    from mcl_jax.convert.runs import export_run
+
+    path = tmp_path_factory.mktemp("published") / "model.pt"
+    export_run(toy_run, path)
+    return path.read_bytes()
