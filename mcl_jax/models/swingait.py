@@ -30,7 +30,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
     zero_empty,
 )
-from mcl_jax.ops.convolution import precision_of
+from mcl_jax.ops.convolution import convolve, precision_of
 from mcl_jax.ops.shifted_windows import (
     POSITIONS,
     WINDOW,
@@ -109,14 +109,18 @@ class Tokens(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Maps frames to tokens."""
         x = resized(x.astype(self.dtype), (PATCH * GRID[0], PATCH * GRID[1]))
-        x = x.reshape(x.shape[0], GRID[0], PATCH, GRID[1], PATCH, x.shape[-1])
-        kernel, bias = self.kernel[...][0].astype(self.dtype), self.bias[...].astype(self.dtype)
-        y = jnp.einsum("nhawbc,abcd->nhwd", x, kernel, precision=precision_of(self.dtype))
+        channels = x.shape[-1]
+        x = x.reshape(x.shape[0], GRID[0], PATCH, GRID[1], PATCH, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(x.shape[0], *GRID, PATCH * PATCH * channels)
+        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
+        y = jnp.matmul(x, kernel.reshape(x.shape[-1], -1), precision=precision_of(self.dtype))
         return self.norm(y + bias)
 
 
 class Attention(nnx.Module):
     """Attention of the tokens of a window to each other, with a bias for the difference of their places."""
+
+    portable: bool = False  # see `GaitModule`
 
     def __init__(self, features: int, *, shifted: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         self.shifted, self.dtype = shifted, dtype
@@ -134,7 +138,15 @@ class Attention(nnx.Module):
         scores = jnp.einsum("rtnqhd,rtnkhd->rtnhqk", query * HEAD_WIDTH**-0.5, key, precision=precision)
         weights = jax.nn.softmax(self._biased(scores, members), axis=-1).astype(self.dtype)
         y = jnp.einsum("rtnhqk,rtnkhd->rtnqhd", weights, value, precision=precision)
-        return join_windows(self.out(y.reshape(x.shape)), members, GRID, shifted=self.shifted)
+        y = self._projected(y.reshape(x.shape))
+        return join_windows(y, members, GRID, shifted=self.shifted)
+
+    def _projected(self, y: Float[Array, "r t n q c"]) -> Float[Array, "r t n q c"]:
+        """Maps each token. As a convolution: no GPU program is found for a product fused with the heads."""
+        images = y.reshape(-1, *y.shape[2:])
+        kernel = self.out.kernel[...][None, None]
+        mapped = convolve(images, kernel, portable=self.portable)
+        return (mapped + self.out.bias[...].astype(self.dtype)).reshape(y.shape)
 
     def _biased(self, scores: Float[Array, "r t n e q k"], members: Members) -> Float[Array, "r t n e q k"]:
         """Adds the biases of positions, and leaves out the tokens of other sequences."""
