@@ -21,3 +21,10 @@ def test_restarts_are_those_that_still_count(tmp_path):
         300: "step 300 (2026-01-02)",
         350: "step 350 (2026-01-04): data: more",
     }
+
+
+def test_the_page_of_a_run_says_whose_it_is_and_has_the_scores_of_the_test_at_its_end(toy_run):
+    page = (toy_run / "training.html").read_text()
+    assert '<p class="rules">gaitbase on Synthetic people</p>' in page
+    assert "Rank-1 in %" in page
+    assert "at step 3</title>" in page
