@@ -1,9 +1,7 @@
 """Fixtures that every test shares: CPU devices, checked signatures, and where the optional truth lies."""
 
-import fcntl
 import gc
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,16 +120,6 @@ def toy_run(people, tmp_path_factory) -> Path:
 
     import mcl_jax
 
-    workdir = tmp_path_factory.mktemp("run") / "run"
-    # pytest's processes share the folder above their own: the run is made once, and each has a copy.
-    made = tmp_path_factory.getbasetemp().parent / "toy_run"
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        made = tmp_path_factory.mktemp("once") / "toy_run"
-    with (made.with_suffix(".lock")).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people))
-            shutil.copytree(workdir, made)
-            return workdir
-    shutil.copytree(made, workdir)
+    workdir = tmp_path_factory.mktemp("run")
+    mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people))
     return workdir

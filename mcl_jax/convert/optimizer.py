@@ -37,9 +37,10 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
         CheckpointError: the checkpoint holds no optimiser state, or not one of the same kind.
     """
     by_name = {entry.name: entry for entry in entries(model, params) if entry.collection == "params"}
-    group = COUNTERPARTS[model].group
     # The names in the order in which PyTorch numbers the parameters: as the state_dict, but group by group.
-    names = sorted((name for name in checkpoint.state_dict if name in by_name), key=group)
+    names = [name for name in checkpoint.state_dict if name in by_name]
+    if len(_groups(checkpoint)) > 1:
+        names.sort(key=COUNTERPARTS[model].group)
     buffers = _buffers(checkpoint, names)
     position = schedule_position(checkpoint)
 
@@ -81,15 +82,19 @@ def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, Sequence[
         expected: PyTorch's name of a setting → what the config makes of it, first without groups of
             parameters, then for those of other values; `lr` at the position reached.
     """
-    groups = (checkpoint.optimizer or {}).get("param_groups", [])
     lines = [
         f"{key} is {values[0]:g} in the config and {group[key]:g} in the file"
-        for group in groups
+        for group in _groups(checkpoint)
         for key, values in expected.items()
         if isinstance(group.get(key), int | float)
         and not np.isclose(group[key], values, rtol=1e-6, atol=0).any()
     ]
     return list(dict.fromkeys(lines))
+
+
+def _groups(checkpoint: TorchCheckpoint) -> Sequence[Mapping[str, Any]]:
+    optimizer = checkpoint.optimizer
+    return optimizer.get("param_groups", ()) if isinstance(optimizer, Mapping) else ()
 
 
 def schedule_position(checkpoint: TorchCheckpoint) -> int:

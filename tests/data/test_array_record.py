@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from mcl_jax.cli import program
 from mcl_jax.data import first_look
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
@@ -407,20 +408,21 @@ def test_an_even_choice_of_records_is_looked_at_before_training(records, monkeyp
         look_at([damaged], skip=False)
 
 
-def test_of_several_files_in_a_folder_a_pattern_chooses_what_is_prepared(tree, records, tmp_path):
+def test_of_several_files_in_a_folder_a_pattern_chooses_what_is_prepared(tree, records, tmp_path, capsys):
     for path in sorted(tree.rglob("*.pkl")):
         path.rename(path.with_name("walk-sil.pkl"))
         path.with_name("walk-pose.pkl").write_bytes(b"pose")
     out = tmp_path / "chosen"
     with pytest.raises(
-        DataError, match=r"2 pkl files, walk-pose\.pkl, walk-sil\.pkl; .*: --file='\*-pose\.pkl'"
+        DataError, match=r"2 pkl files, walk-pose\.pkl, walk-sil\.pkl; .*data\.file='\*-pose\.pkl' \(mcl-jax"
     ):
         prepare_dataset(TREE, tree, out, file_format="records")
-    prepare_dataset(TREE, tree, out, file_format="records", file="*-sil.pkl")
+    prepare_dataset(dataclasses.replace(TREE, file="*-sil.pkl"), tree, out, file_format="records")
     chosen, plain = (
         {n: c for n, c in files(root).items() if "array_record" in n.name} for root in (out, records)
     )
     assert chosen == plain != {}
     (tmp_path / "png" / "001" / "nm-01" / "000").mkdir(parents=True)
-    with pytest.raises(DataError, match="--file: is for a tree of pkl files"):
-        prepare_dataset(TREE, tmp_path / "png", tmp_path / "other", file="*-sil.pkl")
+    line = ["tree", "--src", str(tmp_path / "png"), "--out", str(tmp_path / "other"), "--file", "*-sil.pkl"]
+    assert program.run(["prepare", *line]) == 1
+    assert "--file: is for a tree of pkl files" in capsys.readouterr().err

@@ -98,7 +98,9 @@ def test_long_names_of_many_conditions_have_room(tmp_path):
         subjects=2, conditions=names, views=[f"camera of the north entrance {i}" for i in (1, 2)]
     )
     report = score(embeddings, protocol)
-    report.metrics["model"] = {"name": "gaitset"}
+    model = {"name": "gaitset", "step": 1, "digest": "0" * 64, "checkpoint": "runs/a"}
+    embedding = {"parts": 1, "channels": 2, "precision": "float32", "max_frames": 720}
+    report.add_origin(model=model | {"embedding": embedding})
     for figure in (draw_cmc(protocol, report.groups, 2), draw_roc(protocol, report.verification)):
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert max(len(label.split(":")[0]) for label in labels) <= 24
@@ -106,6 +108,6 @@ def test_long_names_of_many_conditions_have_room(tmp_path):
     assert len(draw_heatmaps(protocol, report.groups, report.metrics["views"]).axes) == 13
     report.write(tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "<title>gaitset on People</title>" in page
+    assert "<title>gaitset" in page
     assert '<span title="walking in the corridor with a heavy coat number 11">walking in t…' in page
     assert "Names in full" in page

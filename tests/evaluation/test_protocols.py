@@ -524,7 +524,7 @@ def test_walks_of_sustech1k_are_in_several_groups_by_parts_of_their_conditions()
     }
     assert lines == {"NM", "BG", "CL", "OC", "NT", "all"}
     panels = draw_heatmaps(report.protocol, report.groups, ["000", "090"]).axes
-    assert {axes.get_title().split(":")[0] for axes in panels if axes.get_title()} == set(report.groups)
+    assert {axes.get_title().split("\n")[0] for axes in panels if axes.get_title()} == set(report.groups)
     # Each walk is looked up once for the pictures, whatever groups it is in.
     assert sorted(report.roles.rankings()[0].tolist()) == [1, 3, 4, 5, 6]
     with pytest.raises(DataError, match="conditions 05-x are neither"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mcl_jax.data.datasets import download_of, downloads
 from mcl_jax.data.prepare.cleaning import ORDERS, Cleaning
+from mcl_jax.data.prepare.layouts import holds_pkl
 from mcl_jax.data.prepare.preparation import FORMATS, prepare_dataset
 from mcl_jax.data.stores.pkl_file import check_choice
 from mcl_jax.errors import DataError
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
         if not getattr(arguments, name):
             raise DataError(f"--{name} is empty; give a folder")
     check_choice(arguments.file)
+    if arguments.file and Path(arguments.src).is_dir() and not holds_pkl(Path(arguments.src)):
+        raise DataError(f"--file: is for a tree of pkl files, and {arguments.src!r} is none; leave it out")
     download = download_of(arguments.dataset)
     summary = prepare_dataset(
         dataclasses.replace(download, file=arguments.file or download.file),

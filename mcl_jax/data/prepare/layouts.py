@@ -245,7 +245,7 @@ def list_sequences(layout: Layout, src: Path, file: str = "") -> tuple[list[Sequ
     archives = _packed_archives(src)
     for archive in archives:
         logging.warning("%s: not unpacked; what is in it is left out", archive)
-    prepared = _holds_pkl(src)
+    prepared = holds_pkl(src)
     sequences = sorted(scan_tree(src, file) if prepared else layout.scan(src))
     if not sequences:
         raise DataError(f"--src: no sequence under {str(src)!r}; {_remedy(layout, archives)}")
@@ -270,7 +270,7 @@ def _packed_archives(src: Path) -> list[Path]:
     return sorted(path for path in found if not (src / path.name.split(".")[0]).is_dir())
 
 
-def _holds_pkl(src: Path) -> bool:
+def holds_pkl(src: Path) -> bool:
     """Whether the first sequence found at subject/condition/view is a pkl file."""
     for sequence in _scan_three_levels(src):
         suffixes = {Path(entry.name).suffix.lower() for entry in entries(sequence.location)}

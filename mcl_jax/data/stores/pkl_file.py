@@ -58,7 +58,7 @@ def why_not_one(names: Sequence[str], choice: str) -> str:
         return f"{wanted}; there are {listed(sorted(names))}"
     return (
         f"{len(fitting)} pkl files, {listed(fitting)}; say which has the silhouettes, by a pattern that fits "
-        f"it alone, or by its number: --config.data.file='{_example(fitting)}'"
+        f"it alone, or by its number: --config.data.file='{_example(fitting)}' (mcl-jax prepare: --file)"
     )
 
 
