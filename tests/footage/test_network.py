@@ -172,7 +172,7 @@ def test_the_process_of_a_network_opens_no_file(tmp_path, monkeypatch):
 def test_inputs_that_no_memory_holds_are_refused(tmp_path, side):
     path = tmp_path / "large.onnx"
     path.write_bytes(red_finder(1, side=side))
-    with pytest.raises(DataError, match="4096 a side is the most"):
+    with pytest.raises(DataError, match="a side may have at most 4096"):
         Network(path, None)
 
 
