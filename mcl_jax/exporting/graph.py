@@ -1,7 +1,7 @@
-"""A JAX program as an ONNX graph: each operation of the program becomes one or a few of ONNX.
+"""Writes a JAX program as an ONNX graph: each operation becomes one or a few ONNX operations.
 
-What depends on no input, such as a kernel times its batch norm's factor, is computed here, once. A number
-that fills an array of a free size stays a single one: ONNX broadcasts it.
+Values that depend on no input, such as a kernel times its batch norm's factor, are computed here, once. A
+number that fills an array of a free size stays a single number, which ONNX broadcasts.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from onnx import helper, numpy_helper
 
 from mcl_jax.errors import ConfigError
 
-OPSET = 18  # of 2022: the first that takes the axes of a maximum as an input
+OPSET = 18  # from 2022; the first in which the axes of a maximum are an input
 
 Value = str | np.ndarray | np.generic
-"""A tensor of the graph by its name, or one that is known already."""
+"""The name of a tensor of the graph, or a constant array."""
 
 
 class Graph:
-    """An ONNX graph in the making."""
+    """An ONNX graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -37,7 +37,7 @@ class Graph:
         return output
 
     def named(self, value: Value) -> str:
-        """Returns the name of a value, which is put into the graph if it is known."""
+        """Returns the name of a value; a constant is added to the graph first."""
         if isinstance(value, str):
             return value
         name = self._name()
@@ -55,12 +55,12 @@ def onnx_model(
     """Returns a program of one array as an ONNX model.
 
     Args:
-        program: what jax.jit takes, with constant shapes but for the first dimension of its input.
+        program: a jittable function with constant shapes, except for the first dimension of its input.
         argument: shape and type of the input; the first dimension is free.
-        names: of the input and of the output; the free dimension is named like the input.
+        names: names of the input and the output; the free dimension is named like the input.
 
     Raises:
-        ConfigError: if an operation of the program has no counterpart here.
+        ConfigError: if an operation of the program cannot be written as ONNX.
     """
     closed = jax.make_jaxpr(program)(argument)
     graph = Graph()
@@ -112,7 +112,7 @@ def _run(graph: Graph, jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[
 
 def _one(graph: Graph, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
     name = equation.primitive.name
-    for key in ("jaxpr", "call_jaxpr"):  # a function of its own: jit, or one with its own derivative
+    for key in ("jaxpr", "call_jaxpr"):  # a nested function: jit, or one with its own derivative
         inner = equation.params.get(key)
         if isinstance(inner, ClosedJaxpr):
             return _run(graph, inner.jaxpr, inner.consts, inputs)
@@ -160,7 +160,7 @@ def _convert(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 def _shape(shape: Sequence[Any]) -> np.ndarray:
-    """Returns a shape for ONNX, −1 for the free dimension, of which there is one at most."""
+    """Returns a shape for ONNX, with −1 for the free dimension, if there is one."""
     return np.array([size if isinstance(size, int) else -1 for size in shape], np.int64)
 
 
@@ -177,7 +177,7 @@ def _broadcast(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     x = graph.add("Reshape", x, _shape(spread))
     if list(shape) == spread:
         return x
-    grown = [size if isinstance(size, int) else 1 for size in shape]  # 1 keeps what is there
+    grown = [size if isinstance(size, int) else 1 for size in shape]  # 1 keeps the size
     return graph.add("Expand", x, np.array(grown, np.int64))
 
 
@@ -190,7 +190,7 @@ def _concatenate(graph: Graph, equation: JaxprEqn, *parts: Value) -> Value:
 
 
 def _box(graph: Graph, x: Value, *columns: Any) -> Value:
-    """Part of an array: starts, ends, axes and, where they are not 1, steps."""
+    """Cuts out a part of an array: starts, ends, axes and, unless they are 1, steps."""
     return graph.add("Slice", x, *(np.array(column, np.int64) for column in columns))
 
 
@@ -209,7 +209,7 @@ def _slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 def _end(left_out: Any) -> int:
-    """Returns where a slice of a free dimension ends that leaves out so many of its last."""
+    """Returns the end of a slice of a free dimension that leaves out so many of the last elements."""
     if not isinstance(left_out, int):
         raise ConfigError("export: a slice of this model cannot be written as ONNX: use stablehlo")
     return -left_out or np.iinfo(np.int64).max
@@ -224,13 +224,13 @@ def _pad(graph: Graph, equation: JaxprEqn, x: Value, fill: Value) -> Value:
 
 def _reverse(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
     axes = equation.params["dimensions"]
-    first = np.iinfo(np.int64).min  # the end of a slice that goes down to index 0
+    first = np.iinfo(np.int64).min  # end of a slice that goes down to index 0
     columns = ([-1] * len(axes), [first] * len(axes), axes, [-1] * len(axes))
     return _box(graph, x, *columns)
 
 
 def _gather(graph: Graph, equation: JaxprEqn, x: Value, start: Value) -> Value:
-    """One box at a known place, as an index with a free dimension beside it is traced."""
+    """Cuts a box at a constant place; JAX traces an index beside a free dimension as such a gather."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     axes = numbers.start_index_map
     if isinstance(start, str) or np.shape(start) != (len(axes),) or numbers.operand_batching_dims:
@@ -264,7 +264,7 @@ def _square(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 def _product(graph: Graph, equation: JaxprEqn, x: Value, y: Value) -> Value:
-    """A product of two arrays over any axes, by their letters."""
+    """Multiplies two arrays over any axes, as an einsum."""
     (contracted_x, contracted_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     of_x = [next(letters) for _ in _aval(equation.invars[0]).shape]
@@ -346,4 +346,4 @@ ELEMENTWISE = {
     "max",
 }
 ELEMENTWISE |= {"mul", "rsqrt", "select_n", "square", "sub"}
-"""Those that take a single number for an array filled with it."""
+"""Operations that accept a single number for an array filled with it."""

@@ -133,7 +133,7 @@ def test_networks_that_do_not_fit(tmp_path, half_red):
         Network(tmp_path / "nowhere.onnx", None)
     with pytest.raises(DataError, match=r"a network ends in \.onnx or \.tflite"):
         Network(tmp_path / "net.pt", None)
-    with pytest.raises(DataError, match="segmenter 'knn' takes none"):
+    with pytest.raises(DataError, match="segmenter 'knn' does not use one"):
         FootageOptions(segmenter="knn", network=path)
     assert cv2.dnn.readNetFromONNX(str(path)) is not None
 
