@@ -82,7 +82,7 @@ def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):
         (["config", "casiab_mcl", "--config.loss.triplet.weight=a"], "config.loss.triplet.weight=a"),
         (["config", "casiab_mcl", "--config.loss.triplet.weight=-1"], "must not be negative"),
         (["config", "casiab_mcl", "--config.optimizer.name=adagrad"], "there are sgd, adam, adamw"),
-        (["config", "casiab_mcl", "--config.schedule.name=cosine"], "schedule.steps: cosine needs it"),
+        (["config", "casiab_mcl", "--config.schedule.name=cosine"], "schedule.steps: cosine needs this argument"),
         (["config", "casiab_mcl", "--config.model.name=[1]"], "model.name: no '[1]'; there are gaitset"),
         (
             ["config", "casiab_mcl", "grew_mcl", "--config.seed=1"],
