@@ -89,7 +89,7 @@ def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):
         (["config", "casiab_mcl", "--config.model.name=[1]"], "model.name: no '[1]'; there are gaitset"),
         (
             ["config", "casiab_mcl", "grew_mcl", "--config.seed=1"],
-            "--config.seed=1: two recipes are compared",
+            "--config.seed=1: cannot be set when two recipes",
         ),
     ],
 )
