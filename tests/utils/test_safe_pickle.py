@@ -149,7 +149,7 @@ def test_other_keys_are_refused(key):
         (b"NNNs.", "no dict"),
         (b"}(Nu.", "no dict"),
         (b"h\5.", "KeyError"),
-        (b"NNR.", "no function"),
+        (b"NNR.", "not a function"),
         (b"NN\x93.", "no name"),
         (b"p0\n.", "stack underflow"),
     ],
