@@ -1,10 +1,10 @@
-"""Embedding of whole walks, ours packed into rows beside PyTorch one walk at a time, as OpenGait tests.
+"""Times the embedding of whole walks: mcl_jax with packed rows, PyTorch one walk at a time, as in OpenGait.
 
     python benchmarks/embedding.py --models gaitset gaitbase deepgaitv2 --walks 16 1
 
-Both sides take turns in one process on all its cores; give the machine nothing else to do. "by CPU s" is the
+Both sides take turns in one process on all its cores; run nothing else on the machine. "by CPU s" is the
 ratio of CPU time, which other programs disturb less; "of peak" counts the plain convolutions' operations.
-The outputs that were timed are compared, and a line is printed only if they agree.
+The timed outputs are compared, and a line is printed only if they agree.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from side_by_side import (
 from mcl_jax.data.feed.packing import SequencePacker
 from mcl_jax.embed import Embedder
 
-ROWS, SLOTS = 4, 256  # of the published configs
+ROWS, SLOTS = 4, 256  # as in the published configs
 LENGTHS = {1: np.array([60]), 16: walk_lengths(16, 1128), 200: walk_lengths(200)}
 
 
 def compare(name: str, count: int, rounds: int, peak: float) -> str:
-    """The line of one model and number of walks."""
+    """Returns the line for one model and number of walks."""
     sequences = walks(LENGTHS[count])
     model, params, batch_stats, theirs = both_models(name)
     embedder = Embedder(model, rows=ROWS, slots=SLOTS)
@@ -69,7 +69,7 @@ def compare(name: str, count: int, rounds: int, peak: float) -> str:
 
 
 def packing_line(count: int) -> str:
-    """How the walks lie in rows."""
+    """Describes how the walks are packed in rows."""
     batches = [b["segment_ids"] for b in SequencePacker(ROWS, SLOTS).pack(walks(LENGTHS[count]))]
     waste = np.mean(np.concatenate([ids.ravel() for ids in batches]) < 0)
     shapes = ", ".join(f"{n} × {shape}" for shape, n in Counter(ids.shape for ids in batches).items())

@@ -1,4 +1,4 @@
-"""Exports every model in its published size and compares onnxruntime and StableHLO with ours.
+"""Exports every model in its published size and compares onnxruntime and StableHLO with mcl_jax.
 
 JAX_PLATFORMS=cpu python benchmarks/export.py
 """

@@ -1,9 +1,9 @@
-"""Measures how many CPU cores feed one GPU and eight, with devices that only sleep.
+"""Measures how many CPU cores it takes to feed one GPU or eight, with simulated devices that only sleep.
 
-A worker process reads pkl files, samples, augments and packs; the process that trains copies each batch out
-of shared memory and puts it on the devices. Here these devices are CPUs, and a step is a time to sleep, with
-two steps in flight as in training. CPU time is that of all these processes: another program on the machine
-disturbs it less than the clock.
+A worker process reads pkl files, samples, augments and packs. The training process copies each batch out of
+shared memory and puts it on the devices. Here the devices are CPUs and a step only sleeps, with two steps in
+flight as in training. CPU time is summed over all processes; other programs on the machine disturb it less
+than wall time.
 
     make bench-feed
     python benchmarks/feed_gpu.py --workers 1 2 4 --steps 25 35 46
@@ -33,7 +33,7 @@ from mcl_jax.runtime.mesh import data_mesh, put_rows
 
 STEPS_IN_FLIGHT = 2
 WARM_UP = 4
-# How people and lengths of the data sets are; batches and augmentation are those of the config.
+# Numbers of people and lengths as in the datasets; batches and augmentation come from the config.
 DATA = {
     "casiab_mcl": RECIPES["casiab_mcl"],
     "gait3d_mcl": dataclasses.replace(RECIPES["gait3d_deepgaitv2_interval"], people=3_000),
@@ -42,7 +42,7 @@ DATA = {
 
 @dataclasses.dataclass
 class Measured:
-    """Of one batch, on average, in seconds; and how much of the time the device had nothing to do."""
+    """Mean times of one batch, in seconds, and the share of time that the device was idle."""
 
     batches: int = 0
     wall: float = 0.0
@@ -56,7 +56,7 @@ class Measured:
 
 
 def cpu_of_children() -> float:
-    """Seconds of CPU that the worker processes have taken."""
+    """Returns the CPU seconds of the worker processes."""
     ticks = 0
     for child in multiprocessing.active_children():
         fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
@@ -65,11 +65,11 @@ def cpu_of_children() -> float:
 
 
 def feed(loader: TrainLoader, workers: int, step: float, seconds: float) -> Measured:
-    """Feeds a device that sleeps `step` seconds a batch, or with 0 none at all, for some seconds."""
+    """Feeds a device that sleeps `step` seconds per batch (0: not at all), for some seconds."""
     mesh = data_mesh(jax.devices()[:1])
     measured = Measured()
     with prefetched(loader, range(1_000_000), workers, then=lambda batch: put_rows(batch, mesh)) as batches:
-        for _ in range(WARM_UP + 3 * workers):  # with what the workers have made ahead
+        for _ in range(WARM_UP + 3 * workers):  # includes batches that the workers made ahead
             next(batches)
         own, others, start = time.process_time(), cpu_of_children(), time.perf_counter()
         free, ends = start, deque[float]()
@@ -130,8 +130,8 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2], help="loader processes (1 2)")
     parser.add_argument("--steps", nargs="+", type=float, default=[25, 35, 46], help="ms a step (25 35 46)")
     parser.add_argument("--subjects", type=int, default=64)
-    parser.add_argument("--sequences", type=int, default=16, help="of each subject")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--sequences", type=int, default=16, help="sequences of each subject (16)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement (6)")
     args = parser.parse_args()
     cv2.setNumThreads(0)  # the loader processes are the parallelism
     load = os.getloadavg()[0]

@@ -1,9 +1,9 @@
-"""Sequences per second that three recipes are fed with, the customary way and by mcl_jax, on the same cores.
+"""Measures sequences per second into three recipes, the usual way and by mcl_jax, on the same cores.
 
-The customary way is what PyTorch gait systems do: indices and classes looked up in Python lists, one loader
-process that reads whole sequences and picks frames one at a time, and the transforms in the training process,
-in float64, for which a clip is split into frames and joined again. The figures are medians of rounds in which
-all take turns, so that other load on the machine meets all of them.
+PyTorch gait systems usually look up indices and classes in Python lists. One loader process reads whole
+sequences and picks frames one at a time. The training process applies the transforms in float64, for which it
+splits a clip into frames and joins them again. The figures are medians of rounds in which all take turns, so
+that other load on the machine affects all of them.
 
     taskset -c 0,1 python benchmarks/feeding.py --workers 2
 """
@@ -43,7 +43,7 @@ WILD_STEPS = [("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a run samples; how many people its dataset trains on, and how long their sequences are."""
+    """How a run samples, its number of training people, and the lengths of their sequences."""
 
     batch: tuple[int, int]
     sampling: FrameSampling
@@ -68,7 +68,7 @@ RECIPES = {
 
 
 def build_tree(root: Path, recipe: Recipe, subjects: int, sequences: int) -> None:
-    """Writes sequences cut out of one walk of each subject."""
+    """Writes sequences that are cut out of one walk of each subject."""
     rng = np.random.default_rng(0)
     shortest, longest = recipe.lengths
     for subject in range(subjects):
@@ -104,7 +104,7 @@ def customary_indices(frames: int, recipe: Recipe) -> list[int]:
 
 
 def customary_loader(queue: Any, sequences: list[SequenceRef], recipe: Recipe) -> None:
-    """Puts the clips [s, h, w], or one of all frames if lengths vary, and labels of batch after batch."""
+    """Puts batches into the queue: clips [s, h, w], or one array of frames if lengths vary, and labels."""
     keep_freed_memory()
     classes = class_names(recipe)
     subjects = sorted({s.subject for s in sequences})
@@ -191,7 +191,7 @@ def our_batches(sequences: list[SequenceRef], source: Any, recipe: Recipe, worke
 
 
 def rate(batches: Iterator[Any], sequences: int, seconds: float) -> float:
-    """Sequences per second, once the buffers filled at the start are used up."""
+    """Returns sequences per second, after the buffers filled at the start are used up."""
     deadline = time.perf_counter() + seconds / 3
     while time.perf_counter() < deadline:
         next(batches)
@@ -204,7 +204,7 @@ def rate(batches: Iterator[Any], sequences: int, seconds: float) -> float:
 
 
 def measure(folder: Path, recipe: Recipe, args: argparse.Namespace) -> list[float]:
-    """Sequences per second: customary, ours from the tree, ours from records made of it."""
+    """Returns sequences per second: the usual way, mcl_jax from the tree, mcl_jax from records."""
     prepare_dataset(
         download_of("tree"), folder / "tree", folder / "records", file_format="records", workers=args.workers
     )
@@ -229,12 +229,12 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--workers", type=int, default=2, help="loader processes of mcl_jax (2)")
     parser.add_argument("--subjects", type=int, default=64)
-    parser.add_argument("--sequences", type=int, default=12, help="of each subject")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--sequences", type=int, default=12, help="sequences of each subject (12)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement (6)")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     cv2.setNumThreads(0)  # the loader processes are the parallelism
-    keep_freed_memory()  # here and in the customary loader too: to nobody's disadvantage
+    keep_freed_memory()  # also in the usual loader, so that both sides profit
     print(f"{'recipe':<28}{'customary':>11}{'tree':>9}{'ratio':>7}{'records':>9}{'ratio':>7}   sequences/s")
     for name in args.recipes:
         recipe = RECIPES[name]

@@ -1,9 +1,9 @@
-"""From the start of the process to the end of the first training step, with programs compiled anew or cached.
+"""Times a process from its start to its first training step, with an empty and with a full cache.
 
     python benchmarks/first_step.py --configs casiab_mcl gait3d_deepgaitv2
 
-Batches of (2, 2) sequences of 8 frames of walkers, in float32. The process is stopped once it has printed its
-first step; give the machine nothing else to do.
+Batches of (2, 2) sequences of 8 frames of walkers, in float32. The process is stopped after it has printed
+its first step; run nothing else on the machine.
 """
 
 import argparse

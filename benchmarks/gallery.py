@@ -1,4 +1,4 @@
-"""Times an answer of a gallery of many people, after it has been opened and has answered once.
+"""Times answers of a large gallery: opening it, the first answer, and later ones.
 
 python benchmarks/gallery.py --people 100000
 """

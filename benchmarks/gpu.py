@@ -1,13 +1,12 @@
-"""Times training steps and embedding on a GPU, beside the least time that its own speed allows.
+"""Times training steps and embedding on a GPU, next to the least time that the card's speed allows.
 
     PYTHONPATH=. python3 benchmarks/gpu.py [--minutes 5] [--out gpu.json]
 
-What is timed is what runs: the guarded step with its state donated, packed rows of drawn lengths, 20,000
-classes, float32, and the embedding of test batches in each precision. Each program has a process of its own
-and is printed when it is done; those for which no time is left are named. Operations are those of the
-program, bytes those that its kernels read and write, counted in the program that was compiled. "best" is
-the larger of operations / peak and bytes / bandwidth, both measured on this card by a large product and a
-large copy.
+The programs are the same as in a run: the guarded step with a donated state, also with packed rows of drawn
+lengths, 20,000 classes and float32, and the embedding of test batches in each precision. Each program runs in
+its own process and is printed when done; programs without time left are named. Operations, and the bytes that
+kernels read and write, are counted in the compiled program. "best" is the larger of operations / peak and
+bytes / bandwidth; peak and bandwidth are measured on this card with a large product and a large copy.
 """
 
 import argparse
@@ -61,7 +60,7 @@ CALLS = 10
 
 
 def seconds(call: Callable[[], object], rounds: int = 3) -> float:
-    """Median time of a call, of many handed over together."""
+    """Returns the median time per call, with many calls in flight together."""
     jax.block_until_ready(call())
     taken = []
     for _ in range(rounds):
@@ -74,7 +73,7 @@ def seconds(call: Callable[[], object], rounds: int = 3) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Name, bfloat16 and float32 products in FLOP/s and bandwidth in B/s of the first device."""
+    """Returns name, peak FLOP/s in bfloat16 and float32, and bandwidth in B/s of the first device."""
     on_gpu = jax.default_backend() != "cpu"
     n = 8192 if on_gpu else 512
     large = jnp.zeros((1 << 30 if on_gpu else 1 << 22) // 4, jnp.float32)
@@ -89,7 +88,7 @@ def machine() -> dict[str, Any]:
 
 
 def batch_of(shape: RowShape) -> dict[str, np.ndarray]:
-    """A batch whose rows are full: equal clips, an empty slot between two of them."""
+    """Returns a batch with full rows: equal clips, with an empty slot between two."""
     rng = np.random.default_rng(0)
     ids = np.full((shape.rows, shape.slots), EMPTY, np.int32)
     each = shape.slots // shape.segments
@@ -101,7 +100,7 @@ def batch_of(shape: RowShape) -> dict[str, np.ndarray]:
 
 
 def step_program(model: Model, classes: int, shape: RowShape) -> tuple[Any, list[Any], Callable[[], object]]:
-    """The guarded step, its arguments, and a call that trains on a batch that is put on the device anew."""
+    """Returns the guarded step, its arguments, and a call that puts a batch on the device and trains."""
     mesh = data_mesh(jax.devices()[:1])
     losses = complete_losses(LOSSES | ({"cross_entropy": {}} if classes else {}))
     optimizer = OPTIMIZERS["sgd"](multi_step(1e-3, milestones=(1000,)), momentum=0.9, weight_decay=5e-4)
@@ -122,7 +121,7 @@ def step_program(model: Model, classes: int, shape: RowShape) -> tuple[Any, list
 
 
 def embed_program(model: Model, shape: RowShape) -> tuple[Any, list[Any], Callable[[], object]]:
-    """The embedding, its arguments, and a call of it with a batch that is put on the device anew."""
+    """Returns the embedding, its arguments, and a call that puts a batch on the device and embeds it."""
     mesh = data_mesh(jax.devices()[:1])
     embed = embedding_program(model, mesh, compiler_options())
     arrays = model.initial_arrays(0)
@@ -173,7 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=5, help="after which no more programs are begun")
+    parser.add_argument(
+        "--minutes", type=float, default=5, help="time after which no more programs start (5)"
+    )
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     parser.add_argument("--one", choices=["machine", *PROGRAMS], help=argparse.SUPPRESS)
@@ -204,7 +205,7 @@ def main() -> None:
 
 
 def apart(name: str, timeout: float) -> dict[str, Any]:
-    """Runs one measurement in a process of its own, so that none keeps memory, or aborts, for the others."""
+    """Runs one measurement in a separate process, so that its memory and crashes do not affect others."""
     command = [sys.executable, __file__, "--one", name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout)
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,11 +1,12 @@
-"""Compiles the recipes for GPUs that are not there: what compiles, its memory and its least time.
+"""Compiles the recipes for GPUs that are not present, and records their memory and least time.
 
     python benchmarks/gpu_compile.py results.jsonl                          # everything, hours on two cores
     python benchmarks/gpu_compile.py results.jsonl --cards h100 --tasks step embedding
     python benchmarks/gpu_compile.py results.jsonl --docs docs              # tables of the docs
 
-Needs the extra `gpu-check`. Results are added to the file one by one, and those that are in it are not made
-again. Nothing is measured: times are the least that a data sheet allows.
+Needs the extra `gpu-check`. Results are added to the file one by one; existing results are not made again.
+Nothing
+is measured: times are the least that a data sheet allows.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def compiled(card: str, recipe: str, task: str) -> dict[str, object]:
 
 
 def write_docs(rows: list[dict], docs: Path) -> None:
-    """Writes the tables between their marks in docs/gpus.md and docs/training.md."""
+    """Writes the tables between their markers in docs/gpus.md and docs/training.md."""
     found = {(row["card"], row["recipe"], row["task"]): row for row in rows}
     every_card = {CARDS[card].name: card for card in CARDS}
     variants = ["step", "step-remat", "step-float32", "step-8", "embedding", "embedding-float32"]
@@ -65,7 +66,7 @@ def table(found: dict, columns: dict[str, tuple[str, str]], memory_only: bool = 
     Args:
         found: figures by (card, recipe, task).
         columns: name of a column → (card, task).
-        memory_only: leave the time out.
+        memory_only: whether to leave out the time.
     """
     lines = ["| recipe | " + " | ".join(columns) + " |", "|---" + "|--:" * len(columns) + "|"]
     for recipe in RECIPES:
@@ -86,7 +87,7 @@ def _cell(row: dict | None, memory_only: bool) -> str:
 
 
 def write_between(page: Path, name: str, text: str) -> None:
-    """Puts a table in the place of the one between two marks of a page."""
+    """Replaces the table between two markers of a page."""
     begin, finish = f"<!-- compiled: {name} -->", f"<!-- end: {name} -->"
     before, found, rest = page.read_text().partition(begin)
     _, end, after = rest.partition(finish)

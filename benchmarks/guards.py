@@ -1,10 +1,10 @@
-"""Times the training step with and without its guards, which look at every number.
+"""Times the training step with and without its guards, which check every number.
 
     python benchmarks/guards.py
 
-The step of configs/walkers_mcl.py, a small GaitBase, on one device. Both sides take turns in one process;
-give the machine nothing else to do. With guards the norm of the gradient is computed, it, loss and the whole
-new state are asked whether they are finite, and the host reads the answer two steps later, as in a training.
+It times the step of configs/walkers_mcl.py, a small GaitBase, on one device. Both sides take turns in one
+process; run nothing else on the machine. The guards compute the norm of the gradient and check that it, the
+loss and the new state are finite. The host reads the result two steps later, as in training.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SUBJECTS = 50
 
 
 def sides() -> tuple[Callable[[], None], Callable[[], None]]:
-    """Returns two functions that train on from the same state, with and without guards."""
+    """Returns two functions that train from the same state, with and without guards."""
     config = load_config("walkers_mcl")
     model = build_train_model(config, model_block(config), SUBJECTS)
     optimizer = build_optimization(config).optimizer
@@ -42,7 +42,7 @@ def sides() -> tuple[Callable[[], None], Callable[[], None]]:
 
     def unguarded(state, batch):
         state, metrics = update(state, batch)
-        return state, metrics["loss"]  # the norm of the gradient, which nobody asks for, falls away
+        return state, metrics["loss"]  # the gradient's norm is not used, so XLA drops it
 
     allowed = allowed_nonfinite(config)
     options = {"donate_argnums": 0, "compiler_options": compiler_options(training=True)}

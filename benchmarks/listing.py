@@ -1,4 +1,4 @@
-"""Startup time on an index of GREW's size: listing the tree, from the cache, and from records.
+"""Times the listing of a dataset of GREW's size: from the tree, from its cache, and from records.
 
 python benchmarks/listing.py --sequences 127000
 """

@@ -1,10 +1,10 @@
-"""The MCL with its gradient, ours beside PyTorch's as OpenGait computes it: all triplets at once.
+"""Times the MCL with its gradient: mcl_jax, and PyTorch as in OpenGait, with all triplets at once.
 
     python benchmarks/losses.py --sequences 512 --per-subject 16 --parts 62 --channels 256
 
-PyTorch gathers the distances to the positives and to the negatives of every anchor, as many for each since a
-batch has equally many sequences of every subject, and stores [parts, anchors, positives, negatives] of them.
-Memory is the growth of the process's peak, each side in a process of its own.
+PyTorch gathers each anchor's distances to positives and negatives, and stores an array [parts, anchors,
+positives, negatives]; every subject has equally many sequences in a batch. Memory is the growth of the
+process's peak, measured for each side in a separate process.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Case:
 
 
 def peak_growth(side: str, sizes: tuple[int, ...]) -> float:
-    """Bytes by which one call raises the peak of a process that has everything loaded."""
+    """Returns by how many bytes one call raises a process's peak memory, with everything loaded."""
     getattr(Case(8, 4, 2, 8), side)()
     case = Case(*sizes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -81,7 +81,7 @@ def main() -> None:
     case = Case(*sizes)
     (loss, gradient), (expected, expected_gradient) = case.ours(), case.of_torch()
     require_equal(np.array(loss), np.array(expected))
-    # A term within rounding of zero may count on one side alone: single entries may differ by more than that.
+    # A term near zero may count on one side only, so single entries may differ by more than rounding.
     error = np.linalg.norm(gradient - expected_gradient) / np.linalg.norm(expected_gradient)
     if error > 1e-2:
         raise SystemExit(f"the gradients differ by {error:.1e}")

@@ -1,16 +1,16 @@
-"""Rank-1 and embeddings of a trained model computed in float32, TF32, bfloat16 and float16.
+"""Compares rank-1 and embeddings of a trained model in float32, TF32, bfloat16 and float16.
 
     python benchmarks/precision.py RUN --root WALKERS --partition WALKERS_partition.json
-    python benchmarks/precision.py package --walks walks.npz       # as benchmarks/real_people.py takes them
+    python benchmarks/precision.py package --walks walks.npz       # walks as for benchmarks/real_people.py
 
-TF32, which a CPU has not, is float32 whose factors are rounded to its 10 bits before every convolution and
+CPUs have no TF32. It is simulated in float32, with factors rounded to 10 bits before every convolution and
 product.
 """
 
 import argparse
 import os
 
-os.environ["MCL_JAX_NATIVE"] = "0"  # every precision by the same convolutions
+os.environ["MCL_JAX_NATIVE"] = "0"  # use the same convolutions for every precision
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from mcl_jax.ops import convolution
 
 
 def in_tf32() -> None:
-    """Has all convolutions and products of models round their factors from now on."""
+    """Makes all convolutions and products of models round their factors from now on."""
     by_xla, einsum = convolution._by_xla_on_cpu, jnp.einsum
 
     def rounded(x):
@@ -49,7 +49,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="workdir of a run, a checkpoint, or package")
-    parser.add_argument("--root", help="of a tree of walkers")
+    parser.add_argument("--root", help="folder of a tree of walkers")
     parser.add_argument("--partition", default="")
     parser.add_argument("--walks", type=Path, help=".npz of real walks, subject/scene/take")
     args = parser.parse_args()

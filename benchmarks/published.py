@@ -1,4 +1,4 @@
-"""Sizes of the published models, which all benchmarks time."""
+"""Sizes of the published models, which the benchmarks use."""
 
 CLASSES = 74
 BACKBONE = {"channels": (64, 128, 256, 512), "num_classes": CLASSES}

@@ -1,12 +1,11 @@
-"""Tests a trained model on real people it has never seen, beside the gait energy image.
+"""Tests a trained model on real people it has never seen, next to the gait energy image.
 
 python benchmarks/real_people.py RUN --walks walks.npz
 
 RUN is the workdir of a run, a checkpoint or a packed model, or the word "package" for the model that comes
-with mcl_jax; without one, only the gait energy image is scored. The walks are an .npz file of uint8
-[s, 64, 64] under keys subject/scene/take. Without such a file, and beside it with --synthetic, walkers of
-another seed and style than any in training stand in for them. Standard errors, after the sign ±, are those of
-drawing other people of the kind.
+with mcl_jax; without RUN, only the gait energy image is scored. The walks are an .npz file of uint8 [s, 64,
+64] under keys subject/scene/take. With --synthetic, walkers of another seed and style than in training are
+tested too. The figure after ± is the standard error over people of this kind.
 """
 
 import argparse
@@ -24,7 +23,7 @@ import mcl_jax
 from mcl_jax.walkers import WalkerStyle, render_sequence
 
 HELD_OUT = WalkerStyle(identity_spread=1.0, noise=2.0, camera=2.0, wardrobe=1.0)
-"""A segmenter's errors instead of those of background subtraction."""
+"""Style with a segmenter's errors instead of errors of background subtraction."""
 SCENES = ("nm-01", "nm-02", "cl-01")
 
 
@@ -48,12 +47,12 @@ def labelled(embeddings: np.ndarray, keys: list[str]) -> mcl_jax.EmbeddingSet:
 
 
 def energy_images(walks: list[np.ndarray]) -> np.ndarray:
-    """The mean frame of each walk as an embedding of one part, [n, 1, 64 · 64]."""
+    """Returns the mean frame of each walk as an embedding of one part, [n, 1, 64 · 64]."""
     return np.stack([walk.mean(axis=0, dtype=np.float32).reshape(1, -1) / 255 for walk in walks])
 
 
 def mirrored(images: np.ndarray) -> np.ndarray:
-    """The mean of each energy image and its mirror image: which way somebody walks no longer matters."""
+    """Averages each energy image with its mirror image, so that the walking direction does not matter."""
     square = images.reshape(len(images), 64, 64)
     return (0.5 * (square + square[..., ::-1])).reshape(images.shape)
 
@@ -64,7 +63,7 @@ def columns_of(scores: SceneScores, focus: tuple[str, ...]) -> np.ndarray:
 
 
 def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None, metric: str) -> None:
-    """Prints every figure with its standard error, and how far each row is from the gait energy image."""
+    """Prints each figure with its standard error, and its difference from the gait energy image."""
     keys, frames = list(walks), list(walks.values())
     people = len({key.split("/")[0] for key in keys})
     print(f"{title}: {len(keys)} walks of {people} people; chance is {100 / people:.0f} %")
@@ -97,7 +96,7 @@ def report(title: str, walks: dict[str, np.ndarray], model: mcl_jax.Gait | None,
 def report_thresholds(
     thresholds: dict[float, float], labels: mcl_jax.EmbeddingSet, distances: np.ndarray
 ) -> None:
-    """Prints what the model's own thresholds accept of pairs from two scenes."""
+    """Prints the shares of pairs from two scenes that the model's own thresholds accept."""
     across = labels.conditions[:, None] < labels.conditions
     same = labels.subjects[:, None] == labels.subjects
     genuine, impostor = distances[across & same], distances[across & ~same]
@@ -122,7 +121,9 @@ def main() -> None:
     parser.add_argument("run", nargs="?", help="workdir of a run, checkpoint, packed model, or package")
     parser.add_argument("--walks", type=Path, default=Path("walks.npz"))
     parser.add_argument("--metric", choices=("euc", "cos"), default="euc")
-    parser.add_argument("--synthetic", type=int, default=0, help="also so many synthetic people (0)")
+    parser.add_argument(
+        "--synthetic", type=int, default=0, help="also test this number of synthetic people (0)"
+    )
     args = parser.parse_args()
     model = mcl_jax.load(None if args.run == "package" else args.run) if args.run else None
     if args.walks.is_file():

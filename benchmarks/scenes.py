@@ -1,6 +1,7 @@
-"""Recognition across scenes: probes filmed in one place, the gallery in another, and no overlap of places.
+"""Scores recognition across scenes: probes from one scene, gallery from another.
 
-`EmbeddingSet.conditions` are the scenes, `views` the takes. A distance matrix [n, n] compares all with all.
+`EmbeddingSet.conditions` are the scenes, `views` the takes. A distance matrix [n, n] has the distances
+between all of them.
 """
 
 import dataclasses
@@ -16,12 +17,12 @@ from mcl_jax.evaluation.metrics import average_precision, first_match_ranks
 
 @dataclasses.dataclass(frozen=True)
 class SceneScores:
-    """All in %.
+    """Figures of a test across scenes, in %.
 
     Attributes:
         rank1: (probe scene, gallery scene) → rank-1 accuracy.
         mean_ap: mean average precision over the probes of all those pairs.
-        eer: equal error rate of telling pairs of one person from pairs of two, all pairs across scenes.
+        eer: equal error rate of verification, over all pairs across scenes.
     """
 
     rank1: dict[tuple[str, str], float]
@@ -29,10 +30,10 @@ class SceneScores:
     eer: float
 
     def mean(self, *scenes: str) -> float:
-        """Mean rank-1 over the pairs of some scenes; of all if none is named.
+        """Returns the mean rank-1 over the pairs of some scenes; over all pairs if none is named.
 
         Raises:
-            DataError: if no pair of them was scored.
+            DataError: if no such pair was scored.
         """
         cells = [cell for pair, cell in self.rank1.items() if not scenes or set(pair) <= set(scenes)]
         if not cells:
@@ -43,8 +44,8 @@ class SceneScores:
 def score_across_scenes(labels: EmbeddingSet, distances: Float[np.ndarray, "n n"]) -> SceneScores:
     """Scores every ordered pair of scenes.
 
-    A probe whose subject is not in the gallery is left out of rank-1 and average precision, as nobody could
-    find it; in verification it counts as an impostor of everybody there.
+    A probe whose subject is not in the gallery is left out of rank-1 and average precision. In verification
+    it is an impostor for everybody in the gallery.
 
     Args:
         labels: whose walks they are.
@@ -66,7 +67,7 @@ def score_across_scenes(labels: EmbeddingSet, distances: Float[np.ndarray, "n n"
             )
             precisions.append(average_precision(distances[block], same[block])[0])
     if not rank1:
-        raise DataError("scenes: nobody is seen in two of them: nothing can be scored")
+        raise DataError("scenes: nobody appears in two scenes, so nothing can be scored")
     once = np.triu(apart)
     eer = equal_error_rate(distances[once & same], distances[once & ~same])
     return SceneScores(rank1, 100 * float(np.concatenate(precisions).mean()), eer)
@@ -75,14 +76,14 @@ def score_across_scenes(labels: EmbeddingSet, distances: Float[np.ndarray, "n n"
 def scores_without_each_subject(
     labels: EmbeddingSet, distances: Float[np.ndarray, "n n"]
 ) -> list[SceneScores]:
-    """Scores all subjects but one, for each one that is left out: what `jackknife_error` is taken of.
+    """Scores the data without each subject in turn, for `jackknife_error`.
 
     Args:
         labels: whose walks they are.
         distances: between all of them.
 
     Raises:
-        DataError: if nobody is seen in two scenes once one subject is gone.
+        DataError: if without some subject nobody appears in two scenes.
     """
     scores = []
     for subject in sorted(set(labels.subjects.tolist())):
@@ -94,7 +95,7 @@ def scores_without_each_subject(
 def jackknife_error(values: Float[np.ndarray, " n"]) -> float:
     """Returns the standard error of a statistic from its values without one subject at a time.
 
-    The walks of one subject hit or miss together, so that it is subjects, not walks, that count as
+    Walks of one subject hit or miss together, so subjects, not walks, count as
     independent (Tukey 1958, "Bias and confidence in not quite large samples").
 
     Args:
@@ -115,9 +116,9 @@ def _only(labels: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
 
 
 def equal_error_rate(genuine: Float[np.ndarray, " n"], impostor: Float[np.ndarray, " m"]) -> float:
-    """Returns the error, in %, at the threshold where as many pairs are accepted as refused wrongly.
+    """Returns the equal error rate, in %: where false accepts and false rejects are equally likely.
 
-    Between two thresholds the mean of both errors is taken where they are nearest.
+    If no threshold makes them equal, it is the mean of both where they are nearest.
 
     Args:
         genuine: distances of pairs of one person.

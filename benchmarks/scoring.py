@@ -1,4 +1,4 @@
-"""Rank-1 and mAP of many probes against a large gallery, ours beside the way OpenGait scores them.
+"""Times rank-1 and mAP of many probes against a large gallery: mcl_jax, and the way of OpenGait.
 
     python benchmarks/scoring.py --probes 6000 --gallery 12000 --parts 16 --channels 256
     python benchmarks/scoring.py --gallery 3000 6000 12000   # time is linear in the gallery
@@ -18,8 +18,8 @@ from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.evaluation.metrics import average_precision, first_match_ranks
 
 SUBJECTS = 1000
-_CHECKED = 64  # probes whose distances are compared with those in float64
-_NEAR_TIES = 2  # probes whose first match may come a place earlier or later
+_CHECKED = 64  # number of probes whose distances are compared with float64
+_NEAR_TIES = 2  # number of probes whose first match may move by one rank
 
 
 class Case:
@@ -79,8 +79,8 @@ def compare(case: Case, rounds: int) -> None:
     few = pairwise_distances(case.x[:_CHECKED], case.y)
     error = require_equal(few, case.distances_of_torch(_CHECKED, torch.float64))
     figures, theirs = case.ours(), case.of_torch()
-    # Rounding decides who comes first of two that are as near. PyTorch's differs: in one process of ten half
-    # of its distances are off by up to 2e-5 of the largest, in the others by 4e-7.
+    # Rounding decides the order of equal distances, and PyTorch's varies: in one process of ten, half of its
+    # distances are off by up to 2e-5 of the largest, in the others by 4e-7.
     if np.abs(figures - theirs).max() > _NEAR_TIES * 100 / probes:
         raise SystemExit(f"the figures differ: {figures} and {theirs}")
     mine, other = take_turns(case.ours, case.of_torch, rounds, warm=True)

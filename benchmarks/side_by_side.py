@@ -1,4 +1,4 @@
-"""Helpers of the comparisons with PyTorch: models with equal weights, walks, and taking turns."""
+"""Helpers for comparisons with PyTorch: models with equal weights, walks, and timing in turns."""
 
 import statistics
 import sys
@@ -24,7 +24,7 @@ _TOLERANCE = 1e-5
 
 
 def both_models(name: str) -> tuple[Model, ArrayTree, ArrayTree, torch.nn.Module]:
-    """Our model, its arrays, and PyTorch's with the same random weights and batch statistics."""
+    """Returns a model, its arrays, and PyTorch's model with the same weights and batch statistics."""
     torch.manual_seed(0)
     theirs = torch_reference.MODELS[name](**SIZES[name])
     for key, tensor in theirs.state_dict().items():
@@ -39,7 +39,7 @@ def both_models(name: str) -> tuple[Model, ArrayTree, ArrayTree, torch.nn.Module
 
 
 def _channels_last(module: torch.nn.Module) -> torch.nn.Module:
-    """PyTorch's faster layout on the CPUs this was tried on, also for 3-D convolutions."""
+    """Sets PyTorch's channels-last layout, which was faster on the tested CPUs, also in 3-D."""
     for child in module.modules():
         if isinstance(child, torch.nn.Conv2d):
             child.to(memory_format=torch.channels_last)
@@ -49,7 +49,7 @@ def _channels_last(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def walks(lengths: np.ndarray) -> list[np.ndarray]:
-    """Silhouettes [s, 64, 44] of synthetic people, as a model is given them."""
+    """Returns silhouettes [s, 64, 44] of synthetic people, as a model gets them."""
     return [
         np.ascontiguousarray(
             render_sequence(0, i, "nm-01", VIEWS[i % len(VIEWS)], frames=int(n))[:, :, 10:54]
@@ -59,7 +59,7 @@ def walks(lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def walk_lengths(count: int, total: int | None = None) -> np.ndarray:
-    """Numbers of frames from 20 to 120 drawn evenly; with the total given, one draw that has it."""
+    """Draws numbers of frames from 20 to 120; if a total is given, returns a draw with that sum."""
     for seed in range(100_000):
         lengths = np.random.default_rng(seed).integers(20, 121, count)
         if total is None or lengths.sum() == total:
@@ -68,7 +68,7 @@ def walk_lengths(count: int, total: int | None = None) -> np.ndarray:
 
 
 def require_equal(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference as a share of the largest value; stops where it is no rounding."""
+    """Returns the largest difference as a share of the largest value; exits if it exceeds rounding."""
     error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     if not error < _TOLERANCE:
         raise SystemExit(f"the outputs differ by {error:.1e}")
@@ -78,9 +78,9 @@ def require_equal(ours: np.ndarray, theirs: np.ndarray) -> float:
 def take_turns(
     ours: Callable[[], object], theirs: Callable[[], object], rounds: int, *, warm: bool = False
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Medians of (seconds, seconds of CPU over all cores) of both, one after the other.
+    """Times both sides in turn; returns each one's median (seconds, CPU seconds over all cores).
 
-    Both run once before that, unless they are warm already.
+    Both run once before, unless they are already warm.
     """
     sides = {ours: [], theirs: []}
     for side in () if warm else sides:
@@ -97,7 +97,7 @@ def take_turns(
 
 
 def matmul_peak() -> float:
-    """FLOP a second of the faster of both libraries at a large float32 product."""
+    """Returns the FLOP/s of the faster library in a large float32 matrix product."""
     n = 2048
     x = np.random.default_rng(0).standard_normal((n, n), np.float32)
     on_device, tensor = jnp.asarray(x), torch.from_numpy(x)
@@ -107,7 +107,7 @@ def matmul_peak() -> float:
 
 
 def flops(function: Callable[..., object], *arguments: object) -> float:
-    """Floating point operations of a function as XLA counts them before it chooses how."""
+    """Returns a function's floating point operations, as XLA counts them before optimising."""
     analysis = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).cost_analysis()
     return float(analysis["flops"])
 
@@ -124,7 +124,7 @@ def row(
     work: float | None = None,
     peak: float = 1.0,
 ) -> str:
-    """One line under HEADER; `work` in FLOP, as the plain convolutions would do it."""
+    """Returns one line under HEADER; `work` is the FLOP of plain convolutions."""
     share = "" if work is None else f"{work / mine[0] / peak:.0%}"
     return (
         f"{label:<26}{other[0]:>10.2f}{mine[0]:>8.2f}{other[0] / mine[0]:>7.2f}{other[1] / mine[1]:>9.2f}"

@@ -1,11 +1,11 @@
-"""A training step (forward, losses, backward, SGD) of the published models in float32, ours beside PyTorch.
+"""Times a training step (forward, losses, backward, SGD) of the published models beside PyTorch, in float32.
 
     python benchmarks/train_step.py --models gaitset gaitbase deepgaitv2 --lengths fixed drawn
 
-"fixed" is 8 sequences of 30 frames, "drawn" 8 of 10 to 50, a typical draw, which are packed into rows on our
-side and lie end to end on PyTorch's. Both sides take turns in one process on all its cores; give the machine
-nothing else to do. The first update of both is compared before: loss, gradient of every parameter ("error" is
-the worst) and batch statistics.
+"fixed" is 8 sequences of 30 frames, "drawn" a typical draw of 8 with 10 to 50 frames. mcl_jax packs these
+into rows; PyTorch gets them end to end. Both sides take turns in one process on all its cores; run nothing
+else on the machine. Before timing, the first updates are compared: loss, gradient of every parameter ("error"
+is the worst) and batch statistics.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from mcl_jax.utils.pytrees import ArrayTree
 
 LABELS = np.repeat(np.arange(4), 2)
 BOUNDS = {"fixed": (30, 30), "drawn": (10, 50)}
-"""Kind → fewest and most frames of a sequence."""
+"""Kind → least and largest number of frames of a sequence."""
 MCL = {"margin": 0.6, "gamma": 0.6}
 LR, MILESTONES, DECAY = 1e-3, (1000,), 5e-4
 # PyTorch's float32 is off from its float64 by 1e-7 in loss and 4e-3 in gradients (GaitBase, 8 × 4 frames),
@@ -41,17 +41,17 @@ TOLERANCES = {"loss": 1e-5, "gradients": 1e-1, "batch statistics": 1e-4}
 def clips(kind: str) -> list[np.ndarray]:
     """Eight sequences [s, 64, 44] of silhouettes under grey noise.
 
-    Pixels of one value would give equal maxima, of which rounding says which one gets the gradient: that of
-    GaitBase is off by 5 % then, in PyTorch's float32 from its own float64 as well.
+    Equal pixels would give equal maxima, and rounding would decide which one gets the gradient. Then
+    GaitBase's gradient is off by 5 %, even between PyTorch's float32 and its own float64.
     """
     fewest, most = BOUNDS[kind]
-    rng = np.random.default_rng(3)  # 229 frames if drawn, of 240 on average
+    rng = np.random.default_rng(3)  # drawn: 229 frames; the average draw has 240
     silhouettes = walks(rng.integers(fewest, most + 1, len(LABELS)))
     return [clip // 2 + rng.integers(0, 128, clip.shape, np.uint8) for clip in silhouettes]
 
 
 def packed(sequences: list[np.ndarray], kind: str, sizes: int) -> dict[str, np.ndarray]:
-    """The batch that a loader with `train.row_sizes` would make of the sequences."""
+    """Returns the batch that a loader with `train.row_sizes` makes of the sequences."""
     lengths = np.array([len(clip) for clip in sequences])
     shapes = train_row_shapes(len(sequences), *BOUNDS[kind], sizes)
     shape = next(shape for shape in shapes if place(lengths, shape))
@@ -72,7 +72,7 @@ def packed(sequences: list[np.ndarray], kind: str, sizes: int) -> dict[str, np.n
 def require_same_update(
     name: str, before: ArrayTree, state: TrainState, theirs: torch.nn.Module, losses: tuple[float, float]
 ) -> float:
-    """The worst error of a parameter's gradient, by its norm; stops where an error is no rounding.
+    """Returns the largest error of a gradient, relative to its norm; exits if an error exceeds rounding.
 
     Args:
         name: of the model.
@@ -101,7 +101,7 @@ def require_same_update(
 
 
 def compare(name: str, kind: str, sizes: int, rounds: int, peak: float) -> str:
-    """The line of one model and kind of lengths."""
+    """Returns the line for one model and kind of lengths."""
     sequences = clips(kind)
     model, params, batch_stats, theirs = both_models(name)
     classifies = name != "gaitset"

@@ -1,8 +1,8 @@
-"""Sequences of 60 synthetic frames written a second, on all cores.
+"""Measures how many sequences of 60 synthetic frames are written per second, on all cores.
 
     python benchmarks/walkers_speed.py
 
-Process start-up is left out: the second of two runs of different length pays for it too.
+Process start-up is subtracted: two runs of different lengths both include it.
 """
 
 import os

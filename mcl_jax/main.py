@@ -1,8 +1,8 @@
-"""Trains or tests: `mcl-jax train` by the name that scripts of the field use.
+"""Trains or tests; the same as `mcl-jax train`.
 
 python -m mcl_jax.main --config RECIPE [--workdir DIR] [--phase=train|test] [--config.a.b=…]
 
-RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe that comes with the package.
+RECIPE is a file such as configs/grew_mcl.py, or the name of a recipe in the package.
 """
 
 if __name__ == "__main__":

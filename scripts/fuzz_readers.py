@@ -1,10 +1,10 @@
-"""Feeds mutated files to one of the readers of files that may come from anybody, guided by coverage.
+"""Fuzzes a reader of untrusted files with mutated files, guided by coverage.
 
     python scripts/fuzz_readers.py --reader pkl --seconds 200
 
-It ends with an error at the first input that a reader neither reads nor refuses with a UserError, that
-takes over 5 s or 2 GiB, or that starts a program; the input stays in the working directory as crash-*. Needs
-the extra `fuzz`.
+It stops with an error at the first input that the reader neither reads nor refuses with a UserError, that
+takes over 5 s or 2 GiB, or that starts a program. The input is kept in the working directory as crash-*.
+Needs the extra `fuzz`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ STATE_DICT = (
 
 
 def seeds(reader: str) -> list[bytes]:
-    """Returns sound files to begin with; a first byte of 0 puts a zip file around what follows."""
+    """Returns sound files to start with; a first byte of 0 wraps the rest in a zip file."""
     frames = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
     if reader == "pkl":
         arrays = [frames, np.asfortranarray(frames), frames.astype(">f4")]
@@ -74,7 +74,7 @@ def npz(entry: bytes) -> bytes:
 
 
 def try_pkl(data: bytes) -> None:
-    """Reads an array; the short way and the machine must agree."""
+    """Reads an array; the fast reader and the pickle machine must agree."""
     try:
         array = array_pickle.read_array(data)
     except array_pickle.NotAnArrayError:
@@ -89,7 +89,7 @@ def try_pkl(data: bytes) -> None:
 def try_file(
     path: Path, wrap: Callable[[bytes], bytes], read: Callable[[Path], object]
 ) -> Callable[[bytes], None]:
-    """Returns what writes its input to a file and reads it."""
+    """Returns a function that writes its input to a file and reads it."""
 
     def one(data: bytes) -> None:
         path.write_bytes(wrap(data[1:]) if data[:1] == b"\0" else data[1:])
@@ -112,7 +112,7 @@ def refuse_programs(event: str, _: tuple[object, ...]) -> None:
 
 
 def main() -> None:
-    """Runs the fuzzer; it ends the process by itself."""
+    """Runs the fuzzer, which ends the process."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--reader", choices=("pkl", "pt", "npz"), required=True)
     parser.add_argument("--seconds", type=int, default=200)

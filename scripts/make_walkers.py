@@ -1,4 +1,4 @@
-"""Write synthetic walking people as a silhouette tree that trains and tests like CASIA-B.
+"""Writes synthetic walking people as a silhouette tree like CASIA-B's.
 
 python scripts/make_walkers.py --out data/walkers --subjects 100 --test-subjects 50 --workers 2
 """

@@ -2,8 +2,8 @@
 
     python scripts/pack_model.py RUN --whitening TREE --thresholds TREE --out model.npz
 
-The trees are of walkers, a hundred people or so with walks of CASIA-B's conditions, all of them test subjects
-by the partition JSON beside the tree. `mcl_jax.load("model.npz")` reads the file.
+The trees hold about a hundred walkers each, with CASIA-B's conditions; the partition JSON beside a tree makes
+all of them test subjects. `mcl_jax.load("model.npz")` reads the file.
 """
 
 import argparse
@@ -26,19 +26,19 @@ def pack(arguments: argparse.Namespace) -> None:
     """Writes the file.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     if arguments.out.suffix != SUFFIX:
         raise ConfigError(f"--out: {arguments.out} does not end in {SUFFIX}")
     weights = load_weights(arguments.run)
     if "whitening" not in weights.batch_stats:
-        raise ConfigError(f"{arguments.run}: a {weights.block['name']} has no whitening to be measured")
+        raise ConfigError(f"{arguments.run}: a {weights.block['name']} has no whitening to fit")
     plain = _embed(weights, arguments.whitening, arguments.workers)
     mean, maps = fit_whitening(plain.embeddings, plain.subjects)
     weights.batch_stats["whitening"].update(mean=mean, map=maps)
     others = _embed(weights, arguments.thresholds, arguments.workers)
     report = mcl_jax.score(others, PROTOCOL)
-    assert report.verification is not None  # a protocol that is scored here
+    assert report.verification is not None  # this protocol is always scored
     thresholds = {point.rate: point.threshold for point in report.verification.points}
     write_packed(arguments.out, dataclasses.replace(weights, thresholds=thresholds))
     print(report.table)
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--whitening", type=Path, required=True, help="tree to fit the whitening to")
     parser.add_argument("--thresholds", type=Path, required=True, help="tree to measure thresholds on")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .npz")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read (1)")
+    parser.add_argument("--workers", type=int, default=1, help="number of reading processes (1)")
     try:
         pack(parser.parse_args())
     except UserError as error:

@@ -3,7 +3,7 @@
 python scripts/parity_table.py
 
 Needs PyTorch, and for the second and third table the optional folders ../shared/parity and
-../shared/real_silhouettes; without those it leaves the file alone.
+../shared/real_silhouettes; without them it leaves the file unchanged.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Errors = Mapping[str, float]
 
 
 def table(columns: Mapping[str, Errors], tolerances: Errors) -> list[str]:
-    """Returns the lines of a Markdown table: a row per quantity, a column per model."""
+    """Returns the lines of a Markdown table, with a row per quantity and a column per model."""
     quantities = [name for name in tolerances if any(name in errors for errors in columns.values())]
     lines = [
         "| largest relative error | tolerance | " + " | ".join(columns) + " |",
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.parse_args(arguments)
     if not (SHARED / "parity").is_dir() or not (SHARED / "real_silhouettes").is_dir():
-        print(f"error: needs {SHARED}/parity and real_silhouettes; {PAGE} is left as it is", file=sys.stderr)
+        print(f"error: needs {SHARED}/parity and real_silhouettes; {PAGE} is unchanged", file=sys.stderr)
         return 1
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

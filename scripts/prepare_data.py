@@ -1,10 +1,10 @@
-"""Prepare a gait dataset for training, from the folder it was unpacked into.
+"""Prepares an unpacked gait dataset for training.
 
     python scripts/prepare_data.py casiab --src CASIA-B-silhouettes --out data/casiab --workers 8
     python scripts/prepare_data.py grew --src GREW --out data/grew --format records
     python scripts/prepare_data.py tree --src an/opengait/pkl/tree --out data/mine --format records
 
-Stopped, it goes on when run again. docs/data.md has the layouts and formats.
+Run it again to continue after an interruption. docs/data.md has the layouts and formats.
 """
 
 import sys

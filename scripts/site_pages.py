@@ -1,4 +1,4 @@
-"""Hooks of mkdocs.yml: the README is the first page, and what links to files outside of docs/ names them."""
+"""Hooks of mkdocs.yml: make the README the first page, and replace links out of docs/ by file names."""
 
 import os
 import re
@@ -21,17 +21,17 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Returns a page with links that hold in the site."""
+    """Returns a page with links that work on the site."""
     name = page.file.src_uri
     return in_site(markdown, ROOT if name == INDEX else (ROOT / "docs" / name).parent, name)
 
 
 def in_site(markdown: str, folder: Path, page: str) -> str:
-    """Returns the text of a page with links to pages as the site has them; a file of another kind is named.
+    """Rewrites links between pages for the site; links to other files become their names.
 
     Args:
         markdown: the text.
-        folder: where the page lies, from which its links start.
+        folder: the folder of the page, to which its links are relative.
         page: its name, for messages.
 
     Raises:

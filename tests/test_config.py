@@ -445,7 +445,7 @@ def test_a_loss_of_logits_needs_a_classifier():
     config.loss.cross_entropy.weight = 0.0
     validate(config)
     config.loss.triplet.weight = 0.0
-    with pytest.raises(ConfigError, match="no loss has a weight"):
+    with pytest.raises(ConfigError, match="all weights are 0"):
         validate(config)
 
 

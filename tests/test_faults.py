@@ -126,7 +126,7 @@ def test_a_workdir_has_one_run(tmp_path):
 
 
 def test_two_tests_do_not_write_into_one_folder(toy_run, people):
-    with held(toy_run / "test.lock"), pytest.raises(UserError, match="another run is in this workdir"):
+    with held(toy_run / "test.lock"), pytest.raises(UserError, match="another run uses this workdir"):
         evaluate_run(toy_config(people), toy_run)
 
 

@@ -46,7 +46,7 @@ def test_walks_of_one_scene_are_never_compared():
 
 
 def test_nobody_in_two_scenes_is_an_error():
-    with pytest.raises(DataError, match="nobody is seen in two"):
+    with pytest.raises(DataError, match="nobody appears in two"):
         score_across_scenes(walks("ann/in/0", "bob/out/0"), line(0.0, 1.0))
 
 

@@ -1,6 +1,6 @@
 """Tests one model on several datasets: `mcl-jax test --model M --on gait3d=ROOT --on casiab=ROOT`.
 
-Each has its report, and one table has the figures of all.
+Each dataset gets its own report, and one table shows the figures of all.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Place:
     """A dataset to test on, as `--on` names it.
 
     Attributes:
-        name: what its row and its folder are called.
+        name: the name of its row and its folder.
         dataset: a key of `DATASETS`.
         root: its folder.
         partition: path of its partition JSON; "" for the dataset's own rule.
@@ -48,10 +48,10 @@ class Place:
 
 
 def places_of(texts: Sequence[str]) -> list[Place]:
-    """Returns the datasets that values of `--on` name: DATASET=ROOT, or DATASET=ROOT,PARTITION.json.
+    """Parses the values of `--on`: DATASET=ROOT or DATASET=ROOT,PARTITION.json.
 
     Raises:
-        ConfigError: if one names none, or two are the same.
+        ConfigError: if a value names no dataset, or two have the same name.
     """
     places: list[Place] = []
     several = [text.partition("=")[0] for text in texts]
@@ -65,7 +65,7 @@ def places_of(texts: Sequence[str]) -> list[Place]:
             root, _, partition = root.rpartition(",")
         name = dataset if several.count(dataset) == 1 else f"{dataset}-{Path(root).name}"
         if name in [place.name for place in places]:
-            raise ConfigError(f"--on: two of {name}, whose results could not be told apart; rename a folder")
+            raise ConfigError(f"--on: two datasets are called {name}; rename a folder")
         places.append(Place(name, dataset, root, partition))
     return places
 
@@ -73,19 +73,19 @@ def places_of(texts: Sequence[str]) -> list[Place]:
 def cross_test(model: str, places: Sequence[Place], workdir: Path | None, keys: Sequence[str]) -> Path:
     """Tests a model on several datasets; writes a report of each and one table, and prints them.
 
-    All data are opened, and known to be scorable, before the first sequence is embedded.
+    All data are opened and checked before the first sequence is embedded.
 
     Args:
-        model: as of `load_weights`; a run is tested as its config says.
+        model: see `load_weights`; a run is tested by its own config.
         places: the datasets.
-        workdir: where to write; None for that of the run, or runs/NAME for a file.
-        keys: of the config, `--config.a.b=v`.
+        workdir: where to write; None for the folder of the run, or runs/NAME for a file.
+        keys: config keys, `--config.a.b=v`.
 
     Returns:
         The folder of the results.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     run, step = run_of(model)
     if workdir is None:
@@ -128,7 +128,7 @@ def summary_of(tests: Mapping[str, Mapping[str, Any]], trained: Mapping[str, Any
 
     Args:
         tests: name of a dataset → content of its metrics.json.
-        trained: `data` block of the run's config; None where it is not known.
+        trained: `data` block of the run's config; None if it is unknown.
     """
     first = next(iter(tests.values()))
     title = f"{first['model']['name']} on {', '.join(tests)}, in %"
@@ -153,26 +153,26 @@ def summary_of(tests: Mapping[str, Mapping[str, Any]], trained: Mapping[str, Any
 
 
 def _base_config(model: str, run: Path, keys: Sequence[str]) -> ConfigDict:
-    """Returns the config of a run, else the default one for the model that a file says it holds, with keys.
+    """Returns a run's config, or the default config for the model in a file, with keys changed.
 
     Raises:
-        ConfigError: if a key says what `--on` or `--model` says, or that nothing is scored.
+        ConfigError: if a key repeats `--on` or `--model`, or turns scoring off.
     """
     for key in keys:
         name = key.partition("=")[0].removeprefix("--config.")
         if name in ("data.dataset", "data.root", "data.partition"):
-            raise ConfigError(f"{key}: each --on says its own; leave it out")
+            raise ConfigError(f"{key}: --on sets it for each dataset; leave it out")
         if name in ("init_from", "eval.step"):
-            raise ConfigError(f"{key}: --model says it, such as --model RUN/checkpoints/STEP; leave it out")
+            raise ConfigError(f"{key}: --model sets it, such as --model RUN/checkpoints/STEP; leave it out")
     if run.is_dir() and last_config(run) is not None:
         config = config_of_run(run)
         config.init_from, config.eval.protocol, config.eval.step = "", "", 0
-        config.data.format, config.data.file = "", ""  # those of the data it was trained on
+        config.data.format, config.data.file = "", ""  # they describe the training data
     else:
         config = make_config(model=load_weights(model).block, loss={"triplet": {}})
     config = with_keys(config, keys)
     if config.eval.protocol == NO_PROTOCOL:
-        raise ConfigError("eval.protocol: is none; a table needs the figures of one")
+        raise ConfigError("eval.protocol: is none; the table needs a protocol")
     return config
 
 

@@ -13,12 +13,12 @@ from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.terminal import escaping_output, printable, shortened
 
 READER_LEFT = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
-"""Exit code where nobody reads on what is printed, as after `| head -1`."""
+"""Exit code when the reader of the output has gone, as after `| head -1`."""
 
 
 @escaping_output()
 def exit_code(work: Callable[[], None]) -> int:
-    """Runs a command; returns its exit code: 1, and one line, after a mistake; `preemption` has others."""
+    """Runs a command and returns its exit code: 1 after an error, which is printed as one line."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see `exit_quietly_on_interrupt`
         with until_reader_leaves():
@@ -30,7 +30,7 @@ def exit_code(work: Callable[[], None]) -> int:
         _say(str(error))
         return error.code
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where it stopped")
+        _say("interrupted; run the same command again to continue")
         return 130
     except Exception as error:
         reason = _of_the_system(error)
@@ -42,22 +42,22 @@ def exit_code(work: Callable[[], None]) -> int:
 
 
 def require_text(argv: Sequence[str]) -> None:
-    """Checks that all that was typed is text: libraries in C++ take nothing else, and OpenCV crashes.
+    """Checks that all arguments are UTF-8: C++ libraries take nothing else, and OpenCV crashes.
 
     Raises:
-        UserError: naming the first that is not UTF-8.
+        UserError: naming the first argument that is not UTF-8.
     """
     for argument in argv:
         if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
-            raise UserError(f"{argument!a}: is not UTF-8; rename the file, or type it anew")
+            raise UserError(f"{argument!a}: is not UTF-8; rename the file, or type it again")
 
 
 @contextlib.contextmanager
 def until_reader_leaves() -> Iterator[None]:
-    """Around all that a program prints.
+    """Ends the program without a traceback if the reader of its output leaves.
 
     Raises:
-        SystemExit: with `READER_LEFT`, if nobody reads on what is printed.
+        SystemExit: with `READER_LEFT`, if the reader of the output has gone.
     """
     try:
         try:
@@ -68,14 +68,14 @@ def until_reader_leaves() -> Iterator[None]:
     except BrokenPipeError:
         if not _reader_left():
             raise
-        # What is still in the buffer would raise once more when Python ends.
+        # Text left in the buffer would raise again when Python exits.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(READER_LEFT) from None
 
 
 def _reader_left() -> bool:
-    """Returns whether a broken pipe was that of stdout, and not one to another process."""
+    """Returns whether the broken pipe is stdout, and not a pipe to another process."""
     if not hasattr(select, "poll"):
         return True
     with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -86,9 +86,9 @@ def _reader_left() -> bool:
 
 
 def _of_the_system(error: Exception) -> str:
-    """Returns a line about an error of the machine or of the input, '' for any other.
+    """Returns one line about an error of the machine or of the input; '' for any other error.
 
-    Where a file or key can be checked, the check says more; this is for what none foresaw.
+    Checks of files and keys say more. This is for errors that no check foresaw.
     """
     if isinstance(error, OSError) and error.strerror:
         named = f"{os.fsdecode(error.filename)!r}: " if isinstance(error.filename, str | bytes) else ""
@@ -96,7 +96,7 @@ def _of_the_system(error: Exception) -> str:
     if ran_out := resource_limit(error):
         return "; ".join(ran_out)
     if isinstance(error, UnicodeError):
-        return f"a name or text that is no valid Unicode: {error}"
+        return f"a name or text is not valid Unicode: {error}"
     if isinstance(error, OverflowError):
         return f"a number is too large: {error}"
     return ""

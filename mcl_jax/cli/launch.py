@@ -28,7 +28,7 @@ def _flag(default: Any, meaning: str, **others: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """The flags of a run; the help of each is beside it."""
+    """The flags of a run, each with its help text."""
 
     workdir: str | None = _flag(None, "Folder of the run (runs/NAME_OF_THE_RECIPE).")
     phase: str = _flag("train", "Train, then test; or test only.", choices=("train", "test"))
@@ -36,11 +36,9 @@ class RunOptions:
     describe: bool = _flag(
         False, "Print all config keys, and the size, work and memory of the model, then stop."
     )
-    gpu: str | None = _flag(
-        None, "With --describe: a graphics card that need not be installed, such as h100."
-    )
+    gpu: str | None = _flag(None, "With --describe: a graphics card, such as h100; it need not be installed.")
     devices: int = _flag(1, "With --gpu: number of cards.")
-    max_minutes: float | None = _flag(None, "Save and exit with code 75 after so many minutes.")
+    max_minutes: float | None = _flag(None, "Save and exit with code 75 after this many minutes.")
     accept_changes: bool = _flag(False, "Resume although config or data have changed, and record the change.")
     coordinator: str | None = _flag(None, "Address HOST:PORT of host 0, for training on several hosts.")
     hosts: str | None = _flag(
@@ -65,12 +63,12 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
     """Trains, tests, describes or draws, as the options say.
 
     Args:
-        config: of the run.
-        name: of the config, which names the folder of the run where the options do not.
+        config: the config of the run.
+        name: the config's name; it names the run's folder if the options do not.
         options: what to do.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     validate(config)
     workdir = Path(options.workdir) if options.workdir else Path("runs") / name
@@ -81,10 +79,10 @@ def launch(config: ConfigDict, name: str, options: RunOptions) -> None:
 
 @contextlib.contextmanager
 def ready(options: RunOptions) -> Iterator[None]:
-    """Context in which a run works: with the log, the caches and the hosts that its flags ask for.
+    """Sets up the log, the caches and the hosts of a run, for the length of a `with` block.
 
     Args:
-        options: those of hosts are used.
+        options: only the flags about hosts are used.
 
     Raises:
         UserError: if the hosts do not find each other.
@@ -109,7 +107,7 @@ def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
         loader = open_data(config).loader
         sheet = clip_sheet(loader(0), names=loader.places(0))
         write_atomically(options.show_clips, encode_png(sheet))
-        print(f"the first batch is drawn in {options.show_clips}")
+        print(f"wrote the first batch to {options.show_clips}")
         return
     kernels.prepare()
     if options.phase == "test":

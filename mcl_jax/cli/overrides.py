@@ -20,8 +20,8 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
     """Returns the config of a recipe with keys changed.
 
     Args:
-        recipe: as of `load_any_config`.
-        keys: as of `with_keys`.
+        recipe: see `load_any_config`.
+        keys: see `with_keys`.
 
     Raises:
         ConfigError: naming the recipe or key that cannot work.
@@ -33,11 +33,11 @@ def parse_config(recipe: str, keys: Sequence[str]) -> ConfigDict:
 
 
 def with_keys(config: ConfigDict, keys: Sequence[str]) -> ConfigDict:
-    """Returns a config with keys changed, and with the parts that they add; see `add_parts`.
+    """Returns a config with keys changed, and with the blocks that these keys add; see `add_parts`.
 
     Args:
         config: may be changed.
-        keys: any number of `--config.a.b=v`; of one that comes twice the last holds.
+        keys: any number of `--config.a.b=v`; if a key comes twice, the last value counts.
 
     Raises:
         ConfigError: naming the key that cannot work.
@@ -52,9 +52,9 @@ def with_keys(config: ConfigDict, keys: Sequence[str]) -> ConfigDict:
         values(arguments)
     except IndexError:
         raise ConfigError(
-            "command line: a value has no place such as KEY[0]; set all of it: --config.train.batch=(8,16)"
+            "command line: KEY[0] cannot be set alone; set the whole value: --config.train.batch=(8,16)"
         ) from None
-    # The parsers of values raise what the types raise that they make.
+    # A parser of values raises any error of the type that it makes.
     except (
         flags.Error,
         AttributeError,
@@ -68,17 +68,17 @@ def with_keys(config: ConfigDict, keys: Sequence[str]) -> ConfigDict:
     ) as error:
         raise ConfigError(f"command line: {_reason(error)}") from None
     if missing := sorted(known - flat_keys(values.config).keys()):
-        raise ConfigError(f"command line: {missing[0]} is gone with its block; set keys one by one")
+        raise ConfigError(f"command line: {missing[0]} is missing from its block; set keys one by one")
     return values.config
 
 
 def _last_of_each(keys: Sequence[str]) -> list[str]:
-    """Returns the keys, each with its last value; absl would make one tuple of the values of two."""
+    """Returns each key once, with its last value; absl would join repeated values in a tuple."""
     return list({key.partition("=")[0]: key for key in keys}.values())
 
 
 def _key_and_value(flag: str) -> tuple[str, Any]:
-    """Returns the dotted key of `--config.a.b=v` and its value: text where it is no literal of Python."""
+    """Returns the dotted key of `--config.a.b=v` and its value: text if it is not a Python literal."""
     key, _, text = flag.removeprefix("--config.").partition("=")
     try:
         return key, ast.literal_eval(text)
@@ -93,7 +93,7 @@ def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
         recipe: name or file of a recipe, or a YAML file, or the folder of a run.
 
     Raises:
-        ConfigError: if there is none, or it cannot be translated.
+        ConfigError: if it does not exist, or cannot be translated.
     """
     if is_run(recipe):
         return config_of_run(Path(recipe)), ()
@@ -104,7 +104,7 @@ def load_any_config(recipe: str) -> tuple[ConfigDict, tuple[str, ...]]:
 
 
 def is_run(recipe: str) -> bool:
-    """Returns whether a recipe is a folder, as that of a run, and no name of a recipe in the package."""
+    """Returns whether a recipe is a folder, such as a run's, and not a recipe of the package."""
     return Path(recipe).is_dir() and recipe not in recipes()
 
 
@@ -128,7 +128,7 @@ def help_of_keys() -> str:
 
 def _reason(error: Exception) -> str:
     text = str(error.args[0] if error.args else error)
-    # Of a key it has not, ml_collections gives the repr of its name, of which it may give the repr once more.
+    # For an unknown key, ml_collections gives the repr of its name, or the repr of that repr.
     with contextlib.suppress(ValueError, SyntaxError):
         text = str(ast.literal_eval(text))
     name, *hints = text.splitlines() or [""]

@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """Runs the command that the process was started with."""
-    # Where JAX comes with CUDA and there is no driver, its C++ says so several times.
+    # JAX with CUDA but without a driver prints several warnings from C++.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     with until_reader_leaves():
         code = run(sys.argv[1:])
@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
         SystemExit: with code 0 after help, and 2 after flags that cannot be read.
     """
     parser = _parser()
-    # Everything after the command is its own: `mcl-jax train --help` is the help of training.
+    # All arguments after the command belong to it: `mcl-jax train --help` is the help of training.
     chosen = parser.parse_args(argv[:1] or ["--help"])
     return run_command(chosen.command, argv[1:])
 
@@ -52,13 +52,13 @@ def run_command(
     """Runs one command; returns the exit code.
 
     Args:
-        name: of `COMMANDS`.
+        name: an entry of `COMMANDS`.
         argv: its flags.
-        prog: what the user typed, for the help; None for `mcl-jax NAME`.
-        description: of the help; None for the command's own, with its examples.
+        prog: the program's name in the help; None for `mcl-jax NAME`.
+        description: text of the help; None for the command's own text and examples.
 
     Raises:
-        SystemExit: as of `run`.
+        SystemExit: see `run`.
     """
     prog = prog or f"mcl-jax {name}"
     if code := _import_own(prog, argv):
@@ -125,16 +125,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="mcl-jax",
         usage="mcl-jax COMMAND [flags]",
         description=_DESCRIPTION,
-        epilog="\n".join(["commands:", *lines, "", "mcl-jax COMMAND --help has the flags, and examples."]),
+        epilog="\n".join(["commands:", *lines, "", "mcl-jax COMMAND --help shows its flags and examples."]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mcl_jax {mcl_jax.__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="a command from the list below")
     return parser
 
 
 def _config_keys(rest: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits arguments into `--config.a.b=v` (or `--config.a.b v`, made so) and all others."""
+    """Splits arguments into config keys, each as `--config.a.b=v`, and all others."""
     keys: list[str] = []
     strange: list[str] = []
     for argument in rest:

@@ -1,4 +1,4 @@
-"""A trained model as one file for other programs: ONNX or StableHLO, silhouettes in, an embedding out."""
+"""Exports a trained model as one file for other programs: ONNX or StableHLO."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""The function that is exported: of one walk's frames alone, with the trained arrays inside."""
+"""The function to export: maps the frames of one walk to its embedding, with the weights inside."""
 
 from collections.abc import Callable
 
@@ -20,8 +20,8 @@ Program = Callable[[UInt8[Array, "s h w"]], Float[Array, "p c"]]
 def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> Program:
     """Returns the function from frames uint8 [s, 64, 64] to the embedding float32 [parts, channels].
 
-    The preparation is inside: 10 columns cut off on each side, and values from 0…255 to 0…1. Any number of
-    frames counts, where `Gait.embed` takes the first 720.
+    It includes the preparation: it cuts 10 columns off each side and scales 0…255 to 0…1. All frames count,
+    whereas `Gait.embed` uses only the first 720.
     """
     params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
 

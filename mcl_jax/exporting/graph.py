@@ -1,7 +1,7 @@
-"""A JAX program as an ONNX graph: each operation of the program becomes one or a few of ONNX.
+"""Writes a JAX program as an ONNX graph: each operation becomes one or a few ONNX operations.
 
-What depends on no input, such as a kernel times its batch norm's factor, is computed here, once. A number
-that fills an array of a free size stays a single one, as long as ONNX broadcasts it.
+Values that depend on no input, such as a kernel times its batch norm's factor, are computed here, once. A
+number that fills an array of a free size stays a single number, as long as ONNX broadcasts it.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.exporting.onnx_graph import CannotWriteError, Graph, Value, dtype_of, is_free, shape_of
 from mcl_jax.exporting.onnx_operations import ELEMENTWISE, OPERATIONS
 
-OPSET = 18  # of 2022: the first that takes the axes of a maximum as an input
+OPSET = 18  # from 2022; the first in which the axes of a maximum are an input
 
 _CALLS = ("jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint")
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (jax, flax))
@@ -31,13 +31,13 @@ def onnx_model(
     """Returns a program of one array as an ONNX model.
 
     Args:
-        program: what jax.jit takes; the sizes of its arrays are constant, or depend on the first dimension of
-            its input.
+        program: a jittable function; the sizes of its arrays are constant, or depend on the first dimension
+            of its input.
         argument: shape and type of the input; the first dimension is free.
-        names: of the input and of the output; the free dimension is named like the input.
+        names: names of the input and the output; the free dimension is named like the input.
 
     Raises:
-        ConfigError: if an operation of the program has no counterpart here, naming the layer it is in.
+        ConfigError: if an operation of the program cannot be written as ONNX, naming its layer.
     """
     closed = jax.make_jaxpr(program)(argument)
     graph = Graph(names[0], str(argument.shape[0]))

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making, with the sizes of its arrays that depend on the number of frames."""
+"""An ONNX graph under construction, and the sizes of its arrays that depend on the number of frames."""
 
 import ast
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 Value = str | np.ndarray | np.generic
-"""A tensor of the graph by its name, or one that is known already."""
+"""The name of a tensor of the graph, or a constant array."""
 
 Operation = Callable[..., Any]
 """Writes an operation of a program: from the graph, the equation and its inputs to a value, or a list."""
@@ -23,11 +23,11 @@ class CannotWriteError(Exception):
 
 
 class Graph:
-    """An ONNX graph in the making.
+    """An ONNX graph under construction.
 
     Attributes:
         nodes: operations so far, in order.
-        constants: arrays that are known.
+        constants: constant arrays.
     """
 
     def __init__(self, source: str, symbol: str) -> None:
@@ -51,7 +51,7 @@ class Graph:
         return output
 
     def named(self, value: Value) -> str:
-        """Returns the name of a value, which is put into the graph if it is known."""
+        """Returns the name of a value; a constant is added to the graph first."""
         if isinstance(value, str):
             return value
         name = self._name()

@@ -19,8 +19,8 @@ from mcl_jax.exporting.onnx_graph import (
     shape_of,
 )
 
-_LAST = np.iinfo(np.int64).max  # the end of a slice that goes to the end
-_BEFORE_FIRST = np.iinfo(np.int64).min  # and of one that goes down to index 0
+_LAST = np.iinfo(np.int64).max  # end of a slice that goes to the end
+_BEFORE_FIRST = np.iinfo(np.int64).min  # end of a slice that goes down to index 0
 
 
 def part(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
@@ -141,12 +141,12 @@ def windows(kind: str, fill: float) -> Operation:
 
 
 def _box(graph: Graph, x: Value, *columns: Any) -> str:
-    """Part of an array: starts, ends, axes and, where they are not 1, steps."""
+    """Cuts out a part of an array: starts, ends, axes and, unless they are 1, steps."""
     return graph.add("Slice", x, *(c if isinstance(c, str) else np.array(c, np.int64) for c in columns))
 
 
 def _box_of(graph: Graph, x: Value, start: Value, sizes: Sequence[Any], axes: Sequence[int]) -> str:
-    """Part of an array of given sizes from a start int64 [n] that is computed."""
+    """Cuts out a part of an array, of given sizes, from a computed start int64 [n]."""
     return _box(graph, x, start, graph.add("Add", start, graph.shape(sizes)), axes)
 
 

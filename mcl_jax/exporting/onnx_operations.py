@@ -167,7 +167,7 @@ def _cumulative_sum(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 def _product(graph: Graph, equation: JaxprEqn, x: Value, y: Value) -> Value:
-    """A product of two arrays over any axes, by their letters."""
+    """Multiplies two arrays over any axes, as an einsum."""
     (contracted_x, contracted_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     of_x = [next(letters) for _ in shape_of(equation.invars[0])]
@@ -249,7 +249,7 @@ ELEMENTWISE: dict[str, Operation] = {
     "tanh": _simple("Tanh"),
     "xor": _of_booleans("Xor"),
 }
-"""Those that take a single number for an array filled with it."""
+"""Operations that accept a single number for an array filled with it."""
 
 OPERATIONS: dict[str, Operation] = ELEMENTWISE | {
     "argmax": _arg("ArgMax"),

@@ -14,17 +14,17 @@ from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, Program, any
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.files import write_atomically
 
-PLATFORMS = ("cpu", "cuda", "tpu")  # that a StableHLO file runs on
+PLATFORMS = ("cpu", "cuda", "tpu")  # platforms of a StableHLO file
 
-_TOLERANCE = 1e-5  # of the largest number of an embedding
-_MOST_ONNX = 2**31 - 1  # bytes: the most that a protocol buffer holds
+_TOLERANCE = 1e-5  # as a share of the largest number of an embedding
+_MOST_ONNX = 2**31 - 1  # bytes; the limit of protocol buffers
 
 
 def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     """Writes a model as a function from frames uint8 [s, 64, 64] to an embedding float32 [parts, channels].
 
-    The number of frames s is free; the preparation is inside, and so are the weights, in float32. Before it
-    is written the function is run on a walk of noise and compared with the model.
+    The number of frames s is free. The file contains the preparation and the weights, in float32. Before it
+    is written, the function is run on a walk of noise and compared with the model.
 
     Args:
         gait: from `mcl_jax.load`.
@@ -32,8 +32,7 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
         format: "onnx", which needs the extra `mcl_jax[export]`, or "stablehlo", for `jax.export.deserialize`.
 
     Raises:
-        ConfigError: if there is no such format, its packages are missing, or it lacks an operation of the
-            model.
+        ConfigError: if the format is unknown, or lacks an operation of the model.
         UserError: if the function gives other embeddings, or the file cannot be written.
     """
     if format not in FORMATS:
@@ -45,7 +44,8 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     worst = float(np.abs(ours - theirs).max())
     if not worst <= _TOLERANCE * max(float(np.abs(ours).max()), 1.0):
         raise UserError(
-            f"{path}: not written: as {format} the model's embeddings are off by {worst:.2g}: report this"
+            f"{path}: not written: embeddings of the {format} file differ by {worst:.2g} "
+            "from the model's; please report this"
         )
     write_atomically(path, content)
 
@@ -58,7 +58,7 @@ def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
 
     model = onnx_model(program, any_length(), (FRAMES, EMBEDDING))
     if model.ByteSize() > _MOST_ONNX:
-        raise ConfigError("format: the model is larger than 2 GiB, which ONNX files are not: use stablehlo")
+        raise ConfigError("format: the model is larger than 2 GiB, the limit of ONNX files; use stablehlo")
     content = model.SerializeToString(deterministic=True)
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -16,7 +16,7 @@ def walks_in(video: str | Path, person: str | None = None) -> tuple[Track, ...]:
     tracks = extract(video).tracks
     chosen = tuple(each for each in tracks if person in (None, each.name))
     if not chosen:
-        raise DataError(f"{video}: no {person!r} walks in it; there are {_names(tracks)}")
+        raise DataError(f"{video}: has no {person!r}; there are {_names(tracks)}")
     return chosen
 
 

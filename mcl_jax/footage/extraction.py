@@ -21,10 +21,10 @@ class Footage:
     """Walks found in one video.
 
     Attributes:
-        tracks: the walks that are good enough, at least one, in order of their ends.
-        rejected: those that are not, with the reason.
-        frames: how many there were.
-        warning: what is odd about the file; None for nothing.
+        tracks: the usable walks, at least one, in order of their ends.
+        rejected: the walks left out, each with the reason.
+        frames: number of frames in the video.
+        warning: anything odd about the file; None if all is well.
     """
 
     tracks: tuple[Track, ...]
@@ -35,12 +35,12 @@ class Footage:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One frame as it was understood; for pictures of it.
+    """One frame and the people found in it, for drawing.
 
     Attributes:
         frame: its number, from 0.
         picture: uint8 [h, w, 3], BGR.
-        people: everybody in it, with their names; None for what may be noise.
+        people: everybody in the frame with a name; the name is None for possible noise.
     """
 
     frame: int
@@ -49,7 +49,7 @@ class Scene:
 
 
 def extract(source: str | Path | int, options: FootageOptions | None = None) -> Footage:
-    """Finds the people who walk through a video, and takes their silhouettes.
+    """Finds the people who walk through a video, and extracts their silhouettes.
 
     Args:
         source: a video file, a folder of PNG masks, or the index of a camera, of which `options.max_frames`
@@ -57,7 +57,7 @@ def extract(source: str | Path | int, options: FootageOptions | None = None) -> 
         options: how; FootageOptions() if None.
 
     Raises:
-        DataError: it cannot be read, or nobody walks in it whose silhouettes are of use.
+        DataError: it cannot be read, or it holds no usable walk.
     """
     options = options or FootageOptions()
     if open_source(source, None).is_camera and options.max_frames is None:
@@ -85,14 +85,14 @@ def stream(
 ) -> Iterator[Track]:
     """Yields a walk as soon as it has `window` silhouettes, then the next ones of the same person and name.
 
-    The rest of a walk is yielded at its end, if it is long enough. What is only seen afterwards, as that two
-    people came as one piece, cannot be taken back.
+    The rest of a walk is yielded at its end, if it is long enough. A yielded walk cannot be taken back, even
+    if it turns out later that two people walked as one piece.
 
     Args:
-        source: as of `extract`; a camera goes on until it is gone.
+        source: see `extract`; a camera goes on until it is gone.
         options: how; FootageOptions() if None.
         window: silhouettes in a walk.
-        rejected: is called with what is left out.
+        rejected: is called with each walk that is left out.
 
     Raises:
         DataError: the source cannot be read, or the camera is gone.
@@ -113,16 +113,16 @@ def find_walks(
     window: int | None = None,
     watch: Callable[[Scene], None] | None = None,
 ) -> Iterator[Track | Rejection]:
-    """Yields every walk when it ends, of use or not; memory grows with the people in sight alone.
+    """Yields every walk when it ends, usable or not; memory grows only with the people in sight.
 
     Args:
-        source: as of `extract`.
+        source: see `extract`.
         options: how.
-        window: silhouettes after which a walk is handed out before its end.
+        window: number of silhouettes after which a walk is yielded before its end.
         watch: is called with every frame.
 
     Raises:
-        DataError: the source cannot be read, or a camera is gone; the walks so far have been yielded then.
+        DataError: the source cannot be read, or the camera is gone; earlier walks have been yielded.
     """
     tracker, book = Tracker(), WalkBook(options, window)
     frames = segment(open_source(source, options.max_frames), options)
@@ -136,13 +136,13 @@ def find_walks(
                     watch(Scene(number, picture, people))
                 yield from book.end(endings)
         except DataError:
-            yield from book.end(tracker.finish())  # what came before a camera went is not lost
+            yield from book.end(tracker.finish())  # keeps the walks from before the camera went away
             raise
     yield from book.end(tracker.finish())
 
 
 def early_end(source: str | Path | int, options: FootageOptions, frames: int) -> str | None:
-    """Says that a video has fewer frames than its head promises, if it has."""
+    """Returns a warning if a video has fewer frames than its header promises."""
     promised = open_source(source, None).clock()[1]
     wanted = promised if options.max_frames is None else min(promised, options.max_frames)
     if frames >= 0.95 * wanted - 1:
@@ -151,9 +151,9 @@ def early_end(source: str | Path | int, options: FootageOptions, frames: int) ->
 
 
 def nobody(rejected: Sequence[Rejection], frames: int) -> str:
-    """Says that there is no walk of use, and why."""
+    """Returns why there is no usable walk."""
     if not rejected:
-        return f"nobody moves in its {frames} frames, or nobody is high enough"
+        return f"nobody moves in its {frames} frames, or everybody is too small"
     best = max(rejected, key=lambda walk: walk.quality.frames)
-    others = f"; {len(rejected) - 1} more are no better" if len(rejected) > 1 else ""
-    return f"no walk in its {frames} frames is of use: {best.name}: {best.reason}{others}"
+    others = f"; {len(rejected) - 1} more were left out" if len(rejected) > 1 else ""
+    return f"no walk in its {frames} frames is usable: {best.name}: {best.reason}{others}"

@@ -17,10 +17,10 @@ from mcl_jax.utils.files import read_bounded
 MAX_BYTES = 2**29
 
 MEBIBYTES = 4096
-"""The memory that the process may take for a network."""
+"""Memory limit of the process that runs a network."""
 
 SECONDS = 60
-"""How long it may take to read the file, and for each picture."""
+"""Time limit for reading the file, and for each picture."""
 
 _LONGEST_REASON = 300
 _PROGRAM = (
@@ -31,25 +31,25 @@ _PROGRAM = (
 class Network:
     """Finds the people in a picture; a context manager.
 
-    OpenCV's readers of networks can be made to crash, so the file is never read in this process: another one
-    reads and runs it, and where that ends, there is an error here.
+    A file can make OpenCV's reader crash, so this process never reads it. A child process reads and runs it;
+    if the child dies, this class raises an error.
 
-    A network of one output gives the probability of a person, or its logit where values leave 0..1; one of
-    two, background and person; of more, classes of which `person_class` is a person.
+    One output is the probability of a person, or its logit if values leave 0..1. Two outputs are background
+    and person. With more, `person_class` says which output is a person.
 
     Args:
         path: .onnx or .tflite, with one input [1, 3, h, w] or [1, h, w, 3], RGB from 0 to 1.
-        person_class: which output is a person; None where there are at most two.
+        person_class: index of the output that is a person; None if there are at most two.
 
     Raises:
-        DataError: it cannot be read, or its input is no picture.
+        DataError: it cannot be read, or its input is not a picture.
     """
 
     def __init__(self, path: Path, person_class: int | None) -> None:
         self.path = path
         kind = path.suffix.lower()
         if kind not in LIBRARIES:
-            raise DataError(f"{path}: a network ends in {' or '.join(LIBRARIES)}")
+            raise DataError(f"{path}: the name of a network ends in {' or '.join(LIBRARIES)}")
         require_library(kind)
         try:
             content = read_bounded(path, MAX_BYTES)
@@ -57,16 +57,16 @@ class Network:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         program = _PROGRAM.format(path=sys.path, given=(kind, person_class, MEBIBYTES, SECONDS))
         try:
-            # -I: what the environment says to Python stays out, and its path is this process's.
+            # -I ignores Python's environment variables; the path is this process's.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pipesize=2**20,  # a picture goes through in a few pieces
+                pipesize=2**20,  # large enough for a picture to pass in a few pieces
             )
         except OSError as error:
-            raise DataError(f"{path}: no process can be started to read it in: {error.strerror}") from None
+            raise DataError(f"{path}: cannot start a process to read it: {error.strerror}") from None
         try:
             self._ask(content, 0)
         except BaseException:
@@ -90,14 +90,14 @@ class Network:
         """Returns where people are, uint8 [h, w] of 0 and 255, in a picture uint8 [h, w, 3], BGR.
 
         Raises:
-            DataError: OpenCV cannot run the network, or its output is no mask.
+            DataError: OpenCV cannot run the network, or its output is not a mask.
         """
         shape = picture.shape[:2]
         message = b"".join((SIZE.pack(*shape), np.ascontiguousarray(picture).data))
         return np.frombuffer(self._ask(message, shape[0] * shape[1]), np.uint8).reshape(shape).copy()
 
     def _ask(self, message: bytes, length: int) -> bytes:
-        """Sends a message; returns the answer, of so many bytes."""
+        """Sends a message; returns the answer of `length` bytes."""
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None  # both are pipes
         assert answers is not None
@@ -118,11 +118,11 @@ class Network:
         raise DataError(f"{self.path}: {' '.join(printable.split())[:_LONGEST_REASON]}")
 
     def _end(self) -> str:
-        """Says why the process has ended."""
+        """Returns why the process has ended."""
         code = self._process.wait()
         if code == -getattr(signal, "SIGALRM", 0):
             return f"takes OpenCV more than {SECONDS} s; use a smaller network"
         return (
-            "OpenCV crashes on this network, which is damaged, too large or made to harm; "
-            "export it again, or take another"
+            "OpenCV crashes on this network: it is damaged, too large or malicious; "
+            "export it again, or use another"
         )

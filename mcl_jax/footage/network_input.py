@@ -1,6 +1,6 @@
-"""Shape of a segmentation network's input as its file says, which OpenCV does not tell; free sizes are 0.
+"""Reads the shape of a network's input from its file, which OpenCV cannot tell; free sizes are 0.
 
-Reading takes the libraries of the extra `network`. They are imported before files may not be opened any more.
+Needs the libraries of the extra `network`. They are imported before the process gives up opening files.
 """
 
 import importlib
@@ -22,10 +22,10 @@ def require_library(kind: str) -> None:
 
 
 def onnx_input(content: bytes) -> list[int]:
-    """Returns the shape of the input of an ONNX model.
+    """Returns the input shape of an ONNX model.
 
     Raises:
-        ValueError: it has not one input; whatever the library raises, if it is no such file.
+        ValueError: it does not have exactly one input. Other errors of the library: it is not such a file.
     """
     import onnx
 
@@ -36,17 +36,18 @@ def onnx_input(content: bytes) -> list[int]:
 
 
 def is_split(content: bytes) -> bool:
-    """Returns whether an ONNX model says that some of its weights are in another file."""
+    """Returns whether an ONNX model keeps some of its weights in another file."""
     import onnx
 
     return any(tensor.external_data for tensor in onnx.load_model_from_string(content).graph.initializer)
 
 
 def tflite_input(content: bytes) -> list[int]:
-    """Returns the shape of the input of a TensorFlow Lite model.
+    """Returns the input shape of a TensorFlow Lite model.
 
     Raises:
-        ValueError: it is no such file, or has not one input; whatever the library raises, if it is damaged.
+        ValueError: it is not such a file, or does not have exactly one input. Other errors of the library:
+            it is damaged.
     """
     import tflite
 

@@ -1,4 +1,4 @@
-"""Options for taking silhouettes from footage."""
+"""Options for extracting silhouettes from footage."""
 
 import dataclasses
 from pathlib import Path
@@ -14,18 +14,18 @@ class FootageOptions:
 
     Attributes:
         segmenter: one of SEGMENTERS. "auto": masks for a folder, the network if one is given, else "mog2".
-        network: a person segmentation model, .onnx or .tflite.
-        person_class: which output of the network is a person; needed where it has more than two.
-        max_rows: pictures with more rows are shrunk to so many; ready masks are not.
-        min_height: rows of the smallest person of use.
-        min_frames: silhouettes of the shortest walk of use.
-        max_border_cut: the most of a walk's frames in which the picture's edge may cut the person, a share.
-        max_broken: the same for frames in which the person is lost, hidden, or one piece with somebody else.
-        warm_up: frames of a camera from which the empty scene is learnt, before anybody is followed.
-        max_frames: how many frames to read; all if None.
+        network: file of a person segmentation model, .onnx or .tflite.
+        person_class: index of the network's output that is a person; needed if there are more than two.
+        max_rows: pictures with more rows are shrunk to this many; finished masks are not.
+        min_height: least height of a person, in rows.
+        min_frames: least number of silhouettes in a walk.
+        max_border_cut: largest share of a walk's frames in which the picture's edge may cut the person.
+        max_broken: the same for frames in which the person is lost, hidden, or joined to somebody else.
+        warm_up: number of first frames from which a camera's empty scene is learnt.
+        max_frames: number of frames to read at most; all if None.
 
     Raises:
-        DataError: a choice is impossible.
+        DataError: an option is invalid.
     """
 
     segmenter: str = "auto"
@@ -43,9 +43,11 @@ class FootageOptions:
         if self.segmenter not in SEGMENTERS:
             raise DataError(f"segmenter: no {self.segmenter!r}; there are {', '.join(SEGMENTERS)}")
         if self.segmenter == "network" and self.network is None:
-            raise DataError("segmenter: 'network' needs the file of one, .onnx or .tflite")
+            raise DataError("segmenter: 'network' needs a network file, .onnx or .tflite")
         if self.network is not None and self.segmenter not in ("auto", "network"):
-            raise DataError(f"network: segmenter {self.segmenter!r} takes none; leave one of the two out")
+            raise DataError(
+                f"network: segmenter {self.segmenter!r} does not use one; leave one of the two out"
+            )
         for name, least in (("max_rows", 64), ("min_height", 16), ("min_frames", 1), ("warm_up", 1)):
             if getattr(self, name) < least:
                 raise DataError(f"{name}: is {getattr(self, name)}; must be at least {least}")
@@ -53,4 +55,4 @@ class FootageOptions:
             raise DataError(f"max_frames: is {self.max_frames}; must be at least 1")
         for name in ("max_border_cut", "max_broken"):
             if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"{name}: is {getattr(self, name)}; a share lies between 0 and 1")
+                raise DataError(f"{name}: is {getattr(self, name)}; must be between 0 and 1")

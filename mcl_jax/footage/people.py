@@ -5,15 +5,15 @@ import dataclasses
 import cv2
 import numpy as np
 
-_SMALLEST_SHARE = 0.03  # of the largest piece of a person; smaller ones are specks
+_SMALLEST_SHARE = 0.03  # of the area of a person's largest piece; smaller pieces are specks
 _SMALLEST_AREA = 0.01  # of a piece, as a share of the square of the smallest person's height
-_UPRIGHT = 0.22, 0.75  # width over height of a person; two of them above each other are slimmer
-_GAP = 0.2  # between pieces of one person that lie above each other, as a share of what they are together
+_UPRIGHT = 0.22, 0.75  # width over height of a person; two people above each other are slimmer
+_GAP = 0.2  # largest gap between two pieces of one person, as a share of their joint height
 
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A place in the picture, in pixels; not rounded where it is foretold."""
+    """A box in the picture, in pixels; predicted boxes are not rounded."""
 
     left: float
     top: float
@@ -41,7 +41,7 @@ class Box:
         return Box(left, top, max(self.right, other.right) - left, max(self.foot, other.foot) - top)
 
     def shared(self, other: "Box") -> float:
-        """Area that both cover."""
+        """Area that both boxes cover."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.foot, other.foot) - max(self.top, other.top)
         return max(width, 0.0) * max(height, 0.0)
@@ -55,13 +55,13 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Blob:
-    """A piece of the mask, or a few above each other.
+    """A piece of the mask, or a few pieces above each other.
 
     Attributes:
         box: where it is, in whole pixels.
         mask: uint8 [box.height, box.width] of 0 and 255.
         colour: mean CIELAB of its upper and its lower half, float64 [6].
-        columns: of the picture.
+        columns: number of columns of the picture.
         cut: whether the edge of the picture cuts it.
     """
 
@@ -101,7 +101,7 @@ def find_blobs(picture: np.ndarray, mask: np.ndarray, min_height: int) -> list[B
 
 
 def _piles(pieces: list[tuple[int, Box]]) -> list[list[int]]:
-    """Joins pieces that lie closely above each other, as where a belt is as bright as the wall."""
+    """Joins pieces that lie closely above each other: a belt as bright as the wall may split a person."""
     piles: list[tuple[list[int], Box]] = []
     for label, box in sorted(pieces, key=lambda piece: piece[1].top):
         parts = [label]
@@ -139,7 +139,7 @@ def _colour(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
     half = max(1, len(mask) // 2)
     halves = ((lab[:half], mask[:half]), (lab[half:], mask[half:]))
-    # A half without a pixel has no colour to differ in: a piece one row high.
+    # In a piece of one row, one half has no pixels and so no colour.
     return np.concatenate(
         [cv2.mean(part, inside)[:3] if inside.size else (0.0,) * 3 for part, inside in halves]
     )

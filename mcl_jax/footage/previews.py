@@ -12,7 +12,7 @@ from mcl_jax.footage.walks import Rejection, Track
 from mcl_jax.utils.files import write_atomically
 
 SHOWN = 12
-"""Silhouettes of a walk on the sheet."""
+"""Number of silhouettes of each walk on the sheet."""
 
 _GREY, _WHITE = (160, 160, 160), (255, 255, 255)
 _FONT, _LINE = cv2.FONT_HERSHEY_SIMPLEX, 18
@@ -28,8 +28,8 @@ def colour_of(name: str) -> tuple[int, int, int]:
 def draw_scene(scene: Scene) -> np.ndarray:
     """Returns the picture, uint8 [h, w, 3], with outlines and names.
 
-    Who is whole has a thick outline, who is cut by the edge a thin one, and who is hidden or one piece with
-    others a box where they should be; what may be noise is grey.
+    A person seen whole has a thick outline, a person cut by the edge a thin one. A person who is hidden, or
+    joined to others, has a box at the expected place. Possible noise is grey.
     """
     picture = scene.picture.copy()
     for name, sighting in scene.people:
@@ -49,7 +49,7 @@ def draw_scene(scene: Scene) -> np.ndarray:
 
 
 class ContactSheet:
-    """A row for each walk: a few of its silhouettes, its name and quality; then who was left out, and why."""
+    """A sheet with a row for each walk (silhouettes, name, quality) and a list of the walks left out."""
 
     def __init__(self) -> None:
         self._walks: list[np.ndarray] = []

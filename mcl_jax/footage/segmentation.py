@@ -12,18 +12,18 @@ from mcl_jax.footage.options import FootageOptions
 from mcl_jax.footage.sources import Source
 
 CHAPTER = 3000
-"""Frames over which an empty scene is learnt before they are segmented: daylight changes in longer ones."""
+"""Number of frames from which an empty scene is learnt; over more frames daylight changes."""
 
 LIVE_HISTORY = 1500
-"""Frames after which a camera's scene is half forgotten."""
+"""Number of frames after which a camera's scene is half forgotten."""
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-_SCENE_AGE = 25  # frames for which a picture of the empty scene is good enough to find edges
+_SCENE_AGE = 25  # number of frames for which a picture of the empty scene can be used to find edges
 _FOREGROUND = 255  # the subtractors mark shadows with 127
 
 
 def segment(source: Source, options: FootageOptions) -> Generator[tuple[np.ndarray, np.ndarray]]:
-    """Yields every frame with its mask, in order; those of a camera's warm-up without anybody.
+    """Yields every frame with its mask, in order; masks during a camera's warm-up are empty.
 
     Returns:
         Pictures uint8 [h, w, 3], BGR, and masks uint8 [h, w] of 0 and 255.
@@ -35,7 +35,7 @@ def segment(source: Source, options: FootageOptions) -> Generator[tuple[np.ndarr
     if kind == "auto":
         kind = "masks" if source.is_folder else "network" if options.network else "mog2"
     if source.is_folder and kind != "masks":
-        raise DataError(f"{source.name}: a folder holds ready masks; leave the segmenter {kind!r} out")
+        raise DataError(f"{source.name}: a folder holds finished masks; do not give the segmenter {kind!r}")
     if kind == "masks":
         return _ready_masks(source)
     if kind == "network":
@@ -69,7 +69,7 @@ def _shrunk(source: Source, options: FootageOptions) -> Generator[np.ndarray]:
 
 
 class _Subtractor:
-    """OpenCV's background subtraction, with the edges where half of the contrast is reached."""
+    """OpenCV's background subtraction, with edges moved to where half of the contrast is reached."""
 
     def __init__(self, kind: str, history: int) -> None:
         if kind == "mog2":
@@ -81,19 +81,19 @@ class _Subtractor:
             self._model = cv2.createBackgroundSubtractorKNN(
                 history=history, dist2Threshold=400, detectShadows=True
             )
-        # The share of its light that a shadow leaves at least: with less, dark clothes count as shadows.
+        # Least share of light that a shadow leaves; with a lower one, dark clothes would count as shadows.
         self._model.setShadowThreshold(0.55)
         self._rate = 1 / history
         self._scene: np.ndarray | None = None
         self._age = 0
 
     def learn(self, picture: np.ndarray) -> None:
-        """Takes in a picture of the scene, early and late ones alike."""
+        """Learns a picture of the scene; early and late pictures count alike."""
         self._model.apply(_soft(picture), learningRate=-1)
         self._scene = None
 
     def mask(self, picture: np.ndarray) -> np.ndarray:
-        """Returns the foreground, and goes on learning the scene slowly."""
+        """Returns the foreground, and slowly continues to learn the scene."""
         soft = _soft(picture)
         found = self._model.apply(soft, learningRate=self._rate)
         if self._scene is None or self._age == _SCENE_AGE:
@@ -110,7 +110,7 @@ def _soft(picture: np.ndarray) -> np.ndarray:
 
 
 def _sharpen(mask: np.ndarray, difference: np.ndarray) -> np.ndarray:
-    """Takes the halo off: at the rim, a pixel with less than half of the contrast beside it is outside."""
+    """Removes the halo: an edge pixel with less than half of its neighbours' contrast is outside."""
     near = cv2.dilate(cv2.bitwise_and(difference, mask), _DISC)
     weak = cv2.compare(difference, near // 2, cv2.CMP_LT)
     rim = cv2.subtract(mask, cv2.erode(mask, _DISC))
@@ -120,7 +120,7 @@ def _sharpen(mask: np.ndarray, difference: np.ndarray) -> np.ndarray:
 def _subtract(
     source: Source, options: FootageOptions, model: _Subtractor
 ) -> Generator[tuple[np.ndarray, np.ndarray]]:
-    """Reads the file twice, the first time a chapter ahead, so that memory does not grow with its length."""
+    """Subtracts the scene; reads the file twice, one reader a chapter ahead, to bound the memory."""
     ahead, behind = _shrunk(source, options), _shrunk(source, options)
     while True:
         learnt = 0
@@ -149,7 +149,7 @@ def _clean(mask: np.ndarray) -> np.ndarray:
     mask = cv2.medianBlur(mask, 5)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC)  # ropes, wires
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _DISC)
-    # What is open between the legs is no hole; what is enclosed and small is a segmenter's mistake.
+    # The gap between the legs is open, so it stays; small enclosed holes are mistakes of the segmenter.
     outlines, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if levels is not None:
         for outline, (_, _, _, parent) in zip(outlines, levels[0], strict=True):

@@ -13,11 +13,11 @@ from mcl_jax.data.prepare.silhouette import MAX_PIXELS, MAX_SIDE, read_png
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import is_junk
 
-# FFmpeg prints lines of its own about files that it cannot read; ours say more. OpenCV looks at this once.
+# Silences FFmpeg's lines about unreadable files; errors here say more. OpenCV reads this only once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # FFmpeg goes by content, not by name, and a playlist (HLS, concat, DASH, SDP) makes it open other files and
-# addresses. So it gets the containers that hold all of a video, and of its protocols that of files.
+# addresses. So it may use only containers that hold a whole video, and only the file protocol.
 _FORMATS = (
     "mov,avi,matroska,webm,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,ivf,yuv4mpegpipe,dv,mjpeg"
 )
@@ -27,12 +27,12 @@ _CONFINED = f"format_whitelist;{_FORMATS}|protocol_whitelist;file"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Footage that can be read; for a video or a folder, as often as one likes.
+    """Footage to read: a video or a folder, which can be read again, or a camera, which cannot.
 
     Attributes:
         name: for messages.
         place: a file, a folder, or the index of a camera.
-        limit: how many frames to read; all if None.
+        limit: number of frames to read; all if None.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Source:
 
     @property
     def is_camera(self) -> bool:
-        """Whether it is live: read once, without an end."""
+        """Whether it is a camera: live, without an end, and read only once."""
         return isinstance(self.place, int)
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder, of masks."""
+        """Whether it is a folder of masks."""
         return isinstance(self.place, Path) and self.place.is_dir()
 
     def clock(self) -> tuple[float, int]:
-        """Returns the frames a second, and how many frames the file says it has; 25 and 0 where nothing says.
+        """Returns the frame rate and the number of frames that the file claims; 25 and 0 if unknown.
 
         Raises:
             DataError: it cannot be opened.
@@ -63,11 +63,11 @@ class Source:
         return rate if 1 <= rate <= 240 else 25.0, max(0, int(count))
 
     def pictures(self) -> Generator[np.ndarray]:
-        """Yields the frames in order: uint8 [h, w, 3], BGR; of a folder [h, w].
+        """Yields the frames in order: uint8 [h, w, 3], BGR; [h, w] for a folder.
 
         Raises:
             DataError: it cannot be opened, is empty, a picture is damaged or of another size than the first,
-                or a camera is gone.
+                or the camera is gone.
         """
         if isinstance(self.place, Path) and self.place.is_dir():
             pictures = _read_masks(self.place)
@@ -82,7 +82,7 @@ class Source:
                 if picture.shape != shape:
                     raise DataError(
                         f"{self.name}: frame {number} has {_size(picture.shape)} pixels, those before it "
-                        f"{_size(shape)}; the camera must not change, so cut the footage there"
+                        f"{_size(shape)}; footage must have one size, so cut it there"
                     )
                 yield picture
         if shape is None:
@@ -114,10 +114,10 @@ class Source:
 
 
 def open_source(source: str | Path | int, limit: int | None) -> Source:
-    """Returns the footage of that name.
+    """Opens footage by its name.
 
     Args:
-        source: a video file, a folder of PNG masks, or the index of a camera, as a number or in digits.
+        source: a video file, a folder of PNG masks, or the index of a camera, as an integer or as text.
         limit: how many frames to read; all if None.
 
     Raises:
@@ -129,7 +129,7 @@ def open_source(source: str | Path | int, limit: int | None) -> Source:
     if str(source).isdecimal() and not path.exists():
         return Source(f"camera {source}", int(str(source)), limit)
     if not path.exists():
-        raise DataError(f"{path}: no such video or folder; a camera is given by its index, as 0")
+        raise DataError(f"{path}: no such video or folder; name a camera by its index, such as 0")
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{path}: neither a file nor a folder")
     return Source(str(path), path, limit)
@@ -147,15 +147,15 @@ def _open(place: Path | int, name: str) -> cv2.VideoCapture:
         if isinstance(place, int):
             raise DataError(f"{name}: cannot be opened; is it plugged in, and not in use elsewhere?")
         raise DataError(
-            f"{name}: does not open as a video; it is damaged, cut off, or of an unknown format; of a "
-            "playlist, give the videos themselves"
+            f"{name}: cannot be opened as a video; it is damaged, cut off, or in an unknown format; "
+            "instead of a playlist, give the videos themselves"
         )
     return capture
 
 
 @contextlib.contextmanager
 def _confined() -> Iterator[None]:
-    """With FFmpeg's options for files from others; those that the user has set come after them."""
+    """Sets FFmpeg's options for untrusted files, before any options that the user has set."""
     given = os.environ.get(_OPTIONS)
     os.environ[_OPTIONS] = _CONFINED if given is None else f"{_CONFINED}|{given}"
     try:
@@ -169,7 +169,7 @@ def _confined() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without OpenCV's own lines on stderr."""
+    """Hides OpenCV's own lines on stderr."""
     logging = cv2.utils.logging
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
@@ -184,8 +184,8 @@ def _read_masks(folder: Path) -> Generator[np.ndarray]:
     paths = sorted(path for path in found if path.suffix.lower() == ".png")
     if not paths:
         raise DataError(
-            f"{folder}: has no PNG files; the masks of one video lie in one folder, a frame each; a tree of "
-            "folders is prepared by scripts/prepare_data.py tree"
+            f"{folder}: has no PNG files; it must hold the masks of one video, one PNG per frame; "
+            "for a tree of folders use mcl-jax prepare tree"
         )
     yield from map(read_png, paths)
 

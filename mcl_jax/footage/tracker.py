@@ -1,10 +1,9 @@
 """Tracks people from frame to frame.
 
-Pieces of the mask are assigned to people by their overlap with where each should be at constant velocity.
-Where people become one piece, none of them is cut out of it: each is a group's member until the pieces part
-again, and goes on only if size, depth and colour say clearly which piece is whose, and the direction of the
-walk does not say otherwise. Else all of them end there, and new people begin: identities are never swapped in
-silence.
+Each piece of the mask goes to the person whose predicted place, at constant velocity, it overlaps most. When
+people merge into one piece, they form a group until the pieces part again. A person is then followed further
+only if size, depth and colour clearly say which piece is theirs, and the walking direction agrees. Otherwise
+everybody in the group ends, and new people begin. So identities are never swapped silently.
 
 References:
     Bewley et al., "Simple Online and Realtime Tracking", 2016, for assignment by overlap.
@@ -21,18 +20,18 @@ from mcl_jax.footage.motion import Person
 from mcl_jax.footage.people import Blob, Box
 
 MAX_MISSED = 10
-"""Frames for which a person may be out of sight."""
+"""Number of frames that a person may be out of sight."""
 
 _LEAST_OVERLAP = 0.15
 _COVERED = 0.5  # share of a person that a piece must cover to hide them
-_GROUP_LIMIT = 4  # people whose ways through a merger are compared
-_MARGIN = 2.0  # in units of `Person.unlikeness`, between the best way and the next
-_PERSON_SHARE = 0.7  # of a person's height that a piece must have to be a person
-_PIECE_SHARE = 0.8  # of the usual area, below which what is left of somebody is a piece of them
-_SUDDEN = 1  # frames: who is out of sight for longer is not hidden by who comes by now
+_GROUP_LIMIT = 4  # largest group whose possible assignments are compared
+_MARGIN = 2.0  # between the best assignment and the next, in units of `Person.unlikeness`
+_PERSON_SHARE = 0.7  # least height of a piece that is a person, as a share of the person's height
+_PIECE_SHARE = 0.8  # share of the usual area below which a person has fallen apart
+_SUDDEN = 1  # frames: a person out of sight for longer is not hidden by somebody who arrives now
 _OTHER_CLOTHES = 45.0  # CIELAB units
-_WIDEST = 1.1  # of a walker's width over height
-_SIZE_CHANGE = 0.2, 0.3  # of height and area, from which on a piece is not the whole person, or more
+_WIDEST = 1.1  # largest width over height of a walker
+_SIZE_CHANGE = 0.2, 0.3  # changes of height and area from which a piece is not exactly one person
 
 State = Literal["sound", "cut", "broken"]
 Match = tuple[Person, Blob]
@@ -43,10 +42,10 @@ class Sighting:
     """A person in a frame.
 
     Attributes:
-        number: of the person.
-        state: "sound"; "cut" by the edge of the picture; or "broken": hidden, lost, or one piece with others.
-        box: where they are, or should be.
-        blob: the piece that they are; None if broken.
+        number: the person's number.
+        state: "sound"; "cut" by the edge of the picture; or "broken": hidden, lost, or joined to others.
+        box: where they are, or are expected.
+        blob: their piece of the mask; None if broken.
     """
 
     number: int
@@ -57,7 +56,7 @@ class Sighting:
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """Somebody who is not followed any more; `reason` tells why their walk is of no use, if so."""
+    """A person who is no longer followed; `reason` says why their walk is unusable, if it is."""
 
     number: int
     reason: str | None = None
@@ -65,7 +64,7 @@ class Ending:
 
 @dataclasses.dataclass
 class _Group:
-    """People who are one piece."""
+    """People who have merged into one piece of the mask."""
 
     members: list[Person]
     box: Box
@@ -83,7 +82,7 @@ class Tracker:
         """Takes in the pieces of a frame.
 
         Returns:
-            Who is where, and who is not followed any more.
+            The people of the frame with their places, and the people who are no longer followed.
         """
         endings: list[Ending] = []
         matches, free = self._resolve_groups(frame, list(blobs), endings)
@@ -103,7 +102,7 @@ class Tracker:
     def _resolve_groups(
         self, frame: int, blobs: list[Blob], endings: list[Ending]
     ) -> tuple[list[Match], list[Blob]]:
-        """Finds the pieces of each group; where there are several, says who is which."""
+        """Finds the pieces of each group; if there are several, assigns them to its members."""
         matches: list[Match] = []
         for group in list(self._groups):
             least = _PERSON_SHARE * min(person.height for person in group.members)
@@ -136,11 +135,11 @@ class Tracker:
         return matches, blobs
 
     def _part(self, matches: list[Match], free: list[Blob], endings: list[Ending]) -> list[Blob]:
-        """Ends those who fall into two: they were several people all the time, who came as one piece."""
+        """Ends each person who splits in two: they were several people who entered as one piece."""
         for person, blob in list(matches):
             least = _PERSON_SHARE * person.height
             others = [b for b in free if _lies_in(b.box, person.box) and b.box.height >= least]
-            shrunk = blob.area < _PIECE_SHARE * person.area  # else somebody comes out from behind them
+            shrunk = blob.area < _PIECE_SHARE * person.area  # otherwise somebody comes out from behind them
             if others and shrunk and person.missed == 0:
                 matches.remove((person, blob))
                 self._people.remove(person)
@@ -149,7 +148,7 @@ class Tracker:
         return free
 
     def _merge(self, frame: int, matches: list[Match], endings: list[Ending]) -> None:
-        """Makes a group of those who have become one piece."""
+        """Makes a group of people who have merged into one piece."""
         for person in [person for person in self._people if not _has(matches, person)]:
             box = person.predict(frame)
             least = _COVERED * box.width * box.height
@@ -187,10 +186,10 @@ class Tracker:
         for person, blob in matches:
             state = _state(person, blob)
             sightings.append(Sighting(person.number, state, blob.box, blob))
-            if person.places[-1][0] != frame:  # else they have just begun
+            if person.places[-1][0] != frame:  # otherwise they have just begun
                 person.see(frame, blob, as_usual=state != "broken")
             if person.is_settled and person.cut > MAX_MISSED:
-                # They leave; whoever is whole there afterwards may have come in behind them.
+                # They are leaving; a whole person there afterwards may be somebody else who came in.
                 self._people.remove(person)
                 endings.append(Ending(person.number))
         for person in [person for person in self._people if not _has(matches, person)]:
@@ -211,7 +210,7 @@ def _has(matches: Sequence[Match], person: Person) -> bool:
 
 
 def _looks_like(person: Person, blob: Blob) -> bool:
-    """Whether the clothes may be theirs; at the edge of the picture too little may be seen of them."""
+    """Whether the clothes may be theirs; at the edge of the picture too little may be visible."""
     return not person.is_settled or blob.cut or person.difference(blob) < _OTHER_CLOTHES
 
 
@@ -229,7 +228,7 @@ def _assign(people: list[Person], blobs: list[Blob], frame: int) -> tuple[list[M
                 overlap[row, column] = box.overlap(blob.box)
     from scipy.optimize import (
         linear_sum_assignment,
-    )  # slow to import, and a network's process has no use for it
+    )  # slow to import, and the network process does not need it
 
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _LEAST_OVERLAP]
@@ -250,7 +249,7 @@ def _state(person: Person, blob: Blob) -> State:
 
 
 def _is_one(group: _Group, piece: Blob, frame: int) -> bool:
-    """Whether only one of a group can be left, the others having left the picture behind it."""
+    """Whether a piece can be only one person of the group, because the others left the picture."""
     apart = [
         abs(a.predict(frame).middle - b.predict(frame).middle) for a, b in itertools.pairwise(group.members)
     ]
@@ -258,7 +257,7 @@ def _is_one(group: _Group, piece: Blob, frame: int) -> bool:
 
 
 def _way_out(members: list[Person], pieces: list[Blob], frame: int) -> list[Match] | None:
-    """Returns who of a group is which piece, or None where that is not clear."""
+    """Returns which member of a group is which piece, or None if that is unclear."""
     if len(members) != len(pieces) or len(members) > _GROUP_LIMIT:
         return None
     if any(piece.cut for piece in pieces):
@@ -274,7 +273,7 @@ def _way_out(members: list[Person], pieces: list[Blob], frame: int) -> list[Matc
     best, second = sorted(ways, key=unlikeness)[:2]
     if unlikeness(second) - unlikeness(best) < _MARGIN:
         return None
-    # Half a height is more than the sway of a walk: then the motion has its say, too.
+    # Half a height is more than the sway of a walk, so then motion counts too.
     if min(map(distance, ways)) < distance(best) - 0.5:
         return None
     return list(zip(members, best, strict=True))

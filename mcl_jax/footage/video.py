@@ -1,4 +1,4 @@
-"""Writes a video file that appears once it is complete."""
+"""Writes a video file, which appears only when it is complete."""
 
 from pathlib import Path
 from types import TracebackType
@@ -10,18 +10,18 @@ import numpy as np
 from mcl_jax.errors import UserError
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
-"""By the end of the file's name: MPEG-4 and motion JPEG, which OpenCV's wheels bring for every system."""
+"""Ending of a file name → codec: MPEG-4 and motion JPEG, which OpenCV has on every system."""
 
 
 class VideoFile:
-    """A video that is being written; a context manager.
+    """A video file to write to; a context manager.
 
     Args:
-        path: of the file, which ends in one of CODECS.
-        rate: frames a second.
+        path: the file; its name ends in one of CODECS.
+        rate: frames per second.
 
     Raises:
-        UserError: its name has another end.
+        UserError: its name has another ending.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -64,5 +64,5 @@ class VideoFile:
         fourcc = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix])
         writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, fourcc, self._rate, (columns, rows))
         if not writer.isOpened():
-            raise UserError(f"{self._path}: OpenCV cannot write such a video here")
+            raise UserError(f"{self._path}: OpenCV cannot write this kind of video on this machine")
         return writer

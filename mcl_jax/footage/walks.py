@@ -1,4 +1,4 @@
-"""Makes walks of silhouettes from the sightings of a person, and judges whether they are of use."""
+"""Collects a person's sightings into walks of silhouettes, and judges whether a walk is usable."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from mcl_jax.footage.options import FootageOptions
 from mcl_jax.footage.people import Blob
 from mcl_jax.footage.tracker import Ending, Sighting
 
-_FLICKER = 5  # frames: what is seen for a shorter time is the segmenter's noise, and gets no name
-_WIDEST = 1.1  # of a walker's width over height, in the middle of a walk
-_LIVELIEST_STANDING = 4.0  # percent
+_FLICKER = 5  # frames: anything seen for a shorter time is noise, and gets no name
+_WIDEST = 1.1  # largest width over height of a walker, in the middle of a walk
+_LIVELIEST_STANDING = 4.0  # percent of change; a silhouette that changes less stands still
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Quality:
     """Measures of how well a person was seen.
 
     Attributes:
-        frames: silhouettes there are.
-        border_cut: share of the frames followed in which the edge of the picture cut the person.
-        broken: share in which the person was lost, hidden, or one piece with others.
+        frames: number of silhouettes.
+        border_cut: share of the person's frames in which the edge of the picture cut them.
+        broken: share in which the person was lost, hidden, or joined to others.
     """
 
     frames: int
@@ -61,7 +61,7 @@ class Rejection:
 
 @dataclasses.dataclass
 class _Record:
-    """Frames kept of a tracked person."""
+    """The frames kept for a tracked person."""
 
     first_frame: int
     name: str | None = None
@@ -71,7 +71,7 @@ class _Record:
     seen: int = 0
     cut: int = 0
     broken: int = 0
-    trailing: int = 0  # frames out of sight at the end, which are no part of the walk
+    trailing: int = 0  # frames out of sight at the end, not part of the walk
 
     def quality(self) -> Quality:
         broken = self.broken - self.trailing
@@ -83,8 +83,9 @@ class WalkBook:
     """Collects the silhouettes of everybody who is followed.
 
     Args:
-        options: what is good enough.
-        window: silhouettes after which a walk is handed out, and begun anew; None to wait for its end.
+        options: say which walks are good enough.
+        window: number of silhouettes after which a walk is returned and a new one begins; None waits for
+            the end of the walk.
     """
 
     def __init__(self, options: FootageOptions, window: int | None = None) -> None:
@@ -93,12 +94,12 @@ class WalkBook:
         self._named = 0
 
     def name(self, number: int) -> str | None:
-        """Returns the name of a person, None as long as it may be noise."""
+        """Returns the name of a person; None while it may still be noise."""
         record = self._records.get(number)
         return record.name if record else None
 
     def add(self, frame: int, sightings: list[Sighting]) -> Iterator[Track | Rejection]:
-        """Takes in a frame; yields the windows that are full."""
+        """Adds the sightings of a frame; yields walks that have reached the window."""
         for sighting in sightings:
             record = self._records.setdefault(sighting.number, _Record(frame))
             self._add(record, frame, sighting)
@@ -107,7 +108,7 @@ class WalkBook:
                 self._records[sighting.number] = _Record(frame + 1, record.name, seen=record.seen)
 
     def end(self, endings: list[Ending]) -> Iterator[Track | Rejection]:
-        """Takes in who is not followed any more; yields their walks, but for noise."""
+        """Ends people who are no longer followed; yields their walks, except noise."""
         for ending in endings:
             record = self._records.pop(ending.number)
             if record.name and (record.silhouettes or record.cut or not self._window):
@@ -152,19 +153,19 @@ class WalkBook:
         if quality.border_cut > self._options.max_border_cut:
             return f"cut by the edge of the picture in {quality.border_cut:.0%} of the frames"
         if quality.broken > self._options.max_broken:
-            return f"lost, hidden or one piece with others in {quality.broken:.0%} of the frames"
+            return f"lost, hidden or joined to others in {quality.broken:.0%} of the frames"
         if quality.frames < least:
             return f"too short to judge: {quality.frames} silhouettes; at least {least} are needed"
         if (shape := float(np.median(record.shapes))) > _WIDEST:
-            return f"not the shape of one who walks: {shape:.1f} times as wide as high"
+            return f"not the shape of a walking person: {shape:.1f} times as wide as high"
         if _liveliness(record.silhouettes) < _LIVELIEST_STANDING:
-            return "stands still, or is no person: the silhouette does not change"
+            return "stands still, or is not a person: the silhouette does not change"
         return None
 
 
 def _silhouette(blob: Blob) -> np.ndarray | None:
-    """Returns the silhouette [64, 64] of a piece, or None if none can be made of it."""
-    # As wide as the picture, so that it becomes what preparation makes of a mask of the whole picture.
+    """Returns the silhouette [64, 64] of a piece of the mask, or None if it cannot be made."""
+    # As wide as the picture, so that preparation gives the same as for a mask of the whole picture.
     mask = np.zeros((len(blob.mask), blob.columns), np.uint8)
     left = round(blob.box.left)
     mask[:, left : left + blob.mask.shape[1]] = blob.mask
@@ -175,7 +176,7 @@ def _silhouette(blob: Blob) -> np.ndarray | None:
 
 
 def _liveliness(silhouettes: list[np.ndarray]) -> float:
-    """Change of a silhouette over three frames, in percent of its area."""
+    """Returns how much a silhouette changes over three frames, in percent of its area."""
     stack = np.stack(silhouettes).astype(np.float32)
     if len(stack) < 4:
         return 100.0

@@ -1,4 +1,4 @@
-"""Galleries: people by name with the embeddings of their walks, and identification of new walks."""
+"""Galleries: named people with the embeddings of their walks, and identification of new walks."""
 
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.gallery import Answer, Gallery, Match, open_gallery

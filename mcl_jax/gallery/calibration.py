@@ -1,4 +1,4 @@
-"""Thresholds of a gallery: the largest distance to accept at a false-accept rate."""
+"""Thresholds of a gallery: the largest distance to accept for a false-accept rate."""
 
 import json
 import math
@@ -22,10 +22,10 @@ class Calibration:
     """Thresholds for distances between walks, from a test of the model.
 
     Attributes:
-        source: the file it is from.
+        source: the file they come from.
         metric: which distance, "euc" or "cos".
         thresholds: false-accept rate of one comparison, a share → the largest distance to accept.
-        digest: of the model that was tested; "" if the file does not say.
+        digest: digest of the tested model; "" if the file has none.
     """
 
     source: str
@@ -37,23 +37,25 @@ class Calibration:
         """Checks that a model is the one that was tested.
 
         Raises:
-            DataError: if it is another.
+            DataError: if it is another model.
         """
         if self.digest and self.digest != digest:
             raise DataError(
-                f"{self.source}: its thresholds are those of another model (digest {self.digest[:12]}) than "
-                f"{path} ({digest[:12]}); give the metrics.json of a test of that"
+                f"{self.source}: its thresholds are for the model with digest {self.digest[:12]}, but "
+                f"{path} has digest {digest[:12]}; give the metrics.json of a test of {path}"
             )
 
     def threshold(self, rate: float) -> float:
         """Returns the threshold of a rate.
 
         Raises:
-            DataError: if the test gave none; the message has those it gave.
+            DataError: if the test has no threshold for it; the message lists the rates that have one.
         """
         if rate not in self.thresholds:
             there = ", ".join(f"{known:g}" for known in self.thresholds)
-            raise DataError(f"far: {self.source} has no threshold for {rate:g}; it has those for {there}")
+            raise DataError(
+                f"far: {self.source} has no threshold for {rate:g}; it has thresholds for {there}"
+            )
         return self.thresholds[rate]
 
     def lowest_rate(self) -> float:
@@ -67,10 +69,10 @@ class Calibration:
 
 
 def calibration_of(content: Any, source: str) -> Calibration:
-    """Returns the calibration in a JSON object.
+    """Reads a calibration from a JSON object.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not a calibration.
     """
     try:
         metric = content["metric"]
@@ -81,7 +83,7 @@ def calibration_of(content: Any, source: str) -> Calibration:
         raise DataError(f"{source}: its thresholds cannot be read; it may be cut off or changed") from None
     sound = all(0 < rate < 1 and math.isfinite(value) for rate, value in thresholds.items())
     if metric not in get_args(Metric) or not thresholds or not sound:
-        raise DataError(f"{source}: has no thresholds of use: test on more subjects")
+        raise DataError(f"{source}: has no usable thresholds: test on more subjects")
     return Calibration(source, metric, thresholds)
 
 
@@ -89,15 +91,15 @@ def read_calibration(path: Path) -> Calibration:
     """Reads the thresholds that a test wrote into its metrics.json.
 
     Raises:
-        DataError: if it is no such file, or has no threshold: of too few subjects, or of re-ranked distances,
-            which depend on the gallery that they were among; or it is not as it was written.
+        DataError: if it is not such a file, is damaged, or has no threshold. A test of too few subjects has
+            none. Nor has a re-ranked test, because re-ranked distances depend on the gallery.
     """
     try:
         content = json.loads(read_bounded(path, _LARGEST))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give the metrics.json of a test") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path}: is no JSON; give the metrics.json of a test") from None
+        raise DataError(f"{path}: is not JSON; give the metrics.json of a test") from None
     if not isinstance(content, dict) or not isinstance(content.get("verification"), dict):
         raise DataError(f"{path}: has no block 'verification'; give the metrics.json of a test")
     try:
@@ -108,7 +110,9 @@ def read_calibration(path: Path) -> Calibration:
             f"{path}: damaged or changed: {error}; test again, or take a copy of the file"
         ) from None
     if content.get("rerank") is not None:
-        raise DataError(f"{path}: its distances are re-ranked, which says nothing here; test without rerank")
+        raise DataError(
+            f"{path}: its distances are re-ranked, so its thresholds do not apply here; test without rerank"
+        )
     points = content["verification"].get("operating_points")
     calibration = calibration_of({"metric": content.get("metric"), "operating_points": points}, str(path))
     model = content.get("model")

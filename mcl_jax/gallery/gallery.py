@@ -30,15 +30,15 @@ class Match:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The people a walk may be of.
+    """The result of an identification: the nearest people, and the decision.
 
     Attributes:
         matches: the nearest people, the nearest first.
-        name: the first of them, if the distance is within the threshold; None for "unknown", and where
+        name: the first of them, if the distance is within the threshold; None for "unknown", and if
             nothing was decided.
         threshold: the largest distance that is accepted; None if nothing was decided.
-        far: false-accept rate of one comparison at the threshold, a share; None if that is not known.
-        walks: of the gallery, with which the walk was compared.
+        far: false-accept rate of one comparison at the threshold, a share; None if unknown.
+        walks: number of walks of the gallery that the walk was compared with.
     """
 
     matches: tuple[Match, ...]
@@ -49,11 +49,11 @@ class Answer:
 
     @property
     def decided(self) -> bool:
-        """Whether there was a threshold to decide by."""
+        """Whether there was a threshold to decide with."""
         return self.threshold is not None
 
     def as_json(self) -> dict[str, Any]:
-        """Returns it as plain values."""
+        """Returns the answer as plain values."""
         return dataclasses.asdict(self) | {"decided": self.decided}
 
 
@@ -62,31 +62,31 @@ class Gallery:
 
     Attributes:
         path: its folder.
-        model: which model its embeddings are of.
+        model: the model that made its embeddings.
         calibration: its thresholds; None if it has none.
     """
 
     def __init__(self, path: Path):
-        """Reads a gallery; `open_gallery` is the way in."""
+        """Reads a gallery; use `open_gallery` instead."""
         self.path = path
         index = store.read_index(path)
         try:
             self._take(index)
         except DataError:
-            # Somebody was deleted between the two readings, and the array with them.
+            # Somebody was deleted between the two reads, and the old array with them.
             if store.read_index(path).data == index.data:
                 raise
             self._take(store.read_index(path))
         if not index.has_digest:
             logging.warning(
-                "%s: of an earlier version, without a digest: damage to names or thresholds would go "
+                "%s: from an earlier version, without a digest: damage to names or thresholds would go "
                 "unnoticed; the next change of the gallery adds one",
                 path / store.INDEX,
             )
         for one, other in _alike(self._names):
             logging.warning(
-                "%s: %r and %r are two people whose names differ in spaces or in how letters are composed; "
-                "give one of them another with mcl-jax gallery rename",
+                "%s: the names %r and %r of two people differ only in spaces or in how letters are composed; "
+                "rename one of them with mcl-jax gallery rename",
                 path,
                 one,
                 other,
@@ -110,31 +110,31 @@ class Gallery:
         """
         if digest != self.model.digest:
             raise DataError(
-                f"{self.path}: was made by another model ({self.model.path}, digest "
-                f"{self.model.digest[:12]}) than {path} ({digest[:12]}); give that with --model, or make a "
-                "new gallery"
+                f"{self.path}: was made with the model {self.model.path} (digest "
+                f"{self.model.digest[:12]}), but {path} has digest {digest[:12]}; give the gallery's "
+                "model with --model, or make a new gallery"
             )
 
     def enroll(self, name: str, embeddings: np.ndarray, frames: Sequence[int], *, add: bool = False) -> str:
-        """Adds a person, or walks of one.
+        """Adds a person, or more walks of a person.
 
         Args:
-            name: of the person; spaces around it are left out, and letters are composed (Unicode's NFC).
-            embeddings: float32 [n, parts, channels], one a walk.
-            frames: [n], silhouettes of each walk.
-            add: whether the person may be there already.
+            name: the person's name; outer spaces are removed, and letters are composed (Unicode NFC).
+            embeddings: float32 [n, parts, channels], one per walk.
+            frames: [n], number of silhouettes of each walk.
+            add: whether the person may exist already.
 
         Returns:
-            The name that the gallery has for the person.
+            The person's name in the gallery.
 
         Raises:
-            DataError: if the name cannot be one, or is there already, or the embeddings do not fit.
+            DataError: if the name is invalid or exists already, or the embeddings do not fit.
             UserError: if the gallery cannot be written.
         """
         normal = _normal_name(name)
         shape = (len(frames), self.model.parts, self.model.channels)
         if embeddings.shape != shape or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
-            raise DataError(f"{self.path}: takes finite float32 embeddings of shape {shape} here")
+            raise DataError(f"{self.path}: needs finite float32 embeddings of shape {shape}")
         known: str | None = None
 
         def write(index: Index) -> Index:
@@ -142,8 +142,8 @@ class Gallery:
             known = _find(index, name)
             if known is not None and not add:
                 raise DataError(
-                    f"{self.path}: {known!r} is there already; --add adds walks to a person, another name "
-                    "makes another"
+                    f"{self.path}: {known!r} exists already; add walks to this person with --add, or "
+                    "give another name"
                 )
             new = tuple(
                 WalkEntry(known or normal, int(count), store.checksum(row))
@@ -156,10 +156,10 @@ class Gallery:
         return known or normal
 
     def rename(self, old: str, new: str) -> None:
-        """Gives a person another name, made uniform as by `enroll`.
+        """Gives a person another name, normalised as in `enroll`.
 
         Raises:
-            DataError: if there is no such person, or the new name is somebody's.
+            DataError: if there is no such person, or somebody else has the new name.
             UserError: if the gallery cannot be written.
         """
         normal = _normal_name(new)
@@ -168,9 +168,7 @@ class Gallery:
             known = self._known(index, old)
             for walk in index.walks:
                 if walk.name != known and _normal(walk.name) == normal:
-                    raise DataError(
-                        f"{self.path}: {walk.name!r} is there already; give a name that nobody has"
-                    )
+                    raise DataError(f"{self.path}: {walk.name!r} exists already; give a name that nobody has")
             walks = (
                 dataclasses.replace(walk, name=normal) if walk.name == known else walk for walk in index.walks
             )
@@ -179,7 +177,7 @@ class Gallery:
         self._write(write)
 
     def delete(self, name: str) -> None:
-        """Removes a person with all their walks; nothing of them stays in the folder.
+        """Removes a person with all their walks; nothing about them stays in the folder.
 
         Raises:
             DataError: if there is no such person.
@@ -218,13 +216,13 @@ class Gallery:
         threshold: float | None = None,
         top: int = 5,
     ) -> Answer:
-        """Says who a walk may be of.
+        """Finds the people of the gallery whose walks are nearest to a walk.
 
         Args:
             embedding: float32 [parts, channels].
-            far: false-accept rate of one comparison, one of the calibration's; None for its lowest.
-            threshold: a distance instead.
-            top: how many people to name at most.
+            far: false-accept rate of one comparison, which the calibration must have; None for its lowest.
+            threshold: largest distance to accept, instead of `far`.
+            top: number of people to name at most.
 
         Raises:
             DataError: if the embedding does not fit, the gallery is empty or damaged, or there is no
@@ -234,8 +232,8 @@ class Gallery:
             raise DataError(f"{self.path}: nobody is enrolled")
         if embedding.shape != (self.model.parts, self.model.channels):
             raise DataError(
-                f"{self.path}: has embeddings of {self.model.parts} × {self.model.channels}, not of "
-                f"{' × '.join(map(str, embedding.shape))}"
+                f"{self.path}: its embeddings are {self.model.parts} × {self.model.channels}, but this "
+                f"one is {' × '.join(map(str, embedding.shape))}"
             )
         if threshold is None:
             far, threshold = self._threshold(far)
@@ -253,7 +251,9 @@ class Gallery:
     def _threshold(self, far: float | None) -> tuple[float | None, float | None]:
         if self.calibration is None:
             if far is not None:
-                raise DataError(f"{self.path}: has no thresholds; mcl-jax enroll --calibrate metrics.json")
+                raise DataError(
+                    f"{self.path}: has no thresholds; set them with mcl-jax enroll --calibrate metrics.json"
+                )
             return None, None
         rate = self.calibration.lowest_rate() if far is None else far
         return rate, self.calibration.threshold(rate)
@@ -275,8 +275,8 @@ class Gallery:
         with locked(self.path / store.LOCK):
             index = store.read_index(self.path)
             if index.model.digest != self.model.digest:
-                raise DataError(f"{self.path}: another gallery has taken its place")
-            store.read_rows(self.path, index)  # a cut-off array is refused, not continued
+                raise DataError(f"{self.path}: another gallery has been put in its place")
+            store.read_rows(self.path, index)  # do not append to an array that was cut off
             changed = change(index)
             store.write_index(self.path, changed)
             self._take(changed)
@@ -287,10 +287,10 @@ def open_gallery(path: str | Path, *, create: ModelId | None = None) -> Gallery:
 
     Args:
         path: its folder.
-        create: the model of a new one, made if there is none.
+        create: the model for a new gallery, which is made if there is none.
 
     Raises:
-        DataError: if there is none, or it is damaged or cut off.
+        DataError: if there is no gallery, or it is damaged or cut off.
         UserError: if it cannot be made.
     """
     folder = Path(path)
@@ -300,7 +300,9 @@ def open_gallery(path: str | Path, *, create: ModelId | None = None) -> Gallery:
         except OSError as error:
             raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
         with locked(folder / store.LOCK):
-            if not (folder / store.INDEX).exists():  # nor has another made it while we waited
+            if not (
+                folder / store.INDEX
+            ).exists():  # checked again: another process may have made it meanwhile
                 store.write_index(folder, Index(create, "embeddings-0.f32", (), None))
     return Gallery(folder)
 
@@ -310,7 +312,7 @@ def _nearest_of_each(names: Sequence[str], distances: np.ndarray, top: int) -> l
     found: dict[str, int] = {}
     count = min(len(names), 4 * top)
     while True:
-        # A partial sort is enough, unless the nearest walks are all of a few people.
+        # A partial sort is enough, unless the nearest walks belong to only a few people.
         chosen = np.argpartition(distances, count - 1)[:count] if count < len(names) else np.arange(count)
         found = {}
         for position in chosen[np.lexsort((chosen, distances[chosen]))].tolist():
@@ -321,19 +323,19 @@ def _nearest_of_each(names: Sequence[str], distances: np.ndarray, top: int) -> l
 
 
 def _normal(name: str) -> str:
-    """Returns one spelling for all names that look the same but for spaces around them."""
+    """Returns one spelling for all names that look the same, without outer spaces."""
     return unicodedata.normalize("NFC", name).strip()
 
 
 def _normal_name(name: str) -> str:
     normal = _normal(name)
     if not normal or not normal.isprintable() or len(normal) > _LONGEST_NAME:
-        raise DataError(f"name: {name[:50]!r} cannot be one; give up to {_LONGEST_NAME} printable characters")
+        raise DataError(f"name: {name[:50]!r} is not valid; give 1 to {_LONGEST_NAME} printable characters")
     return normal
 
 
 def _find(index: Index, name: str) -> str | None:
-    """Returns the name of a person as the gallery has it, best as it was given; None if there is nobody."""
+    """Returns a person's name as the gallery spells it, an exact match first; None if nobody has it."""
     names = {walk.name for walk in index.walks}
     if name in names:  # galleries of earlier versions may have several that look the same
         return name
@@ -341,7 +343,7 @@ def _find(index: Index, name: str) -> str | None:
 
 
 def _alike(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns pairs of names of different people that have one normal spelling."""
+    """Returns pairs of different names that have the same normal spelling."""
     first: dict[str, str] = {}
     different = [(first.setdefault(_normal(name), name), name) for name in dict.fromkeys(names)]
     return [(one, other) for one, other in different if one != other]

@@ -8,14 +8,14 @@ from jaxtyping import Float32
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import NORM_EPS, check_norms
 
-_AT_ONCE = 4096  # walks that are copied at once
+_AT_ONCE = 4096  # number of walks copied at a time
 
 
 class Search:
-    """The embeddings of a gallery, as a product with one walk reads them: once, and in order.
+    """The embeddings of a gallery, laid out so that comparing one walk reads them once, in order.
 
-    They take the memory of the gallery's file once more. Distances are those of
-    `mcl_jax.evaluation.distances.pairwise_distances`, to rounding.
+    They take as much memory as the gallery's file. Distances equal those of
+    `mcl_jax.evaluation.distances.pairwise_distances` up to rounding.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Search:
             check: called with the embeddings that are about to be used, and the position of the first.
 
         Raises:
-            DataError: if squares of them overflow or vanish in float32, or as `check` does.
+            DataError: if their squares overflow or vanish in float32, or if `check` raises it.
         """
         self._metric = metric
         walks, parts, channels = rows.shape
@@ -41,7 +41,7 @@ class Search:
         self._squared = np.empty((parts, walks), np.float32)
         for start in range(0, walks, _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
-            block = np.array(rows[some])  # a copy: what is checked is what is used
+            block = np.array(rows[some])  # a copy, so that exactly the checked numbers are used
             check(start, block)
             check_norms(block)
             if metric == "cos":
@@ -50,10 +50,10 @@ class Search:
             self._squared[:, some] = np.einsum("mpc,mpc->pm", block, block)
 
     def distances(self, embedding: Float32[np.ndarray, "p c"]) -> Float32[np.ndarray, " m"]:
-        """Returns the distance of a walk to each of the gallery's, [m].
+        """Returns the distances of a walk to all walks of the gallery, [m].
 
         Raises:
-            DataError: if one overflows float32.
+            DataError: if a distance overflows float32.
         """
         check_norms(embedding[None])
         if self._metric == "cos":

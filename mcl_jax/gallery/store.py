@@ -1,11 +1,11 @@
-"""A gallery on disk: `gallery.json`, which says all, and the embeddings, a plain array beside it.
+"""A gallery on disk: `gallery.json` with names and thresholds, and an array file of embeddings.
 
-gallery.json holds a digest of itself: of names, thresholds and model, and of the CRC-32 of each embedding.
+gallery.json holds a digest of its content: names, thresholds, model, and the CRC-32 of each embedding.
 
-Walks are appended to the array and count once gallery.json, replaced in one step, says that they are there;
-what a writer that died has left behind them is overwritten by the next. To rename is to replace gallery.json;
-to delete writes a new array, so that nothing of a deleted person stays. Readers take no lock: what they have
-mapped stays theirs.
+New walks are appended to the array. They count only after gallery.json, replaced in one step, lists them. If
+a writer dies before that, the next writer overwrites its rows. Renaming replaces gallery.json. Deleting
+writes a new array, so nothing about a deleted person stays. Readers take no lock: the array they have mapped
+stays valid.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from mcl_jax.utils.files import read_bounded, write_atomically
 INDEX = "gallery.json"
 LOCK = "gallery.lock"
 REMEDY = "restore the folder from a copy, or enrol everybody into a new one"
-"""What helps a damaged gallery and destroys nothing of it."""
+"""Advice for a damaged gallery that destroys nothing."""
 
 _FORMAT = 1
 _LARGEST = 1 << 30  # bytes of gallery.json
@@ -37,13 +37,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True)
 class ModelId:
-    """The model that the embeddings are of.
+    """The model that made the embeddings.
 
     Attributes:
-        path: where it was when the gallery was made.
-        digest: of its weights and sizes; see `mcl_jax.Gait.digest`.
-        parts: of an embedding.
-        channels: of each part.
+        path: its path when the gallery was made.
+        digest: digest of its weights and sizes; see `mcl_jax.Gait.digest`.
+        parts: number of parts of an embedding.
+        channels: number of channels of each part.
     """
 
     path: str
@@ -63,7 +63,7 @@ class WalkEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """Content of gallery.json; walk i has row i of the array. `has_digest`: not of an earlier version."""
+    """Content of gallery.json; walk i is row i of the array. Earlier versions lack a digest."""
 
     model: ModelId
     data: str
@@ -72,7 +72,7 @@ class Index:
     has_digest: bool = True
 
     def row_bytes(self) -> int:
-        """Returns the size of an embedding."""
+        """Returns the size of an embedding in bytes."""
         return 4 * self.model.parts * self.model.channels
 
 
@@ -86,13 +86,15 @@ def read_index(folder: Path) -> Index:
     try:
         content = json.loads(read_bounded(path, _LARGEST))
     except FileNotFoundError:
-        raise DataError(f"{folder}: is no gallery; make one with mcl-jax enroll") from None
+        raise DataError(f"{folder}: is not a gallery; create one with mcl-jax enroll") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise _damaged(path) from None
     if isinstance(content, dict) and content.get("format") not in (None, _FORMAT):
-        raise DataError(f"{path}: is of another version of mcl_jax; use that, or enrol into a new folder")
+        raise DataError(
+            f"{path}: was written by another version of mcl_jax; use that version, or enrol into a new folder"
+        )
     try:
         has_digest = check_seal(content)
         return dataclasses.replace(_index_of(content, path), has_digest=has_digest)
@@ -110,7 +112,7 @@ def _index_of(content: Mapping[str, Any], path: Path) -> Index:
         and min(model.parts, model.channels) > 0
         and isinstance(model.path, str)
         and _DIGEST.fullmatch(model.digest)
-        and _DATA.fullmatch(content["data"])  # a name here, never a path elsewhere
+        and _DATA.fullmatch(content["data"])  # a file name in this folder, never a path
         and all(isinstance(walk.name, str) and type(walk.frames) is type(walk.crc) is int for walk in walks)
     )
     if not sound:
@@ -139,7 +141,7 @@ def write_index(folder: Path, index: Index) -> None:
         "calibration": index.calibration and index.calibration.as_json(),
     }
     text = json.dumps(sealed(content), ensure_ascii=False)
-    # The path of the model may be one that is not UTF-8.
+    # The path of the model may not be UTF-8.
     write_atomically(folder / INDEX, text.encode(errors="surrogatepass"))
 
 
@@ -147,7 +149,7 @@ def read_rows(folder: Path, index: Index) -> np.ndarray:
     """Maps the embeddings, float32 [walks, parts, channels]; read from the disk as they are used.
 
     Raises:
-        DataError: if the file is not there, or shorter than it should be.
+        DataError: if the file is missing, or too short.
     """
     path, shape = folder / index.data, (len(index.walks), index.model.parts, index.model.channels)
     if not index.walks:
@@ -156,8 +158,8 @@ def read_rows(folder: Path, index: Index) -> np.ndarray:
         size = path.stat().st_size
         if size < len(index.walks) * index.row_bytes():
             raise DataError(
-                f"{path}: has {size} bytes, and {len(index.walks)} walks take "
-                f"{len(index.walks) * index.row_bytes()}: it is cut off; {REMEDY}"
+                f"{path}: is cut off: it has {size} bytes, but {len(index.walks)} walks take "
+                f"{len(index.walks) * index.row_bytes()}; {REMEDY}"
             )
         return np.memmap(path, "<f4", "r", shape=shape)
     except OSError as error:
@@ -165,7 +167,7 @@ def read_rows(folder: Path, index: Index) -> np.ndarray:
 
 
 def append_rows(folder: Path, index: Index, rows: np.ndarray) -> None:
-    """Writes embeddings [n, parts, channels] behind those that count, and waits for the disk.
+    """Appends embeddings [n, parts, channels] to the array, and waits for the disk.
 
     Raises:
         UserError: if they cannot be written.
@@ -183,10 +185,10 @@ def append_rows(folder: Path, index: Index, rows: np.ndarray) -> None:
 
 
 def keep_rows(folder: Path, index: Index, kept: Sequence[int]) -> Index:
-    """Writes a gallery of some of its walks, and removes the array that has the others.
+    """Writes a gallery with only some of its walks, and removes the old array.
 
     Returns:
-        What is in it now.
+        The new content.
 
     Raises:
         UserError: if it cannot be written.
@@ -199,7 +201,8 @@ def keep_rows(folder: Path, index: Index, kept: Sequence[int]) -> Index:
     write_atomically(folder / smaller.data, rows.tobytes())
     write_index(folder, smaller)
     for path in folder.glob("embeddings-*.f32"):
-        # Of a writer that died between the two steps, too. Windows keeps what a reader has mapped: next time.
+        # Also arrays of a writer that died halfway. Windows keeps mapped files, so the next call removes
+        # those.
         if path.name != smaller.data and os.name != "nt":
             path.unlink(missing_ok=True)
     return smaller

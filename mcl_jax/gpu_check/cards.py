@@ -1,4 +1,4 @@
-"""GPUs by their data sheets, and as XLA's compiler takes them."""
+"""GPUs by their data sheets, and their description for XLA's compiler."""
 
 import dataclasses
 from typing import Any
@@ -26,20 +26,20 @@ class Card:
     """A GPU by its maker's data sheet.
 
     Attributes:
-        name: as people call it.
+        name: common name.
         capability: CUDA's compute capability.
         cores: streaming multiprocessors.
         fp32_per_core: float32 units of each.
-        bandwidth_gb: of the memory, 10⁹ bytes a second.
-        memory_gb: 10⁹ bytes.
+        bandwidth_gb: memory bandwidth, 10⁹ bytes a second.
+        memory_gb: memory, 10⁹ bytes.
         l2_mb: second-level cache, 2²⁰ bytes.
         clock_ghz: boost clock.
         shared_per_core: bytes of shared memory of a core.
         shared_opt_in: bytes of it that a block may ask for.
         threads_per_core: resident threads of a core.
-        half_tflops: dense matrix products in bfloat16 with float32 sums, in float16 where there is no
+        half_tflops: dense matrix products in bfloat16 with float32 sums, or in float16 on cards without
             bfloat16; 10¹² operations a second.
-        tf32_tflops: the same in TF32; 0 where there is none.
+        tf32_tflops: the same in TF32; 0 for cards without it.
         float32_tflops: float32 arithmetic without tensor cores.
         has_bfloat16: whether tensor cores take bfloat16.
         accelerated: whether XLA names the chip with its architecture-specific features.
@@ -81,7 +81,7 @@ class Card:
         """Returns the operations a second of matrix products.
 
         Args:
-            precision: `bfloat16`, `float16`, `tf32` or `float32`. What the card has no units for runs as
+            precision: `bfloat16`, `float16`, `tf32` or `float32`. Types without units on the card run as
                 float32.
         """
         if precision == "float16" or (precision == "bfloat16" and self.has_bfloat16):

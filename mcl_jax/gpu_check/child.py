@@ -1,4 +1,4 @@
-"""Compiles in a child process: XLA's GPU compiler may abort, and would take the caller with it."""
+"""Compiles in a child process, because XLA's GPU compiler may abort and end its process."""
 
 import concurrent.futures
 import contextlib
@@ -15,7 +15,7 @@ from mcl_jax.errors import UserError
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-# The compiler is asked by name; JAX must not look for a GPU to run on.
+# Only the compiler is needed; JAX must not look for a GPU.
 _ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
@@ -26,15 +26,15 @@ class CompilerAbortError(UserError):
 def apart(
     function: Callable[_Arguments, _Result], *arguments: _Arguments.args, **keys: _Arguments.kwargs
 ) -> _Result:
-    """Calls a function in a process of its own and returns its result.
+    """Calls a function in a separate process and returns its result.
 
     Args:
-        function: of a module, so that it can be pickled.
-        *arguments: of the function.
-        **keys: likewise.
+        function: a module-level function, so that it can be pickled.
+        *arguments: its arguments.
+        **keys: its keyword arguments.
 
     Raises:
-        CompilerAbortError: if the process ended; with the compiler's last words.
+        CompilerAbortError: if the process ended; the message has the compiler's last words.
         Exception: whatever the function raises.
     """
     with tempfile.TemporaryDirectory() as folder, _environment(_ENVIRONMENT):

@@ -1,7 +1,7 @@
 """Runs XLA's GPU compiler on a machine without a GPU.
 
-It comes with two wheels, the extra `gpu-check`. Autotuning needs the card itself, so which of cuDNN's
-algorithms a convolution takes, and the scratch memory of it, are not known here.
+The compiler comes with the extra `gpu-check`. Autotuning needs the card itself, so cuDNN's choice of
+algorithm for a convolution, and its scratch memory, are unknown here.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from mcl_jax.gpu_check.programs import Program
 from mcl_jax.runtime.mesh import data_mesh
 
 MISSING = (
-    "--gpu: XLA's GPU compiler is not here: pip install 'mcl_jax[gpu-check]' "
+    "--gpu: XLA's GPU compiler is not installed: pip install 'mcl_jax[gpu-check]' "
     "(jax-cuda12-plugin and what it needs, 220 MB; no GPU, driver or CUDA is needed)"
 )
 _PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
@@ -31,12 +31,12 @@ class Compiled:
     """A program compiled for a card, and its figures for one device.
 
     Attributes:
-        counts: of the scheduled program.
+        counts: counts of the scheduled program.
         temporary: bytes between inputs and outputs.
         arguments: bytes of the inputs.
-        outputs: bytes of the outputs that do not take the place of inputs.
+        outputs: bytes of the outputs that do not reuse the memory of inputs.
         flops: operations of the program before it is optimised; see `flops_of`.
-        float32_flops: of these the matrix products in float32, as of heads and losses.
+        float32_flops: the part of these in float32 matrix products, such as heads and losses.
     """
 
     counts: Counts
@@ -53,21 +53,21 @@ class Compiled:
 
 
 def is_installed() -> bool:
-    """Returns whether XLA's GPU compiler is there."""
+    """Returns whether XLA's GPU compiler is installed."""
     if importlib.util.find_spec("jax_plugins") is None:
         return False
     return any(importlib.util.find_spec(name) is not None for name in _PLUGINS)
 
 
 def absent_devices(card: Card, devices: int) -> Mesh:
-    """Returns a mesh over GPUs of a card that are not there.
+    """Returns a mesh over GPUs that are not present.
 
     Raises:
         UserError: if the compiler is not installed.
     """
     if not is_installed():
         raise UserError(MISSING)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it says on each start that there is no driver
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise each start prints that there is no driver
     topology = topologies.get_topology_desc(
         platform="cuda", target_config=card.target, topology=f"1x1x{devices}"
     )
@@ -77,7 +77,7 @@ def absent_devices(card: Card, devices: int) -> Mesh:
 def compile_program(program: Program) -> tuple[Compiled, str]:
     """Compiles a program whose shardings are over absent devices; returns its figures and its text.
 
-    XLA may abort the process: to be called in one of its own, see `child`.
+    XLA may abort the process, so call this in a separate one; see `child`.
     """
     function, shapes = program
     lowered = function.trace(*shapes).lower(lowering_platforms=("cuda",))
@@ -93,10 +93,10 @@ def compile_program(program: Program) -> tuple[Compiled, str]:
 
 
 def flops_of(program: Program) -> tuple[float, float]:
-    """Returns the operations of a program, all of them and those of matrix products in float32.
+    """Returns the number of all operations of a program, and of its float32 matrix products.
 
     Args:
-        program: its shardings are over one device that is there.
+        program: a program for one real device.
     """
     function, shapes = program
     lowered = function.trace(*shapes).lower(lowering_platforms=("cuda",))

@@ -1,7 +1,7 @@
 """Counts kernels, bytes and collectives in the text of a scheduled XLA program.
 
-Every operation that is launched reads its operands and writes its outputs once: their bytes are its traffic.
-Caches make it less, a kernel that reads twice makes it more.
+The traffic of a launched operation is the bytes of its operands and outputs, each read or written once.
+Caches make the true traffic smaller; a kernel that reads twice makes it larger.
 """
 
 import dataclasses
@@ -33,11 +33,11 @@ class Operation:
     """One line of a program.
 
     Attributes:
-        name: of its output.
+        name: name of its output.
         kind: the operation.
-        shape: of its output, as written.
+        shape: shape of its output, as written.
         operands: names of its inputs.
-        line: all of it.
+        line: the whole line.
     """
 
     name: str
@@ -52,15 +52,15 @@ class Counts:
     """Counts of a scheduled program, on one device.
 
     Attributes:
-        kernels: launches, those within loops as often as they run.
-        traffic: bytes read and written by them.
-        convolution_traffic: the share of cuDNN's convolutions.
+        kernels: number of launches; launches in loops count each time.
+        traffic: bytes that they read and write.
+        convolution_traffic: the part of this from cuDNN's convolutions.
         moved: bytes written by kernels that only copy or transpose.
-        largest_move: of one of them.
-        scatters: scatter operations.
-        host_calls: calls of the host.
-        unbounded_loops: loops whose number of turns is not known.
-        collectives: kind and type → how many, and bytes.
+        largest_move: bytes of the largest of these.
+        scatters: number of scatter operations.
+        host_calls: number of calls to the host.
+        unbounded_loops: number of loops of unknown length.
+        collectives: kind and type → number, and bytes.
     """
 
     kernels: int
@@ -75,7 +75,7 @@ class Counts:
 
 
 def bytes_of(shape: str) -> float:
-    """Returns the bytes of a shape as XLA writes it, of a tuple all together."""
+    """Returns the bytes of a shape as XLA writes it; for a tuple, the sum."""
     return sum(
         _BYTES.get(kind, 0) * math.prod(int(n) for n in sizes.split(",") if n)
         for kind, sizes in _SHAPE.findall(shape)
@@ -99,7 +99,7 @@ def computations(text: str) -> tuple[dict[str, list[Operation]], str]:
 
 
 def launched(text: str) -> Iterator[tuple[Operation, float, int, list[Operation]]]:
-    """Yields each operation a program launches: its bytes, how often it runs, and what is fused in it."""
+    """Yields each operation that a program launches: its bytes, number of runs, and fused operations."""
     found, entry = computations(text)
     yield from _launched(found, entry, 1)
 
@@ -134,7 +134,7 @@ def _called(operation: Operation, attribute: str) -> str:
 
 
 def turns(loop: Operation) -> int | None:
-    """Returns how often a loop runs; None where XLA does not know."""
+    """Returns the number of turns of a loop; None if XLA does not know it."""
     match = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.line)
     return int(match[1]) if match else None
 

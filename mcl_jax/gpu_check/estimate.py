@@ -1,4 +1,4 @@
-"""Memory and least time of a config's programs on a card that is not there."""
+"""Estimates memory and least time of a config's programs on a card that is not present."""
 
 import dataclasses
 from typing import Any
@@ -15,10 +15,10 @@ from mcl_jax.models.registry import model_of
 from mcl_jax.runtime.mesh import data_mesh
 
 JAX_SHARE = 0.75
-"""Share of a GPU's memory that JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."""
+"""Share of a GPU's memory that JAX takes by default (XLA_PYTHON_CLIENT_MEM_FRACTION)."""
 
 MOST_SHARE = 0.92
-"""Share that it can be given: the rest is the driver's, and scratch memory of cuDNN's algorithms."""
+"""Largest share for JAX; the rest is for the driver and cuDNN's scratch memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Task:
     """A program to compile.
 
     Attributes:
-        name: for people.
-        precision: that the backbone computes in.
+        name: name to show.
+        precision: type that the backbone computes in.
         remat: whether activations are computed again for the gradient; None for the embedding.
     """
 
@@ -43,11 +43,11 @@ class Estimate:
     Attributes:
         task: the program.
         compiled: its figures; None if the compiler aborted.
-        error: why it did; "" if it did not.
-        seconds_by_flops: least time that its operations take.
-        seconds_by_bytes: least time that its traffic takes.
-        memory_gb: bytes while it runs, 10⁹.
-        fits: `yes`, `no`, or the value of XLA_PYTHON_CLIENT_MEM_FRACTION with which it does.
+        error: why the compiler aborted; "" if it did not.
+        seconds_by_flops: least time for its operations.
+        seconds_by_bytes: least time for its traffic.
+        memory_gb: memory while it runs, 10⁹ bytes.
+        fits: `yes`, `no`, or the value of XLA_PYTHON_CLIENT_MEM_FRACTION with which it fits.
     """
 
     task: Task
@@ -60,7 +60,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Least time, by whichever takes longer."""
+        """Least time: the longer of the two."""
         return max(self.seconds_by_flops, self.seconds_by_bytes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ STEP = "training step"
 
 
 def tasks_of(config: ConfigDict) -> list[Task]:
-    """Returns the programs that people ask about: the step, with less memory, in float32; the embedding."""
+    """Returns the programs to estimate: the step, also with remat and in the other type; the embedding."""
     precision = config.train.precision
     other = "float32" if precision == "bfloat16" else "bfloat16"
     test = config.eval.precision or "float16"
@@ -86,14 +86,14 @@ def tasks_of(config: ConfigDict) -> list[Task]:
 
 
 def estimate(config: ConfigDict, classes: int | None, card: Card, devices: int, task: Task) -> Estimate:
-    """Compiles one program for a card, in a process of its own.
+    """Compiles one program for a card, in a separate process.
 
     Args:
         config: a valid config.
-        classes: of the classifier; None for a model without one.
-        card: which GPU.
-        devices: how many of them.
-        task: which program.
+        classes: number of classes; None for a model without a classifier.
+        card: the GPU.
+        devices: number of these GPUs.
+        task: the program.
 
     Raises:
         UserError: if the compiler is not installed, or rows cannot be split over the devices.
@@ -118,7 +118,7 @@ def estimate(config: ConfigDict, classes: int | None, card: Card, devices: int, 
 
 
 def compiled_apart(config: ConfigDict, classes: int | None, card: Card, devices: int, task: Task) -> Compiled:
-    """Compiles a program; see `estimate`, which has a process for it."""
+    """Compiles a program; `estimate` calls it in a separate process."""
     block = model_block(config) | ({} if classes is None else {"num_classes": classes})
 
     def program(mesh: jax.sharding.Mesh) -> Program:
@@ -128,7 +128,7 @@ def compiled_apart(config: ConfigDict, classes: int | None, card: Card, devices:
         return embedding(config, model, mesh, task.precision)
 
     compiled, _ = compile_program(program(absent_devices(card, devices)))
-    # Of the whole program, on one device that is there: shares of absent ones cannot be counted.
+    # Counts the whole program on one real device, because shares of absent devices cannot be counted.
     flops, in_float32 = flops_of(program(data_mesh(jax.devices()[:1])))
     return dataclasses.replace(compiled, flops=flops / devices, float32_flops=in_float32 / devices)
 
@@ -141,9 +141,9 @@ def _fits(memory: float, available: float) -> str:
 
 def lines(card: Card, devices: int, estimates: list[Estimate]) -> list[str]:
     """Returns a table of estimates as text."""
-    head = f"{card.name}, {devices} device{'s' if devices > 1 else ''}: compiled by XLA without the card"
+    head = f"{card.name}, {devices} device{'s' if devices > 1 else ''}: compiled by XLA, without the card"
     table = [
-        f"{head}; a device's least time by data sheet, nothing is measured",
+        f"{head}; least time of a device by its data sheet, nothing is measured",
         f"{'':<40}{'kernels':>8}{'memory':>10}{'fits':>11}{'TFLOP':>8}{'traffic':>10}{'at best':>10}"
         "  bound by",
     ]

@@ -27,9 +27,9 @@ class Variant:
     """One way to run a program.
 
     Attributes:
-        precision: that the backbone computes in.
+        precision: type that the backbone computes in.
         remat: whether activations are computed again for the gradient.
-        slots: of each row; None for the largest rows of the config.
+        slots: number of slots of each row; None for the largest rows of the config.
     """
 
     precision: str
@@ -62,7 +62,7 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
 
 
 def embedding(config: ConfigDict, model: Model, mesh: Mesh, precision: str) -> Program:
-    """Returns the embedding of the ordinary test batch of a config, a row on each device of a mesh."""
+    """Returns the embedding of a config's usual test batch, with a row on each device of a mesh."""
     shape = ordinary_test_rows(config.eval.rows, config.eval.slots, mesh.size)
     return embedding_of(model, mesh, precision, shape)
 

@@ -16,7 +16,7 @@ class Loss:
     Attributes:
         function: function of (embeddings or logits [n, parts, …], labels [n], own arguments, valid=[n]) to a
             scalar and a dict of metrics. Its own arguments are config keys, checked against its signature.
-        of: what it takes; a loss of logits needs a model with a classifier.
+        of: the model output that it takes; a loss of logits needs a model with a classifier.
     """
 
     function: Callable[..., Any]
@@ -31,6 +31,6 @@ LOSSES: dict[str, Loss] = {
 """Name of a block in `loss` → loss."""
 
 PROVIDED = ("embeddings", "logits", "labels", "valid")
-"""Arguments of a loss that are no config keys."""
+"""Arguments of a loss that are not config keys."""
 
 __all__ = ["LOSSES", "PROVIDED", "Loss", "cross_entropy_loss", "mcl_loss", "triplet_loss"]

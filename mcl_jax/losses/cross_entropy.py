@@ -24,14 +24,14 @@ def cross_entropy_loss(
         labels: [n], class of each sequence, in [0, classes).
         scale: factor on the logits.
         label_smoothing: share of the target spread evenly over all classes.
-        valid: [n], False for rows that are no sequence; None if all are.
+        valid: [n], False for rows without a sequence; None if all rows have one.
 
     Returns:
         The loss, and scalar metrics: `loss` and `accuracy`, the share of parts that name the right class.
     """
     if valid is None:
         valid = jnp.ones(labels.shape, bool)
-    # Labels of invalid rows may be anything; class 0 keeps the look-up in range.
+    # Labels of invalid rows are arbitrary; class 0 keeps the look-up in range.
     targets = jnp.where(valid, labels, 0)[:, None, None]
     log_probability = jax.nn.log_softmax(scale * logits, axis=-1)
     # Not `take_along_axis`, whose gradient is a scatter.

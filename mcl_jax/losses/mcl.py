@@ -22,9 +22,9 @@ def mcl_loss(
     Args:
         embeddings: [n, parts, channels].
         labels: [n], class of each sequence; any multiset.
-        margin: how much farther a negative has to be than a positive, in units of weighted distance.
+        margin: least difference between the weighted distances to a negative and to a positive.
         gamma: exponent of the weight, at least 0.
-        valid: [n], False for rows that are no sequence; None if all are.
+        valid: [n], False for rows without a sequence; None if all rows have one.
 
     Returns:
         The loss, a scalar, and the metrics of `pairwise.triplet_hinge`; their `mean_dist` is unweighted.

@@ -13,7 +13,7 @@ Metrics = dict[str, Array]
 
 _Sums = tuple[Array, Array, Array, Array]
 
-# Distances looked at together: few enough for a CPU's cache.
+# Number of distances processed together; they fit a CPU's cache.
 _DISTANCES_AT_ONCE = 1 << 20
 
 
@@ -21,13 +21,13 @@ def pairwise_distance(embeddings: Float[Array, "n p c"]) -> Float[Array, "p n n"
     """Returns the Euclidean distances √relu(|x|² + |y|² − 2x·y) of all pairs, part by part.
 
     An embedding's distance to itself is exactly 0. Equal embeddings get a zero gradient, never NaN.
-    Embeddings that are split over devices are gathered first, once, and each device has all distances.
+    Embeddings that are split over devices are gathered once, and each device gets all distances.
     """
     x = on_every_device(embeddings).swapaxes(0, 1)
     squared_norm = jnp.square(x).sum(axis=-1)
     inner = jnp.einsum("pic,pjc->pij", x, x, precision=lax.Precision.HIGHEST)
     squared = squared_norm[:, :, None] + squared_norm[:, None, :] - 2 * inner
-    # What rounding leaves on the diagonal would be blown up by the root's derivative.
+    # The root's derivative would amplify rounding errors on the diagonal.
     squared = jnp.where(jnp.eye(x.shape[1], dtype=bool), 0, squared)
     return jnp.sqrt(jax.nn.relu(squared))
 
@@ -40,13 +40,13 @@ def triplet_hinge(
     exponent: float = 1.0,
     valid: Bool[Array, " n"] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Averages relu(d(a, p)^e − d(a, n)^e + margin) over the triplets of a batch where it is not zero.
+    """Averages relu(d(a, p)^e − d(a, n)^e + margin) over the triplets for which it is not zero.
 
-    All triplets of the batch count, the anchor among its own positives. Any multiset of labels will do:
-    where there is no negative, the loss is 0.
+    All triplets of the batch count; an anchor is also one of its own positives. Any labels are allowed;
+    without a negative, the loss is 0.
 
     Args:
-        distances: [p, n, n], how far apart two sequences are in each part.
+        distances: [p, n, n], distance of two sequences in each part.
         labels: [n], class of each sequence.
         margin: the margin, in units of distance^exponent.
         exponent: e, at least 1.
@@ -54,7 +54,7 @@ def triplet_hinge(
 
     Returns:
         The mean over parts of the per-part loss, and per-part metrics [p]: `loss`; `hard_loss`, the largest
-        term; `loss_num`, how many terms are not zero; `mean_dist`, the mean of d over all pairs.
+        term; `loss_num`, the number of terms that are not zero; `mean_dist`, the mean of d over all pairs.
     """
     if valid is None:
         valid = jnp.ones(labels.shape, bool)
@@ -64,7 +64,7 @@ def triplet_hinge(
     total, number = _sum_hinges(to, same & pairs, ~same & pairs, margin)
     farthest = jnp.where(same & pairs, to, -jnp.inf).max(axis=2)
     nearest = jnp.where(~same & pairs, to, jnp.inf).min(axis=2)
-    # The largest term of an anchor is that of its farthest positive and nearest negative.
+    # An anchor's largest term has its farthest positive and its nearest negative.
     hardest = jax.nn.relu(farthest - nearest + margin).max(axis=1)
 
     loss = total / jnp.maximum(number, 1)
@@ -80,9 +80,9 @@ def _sum_hinges(
     negative: Bool[Array, "n n"],
     margin: float,
 ) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
-    """Returns the sum of the terms of each part, and how many are not zero.
+    """Returns the sum of the terms of each part, and the number that are not zero.
 
-    No term is stored. The gradient is a matter of counting, done on the way.
+    No term is stored. The gradient only needs counts, which are computed on the way.
     """
     total, number, _ = _sum_and_count(distances, positive, negative, margin)
     return total, number
@@ -123,7 +123,7 @@ def _sum_and_count(
 def _all_at_once(
     distances: Array, positive: Array, negative: Array, *, margin: float
 ) -> tuple[Array, Array, Array]:
-    """Sums over all triplets, which XLA computes within each sum and never stores on a GPU."""
+    """Sums over all triplets at once; on a GPU, XLA computes them inside the sums and never stores them."""
     to_positive = jnp.where(positive, distances, -jnp.inf)[:, :, :, None]
     to_negative = jnp.where(negative, distances, jnp.inf)[:, :, None, :]
     terms = jax.nn.relu(to_positive - to_negative + margin)
@@ -135,7 +135,7 @@ def _all_at_once(
 def _by_positives(
     distances: Array, positive: Array, negative: Array, *, margin: float
 ) -> tuple[Array, Array, Array]:
-    """Goes through the positives of all anchors together, and stops after those of the largest class."""
+    """Loops over the positives, for all anchors at a time; ends after the largest class."""
     n = distances.shape[1]
     anchors = jnp.arange(n)
     columns = jnp.argsort(~positive, axis=1, stable=True)  # the positives of each anchor come first

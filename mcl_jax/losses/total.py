@@ -12,14 +12,14 @@ from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.utils.signatures import check_arguments, lookup, with_defaults
 
 WEIGHT = "weight"
-"""The key of a loss's block beside its own arguments: its factor in the sum; 0 leaves it out."""
+"""Key in each loss's block, beside its arguments: its factor in the sum; 0 leaves the loss out."""
 
 
 def complete_losses(losses: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns the blocks of losses with all their arguments, the absent ones with their defaults.
+    """Returns the blocks of losses with all arguments; missing ones get their defaults.
 
     Raises:
-        ConfigError: if there is no such loss, or it has not one of the arguments.
+        ConfigError: if a loss or an argument is unknown.
     """
     return {
         name: {WEIGHT: block.get(WEIGHT, 1.0), **_arguments(name, block)} for name, block in losses.items()
@@ -32,10 +32,10 @@ def check_losses(losses: Mapping[str, Mapping[str, Any]], model: str, kind: type
     Args:
         losses: name of a loss → weight and arguments.
         model: name of the model, for messages.
-        kind: its class.
+        kind: class of the model.
 
     Raises:
-        ConfigError: naming the first key that cannot work.
+        ConfigError: naming the first invalid key.
     """
     for name, block in losses.items():
         loss = lookup("loss", LOSSES, name)
@@ -46,7 +46,7 @@ def check_losses(losses: Mapping[str, Mapping[str, Any]], model: str, kind: type
         if weight and loss.of == "logits" and kind.CLASSIFIER is None:
             raise ConfigError(f"loss.{name}: {model} has no classifier; set loss.{name}.{WEIGHT} to 0")
     if not any(block[WEIGHT] for block in losses.values()):
-        raise ConfigError("loss: no loss has a weight; there is nothing to train for")
+        raise ConfigError("loss: all weights are 0; give at least one loss a weight")
 
 
 def total_loss(
@@ -55,13 +55,13 @@ def total_loss(
     """Returns the weighted sum of the losses, and scalar metrics averaged over parts.
 
     Args:
-        output: what the model returned for n sequences.
-        labels: int [n], −1 where there is no sequence.
+        output: the model's output for n sequences.
+        labels: int [n], −1 if there is no sequence.
         losses: name of a loss → weight and arguments, all of them.
 
     Returns:
         The sum, and metrics: `loss`, the same; for each loss NAME `NAME/loss`, its weighted share, and
-        `NAME/KEY`, what else it tells.
+        `NAME/KEY`, its other metrics.
     """
     valid = labels >= 0
     total: Any = 0.0

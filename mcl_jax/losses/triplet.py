@@ -17,8 +17,8 @@ def triplet_loss(
     Args:
         embeddings: [n, parts, channels].
         labels: [n], class of each sequence; any multiset.
-        margin: how much farther a negative has to be than a positive, in units of distance.
-        valid: [n], False for rows that are no sequence; None if all are.
+        margin: least difference between the distances to a negative and to a positive.
+        valid: [n], False for rows without a sequence; None if all rows have one.
 
     Returns:
         The loss, a scalar, and the metrics of `pairwise.triplet_hinge`.

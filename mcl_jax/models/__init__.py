@@ -20,7 +20,7 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
 }
-"""Name in `model.name` → its class."""
+"""Name in `model.name` → class of the model."""
 
 __all__ = [
     "MODELS",

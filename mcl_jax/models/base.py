@@ -20,9 +20,9 @@ class GaitOutput(NamedTuple):
     """Output of a gait model for n = rows · num_segments sequences, row by row.
 
     Attributes:
-        embeddings: [n, parts, channels]; zeros where a row holds fewer than `num_segments` sequences.
+        embeddings: [n, parts, channels]; zeros if a row holds fewer than `num_segments` sequences.
         logits: [n, parts, classes], or None for a model without a classifier.
-        present: [n], whether there is such a sequence.
+        present: [n], whether the sequence exists.
     """
 
     embeddings: Float[Array, "n p c"]
@@ -36,24 +36,25 @@ class GaitModule(nnx.Module):
     The constructor takes keyword arguments only. `dtype`, the type the backbone computes in, and `rngs`, the
     source of initial parameters, come from the program; every other argument is a key of the `model` block of
     a config, with the constructor's default, and is checked against its annotation (`utils.signatures`). A
-    model with a classifier has an argument `num_classes`, without a default: where a config says 0, it is
-    the number of training subjects.
+    model with a classifier has an argument `num_classes`, without a default: 0 in a config stands for the
+    number of training subjects.
 
     Attributes:
-        CLASSIFIER: path of the one parameter whose shape depends on the number of classes, which fine-tuning
-            on other people leaves out; None for a model without a classifier.
-        CHOICES: arguments that choose what comes out of the same arrays, so that a trained model can be used
-            with other values than it was trained with.
-        SPACING: where sequences may begin in a row, for a model with a stride over time.
-        ADDED: arguments that came after models had been trained without them. At their defaults they are left
-            out of a model's digest, so that it stays what it was.
-        DRAWS: whether it draws random numbers in training: then `__call__` takes a `key`, another one for
-            each step, and draws nothing without it.
-        remat: whether blocks keep no activations for the gradient, and compute them again (`run_block`).
+        CLASSIFIER: path of the one parameter whose shape depends on the number of classes; fine-tuning on
+            other people leaves it out. None for a model without a classifier.
+        CHOICES: arguments that choose an output without changing the arrays, so that a trained model can be
+            used with other values of them.
+        SPACING: the slots at which sequences may begin, for a model with a stride over time.
+        ADDED: arguments that were added after models had been trained. At their defaults, a model's digest
+            leaves them out, so that it stays the same.
+        DRAWS: whether it draws random numbers in training. Then `__call__` takes a `key`, a new one for each
+            step, and draws nothing without it.
+        remat: whether blocks compute activations again for the gradient instead of keeping them
+            (`run_block`).
         portable: whether no C++ kernel is used and nothing is done in chunks, so that any runtime can run the
-            program; for testing only.
-        whole_rows: whether each row is one whole sequence without an empty slot, of any length, as a program
-            for other runtimes is given; for testing only.
+            program; only for testing.
+        whole_rows: whether each row is one whole sequence of any length without an empty slot, as in a
+            program for other runtimes; only for testing.
 
     `remat`, `portable`, `whole_rows` and the `frozen` of batch norms are static attributes, which
     `Model.merge` sets on all modules that have them.
@@ -71,10 +72,10 @@ class GaitModule(nnx.Module):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks the arguments together; each alone fits its annotation already. By default nothing.
+        """Checks the arguments together; each one already fits its annotation. By default, checks nothing.
 
         Raises:
-            ConfigError: naming the first key that cannot work.
+            ConfigError: naming the first invalid key.
         """
         del arguments
 
@@ -90,8 +91,8 @@ class GaitModule(nnx.Module):
 
         Args:
             frames: [rows, slots, height, width], uint8 or floats in [0, 1].
-            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; at least one empty
-                slot lies between two sequences, which begin where `SPACING` says.
+            segment_ids: [rows, slots], the sequence within its row, −1 at empty slots. At least one empty
+                slot separates two sequences; `SPACING` says where they may begin.
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.
         """
@@ -100,17 +101,17 @@ class GaitModule(nnx.Module):
     def run_block(
         self, block: nnx.Module, x: Array, *, method: Callable[..., Array] | None = None, **settings: Any
     ) -> Any:
-        """Returns `block(x, **settings)`, computed again for the gradient where `remat` asks for it.
+        """Returns `block(x, **settings)`; with `remat`, the gradient computes its activations again.
 
-        It saves memory of the training step for time: each block runs forward twice. The gradient is the
+        This trades time for memory: each block runs forward twice. The gradient is the
         same, and batch statistics are recorded once (Chen et al. 2016, "Training Deep Nets with Sublinear
         Memory Cost", arXiv:1604.06174).
 
         Args:
             block: a part of this model; it may record batch statistics.
-            x: the activations it starts from, which are kept.
-            method: of the block's class, to call in place of the block itself.
-            settings: what else it takes.
+            x: its input, which is kept.
+            method: method of the block's class to call instead of the block itself.
+            settings: its other arguments.
         """
         function = method or type(block).__call__
 

@@ -1,4 +1,4 @@
-"""Batch normalisation with PyTorch's running statistics, over the frames that are there."""
+"""Batch normalisation with PyTorch's running statistics, ignoring empty slots."""
 
 from typing import Any
 
@@ -38,8 +38,8 @@ class BatchNorm(nnx.Module):
 
         Args:
             x: [n, ..., features].
-            train: whether to use, and record, the statistics of this batch, unless they are frozen.
-            mask: [n], False where x is empty; None if nothing is.
+            train: whether to use and record the statistics of this batch, unless they are frozen.
+            mask: [n], False where x is empty; None if nothing is empty.
 
         Returns:
             An array of the shape and type of x.
@@ -53,7 +53,7 @@ class BatchNorm(nnx.Module):
         return (x * factor + shift).astype(x.dtype)
 
     def in_test(self) -> tuple[Float[Array, " f"], Float[Array, " f"]]:
-        """Returns batch normalisation in a test as a factor and a shift."""
+        """Returns batch normalisation for testing as a factor and a shift."""
         factor = self.scale[...] * lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON)
         return factor, self.bias[...] - self.mean[...] * factor
 
@@ -66,7 +66,7 @@ class BatchNorm(nnx.Module):
 
 
 def _count(x: Float[Array, "n ..."], mask: Bool[Array, " n"], dtype: DTypeLike) -> Float[Array, ""]:
-    """Returns how many numbers of each feature are not empty, at least 1."""
+    """Returns the number of non-empty values of each feature, at least 1."""
     return jnp.maximum(mask.sum() * (x.size // (x.shape[0] * x.shape[-1])), 1).astype(dtype)
 
 
@@ -82,10 +82,10 @@ def _normalize(
     bias: Float[Array, " f"],
     guess: Float[Array, " f"],
 ) -> tuple[Float[Array, "n ..."], Float[Array, " f"], Float[Array, " f"]]:
-    """Returns x normalised by its own statistics, and these: mean and biased variance without empty items.
+    """Returns x normalised by its own mean and biased variance, and these; empty items do not count.
 
-    Differentiated by hand: two sums over x in place of the eight that follow from the formulas, each of which
-    reads all of x. The statistics are for the record alone and have no gradient. `guess` is one of the mean.
+    The derivative is written by hand, with two sums over x instead of eight, each of which would read all of
+    x. The statistics are only recorded and have no gradient. `guess` is an estimate of the mean.
     """
     wide = x.astype(scale.dtype)
     weight, count = _weight(x, mask, scale.dtype), _count(x, mask, scale.dtype)

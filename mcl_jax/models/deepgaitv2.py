@@ -1,4 +1,4 @@
-"""DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet over single frames or several."""
+"""DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet over single or neighbouring frames."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
@@ -30,7 +30,7 @@ STAGE_STRIDES = (1, 2, 2, 1)
 
 
 class TemporalConv(nnx.Module):
-    """The convolution alone; with an extent of 1 in space its kernel is [time, 1, in, out]."""
+    """A convolution over time and space; if it covers only time, its kernel is [time, 1, in, out]."""
 
     portable: bool = False  # see `GaitModule`
 
@@ -53,7 +53,7 @@ class TemporalConv(nnx.Module):
         x, kernel = x.astype(self.dtype), self.kernel[...]
         if kernel.ndim == 5:
             return convolve_in_time(x, kernel, self.stride, portable=self.portable)
-        # Without extent in space it is a 2-D convolution over [slots, h·w]: twice as fast on the CPU.
+        # If it covers only time, it is a 2-D convolution over [slots, h·w], twice as fast on the CPU.
         return convolve(_flat(x), kernel, portable=self.portable).reshape(*x.shape[:-1], -1)
 
     def in_test(
@@ -80,8 +80,8 @@ def _flat(x: Float[Array, "r s h w c"]) -> Float[Array, "r s h*w c"]:
 class TemporalConvBN(nnx.Module):
     """A bias-free convolution over slots and space, and the batch normalisation of its output.
 
-    It is padded by half its kernel on all sides. With zeros at empty slots (see `zero_empty`), and one of
-    them between two sequences of a row, each sequence is padded in time just as if it were alone.
+    It is padded by half its kernel on all sides. If empty slots are zero (see `zero_empty`), and one of them
+    separates two sequences, each sequence is padded in time as if it were alone.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class TemporalConvBN(nnx.Module):
 
         Args:
             x: [rows·slots, h, w, c], zeros at empty slots.
-            residual: what is added before the activation; None for nothing.
+            residual: array to add before the activation; None for nothing.
             train: whether to use, and record, the statistics of this batch.
             mask: [rows, slots], False at empty slots.
         """
@@ -124,7 +124,7 @@ class TemporalConvBN(nnx.Module):
 
 
 class BlockP3D(nnx.Module):
-    """The pseudo-3D residual block: 3×3 in space, 3 in time beside an identity, 3×3 in space."""
+    """The pseudo-3D residual block: 3×3 in space, 3 in time with a skip connection, 3×3 in space."""
 
     def __init__(self, features_in: int, features_out: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv1 = ConvBN(features_in, features_out, stride=stride, dtype=dtype, rngs=rngs)
@@ -187,9 +187,9 @@ class DeepGaitV2(GaitModule):
         """Builds the model.
 
         Args:
-            mode: kind of block of stages 2 to 4, a key of `BLOCKS`; stage 1 is always per frame.
-            layers: blocks of each of the four stages.
-            channels: output channels of the four stages; the embedding has those of the third.
+            mode: kind of block in stages 2 to 4, a key of `BLOCKS`; stage 1 always works per frame.
+            layers: number of blocks of each of the four stages.
+            channels: output channels of the four stages; the embedding has as many as the third.
             num_classes: subjects to classify in training.
             use_emb2: whether the embedding is the BNNeck feature, not the output of the separate FCs.
             dtype: type the backbone computes in.

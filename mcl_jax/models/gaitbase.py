@@ -49,8 +49,8 @@ class GaitBase(GaitModule):
             embed_dim: channels of the embedding.
             layers: basic blocks of each of the four stages.
             strides: 1 or 2, in space, of the first block of each stage.
-            max_pool: whether 3×3 maxima with stride 2 come before the first stage.
-            bins: numbers of strips that a frame is cut into; there are as many parts as all together.
+            max_pool: whether 3×3 max pooling with stride 2 comes before the first stage.
+            bins: numbers of strips to cut a frame into; their sum is the number of parts.
             num_classes: subjects to classify in training.
             dtype: type the backbone computes in.
             rngs: source of the initial parameters.
@@ -63,7 +63,7 @@ class GaitBase(GaitModule):
             BasicBlock(before, after, stride=stride, dtype=dtype, rngs=rngs)
             for before, after, stride in zip(inputs, channels, strides, strict=True)
         )
-        # Apart from the first blocks, which have been at `stages` since each stage had one.
+        # First blocks stay in `stages`, where they were when each stage had only one block.
         self.rest = nnx.List(
             nnx.List(BasicBlock(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1))
             for after, count in zip(channels, layers, strict=True)
@@ -89,8 +89,8 @@ class GaitBase(GaitModule):
         """Embeds the sequences of packed rows.
 
         Args:
-            frames: [rows, slots, height, width], uint8 or floats in [0, 1]; of the size `FRAME_SHAPE`, or one
-                that the bins divide likewise.
+            frames: [rows, slots, height, width], uint8 or floats in [0, 1]; of the size `FRAME_SHAPE`, or of
+                another size that the bins divide.
             segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.

@@ -1,10 +1,10 @@
-"""Gait energy images, several of them, and one small ResNet over them: a model for a few CPU cores.
+"""Several gait energy images and a small ResNet over them: a model for a few CPU cores.
 
-The gait energy image (Han and Bhanu 2006, "Individual recognition using gait energy image") is the mean
-frame of a walk. Here every frame is first sorted, softly, into `gates` kinds by a small network that sees it
-at a quarter of its resolution, and each kind has an image of its own: broken frames need not spoil the good
-ones. The images are folded along their middle column, so that it matters little which way somebody walks.
-The convolutions run once for a walk rather than once for a frame.
+The gait energy image (Han and Bhanu 2006, "Individual recognition using gait energy image") is the mean frame
+of a walk. Here a small network first sorts every frame softly into `gates` kinds, at a quarter of its
+resolution, and each kind has its own image. So broken frames need not spoil good ones. The images are folded
+along their middle column, so that the walking direction matters little. The convolutions run once per walk,
+not once per frame.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from mcl_jax.utils.signatures import PositiveInt, Sizes
 PARTS = 16
 HEIGHT, WIDTH = FRAME_SHAPE
 STAGE_STRIDES = (1, 2, 1)
-SORTING_CELL = 4  # rows and columns that the sorting network sees as one
+SORTING_CELL = 4  # rows and columns that are averaged for the sorting network
 SORTING_UNITS = 48
 
 
@@ -54,7 +54,7 @@ class GaitEnergy(GaitModule):
 
         Args:
             channels: output channels of the three stages.
-            gates: kinds of frames, each with an energy image of its own.
+            gates: number of kinds of frames, each with its own energy image.
             embed_dim: channels of the embedding.
             num_classes: subjects to classify in training.
             dtype: type the backbone computes in.
@@ -95,7 +95,7 @@ class GaitEnergy(GaitModule):
         present = segments_present(segment_ids, num_segments)
         x = self._energy_images(to_unit_range(frames, self.dtype), segment_ids, num_segments)
         x = jax.nn.relu(self.stem(x, train=train, mask=present))
-        # From here on each sequence is a single image.
+        # From here on, each sequence is a single image.
         in_rows = present.reshape(-1, num_segments)
         for stage in self.stages:
             x = self.run_block(stage, x, train=train, mask=in_rows)
@@ -105,7 +105,7 @@ class GaitEnergy(GaitModule):
     def _energy_images(
         self, frames: Float[Array, "f 64 44 1"], segment_ids: Int[Array, "r s"], num_segments: int
     ) -> Float[Array, "n 64 22 g"]:
-        """Returns the mean over each sequence of its frames times how much they are of each kind, folded."""
+        """Returns an energy image per kind: the mean of the frames, weighted by their kind, and folded."""
         rows, slots = segment_ids.shape
         cells = frames.reshape(rows * slots, HEIGHT // SORTING_CELL, SORTING_CELL, -1, SORTING_CELL)
         cells = cells.mean(axis=(2, 4)).reshape(rows * slots, -1)

@@ -1,7 +1,7 @@
 """GaitGL (Lin, Zhang and Yu 2021, ICCV, arXiv:2011.01461): the whole frame and its strips, over time.
 
-3-D convolutions see the whole frame and, with other weights, each strip of it by itself. Every three frames
-become one on the way (local temporal aggregation), and rows are pooled by a generalised mean.
+3-D convolutions process the whole frame and, with other weights, each strip by itself. On the way, every
+three frames become one (local temporal aggregation). Rows are pooled by a generalised mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,13 +35,13 @@ from mcl_jax.utils.spacing import Spacing
 
 PARTS = 64
 STRIDE = 3  # of local temporal aggregation
-SHORTEST = 4  # slots that one frame or two are repeated into: a a a, or a b a b
+SHORTEST = 4  # slots for repeating one or two frames: a a a, or a b a b
 GEM_EPSILON = 1e-6
 GEM_START = 6.5
 
 
 class Conv3D(nnx.Module):
-    """A bias-free 3×3×3 convolution of rows of slots, of each strip of the height by itself."""
+    """A bias-free 3×3×3 convolution of rows of slots, for each strip of the height by itself."""
 
     portable: bool = False  # see `GaitModule`
 
@@ -53,7 +53,7 @@ class Conv3D(nnx.Module):
         self.kernel = nnx.Param(conv_init(rngs.params(), shape, jnp.float32))
 
     def __call__(self, x: Float[Array, "r s h w c"]) -> Float[Array, "r s h w d"]:
-        """Maps rows of slots, zeros at empty ones."""
+        """Maps rows of slots; empty slots must be zero."""
         kernel = self.kernel[...]
         return convolve_in_time(x.astype(self.dtype), kernel, strips=self.strips, portable=self.portable)
 
@@ -69,11 +69,11 @@ class LocalTemporalAggregation(nnx.Module):
         self.kernel = nnx.Param(conv_init(rngs.params(), shape, jnp.float32))
 
     def __call__(self, x: Float[Array, "r s h w c"]) -> Float[Array, "r t h w c"]:
-        """Maps rows of slots, each window to one slot, without a rest of one or two at the end."""
+        """Maps each window of a row to one slot; drops one or two slots left over at the end."""
         rows, slots, height, width, features = x.shape
         windows = slots // STRIDE
         x = x[:, : windows * STRIDE].astype(self.dtype)
-        # The frames of a window become channels of one image, of which it is a 1×1 convolution.
+        # The frames of a window become channels of one image, so this is a 1×1 convolution.
         x = jnp.moveaxis(x.reshape(rows, windows, STRIDE, height, width, features), 2, 4)
         images = x.reshape(rows * windows, height, width, STRIDE * features)
         kernel = self.kernel[...].reshape(1, 1, STRIDE * features, features)
@@ -82,7 +82,7 @@ class LocalTemporalAggregation(nnx.Module):
 
 
 class GLConv(nnx.Module):
-    """A global convolution of the frame and a local one of its strips, added, or stacked along the height."""
+    """A global convolution of the frame and a local one of its strips, added or stacked in height."""
 
     def __init__(
         self,
@@ -108,21 +108,21 @@ class GLConv(nnx.Module):
 
 
 class GeM(nnx.Module):
-    """The generalised mean over the columns of each row: (mean of x^p)^(1/p), with a p that is learned."""
+    """The generalised mean over the columns of each row: (mean of x^p)^(1/p), with a learned p."""
 
     def __init__(self) -> None:
         self.p = nnx.Param(jnp.full(1, GEM_START, jnp.float32))
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h c"]:
-        """Pools what is at least `GEM_EPSILON`, as all is taken to be."""
+        """Pools x, after raising all values to at least `GEM_EPSILON`."""
         p = self.p[...]
-        # x^p of the least x is 1e-39: zero to XLA, and the gradient not a number. Logarithms are harmless.
+        # x^p of the least x is 1e-39, which XLA makes zero and the gradient NaN. Logarithms avoid this.
         logs = jnp.log(jnp.maximum(x, GEM_EPSILON))
         return jnp.exp((jax.nn.logsumexp(p * logs, axis=2) - jnp.log(x.shape[2])) / p)
 
 
 class NormHead(nnx.Module):
-    """The head as published: the embedding is normalised by its batch, and the logits are made of it."""
+    """The head as published: the embedding is batch-normalised, and the logits are computed from it."""
 
     def __init__(self, features: int, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.fcs = SeparateFCs(PARTS, features, features, dtype=dtype, rngs=rngs)
@@ -176,9 +176,9 @@ class GaitGL(GaitModule):
 
         Args:
             form: small, or large.
-            channels: of the convolutions before local temporal aggregation, and of the stages behind it. Of
-                the small form the last two stages share the last.
-            necks: whether BNNecks classify, and the embedding is what goes into them.
+            channels: output channels of the convolutions before local temporal aggregation, and of the stages
+                after it. In the small form, the last two stages share the last number.
+            necks: whether BNNecks classify; then the embedding is their input.
             num_classes: subjects to classify in training.
             dtype: type the convolutions compute in.
             rngs: source of the initial parameters.
@@ -211,7 +211,7 @@ class GaitGL(GaitModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks that there are as many channels as the form has."""
+        """Checks that the number of channels fits the form."""
         channels, form = tuple(arguments["channels"]), arguments["form"]
         wanted = 3 if form == "small" else 4
         if len(channels) != wanted:
@@ -265,9 +265,9 @@ def _repeat_short(
     *,
     whole_rows: bool,
 ) -> tuple[UInt8[Array, "r t h w"] | Float[Array, "r t h w"], Int[Array, "r t"]]:
-    """Repeats a sequence of one frame three times, and one of two twice, into the empty slots behind it.
+    """Repeats a single frame three times, and two frames twice, into the empty slots after them.
 
-    Rows too short for that, and whole ones, which have no empty slot, are made longer.
+    Rows that are too short for that, and whole rows, which have no empty slot, are extended.
     """
     missing = STRIDE if whole_rows else max(0, SHORTEST - segment_ids.shape[1])
     frames = jnp.pad(frames, ((0, 0), (0, missing), (0, 0), (0, 0)))
@@ -289,7 +289,7 @@ def _repeat_short(
 
 
 def _from_before(x: Array, slots: int, fill: int | bool) -> Array:
-    """Returns what lies so many slots before each."""
+    """Returns the values so many slots earlier."""
     rest = ((0, 0),) * (x.ndim - 2)
     return jnp.pad(x, ((0, 0), (slots, 0), *rest), constant_values=fill)[:, : x.shape[1]]
 
@@ -299,7 +299,7 @@ def _from_behind(ids: Int[Array, "r s"], slots: int) -> Int[Array, "r s"]:
 
 
 def _ids_of_windows(ids: Int[Array, "r s"]) -> Int[Array, "r t"]:
-    """Returns the sequence that all slots of a window are of, −1 where there is none."""
+    """Returns the sequence of each window, −1 if its slots do not all belong to one sequence."""
     windows = ids.shape[1] // STRIDE
     joined = ids[:, : windows * STRIDE].reshape(ids.shape[0], windows, STRIDE)
     return jnp.where((joined == joined[:, :, :1]).all(axis=2), joined[:, :, 0], -1)

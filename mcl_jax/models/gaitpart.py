@@ -1,7 +1,7 @@
 """GaitPart (Fan et al. 2020, CVPR, "GaitPart: Temporal Part-based Model for Gait Recognition").
 
-Focal convolutions see each strip of a frame by itself, and every part of the body has its own short windows
-over time ("micro-motion"), of which the most telling are kept.
+Focal convolutions process each strip of a frame by itself. Every part of the body has its own short windows
+over time ("micro-motion"), pooled by their maximum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class PartConv(nnx.Module):
 
 
 class MicroMotion(nnx.Module):
-    """The features of a short window around each frame, weighed by an attention over time, part by part."""
+    """Features of a short window around each frame, weighted by an attention over time, part by part."""
 
     def __init__(
         self, features: int, window: int, attention_kernel: int, *, dtype: DTypeLike, rngs: nnx.Rngs
@@ -74,7 +74,7 @@ class MicroMotion(nnx.Module):
 
 
 class GaitPart(GaitModule):
-    """Frames to part embeddings. No batch norm and no classifier: trained with a triplet loss alone."""
+    """Frames to part embeddings. No batch norm and no classifier: trained only with a triplet loss."""
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class GaitPart(GaitModule):
         Args:
             channels: output channels of each stage of two convolutions; the first two stages end with
                 pooling.
-            strips: into how many strips the focal convolutions of each stage cut a frame; 1 is an ordinary
-                convolution.
+            strips: number of strips into which the focal convolutions of each stage cut a frame; 1 is an
+                ordinary convolution.
             embed_dim: channels of the embedding.
             dtype: type the convolutions over frames compute in.
             rngs: source of the initial parameters.
@@ -117,7 +117,7 @@ class GaitPart(GaitModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks that every stage can be cut into its strips, and that something is left for attention."""
+        """Checks that every stage can be cut into its strips, and that channels suffice for attention."""
         channels, strips = tuple(arguments["channels"]), tuple(arguments["strips"])
         if len(channels) <= POOLINGS:
             raise ConfigError(f"model.channels: is {channels}; expected more than {POOLINGS} stages")
@@ -146,9 +146,9 @@ class GaitPart(GaitModule):
             frames: [rows, slots, height, width], uint8 or floats in [0, 1]; height 64, width even in every
                 halving.
             segment_ids: [rows, slots], the sequence within its row, −1 at empty slots. Windows over time end
-                where the sequence does, so no empty slot is needed between two.
+                with the sequence, so sequences need no empty slot between them.
             num_segments: how many sequences a row holds at most.
-            train: changes no number; in a test the frames go through in chunks on the CPU.
+            train: does not change the result; when testing on the CPU, frames go through in chunks.
 
         Returns:
             Embeddings [rows·num_segments, 16, embed_dim]. No logits.

@@ -1,10 +1,10 @@
 """GaitPocket: a small network over single frames at half resolution, for a few CPU cores.
 
-Ours, not a published one. Two residual blocks see each frame by itself. Each row of the picture is then
-pooled over the walk twice, by its maximum and by a mean in which frames count by how much is made of them in
-that row, so that broken frames need not spoil good ones; one more block sees the walk, and its rows
-are the parts. When testing, the embedding is made of the walk and its mirror image, and whitened: scaled so
-that what differs between walks of one person counts little (`scripts/whitening.py`).
+It was designed for this project and is not published. Two residual blocks process each frame by itself. Then
+each row of the picture is pooled over the walk twice: by its maximum, and by a weighted mean with learned
+weights for each frame and row, so that broken frames need not spoil good ones. One more block processes the
+walk, and its rows are the parts. When testing, the embedding combines the walk and its mirror image, and is
+whitened: scaled so that differences between walks of one person count little (`scripts/whitening.py`).
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ PARTS = 16
 
 
 class GaitPocket(GaitModule):
-    """Frames to part embeddings and class logits; in a test the embedding's parts have length 1."""
+    """Frames to part embeddings and class logits; when testing, parts have unit length."""
 
     CLASSIFIER = CLASSIFIER
 
@@ -50,8 +50,8 @@ class GaitPocket(GaitModule):
         """Builds the model.
 
         Args:
-            channels: output channels of the first convolution, of the two blocks that see frames and of the
-                one that sees walks.
+            channels: output channels of the first convolution, of the two blocks for frames and of the block
+                for walks.
             embed_dim: channels of the embedding.
             num_classes: subjects to classify in training.
             dtype: type the backbone computes in.
@@ -66,7 +66,7 @@ class GaitPocket(GaitModule):
                 BasicBlock(second, third, stride=1, dtype=dtype, rngs=rngs),
             ]
         )
-        # From zeros: all frames of a walk count alike at first.
+        # Zeros, so that all frames of a walk count equally at first.
         self.worth = nnx.Param(jnp.zeros(third, jnp.float32))
         self.mix = ConvBN(2 * third, last, (1, 1), dtype=dtype, rngs=rngs)
         self.walk_stage = BasicBlock(last, last, stride=1, dtype=dtype, rngs=rngs)
@@ -101,7 +101,7 @@ class GaitPocket(GaitModule):
         return output._replace(embeddings=jnp.where(output.present[:, None, None], embeddings, 0))
 
     def _see(self, frames: Array, segment_ids: Array, *, num_segments: int, train: bool) -> GaitOutput:
-        """Returns the output for the frames as they are."""
+        """Returns the output for the frames, without a mirror image."""
         x = to_unit_range(frames, self.dtype)
         x = x.reshape(x.shape[0], 32, 2, 22, 2, 1).mean(axis=(2, 4))
         x = jax.nn.relu(self.stem(x, train=train, mask=segment_ids.reshape(-1) >= 0))
@@ -110,7 +110,7 @@ class GaitPocket(GaitModule):
         typical = self._weighted_mean(x, segment_ids, num_segments)
         strongest = temporal_max(x, segment_ids, num_segments, whole_rows=self.whole_rows)
         x = jnp.concatenate([typical, strongest], axis=-1)
-        # From here on each sequence is a single image.
+        # From here on, each sequence is a single image.
         present = segments_present(segment_ids, num_segments)
         x = jax.nn.relu(self.mix(x, train=train, mask=present))
         in_rows = present.reshape(-1, num_segments)
@@ -121,7 +121,7 @@ class GaitPocket(GaitModule):
     def _weighted_mean(
         self, features: Float[Array, "f h w c"], segment_ids: Int[Array, "r s"], num_segments: int
     ) -> Float[Array, "n h w c"]:
-        """Returns the mean over each sequence, in every row of the picture with weights of its own."""
+        """Returns the weighted mean over each sequence, with separate weights for each row of the picture."""
         rows, slots = segment_ids.shape
         worth = (features.mean(axis=2).astype(jnp.float32) * self.worth[...]).sum(axis=-1)
         if self.whole_rows:
@@ -131,7 +131,7 @@ class GaitPocket(GaitModule):
             return (features.reshape(rows, slots, *features.shape[1:]) * weights).sum(axis=1)
         member = (segment_ids[:, :, None] == jnp.arange(num_segments))[..., None]
         worth = jnp.where(member, worth.reshape(rows, slots, 1, -1), -jnp.inf)
-        # An absent sequence has no frame to weigh: zeros instead of 0 / 0.
+        # An absent sequence has no frames: zeros instead of 0 / 0.
         worth = jnp.where(member.any(axis=1, keepdims=True), worth, 0)
         weights = jnp.where(member, jax.nn.softmax(worth, axis=1), 0).astype(features.dtype)
         mean = jnp.einsum(
@@ -144,9 +144,10 @@ class GaitPocket(GaitModule):
 
 
 class Whitening(nnx.Module):
-    """Whitening measured after training: the mean of all embeddings, and a map for each part.
+    """Whitening computed after training: the mean of all embeddings, and a linear map for each part.
 
-    Both stand among the batch statistics, since no gradient moves them; without them, zeros and the identity.
+    Both are stored as batch statistics, because no gradient changes them. Their defaults are zeros and
+    identity.
     """
 
     def __init__(self, parts: int, features: int):
@@ -156,7 +157,7 @@ class Whitening(nnx.Module):
     def __call__(
         self, embeddings: Float[Array, "n p c"], mirrored: Float[Array, "n p c"]
     ) -> Float[Array, "n p c"]:
-        """Returns unit-length parts of walks seen both ways."""
+        """Returns unit-length parts of walks and their mirror images combined."""
         both = l2_normalize(l2_normalize(embeddings, axis=-1) + l2_normalize(mirrored, axis=-1), axis=-1)
         mapped = jnp.einsum(
             "npc,pcd->npd", both - self.mean[...], self.map[...], precision=lax.Precision.HIGHEST

@@ -1,4 +1,4 @@
-"""GaitSet (Chao et al. 2019, arXiv:1811.06186): frames as a set, a global branch beside them."""
+"""GaitSet (Chao et al. 2019, arXiv:1811.06186): frames as an unordered set, with a global branch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
@@ -23,7 +23,7 @@ from mcl_jax.utils.signatures import PositiveInt, Sizes
 
 
 class GaitSet(GaitModule):
-    """Frames to part embeddings. No batch norm and no classifier: trained with a triplet loss alone."""
+    """Frames to part embeddings. No batch norm and no classifier: trained only with a triplet loss."""
 
     ADDED: ClassVar = ("bins",)
 
@@ -41,7 +41,7 @@ class GaitSet(GaitModule):
         Args:
             channels: output channels of the three blocks.
             embed_dim: channels of the embedding.
-            bins: numbers of strips that a frame is cut into; each branch has as many parts as all together.
+            bins: numbers of strips to cut a frame into; their sum is each branch's number of parts.
             dtype: type the convolutions compute in.
             rngs: source of the initial parameters.
         """
@@ -75,7 +75,7 @@ class GaitSet(GaitModule):
                 halving.
             segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
             num_segments: how many sequences a row holds at most.
-            train: changes no number; in a test the frames go through in chunks on the CPU.
+            train: does not change the result; when testing on the CPU, frames go through in chunks.
 
         Returns:
             Embeddings [rows·num_segments, 2·sum(bins), embed_dim]: the parts of the frame branch, then those

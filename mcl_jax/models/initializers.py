@@ -1,4 +1,4 @@
-"""Initial values of the parameters, drawn as the reference draws them."""
+"""Initial values of the parameters, drawn as in the reference."""
 
 import math
 
@@ -19,7 +19,7 @@ def batch_norm_scale_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLi
 def part_matrix_init(key: jax.Array, shape: tuple[int, int, int], dtype: DTypeLike) -> Float[Array, "p i o"]:
     """Draws a [parts, in, out] matrix uniformly from ±√(6 / ((in + parts) · out)).
 
-    That is Xavier's rule as PyTorch applies it to a 3-D tensor, taking the parts for outputs.
+    This is Xavier's rule as PyTorch applies it to a 3-D tensor, where it takes the parts as outputs.
     """
     parts, features_in, features_out = shape
     bound = math.sqrt(6 / ((features_in + parts) * features_out))

@@ -2,7 +2,7 @@
 
 With `dtype=float32` every product is computed in true float32 (`Precision.HIGHEST`, so no TF32 on NVIDIA
 GPUs). The fast modes are `dtype=bfloat16` and `float16`; see `convolution.precision_of`. Parameters, batch
-statistics and everything behind temporal pooling are float32 in any mode.
+statistics and everything after temporal pooling are float32 in any mode.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ L2_EPSILON = 1e-12
 LEAKY_SLOPE = 0.01
 
 CLASSIFIER = ("head", "necks", "kernel")
-"""Path of the classifier in a model that has its `PartHead` as `head`."""
+"""Path of the classifier in a model whose `PartHead` is called `head`."""
 
 
 def to_unit_range(
     frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"], dtype: DTypeLike
 ) -> Float[Array, "r*s h w 1"]:
-    """Flattens rows of frames to images in [0, 1]; uint8 is divided by 255, floats are taken as they are."""
+    """Flattens rows of frames to images in [0, 1]; uint8 is divided by 255, floats are unchanged."""
     rows, slots, height, width = frames.shape
     images = frames.reshape(rows * slots, height, width, 1)
     if images.dtype == jnp.uint8:
@@ -61,20 +61,20 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(conv_init(rngs.params(), (*kernel, features_in, features_out), jnp.float32))
 
     def __call__(self, x: Float[Array, "n h w c"], *, slope: float = 1.0) -> Float[Array, "n h2 w2 d"]:
-        """Convolves x, and multiplies negative results by the slope."""
+        """Convolves x and multiplies negative results by the slope."""
         kernel = self.kernel[...]
         return convolve(x.astype(self.dtype), kernel, self.stride, slope=slope, portable=self.portable)
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Multiplies what is negative by `LEAKY_SLOPE`, which is the derivative at 0, too, as in PyTorch."""
+    """Multiplies negative numbers by `LEAKY_SLOPE`; the derivative at 0 is the slope, as in PyTorch."""
     return jnp.where(x > 0, x, LEAKY_SLOPE * x)
 
 
 class ConvPair(nnx.Module):
-    """Two convolutions, each followed by a leaky ReLU, then 2×2 max pooling if asked.
+    """Two convolutions, each followed by a leaky ReLU, then optional 2×2 max pooling.
 
-    With several strips they are focal convolutions (Fan et al. 2020, GaitPart): they see each strip of a
+    With several strips they are focal convolutions (Fan et al. 2020, GaitPart), which process each strip of a
     frame by itself.
     """
 
@@ -98,7 +98,7 @@ class ConvPair(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
         """Maps [n, h, w, features_in] to [n, h, w, features_out], halved in space if it pools."""
         n, height, width, channels = x.shape
-        # As images of their own the strips are padded with zeros where they were cut.
+        # As separate images, the strips are padded with zeros at the cuts.
         x = x.reshape(n * self.strips, height // self.strips, width, channels)
         x = self.conv2(self.conv1(x, slope=LEAKY_SLOPE), slope=LEAKY_SLOPE)
         x = x.reshape(n, height, width, -1)
@@ -107,13 +107,13 @@ class ConvPair(nnx.Module):
 
 @jax.custom_vjp
 def relu_of_sum(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Returns ReLU(x + y); the gradient reads the output, which the next layer keeps, and neither input."""
+    """Returns ReLU(x + y); the gradient needs only the output, which the next layer keeps anyway."""
     return jax.nn.relu(x + y)
 
 
 def _relu_of_sum_forward(x: Array, y: Array) -> tuple[Array, Array]:
     output = jax.nn.relu(x + y)
-    # Without the barrier XLA adds again, and so reads both inputs, to know where the sum is positive.
+    # Without the barrier XLA computes the sum again for the gradient, and so reads both inputs.
     return output, lax.optimization_barrier(output)
 
 
@@ -164,7 +164,7 @@ class ConvBN(nnx.Module):
         return self._in_test(x, residual=residual, slope=0.0)
 
     def _in_test(self, x: Array, **finish: Any) -> Array:
-        """Returns the same with the running statistics, which become part of kernel and bias."""
+        """Returns the same with the running statistics folded into kernel and bias."""
         factor, shift = self.norm.in_test()
         conv, kernel = self.conv, self.conv.kernel[...] * factor
         finish |= {"bias": shift, "portable": conv.portable}
@@ -192,16 +192,16 @@ class BasicBlock(nnx.Module):
 def shortcut(
     features_in: int, features_out: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> ConvBN | None:
-    """Returns the 1×1 projection of a residual block, or None where the block keeps its input's shape."""
+    """Returns the 1×1 projection of a residual block, or None if the block keeps its input's shape."""
     if stride == 1 and features_in == features_out:
         return None
     return ConvBN(features_in, features_out, (1, 1), stride=stride, dtype=dtype, rngs=rngs)
 
 
 def zero_empty(x: Float[Array, "*n h w c"], mask: Bool[Array, "*n"]) -> Float[Array, "*n h w c"]:
-    """Returns x with zeros at empty slots, for a convolution over time to pad each sequence with.
+    """Sets empty slots to zero, which pads each sequence for a convolution over time.
 
-    A GPU writes the zeros in the kernel that makes x, if that is done once.
+    If done only once, a GPU writes the zeros in the kernel that computes x.
     """
     return jnp.where(mask[..., None, None, None], x, 0)
 
@@ -220,7 +220,7 @@ def temporal_max(
 ) -> Float[Array, "m ..."]:
     """Takes the maximum over the frames of each sequence.
 
-    Where frames tie, the gradient is split evenly between them (PyTorch gives it to one of them).
+    Frames with equal maxima share the gradient evenly (PyTorch gives it to one of them).
 
     Args:
         features: [rows·slots, ...].
@@ -245,7 +245,7 @@ def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> 
 
     Args:
         x: [n, h, w, c].
-        bins: numbers of strips, each of equally many cells; see `check_bins`.
+        bins: numbers of strips; strips of one number have equally many cells; see `check_bins`.
 
     Returns:
         [n, sum(bins), c].
@@ -259,12 +259,12 @@ def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> 
 
 
 def check_bins(bins: Sequence[int], *, halvings: int) -> None:
-    """Checks that the bins of a pyramid divide a frame that was halved so many times.
+    """Checks that the bins of a pyramid divide a frame after a number of halvings.
 
-    They need not divide the height: as in the reference, a strip is a run of cells, row by row.
+    They need not divide the height: as in the reference, a strip is a run of consecutive cells, row by row.
 
     Raises:
-        ConfigError: if there are none, or one does not divide the number of cells.
+        ConfigError: if there are no bins, or one does not divide the number of cells.
     """
     height, width = (-(-size // 2**halvings) for size in FRAME_SHAPE)
     if not bins or any(height * width % b for b in bins):
@@ -275,7 +275,7 @@ def check_bins(bins: Sequence[int], *, halvings: int) -> None:
 
 
 class SeparateFCs(nnx.Module):
-    """One linear map per part, without bias, from and to float32."""
+    """One linear map per part, without bias, in float32."""
 
     def __init__(
         self,
@@ -320,7 +320,7 @@ class BNNecks(nnx.Module):
 
 
 class PartHead(nnx.Module):
-    """From frame features to the output of a model with a classifier: pool over time, cut into parts, map.
+    """Head of a model with a classifier: pools over time, cuts into parts, maps to embeddings and logits.
 
     The embedding is the output of the separate FCs or, with `use_emb2`, the unit-length BNNeck feature.
     """
@@ -361,7 +361,7 @@ class PartHead(nnx.Module):
 
 
 def l2_normalize(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Returns x scaled to length 1 along an axis; zeros stay."""
-    # Clamped before the root, so that the gradient at the zero vector is finite.
+    """Returns x scaled to length 1 along an axis; zero vectors stay zero."""
+    # Clamped before the root to keep the gradient at the zero vector finite.
     squared = jnp.square(x).sum(axis=axis, keepdims=True)
     return x * lax.rsqrt(jnp.maximum(squared, L2_EPSILON**2))

@@ -1,4 +1,4 @@
-"""A model's structure apart from its arrays, and the arrays trained for it."""
+"""A model's structure, without its arrays; and trained arrays with the model they belong to."""
 
 import dataclasses
 import functools
@@ -21,20 +21,20 @@ from mcl_jax.utils.signatures import check_arguments, config_arguments, lookup, 
 from mcl_jax.utils.spacing import Spacing
 
 PROVIDED = ("dtype", "rngs")
-"""Arguments of a model's constructor that are no config keys."""
+"""Arguments of a model's constructor that are not config keys."""
 
 _MOST_PARAMETERS = 2**32  # 16 GB, and training takes four times that; a published model has 25 million
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model's structure, apart from its arrays.
+    """A model's structure, without its arrays.
 
     Attributes:
         name: a key of `MODELS`.
         arguments: sizes, as the module's constructor takes them.
         dtype: type the backbone computes in.
-        graphdef: what `merge` puts together with arrays.
+        graphdef: Flax graph definition, which `merge` combines with arrays.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Model:
 
     @property
     def spacing(self) -> Spacing:
-        """The spacing of sequences in rows that it needs."""
+        """The spacing that it needs between sequences in a row."""
         return MODELS[self.name].SPACING
 
     @property
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def block(self) -> dict[str, Any]:
-        """The `model` block that makes it, as checkpoints store it: name and arguments, plain values."""
+        """Its `model` block, as checkpoints store it: name and arguments, plain values."""
         return plain_block({"name": self.name, **self.arguments})
 
     def merge(self, params: ArrayTree, batch_stats: ArrayTree, **settings: bool) -> Any:
@@ -76,8 +76,8 @@ class Model:
         """Returns initial parameters and batch statistics.
 
         Args:
-            seed: of all that is drawn.
-            compiler_options: for `jax.jit`.
+            seed: random seed.
+            compiler_options: options for `jax.jit`.
         """
 
         def init() -> tuple[ArrayTree, ArrayTree]:
@@ -87,24 +87,24 @@ class Model:
         return jax.jit(init, compiler_options=compiler_options)()
 
     def shapes(self) -> tuple[ArrayTree, ArrayTree]:
-        """Returns parameters and batch statistics as shapes, without making an array."""
+        """Returns the shapes of parameters and batch statistics, without making arrays."""
         return jax.eval_shape(lambda: _arrays(_construct(self.name, self.arguments, self.dtype, 0)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The trained arrays of a model, and which model it is.
+    """The trained arrays of a model, and its name and arguments.
 
     Attributes:
         block: the `model` block that makes the model: its name and all its arguments.
         params: trained parameters, NumPy.
         batch_stats: running statistics, NumPy.
-        step: updates behind them.
-        source: where they were read from, for people.
-        uncounted_batches: batches that an imported PyTorch model has counted beyond `step`.
-        thresholds: of a packed model, false-accept rate of one comparison → the largest Euclidean distance
-            to accept; empty where none are known.
-        recipe: config of the run that trained it, plain values without paths; empty where it is not known.
+        step: number of updates that made them.
+        source: where they were read from, as text.
+        uncounted_batches: batches that an imported PyTorch model counted beyond `step`.
+        thresholds: of a packed model: false-accept rate of one comparison → largest Euclidean distance to
+            accept; empty if unknown.
+        recipe: config of the run that trained it, plain values without paths; empty if unknown.
     """
 
     block: dict[str, Any]
@@ -122,11 +122,11 @@ def create_model(name: str, arguments: Mapping[str, Any], *, dtype: str) -> Mode
 
     Args:
         name: a key of `MODELS`.
-        arguments: sizes, as the module's constructor takes them; the others have their defaults.
+        arguments: sizes, as the module's constructor takes them; missing ones get their defaults.
         dtype: type the backbone computes in.
 
     Raises:
-        ConfigError: if there is no such model, or an argument cannot work, by its key in a config.
+        ConfigError: if there is no such model, or an argument is invalid; it names the config key.
     """
     block = complete_block({"name": name, **arguments})
     check_block(block)
@@ -146,10 +146,10 @@ def model_of(block: Mapping[str, Any], *, dtype: str) -> Model:
 
 
 def complete_block(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a `model` block with all arguments of its model, the absent ones with their defaults.
+    """Returns a `model` block with all arguments of its model; missing ones get their defaults.
 
     Raises:
-        ConfigError: if there is no such model, or it has not one of the arguments.
+        ConfigError: if the model or an argument is unknown.
     """
     kind = model_class(block["name"])
     classes = {} if kind.CLASSIFIER is None else {"num_classes": 0}
@@ -158,10 +158,10 @@ def complete_block(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_block(block: Mapping[str, Any]) -> None:
-    """Checks the arguments of a complete `model` block; a number of classes of 0 is one yet to be known.
+    """Checks the arguments of a complete `model` block; 0 classes mean a number not known yet.
 
     Raises:
-        ConfigError: naming the first key that cannot work.
+        ConfigError: naming the first invalid key.
     """
     arguments = _arguments(block)
     if arguments.get("num_classes") == 0:
@@ -175,7 +175,7 @@ def model_class(name: str) -> type[GaitModule]:
     """Returns the class of a model.
 
     Raises:
-        ConfigError: if there is none of this name.
+        ConfigError: if there is no such model.
     """
     try:
         return lookup("model.name", MODELS, name)
@@ -184,7 +184,7 @@ def model_class(name: str) -> type[GaitModule]:
 
 
 def added_arguments(name: str) -> dict[str, Any]:
-    """Returns the arguments that a model has not always had (`GaitModule.ADDED`), with their defaults.
+    """Returns the arguments added to a model later (`GaitModule.ADDED`), with their defaults.
 
     Raises:
         ConfigError: if there is no such model.
@@ -194,12 +194,12 @@ def added_arguments(name: str) -> dict[str, Any]:
 
 
 def plain_block(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a `model` block as JSON gives it back: lists for tuples."""
+    """Returns a `model` block as read back from JSON: with lists instead of tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in block.items()}
 
 
 def digest_of(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> str:
-    """Returns SHA-256 over model, sizes and all numbers but the classifier's."""
+    """Returns the SHA-256 of a model: name, sizes and all numbers except the classifier's."""
     return _digest(model.name, model.arguments, params, batch_stats)
 
 
@@ -207,7 +207,7 @@ def digest_of_weights(block: Mapping[str, Any], params: ArrayTree, batch_stats: 
     """Returns `digest_of` of the model that a `model` block names, with its arrays on the host.
 
     Raises:
-        ConfigError: as of `complete_block`.
+        ConfigError: see `complete_block`.
     """
     return _digest(block["name"], _arguments(complete_block(block)), params, batch_stats)
 
@@ -231,7 +231,7 @@ def _digest(name: str, arguments: Mapping[str, Any], params: ArrayTree, batch_st
 def differing(block: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns the keys of two `model` blocks whose values differ, with both values.
 
-    Of different models only the names are compared. A number of classes of 0 fits any.
+    For different models only the names are compared. 0 classes match any number.
     """
     if block["name"] != other["name"]:
         return {"name": (block["name"], other["name"])}
@@ -264,19 +264,19 @@ def _construct(name: str, arguments: Mapping[str, Any], dtype: str, seed: int) -
     return constructor(**arguments, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
 
 
-@functools.cache  # a run asks for the same model to train and to test
+@functools.cache  # a run needs the same model for training and testing
 def _graphdef(name: str, arguments: tuple[tuple[str, Any], ...], dtype: str) -> nnx.GraphDef:
-    """Returns the structure of a model, of which no array is made.
+    """Returns the structure of a model without making arrays.
 
     Raises:
-        ConfigError: if it has more numbers than any memory.
+        ConfigError: if it has more parameters than the limit.
     """
     module = nnx.eval_shape(functools.partial(_construct, name, dict(arguments), dtype, 0))
     numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
     if numbers > _MOST_PARAMETERS:
         raise ConfigError(
-            f"model: {name} of these sizes has {numbers:.3g} parameters, and {_MOST_PARAMETERS:,} is "
-            "the most; lower its channels, layers or classes"
+            f"model: {name} of these sizes has {numbers:.3g} parameters, but the limit is "
+            f"{_MOST_PARAMETERS:,}; lower its channels, layers or classes"
         )
     return nnx.graphdef(module)
 

@@ -1,7 +1,7 @@
 """SwinGait (Fan et al. 2023, arXiv:2303.03301): a few convolutions, then attention within shifted windows.
 
-The convolutions are those of DeepGaitV2's first stages. Behind them a frame is 15 × 10 tokens, which attend
-to each other within windows over time and space (Liu et al. 2022, CVPR, "Video Swin Transformer").
+The convolutions are DeepGaitV2's first stages. After them a frame has 15 × 10 tokens, which attend to each
+other within windows over time and space (Liu et al. 2022, CVPR, "Video Swin Transformer").
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ GRID = (15, 10)
 HEAD_WIDTH = 16
 MLP_FACTOR = 4
 NORM_EPSILON = 1e-5
-FAR_AWAY = -100.0  # added to the score of a token that was rolled here from the opposite edge
+FAR_AWAY = -100.0  # added to the score of tokens rolled here from the opposite edge
 
 # The reference cuts this normal distribution at 100 standard deviations, which it never reaches.
 _normal = nnx.initializers.normal(0.02)
@@ -76,12 +76,12 @@ def _layer_norm(features: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Any:
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Returns x times the normal distribution's probability of less than x."""
+    """Returns x times the standard normal probability of a value below x."""
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
 
 
 def resized(x: Float[Array, "n h w c"], size: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
-    """Interpolates linearly between rows and columns; the first and the last stay where they are."""
+    """Interpolates linearly between rows and columns; the first and the last stay in place."""
     rows, columns = (
         _interpolation(before, after).astype(x.dtype)
         for before, after in zip(x.shape[1:3], size, strict=True)
@@ -97,7 +97,7 @@ def _interpolation(before: int, after: int) -> Float[np.ndarray, "after before"]
 
 
 class Tokens(nnx.Module):
-    """One token of each 2×2 square: a linear map of it, normalised."""
+    """Makes one token from each 2×2 square, by a linear map and a layer norm."""
 
     def __init__(self, features_in: int, features_out: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.dtype = dtype
@@ -118,7 +118,7 @@ class Tokens(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Attention of the tokens of a window to each other, with a bias for the difference of their places."""
+    """Attention between the tokens of a window, with a bias for their relative position."""
 
     portable: bool = False  # see `GaitModule`
 
@@ -130,7 +130,7 @@ class Attention(nnx.Module):
         self.out = _linear(features, features, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "r s h w c"], members: Members) -> Float[Array, "r s h w c"]:
-        """Maps rows of slots, zeros at empty ones; what comes out there is of no use to anyone."""
+        """Maps rows of slots; empty slots must be zero, and their output is meaningless."""
         x = cut_windows(x, members, shifted=self.shifted)
         parts = self.qkv(x).reshape(*x.shape[:-1], 3, self.heads, HEAD_WIDTH)
         query, key, value = (parts[..., i, :, :] for i in range(3))
@@ -149,7 +149,7 @@ class Attention(nnx.Module):
         return (mapped + self.out.bias[...].astype(self.dtype)).reshape(y.shape)
 
     def _biased(self, scores: Float[Array, "r t n e q k"], members: Members) -> Float[Array, "r t n e q k"]:
-        """Adds the biases of positions, and leaves out the tokens of other sequences."""
+        """Adds the biases of relative positions, and masks tokens of other sequences."""
         bias = jnp.moveaxis(self.table[...][position_index()], -1, 0)
         scores = scores.astype(bias.dtype) + bias
         if self.shifted:
@@ -162,7 +162,7 @@ class Attention(nnx.Module):
 
 
 class SwinBlock(nnx.Module):
-    """Attention within windows and a map of each token, each beside an identity and behind a layer norm."""
+    """Attention within windows, then an MLP per token, each with a layer norm and a skip connection."""
 
     def __init__(self, features: int, *, shifted: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         self.norm1 = _layer_norm(features, dtype=dtype, rngs=rngs)
@@ -174,8 +174,8 @@ class SwinBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "r s h w c"], *, members: Members, factors: Float[Array, "2 r s"] | None
     ) -> Float[Array, "r s h w c"]:
-        """Maps rows of slots; `factors` are of both branches, 0 where they are dropped; None for 1."""
-        # The reference fills up a sequence's last window with zeros behind this norm, and attends to them.
+        """Maps rows of slots; `factors` scale both branches, 0 where one is dropped; None for 1."""
+        # The reference fills up a sequence's last window with zeros after this norm, and attends to them.
         y = self.attention(zero_empty(self.norm1(x), members.present), members)
         x = x + (y if factors is None else _times(y, factors[0]))
         y = self.narrow(gelu(self.widen(self.norm2(x))))
@@ -199,10 +199,10 @@ class Widening(nnx.Module):
 
 
 class SwinHead(nnx.Module):
-    """From pooled rows to embeddings and logits, with one part more than comes out.
+    """Maps pooled rows to embeddings and logits; computes one more part than it returns.
 
-    The reference has a matrix for 16 parts of 15 rows: the last row counts twice, and what is made of it the
-    second time is cut off, but not from the statistics of batch normalisation.
+    The reference has matrices for 16 parts but only 15 rows, so the last row is used twice. Its second result
+    is cut off, but still counts in the statistics of batch normalisation.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class SwinHead(nnx.Module):
     def __call__(
         self, pooled: Float[Array, "n h w c"], present: Bool[Array, " n"], *, train: bool
     ) -> tuple[Float[Array, "n p d"], Float[Array, "n p k"]]:
-        """Maps [n, h, w, features] to embeddings and logits; `present` is False where there is nothing."""
+        """Maps [n, h, w, features] to embeddings and logits; `present` is False for absent sequences."""
         x = horizontal_pyramid_pool(pooled.astype(self.fcs.kernel[...].dtype), (self.parts,))
         x = jnp.concatenate([x, jax.lax.stop_gradient(x[:, -1:])], axis=1)
         embeddings = self.fcs(x)
@@ -246,12 +246,12 @@ class SwinGait(GaitModule):
         """Builds the model.
 
         Args:
-            layers: blocks of the two stages of convolutions and of the two of attention.
-            channels: of the stages of convolutions; the second convolves over time too.
-            widths: channels of the stages of attention, 16 a head; the embedding has those of the first.
-            parts: strips of a frame.
-            drop_path: share of the sequences for which the last block's branches are left out in training;
-                of the blocks before, evenly less, down to none.
+            layers: number of blocks of the two convolution stages and of the two attention stages.
+            channels: channels of the convolution stages; the second also convolves over time.
+            widths: channels of the attention stages, 16 per head; the embedding has as many as the first.
+            parts: number of strips of a frame.
+            drop_path: share of the sequences for which training drops a branch of the last block; the
+                share falls linearly to 0 at the first block.
             num_classes: subjects to classify in training.
             dtype: type the backbone computes in.
             rngs: source of the initial parameters.
@@ -281,7 +281,7 @@ class SwinGait(GaitModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Checks that channels make whole heads, and the parts whole strips."""
+        """Checks that widths divide into heads, and frames into parts."""
         widths, parts = tuple(arguments["widths"]), arguments["parts"]
         if any(width % HEAD_WIDTH for width in widths):
             raise ConfigError(f"model.widths: is {widths}; expected multiples of {HEAD_WIDTH}")
@@ -308,7 +308,7 @@ class SwinGait(GaitModule):
                 multiple of 3, with at least one empty slot before the next (`SPACING`).
             num_segments: how many sequences a row holds at most.
             train: whether batch normalisation uses, and records, the statistics of this batch.
-            key: of what is drawn in training; without it no branch is left out.
+            key: key for the numbers drawn in training; without it, no branch is dropped.
 
         Returns:
             Embeddings [rows·num_segments, parts, widths[0]] and logits [rows·num_segments, parts, classes].
@@ -354,7 +354,7 @@ class SwinGait(GaitModule):
 def _whole_windows(
     x: Float[Array, "r s h w c"], ids: Int[Array, "r s"]
 ) -> tuple[Float[Array, "r t h w c"], Int[Array, "r t"]]:
-    """Adds empty slots up to a whole window; a number of slots that is free is rounded up, too."""
+    """Adds empty slots up to a whole window, also if the number of slots is free."""
     slots = ids.shape[1]
     whole = (slots + WINDOW[0] - 1) // WINDOW[0] * WINDOW[0]
     x = jnp.pad(x, ((0, 0), (0, WINDOW[0] - 1), *((0, 0),) * 3))[:, :whole]
@@ -364,7 +364,7 @@ def _whole_windows(
 def _drawn(
     key: Key[Array, ""], rate: float, ids: Int[Array, "r s"], num_segments: int
 ) -> Float[Array, "2 r s"]:
-    """Draws for each sequence and both branches of a block 0, or what makes up for the sequences dropped."""
+    """Draws a factor for each sequence and branch of a block: 0, or 1 / (1 − rate) to compensate."""
     kept = jax.random.bernoulli(key, 1 - rate, (2, len(ids), num_segments)) / (1 - rate)
     slots = jnp.broadcast_to(jnp.maximum(ids, 0), (2, *ids.shape))
     return jnp.take_along_axis(kept, slots, axis=2)

@@ -1,8 +1,8 @@
-"""Sums over all axes but the last, for batch normalisation: four in a layer and step.
+"""Sums over all axes but the last, for batch normalisation, which needs four per layer and step.
 
-XLA's own reduction is the right one on GPUs and TPUs, where reading is what a sum costs. On the CPU it first
-writes what is summed, and its loop over that is slow; a sum over few pixels becomes one loop with what is
-summed, and its error is smaller.
+On GPUs and TPUs, XLA's own reduction is best, because the cost of a sum is reading. On the CPU, XLA first
+writes the terms and then loops over them slowly. A sum over few pixels is fused with the computation of its
+terms, and its rounding error is smaller.
 """
 
 import math
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_LARGEST_BLOCK = 22  # pixels; 32 are slower, and XLA treats more than 32 as it does the whole
+_LARGEST_BLOCK = 22  # pixels; 32 are slower, and above 32 XLA does not fuse
 
 
 def sum_per_feature(x: Float[Array, "n ... f"]) -> Float[Array, " f"]:
@@ -30,17 +30,17 @@ def mean_and_variance(
     Args:
         x: [n, ..., f].
         weight: [n, 1, ...], 0 where x is empty and 1 elsewhere.
-        count: how many numbers of a feature are not empty, at least 1.
-        guess: of the mean. E[x²] − E[x]² cancels where the mean is many deviations off 0, so on GPUs and TPUs
-            x is read once, relative to this. The variance is off by a float's error times 1 + (mean −
-            guess)² / variance. The CPU reads x twice, and has no need of it.
+        count: number of non-empty values per feature, at least 1.
+        guess: an estimate of the mean. E[x²] − E[x]² loses digits if the mean is many deviations off 0, so on
+            GPUs and TPUs x is read once, relative to this. The variance is off by a float's error times 1 +
+            (mean − guess)² / variance. The CPU reads x twice and does not need it.
     """
     return lax.platform_dependent(x, weight, count, guess, cpu=_in_two_reads, default=_in_one_read)
 
 
 def _in_one_read(x: Array, weight: Array, count: Array, guess: Array) -> tuple[Array, Array]:
     apart = x - guess
-    # Neither sum needs the other, so XLA can make one kernel of them, and one exchange between devices.
+    # The sums are independent, so XLA can merge them into one kernel and one exchange between devices.
     first, second = _at_once(apart * weight) / count, _at_once(jnp.square(apart) * weight) / count
     return guess + first, jnp.maximum(second - jnp.square(first), 0)
 
@@ -60,5 +60,5 @@ def _in_two_steps(x: Array) -> Array:
     if block == 1:
         return _at_once(x)
     sums = x.reshape(len(x), pixels // block, block, x.shape[-1]).sum(2)
-    # Without the barrier XLA makes one sum of the two.
+    # Without the barrier XLA merges the two sums.
     return _at_once(lax.optimization_barrier(sums))

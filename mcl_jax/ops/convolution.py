@@ -1,13 +1,13 @@
-"""Convolutions without bias, padded by half their kernel on both sides as PyTorch pads.
+"""Convolutions without bias, padded by half their kernel on both sides, as in PyTorch.
 
-XLA's own convolution is the right one on GPUs and TPUs, for 1×1 kernels too: written as a slice and a matrix
-product, a projection with a stride aborts XLA's GPU compiler (openxla/xla#47381). On the CPU float32 goes
-through `mcl_jax.ops.cpu` where it can, 1×1 kernels are matrix products otherwise, and in a test images go
-through layers a few at a time. Which way is taken is decided here and nowhere else, when a program is lowered
-for its platform. A portable program, for export, takes XLA's way on every platform.
+On GPUs and TPUs, XLA's own convolution is best, for 1×1 kernels too: a projection with a stride, written as a
+slice and a matrix product, aborts XLA's GPU compiler (openxla/xla#47381). On the CPU, float32 uses
+`mcl_jax.ops.cpu` if possible; otherwise 1×1 kernels are matrix products. When testing on the CPU, images go
+through the layers a few at a time. Only this module chooses, when a program is lowered for its platform. A
+portable program, for export, uses XLA's convolution on every platform.
 
-Kernels come in the type they are stored in, and are rounded to that of the images here, so that their
-gradients are summed over devices in float32, whatever the images are.
+Kernels arrive in the type they are stored in and are rounded to the images' type here. So their gradients are
+summed over devices in float32, whatever the type of the images.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ _HALF = (jnp.bfloat16, jnp.float16)
 
 
 def precision_of(dtype: DTypeLike) -> lax.Precision | None:
-    """Returns the precision of the products of a model that computes in a type.
+    """Returns the precision for matrix products of a model that computes in a type.
 
-    In float32 they are true float32. In half precision what is left in float32, as the head's products, is
-    TF32 on NVIDIA GPUs, whose rounding is finer than that of the features they take.
+    In float32 they are true float32. In half precision, the products that stay in float32, such as the
+    head's, use TF32 on NVIDIA GPUs, whose rounding is finer than that of their inputs.
     """
     return None if dtype in _HALF else lax.Precision.HIGHEST
 
@@ -45,10 +45,10 @@ def convolve(
     slope: float = 1.0,
     portable: bool = False,
 ) -> Float[Array, "n h2 w2 d"]:
-    """Returns the convolution of images with a kernel of odd size, and where negative that times the slope.
+    """Returns the convolution with a kernel of odd size; negative results are multiplied by the slope.
 
-    In float32 every product is computed in true float32 (no TF32 on NVIDIA GPUs). At 0 the derivative is that
-    of negative numbers, as in PyTorch.
+    In float32 every product is computed in true float32 (no TF32 on NVIDIA GPUs). At 0 the derivative is
+    the slope, as in PyTorch.
 
     Args:
         x: images; the output has their type.
@@ -72,7 +72,7 @@ def convolve_in_test(
     slope: float = 1.0,
     portable: bool = False,
 ) -> Float[Array, "n h2 w2 d"]:
-    """Returns the convolution plus bias and residual, and where negative that times the slope.
+    """Returns the convolution plus bias and residual; negative results are multiplied by the slope.
 
     In half precision the bias is rounded to it, and cuDNN adds it, the residual and the activation in the
     same kernel.
@@ -126,7 +126,7 @@ def _activate(y: Array, slope: float) -> Array:
 
 
 def _by_xla(x: Array, kernel: Array, stride: int, padding: Sequence[tuple[int, int]] | None = None) -> Array:
-    """Returns the compiler's own convolution of images, or of rows of slots where the kernel has a time."""
+    """Returns XLA's own convolution of images, or of rows of slots if the kernel extends in time."""
     extent = kernel.shape[:-2]
     if padding is None:
         padding = [(size // 2, size // 2) for size in extent]
@@ -159,7 +159,7 @@ def _natively(
     slope: float = 1.0,
     before: tuple[int, int] | None = None,
 ) -> Array:
-    """Returns the convolution by our own code, with `before` in place of half the kernel's size."""
+    """Returns the convolution by the C++ kernels, padded by `before` instead of half the kernel."""
 
     def ours(x: Array, residual: Array | None, kernel: Array, bias: Array | None) -> Array:
         return native.convolve(
@@ -235,8 +235,8 @@ def _gradient_of_kernel(x: Array, kernel: Array, gradient: Array, stride: int) -
             size = kernel.shape[0], kernel.shape[1]
             ours = partial(native.kernel_gradient, kernel=size, stride=stride, before=_padding(kernel))
             return on_each_device(ours, (x, gradient), (), add=True)
-        # XLA transposes both. Without the barrier that is one loop with all that they are computed from, such
-        # as a normalisation, and takes three times as long.
+        # XLA transposes both. Without the barrier it fuses this with the computation of the inputs, such as
+        # a normalisation, which takes three times as long.
         x, gradient = lax.optimization_barrier((x, gradient))
         return _kernel_gradient_by_xla(x, gradient, kernel, stride, _by_xla_on_cpu)
 
@@ -247,9 +247,9 @@ def _gradient_of_kernel(x: Array, kernel: Array, gradient: Array, stride: int) -
 def _kernel_gradient_by_xla(
     x: Array, gradient: Array, kernel: Array, stride: int, convolution: Callable[..., Array] = _by_xla
 ) -> Array:
-    """Returns the gradient in the kernel's type, to which each device rounds its share before they are added.
+    """Returns the kernel's gradient; each device rounds its share to the kernel's type before adding.
 
-    Left to XLA the shares would be added in the type of x.
+    By default XLA would add the shares in the type of x.
     """
 
     def share(x: Array, gradient: Array) -> Array:
@@ -269,13 +269,13 @@ def _gradient_by_parity(
 ) -> Float[Array, "n h2 w2 c"]:
     """Returns the gradient [n, 2h, 2w, c] of a convolution's input, stride 2, without products with zeros.
 
-    An even row 2i has been seen by output i alone, with the middle row of the kernel; an odd one, 2i + 1, by
-    outputs i and i + 1, with its last and its first row. Columns likewise.
+    An even row 2i is used only by output i, with the middle row of the kernel. An odd row 2i + 1 is used by
+    outputs i and i + 1, with the kernel's last and first row. The same holds for columns.
 
     Args:
         kernel: its weights.
         gradient: of the output.
-        convolve: the convolution whose zeros lie below and to the right alone.
+        convolve: a convolution padded with zeros only below and to the right.
     """
     seen_by = (slice(1, 2), slice(2, None, -2))  # rows of the kernel, in the order of the outputs
     flipped = kernel.swapaxes(2, 3)
@@ -291,16 +291,16 @@ def _convolve_from_here(x: Array, kernel: Array) -> Array:
 
 
 def map_images(function: Callable[..., Array], *arrays: Array, at_once: bool) -> Array:
-    """Returns function(*arrays), in a test on the CPU for some images at a time.
+    """Returns function(*arrays); when testing on the CPU, a few images at a time.
 
-    What lies between its layers stays in the cache then, and in memory that is there already. In training the
-    gradient of such a loop would be slow. The function treats every image alike and by itself, but for what
-    batch normalisation records in training.
+    Then intermediate arrays stay in the cache and reuse the same memory. In training, the gradient of such a
+    loop would be slow. The function must treat each image by itself, except that batch normalisation may
+    record statistics in training.
 
     Args:
         function: from arrays [m, ...] to one [m, ...].
         arrays: [n, ...] each, one entry for each image.
-        at_once: whether to apply it to all images at once on the CPU, too, as in training and for export.
+        at_once: whether to apply it to all images at once on the CPU too, as for training and export.
     """
     if at_once or len(arrays[0]) <= _IMAGES_AT_ONCE:
         return function(*arrays)
@@ -330,15 +330,15 @@ def convolve_in_time(
 ) -> Float[Array, "r s h2 w2 d"]:
     """Returns the convolution over slots, with stride 1, and over space, with the given stride.
 
-    On the CPU the neighbouring slots become channels of a 2-D convolution, which takes a third to a half of
-    the time there and three times the memory of x.
+    On the CPU the neighbouring slots become channels of a 2-D convolution. It takes a third to a half of the
+    time, and three times the memory of x.
 
     Args:
         x: rows of slots.
         kernel: its weights, rounded to the type of x. Their gradient has their own type.
         stride: in space.
-        strips: how many strips of the height are convolved by themselves, each padded with zeros; with
-            stride 1 alone.
+        strips: number of strips of the height to convolve separately, each padded with zeros; needs
+            stride 1.
         portable: whether to use XLA's own convolution on every platform.
     """
     if portable:
@@ -352,7 +352,7 @@ def convolve_in_time(
 
 
 def _by_strips(convolution: Callable[..., Array], strips: int, stride: int, x: Array, kernel: Array) -> Array:
-    """Applies a convolution of rows of slots to strips, which are rows of their own."""
+    """Applies a convolution of rows of slots to each strip as a row of its own."""
     if strips == 1:
         return convolution(x, kernel, stride)
     rows, slots, height, width, channels = x.shape

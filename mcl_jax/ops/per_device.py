@@ -1,7 +1,7 @@
 """Runs functions on each device that XLA cannot split by itself.
 
-The mesh is the one that JAX is told of while a program is traced (`jax.sharding.use_abstract_mesh`), so it is
-part of the key under which JAX keeps programs. Without one, each device computes the whole batch.
+The mesh is the one set while a program is traced (`jax.sharding.use_abstract_mesh`), so it is part of JAX's
+key for compiled programs. Without a mesh, each device computes the whole batch.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 
 def on_every_device(x: Array) -> Array:
-    """Returns a batch's array whole on every device, which costs one exchange between them."""
+    """Gathers a batch's array on every device, with one exchange between them."""
     if jax.sharding.get_abstract_mesh().size <= 1:
         return x
     return lax.with_sharding_constraint(x, PartitionSpec())
@@ -28,12 +28,12 @@ def on_each_device(
 ) -> Array:
     """Returns function(*split, *whole), computed on each device for its share of the batch.
 
-    Without a mesh, or where the devices cannot have equal shares, each computes all of it.
+    Without a mesh, or if the batch does not divide evenly, each device computes all of it.
 
     Args:
-        function: of images to images, or to a sum over them.
-        split: arrays whose first axis is the batch's; None is passed on.
-        whole: arrays that every device has.
+        function: maps images to images, or to a sum over images.
+        split: arrays whose first axis is the batch; None is passed on.
+        whole: arrays that every device gets whole.
         add: whether the result is a sum over images.
     """
     mesh = jax.sharding.get_abstract_mesh()
@@ -46,5 +46,5 @@ def on_each_device(
         (lambda *arrays: lax.psum(function(*arrays), axis)) if add else function,
         in_specs=(here,) * len(split) + (everywhere,) * len(whole),
         out_specs=everywhere if add else here,
-        check_vma=False,  # calls of our own say nothing of devices
+        check_vma=False,  # the C++ calls declare nothing about devices
     )(*split, *whole)

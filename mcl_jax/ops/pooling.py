@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-# Up to so many sequences in a row, one maximum for each of them reads less than a scan over the slots.
+# Up to this many sequences in a row, one maximum per sequence reads less than a scan over the slots.
 _MAXIMA_AT_ONCE = 8
 
 
@@ -31,7 +31,7 @@ def _max_of_three(x: Array, axis: int) -> Array:
     even = lax.slice_in_dim(x, 0, None, 2, axis)
     odd = lax.slice_in_dim(x, 1, None, 2, axis)
     count = even.shape[axis]
-    # At an edge, where one of the three is missing, the middle one stands for it.
+    # At an edge one of the three is missing; the middle one replaces it.
     first = lax.slice_in_dim(even, 0, 1, 1, axis)
     before = lax.concatenate([first, lax.slice_in_dim(odd, 0, count - 1, 1, axis)], axis)
     last = lax.slice_in_dim(even, count - 1, count, 1, axis)
@@ -40,7 +40,7 @@ def _max_of_three(x: Array, axis: int) -> Array:
 
 
 def first_maximum(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Takes the larger of two numbers; of equals the first has the gradient, as in PyTorch's windows."""
+    """Takes the larger of two numbers; of equal ones, the first gets the gradient, as in PyTorch."""
     return jnp.where(a >= b, a, b)
 
 
@@ -49,13 +49,13 @@ def segment_max(
 ) -> Float[Array, "r k ..."]:
     """Takes the maximum over the slots of each segment of each row; −∞ for an absent segment.
 
-    A scatter is what a CPU does fastest. On a GPU it is an atomic operation for each element, and so is its
-    gradient: there each segment is an ordinary maximum or, where rows hold many, one scan finds all.
+    A scatter is fastest on a CPU. On a GPU it needs an atomic operation for each element, and so does its
+    gradient. There each segment gets an ordinary maximum or, if rows hold many segments, one scan finds all.
 
     Args:
         x: [rows, slots, ...].
-        segment_ids: [rows, slots], the segment, −1 at empty slots; the slots of a segment are neighbours.
-        num_segments: how many segments a row holds at most.
+        segment_ids: [rows, slots], the segment of each slot, −1 if empty; slots of a segment are contiguous.
+        num_segments: number of segments in a row at most.
     """
     on_cpu = functools.partial(_by_scatter, num_segments=num_segments)
     way = _one_by_one if num_segments <= _MAXIMA_AT_ONCE else _by_scan
@@ -77,7 +77,7 @@ def _one_by_one(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
 
 
 def _by_scan(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
-    """Finds the maximum up to each slot of its segment; that of the last slot is the segment's."""
+    """Finds the maximum up to each slot of its segment; the last slot has the segment's maximum."""
 
     def join(before: tuple[Array, Array], here: tuple[Array, Array]) -> tuple[Array, Array]:
         same = _beside(before[0] == here[0], x)
@@ -91,7 +91,7 @@ def _by_scan(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
 
 
 def _by_scatter(x: Array, segment_ids: Array, *, num_segments: int) -> Array:
-    # Empty slots go to one more segment, which is dropped.
+    # Empty slots go to an extra segment, which is dropped.
     buckets = jnp.where(segment_ids < 0, num_segments, segment_ids)
 
     def of_row(row: Array, ids: Array) -> Array:

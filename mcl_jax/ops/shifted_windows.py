@@ -1,8 +1,8 @@
 """Windows over time and space of packed rows, for attention within each (Liu et al. 2022, Video Swin).
 
 A window is 3 frames × 3 rows × 5 columns of tokens. Windows over time begin at a sequence's own first frame,
-every second time one frame later, and none reaches into another sequence: a sequence begins at a multiple of
-3 slots, with an empty slot before the next.
+or in every second block one frame later. No window reaches into another sequence: a sequence begins at a
+multiple of 3 slots, with an empty slot before the next.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ WINDOW = (3, 3, 5)
 """Frames, rows and columns of a window."""
 
 SHIFT = (1, 1, 2)
-"""How far every second block's windows are moved."""
+"""How far the windows of every second block are shifted."""
 
 TOKENS = WINDOW[0] * WINDOW[1] * WINDOW[2]
 POSITIONS = (2 * WINDOW[0] - 1) * (2 * WINDOW[1] - 1) * (2 * WINDOW[2] - 1)
-"""Differences between the places of two tokens of a window."""
+"""Number of different offsets between two tokens of a window."""
 
 _BEFORE, _BEHIND = WINDOW[0] - SHIFT[0], SHIFT[0]  # slots that shifted windows add to a row
 
@@ -29,10 +29,10 @@ class Members(NamedTuple):
 
     Attributes:
         present: [r, s], whether a slot holds a frame.
-        short: [r, s], whether it is of a sequence of one window, whose windows over time are never shifted.
-        straight: [r, s / 3, 3], the sequence that each slot of a window counts for, −1 for none. A longer
-            sequence fills up its last window with empty slots, which are attended to.
-        shifted: [r, s / 3 + 1, 3], the same of shifted windows.
+        short: [r, s], whether its sequence has only one window, which is never shifted over time.
+        straight: [r, s / 3, 3], the sequence that each slot of a window counts for, −1 for none. Empty
+            slots fill up the last window of a longer sequence, and are attended to.
+        shifted: [r, s / 3 + 1, 3], the same for shifted windows.
     """
 
     present: Bool[Array, "r s"]
@@ -99,10 +99,10 @@ def join_windows(
 
 
 def _moved(x: Shaped[Array, "r s ..."], short: Bool[Array, "r s"], fill: int) -> Shaped[Array, "r z ..."]:
-    """Returns rows in which windows of 3 slots are the shifted ones.
+    """Returns rows shifted so that consecutive groups of 3 slots are the shifted windows.
 
-    Two slots in front make a window end behind a sequence's first frame. A sequence of one window moves one
-    slot further, so that the next window holds all of it.
+    With two slots added in front, a window ends after a sequence's first frame. A sequence of one window
+    moves one slot further, so that the next window holds all of it.
     """
     usual = (_BEFORE, _BEHIND)
     late = (_BEFORE + 1, _BEHIND - 1)
@@ -118,7 +118,7 @@ def _moved(x: Shaped[Array, "r s ..."], short: Bool[Array, "r s"], fill: int) ->
 
 
 def position_index() -> Int[np.ndarray, "45 45"]:
-    """Returns for a query's and a key's token the number of the difference of their places."""
+    """Returns the index of the offset between each query token and each key token."""
     places = np.stack(np.meshgrid(*map(np.arange, WINDOW), indexing="ij")).reshape(3, -1)
     apart = places[:, :, None] - places[:, None, :] + np.array(WINDOW)[:, None, None] - 1
     _, rows, columns = (2 * size - 1 for size in WINDOW)
@@ -126,9 +126,9 @@ def position_index() -> Int[np.ndarray, "45 45"]:
 
 
 def neighbours_in_space(grid: tuple[int, int]) -> Bool[np.ndarray, "n 45 45"]:
-    """Returns which tokens of each window, shifted over a frame, are near each other.
+    """Returns which tokens of each shifted window are real neighbours in the frame.
 
-    A shifted window at an edge holds what was rolled there from the edge opposite.
+    At an edge, a shifted window also holds tokens that were rolled there from the opposite edge.
     """
     regions = [
         np.digitize(np.arange(size), (size - window, size - shift))

@@ -1,8 +1,8 @@
 """Sliding windows over the slots of packed rows that end at the border of each sequence.
 
-A slot's neighbour counts only where it is of the same sequence, whatever lies beside it. Each window is a few
-shifted copies of its input, which a compiler fuses with what is done with them: no gather and no loop, and
-their gradient is a shift back.
+A slot's neighbour counts only if it belongs to the same sequence. Each window is made of a few shifted copies
+of its input, which the compiler fuses with the following operations. There is no gather and no loop, and the
+gradient is a shift back.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,14 @@ from mcl_jax.ops.pooling import first_maximum
 def neighbours(
     x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"] | None, offsets: Sequence[int], fill: float
 ) -> list[Float[Array, "r s ..."]]:
-    """Returns for each offset what lies that many slots behind a slot; `fill` where the sequence has ended.
+    """Returns for each offset the values that many slots later; `fill` beyond the sequence's borders.
 
     Args:
         x: [rows, slots, ...].
-        segment_ids: [rows, slots], the sequence within its row, −1 at empty slots; None where each row is
-            one sequence without empty slots.
+        segment_ids: [rows, slots], the sequence of each slot, −1 at empty slots; None if each row is one
+            sequence without empty slots.
         offsets: in slots; negative ones are before.
-        fill: what the borders are padded with. An empty slot is of no sequence: what is returned for it is
-            of no use to anyone.
+        fill: padding beyond the borders. Values at empty slots are meaningless.
     """
     reach, slots = max(map(abs, offsets)), x.shape[1]
     rest = ((0, 0),) * (x.ndim - 2)
@@ -46,7 +45,7 @@ def neighbours(
 def window_mean(
     x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"] | None, size: int
 ) -> Float[Array, "r s ..."]:
-    """Averages over `size` slots around each, with zeros beyond the borders, which count."""
+    """Averages over `size` slots around each slot; zeros beyond the borders count."""
     first, *rest = neighbours(x, segment_ids, _around(size), 0.0)
     return sum(rest, start=first) / size
 
@@ -54,7 +53,7 @@ def window_mean(
 def window_max(
     x: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"] | None, size: int
 ) -> Float[Array, "r s ..."]:
-    """Takes the maximum over `size` slots around each, without what lies beyond the borders."""
+    """Takes the maximum over `size` slots around each slot, within the borders of its sequence."""
     first, *rest = neighbours(x, segment_ids, _around(size), -jnp.inf)
     for later in rest:
         first = first_maximum(first, later)
@@ -64,9 +63,9 @@ def window_max(
 def window_joined(
     x: Float[Array, "r s ... c"], segment_ids: Int[Array, "r s"] | None, size: int
 ) -> Float[Array, "r s ... size*c"]:
-    """Joins the channels of `size` slots around each, with zeros beyond the borders.
+    """Joins the channels of `size` slots around each slot, with zeros beyond the borders.
 
-    A product with the kernel [size · c, d] of a convolution over slots is that convolution.
+    Multiplied by the kernel [size · c, d] of a convolution over slots, it gives that convolution.
     """
     return jnp.concatenate(neighbours(x, segment_ids, _around(size), 0.0), axis=-1)
 

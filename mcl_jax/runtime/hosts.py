@@ -15,23 +15,23 @@ from mcl_jax.errors import ConfigError, UserError
 
 _LOCAL = "local:"
 _MOST, _MOST_LOCAL = 100_000, 256
-_GRACE_SECONDS = 60.0  # in which the others notice by the missing heartbeat
+_GRACE_SECONDS = 60.0  # for the other hosts to notice the missing heartbeat
 _POLL_SECONDS = 0.1
 
 
 def join(
     hosts: str | None, coordinator: str | None, host: int | None, *, heartbeat_timeout: int = 45
 ) -> None:
-    """Joins the other hosts, before a device is touched; one host alone joins nobody.
+    """Joins the other hosts; call it before any device is used. A single host does nothing.
 
     Args:
-        hosts: how many there are; "auto" asks SLURM, Open MPI or the cloud, through `jax.distributed`.
+        hosts: their number; "auto" asks SLURM, Open MPI or the cloud, through `jax.distributed`.
         coordinator: HOST:PORT of host 0; None with "auto".
         host: index of this one, from 0; None with "auto".
         heartbeat_timeout: seconds without a heartbeat after which JAX ends the processes of all hosts.
 
     Raises:
-        ConfigError: if the flags do not fit together, or nothing tells the addresses.
+        ConfigError: if the flags do not fit together, or the addresses cannot be found.
     """
     if hosts is None and coordinator is None and host is None:
         return
@@ -42,9 +42,9 @@ def join(
             raise ConfigError("--hosts=auto: finds addresses by itself; leave out --coordinator and --host")
         try:
             jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat_timeout)
-        except (ValueError, KeyError):  # what is missing in the environment
+        except (ValueError, KeyError):  # a missing environment variable
             raise ConfigError(
-                "--hosts=auto: neither SLURM, Open MPI nor a cloud tells who the hosts are; give "
+                "--hosts=auto: found no SLURM, Open MPI or cloud that lists the hosts; give "
                 "--coordinator, --hosts and --host"
             ) from None
         return
@@ -60,8 +60,8 @@ def join(
 def exiting_alone() -> Iterator[None]:
     """Context in which an error on one of several hosts ends its process at once, with exit code 1.
 
-    Python's usual exit would wait for the other hosts, which wait for this one. They are ended by JAX once
-    its heartbeat is missing.
+    Python's usual exit would wait for the other hosts, which wait for this one. JAX ends them once they miss
+    its heartbeat.
     """
     try:
         yield
@@ -73,10 +73,10 @@ def exiting_alone() -> Iterator[None]:
 
 
 def local_count(hosts: str | None) -> int | None:
-    """Returns how many hosts `--hosts=local:N` starts on this machine; None for any other value.
+    """Returns N of `--hosts=local:N`; None for any other value.
 
     Raises:
-        ConfigError: if N is no positive whole number.
+        ConfigError: if N is not a positive whole number.
     """
     if hosts is None or not hosts.startswith(_LOCAL):
         return None
@@ -86,7 +86,7 @@ def local_count(hosts: str | None) -> int | None:
 def run_local(argv: Sequence[str], count: int) -> int:
     """Runs a command line as several hosts of this machine, each in a process with all of its devices.
 
-    SIGTERM and Ctrl-C are handed on. Once one has failed, the others get a minute to end by themselves.
+    SIGTERM and Ctrl-C are passed on. After one host fails, the others get a minute to end by themselves.
 
     Args:
         argv: the interpreter and its arguments, as `sys.orig_argv` has them; `--hosts` is replaced.
@@ -102,7 +102,7 @@ def run_local(argv: Sequence[str], count: int) -> int:
     processes = [
         subprocess.Popen(
             [*line, f"--hosts={count}", f"--host={host}"],
-            # Signals of the terminal would reach the hosts twice, and a second one means: at once.
+            # Otherwise hosts would get the terminal's signals twice, and a second one means "exit at once".
             start_new_session=True,
         )
         for host in range(count)
@@ -149,5 +149,5 @@ def _count(flag: str, value: str | None, most: int = _MOST) -> int:
     if value is None or not (value.isascii() and value.isdecimal()) or len(value) > 9 or int(value) < 1:
         raise ConfigError(f"{flag}: is {value}; expected a positive whole number, auto, or local:N")
     if int(value) > most:
-        raise ConfigError(f"{flag}: is {value}; {most} is the most")
+        raise ConfigError(f"{flag}: is {value}; must be at most {most}")
     return int(value)

@@ -1,4 +1,4 @@
-"""Places arrays on devices: rows of a batch are split over all of them, the rest is on each."""
+"""Places arrays on devices: the rows of a batch are split, all other arrays are copied to each."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +27,7 @@ def split_rows(mesh: Mesh) -> NamedSharding:
 
 
 def put_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes global arrays of every host's own rows of a batch."""
+    """Joins every host's own rows of a batch to global arrays."""
     sharding = split_rows(mesh)
-    with jax.transfer_guard("allow"):  # it is asked for here, which JAX does not see where hosts are several
+    with jax.transfer_guard("allow"):  # intended here, which JAX cannot know with several hosts
         return {key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()}

@@ -1,7 +1,7 @@
 """Preemption: on SIGTERM, Ctrl-C or a time limit a run finishes its step, saves, and exits.
 
-Python's own signal handlers wait while the main thread compiles or waits for a device. So a second thread
-hears the signals too, and exits the process as soon as no step would be lost by it.
+Python's signal handlers do not run while the main thread compiles or waits for a device. So a second thread
+listens to the signals too, and exits the process as soon as that loses no step.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ TIME_IS_UP = 75
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LONGEST_WAIT_SECONDS = 20.0
 _ONE_REQUEST_SECONDS = 1.0
-"""Signals that come within so long are one request: a terminal and a launcher both send theirs."""
+"""Signals within this time are one request: a terminal and a launcher may both send one."""
 
 _QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
-"""Python's tracker of shared memory removes what is left, and would say so after "saved"."""
+"""Python's tracker of shared memory cleans up at exit; this hides its warning after "saved"."""
 
 
 class PreemptedError(Exception):
@@ -37,16 +37,16 @@ class PreemptedError(Exception):
 
 
 class _InterruptedError(BaseException):
-    """Raised by the signal handler while a batch is waited for."""
+    """Raised by the signal handler while the run waits for a batch."""
 
 
 class Preemption:
-    """Notices, while it is entered, that the process should end: by a signal, or by the time limit."""
+    """Watches for signals and the time limit, and says when the run should end; a context manager."""
 
     def __init__(self, max_minutes: float | None = None):
-        """Takes the time limit, which counts from now; None for none."""
+        """Starts the clock of the time limit; None sets no limit."""
         self._deadline = None if max_minutes is None else time.monotonic() + max_minutes * 60
-        self._request: tuple[str, int] | None = None  # by what, and the exit code
+        self._request: tuple[str, int] | None = None  # the reason, and the exit code
         self._saved: int | None = None
         self._unsaved = False
         self._interruptible_since: float | None = None
@@ -81,15 +81,15 @@ class Preemption:
         return self._request is not None
 
     def note_saved(self, step: int | None) -> None:
-        """Notes that a step is on disk and none came after it: the process may exit at any time.
+        """Notes that the newest step is on disk, so the process may exit at any time.
 
         Args:
-            step: the newest step that is saved; None for none.
+            step: the newest saved step; None if no step is saved.
         """
         self._saved, self._unsaved = step, False
 
     def note_unsaved_step(self) -> None:
-        """Notes that there are steps that are not on disk yet: the process exits after saving them."""
+        """Notes that some steps are not on disk yet, so the process must save before it exits."""
         self._unsaved = True
 
     @contextlib.contextmanager
@@ -97,11 +97,11 @@ class Preemption:
         """Context in which the main thread waits for a batch, and a signal ends the wait.
 
         Args:
-            alone: whether this is the only host. Several end at the same step, so that a wait is given up
-                only when it is long.
+            alone: whether this is the only host. Several hosts must end at the same step, so they give
+                up only a long wait.
 
         Raises:
-            PreemptedError: see `error`; unsaved steps are still to be saved.
+            PreemptedError: see `error`; the caller still has to save unsaved steps.
         """
         self._alone, self._interruptible_since = alone, time.monotonic()
         try:
@@ -115,7 +115,7 @@ class Preemption:
 
     def error(self) -> PreemptedError:
         """Returns the error to end the run with: why, what is saved, and how to go on."""
-        reason, code = self._request or ("leaving, as another host was asked to", TIME_IS_UP)
+        reason, code = self._request or ("leaving, because another host was asked to", TIME_IS_UP)
         return PreemptedError(f"{reason}: {self.resume_hint()}", code)
 
     def resume_hint(self) -> str:
@@ -167,7 +167,7 @@ def exit_quietly_on_interrupt() -> None:
 
 
 def _exit_quietly(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"interrupted before anything began\n")  # a print could be inside another
+    os.write(2, b"interrupted before anything began\n")  # not print, which could interrupt another print
     os._exit(128 + number)
 
 

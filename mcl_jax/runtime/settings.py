@@ -23,32 +23,32 @@ _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_IND
 
 
 def show_own_log() -> None:
-    """Logs to stderr: our own messages, and other libraries' only from warnings on."""
+    """Logs to stderr: all messages of this package, and other libraries' warnings and errors."""
     package = str(Path(__file__).parents[1])
 
     def of_interest(record: std_logging.LogRecord) -> bool:
-        # Of a damaged checkpoint both give pages of traceback; mcl_jax.workdir.checkpoints says it in a line.
+        # Both print pages about a damaged checkpoint; mcl_jax.workdir.checkpoints says it in one line.
         if "/orbax/" in record.pathname or record.name == "asyncio":
             return False
         return record.levelno >= std_logging.WARNING or record.pathname.startswith(package)
 
-    if not flags.FLAGS.is_parsed():  # argparse has read the command line: absl need not wait for its flags
+    if not flags.FLAGS.is_parsed():  # argparse has read the command line, so absl has no flags to wait for
         flags.FLAGS.mark_as_parsed()
     logging.set_verbosity(logging.INFO)
     for other in [*std_logging.root.handlers]:
-        if type(other) is std_logging.StreamHandler:  # of a library that logged while it was imported
+        if type(other) is std_logging.StreamHandler:  # made by a library that logged during its import
             std_logging.root.removeHandler(other)
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
     handler.addFilter(of_interest)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
     sys.unraisablehook = _without_orbax
-    # Writes that a failed save of Orbax's never began; this package has no coroutine.
+    # A failed save of Orbax leaves coroutines unstarted; this package has none of its own.
     warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
 
 
 def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Hides errors of Orbax's threads that still read a damaged checkpoint."""
+    """Hides errors of Orbax's threads that are still reading a damaged checkpoint."""
     frames = traceback.extract_tb(unraisable.exc_traceback)
     of_orbax = any("/orbax/" in frame.filename for frame in frames)
     if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
@@ -56,23 +56,23 @@ def _without_orbax(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR names another place already."""
+    """Keeps compiled programs between runs, in the user's cache unless JAX_COMPILATION_CACHE_DIR is set."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
 
 
-# Of glibc's malloc.h: M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD; -1 is the largest threshold.
+# M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h; -1 is the largest threshold.
 _KEEPING = ((-8, 1), (-4, 0), (-1, -1))
 
 
 def keep_memory() -> bool:
     """Keeps the memory of a step for the next one, on a CPU; returns whether it does.
 
-    Otherwise glibc returns it after every step, and the system hands out each page again, cleared. A process
-    takes about half as much memory again for it. MCL_JAX_KEEP_MEMORY=0 leaves it, and so does any setting of
-    glibc's own (MALLOC_ARENA_MAX and others); other C libraries do not know these settings. To be called
-    before JAX has made its threads, as a thread stays with the memory it began with: so a GPU is one that JAX
-    could find.
+    Otherwise glibc returns it after every step, and the system has to clear each page again. Keeping it takes
+    about half as much memory again. MCL_JAX_KEEP_MEMORY=0 turns this off, and so does any of glibc's own
+    settings (MALLOC_ARENA_MAX and others). Other C libraries have no such settings. Call it before JAX starts
+    its threads, because a thread keeps the arena it started with. That is too early to ask JAX for a GPU, so
+    this checks whether JAX could find one.
     """
     chosen = os.environ.get("MCL_JAX_KEEP_MEMORY") == "0" or any(n.startswith("MALLOC_") for n in os.environ)
     if chosen or platform.libc_ver()[0] != "glibc" or not _cpu_alone():
@@ -87,15 +87,15 @@ def _cpu_alone() -> bool:
     return not any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
 
 
-# The CPU's compiler takes away barriers, and then keeps what is to be computed again, and fuses what is not.
+# By default the CPU's compiler removes barriers; then remat saves nothing, and fusions cross the barriers.
 _TRAINING_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 def compiler_options(*, training: bool = False) -> dict[str, str]:
-    """Returns the options to pass to `jax.jit`, or none where this jaxlib does not know them.
+    """Returns the compiler options for `jax.jit`, or none if this jaxlib does not know them.
 
     Args:
-        training: whether it is for a training step.
+        training: whether the program is a training step.
     """
     known = _known_options()
     return known | _TRAINING_OPTIONS if training and known else known
@@ -105,9 +105,9 @@ def testing_precision(asked: str) -> str:
     """Returns the type a model computes in when testing.
 
     Args:
-        asked: the type, or "" for the one that suits this machine: float32 on a CPU; float16 elsewhere, as
-            OpenGait tests, on tensor cores that every GPU since V100 has. docs/gpus.md says what it
-            does to rank-1.
+        asked: the type, or "" for this machine's default: float32 on a CPU, float16 elsewhere. OpenGait
+            tests in float16 too, and every GPU since the V100 has tensor cores for it. docs/gpus.md gives
+            its effect on rank-1.
     """
     if asked:
         return asked
@@ -115,20 +115,22 @@ def testing_precision(asked: str) -> str:
 
 
 def warn_of_missing_bfloat16(precision: str) -> None:
-    """Warns where a run is to compute in bfloat16 and the GPU has no units for it, as those before Ampere."""
-    capability = getattr(jax.local_devices()[0], "compute_capability", None)  # of GPUs alone, as "8.0"
+    """Warns if a run computes in bfloat16 on a GPU without units for it, that is, before Ampere."""
+    capability = getattr(
+        jax.local_devices()[0], "compute_capability", None
+    )  # only GPUs have it, such as "8.0"
     if precision == "bfloat16" and capability is not None and float(capability) < 8:
         logging.warning(
-            "this GPU (compute capability %s) has no bfloat16: XLA computes its products in float32, at a "
-            "fraction of the speed; see docs/gpus.md",
+            "this GPU (compute capability %s) has no bfloat16: XLA computes products in float32 instead, "
+            "which is much slower; see docs/gpus.md",
             capability,
         )
 
 
 def options_to_run_once() -> dict[str, Any]:
-    """Returns the options to pass to `jax.jit` for a program that runs once, where compiling takes longest.
+    """Returns options for `jax.jit` that compile faster, for a program that runs only once.
 
-    A CPU's is optimised less: initial parameters are the same bits, in half the time.
+    On a CPU the program is optimised less. Initial parameters keep the same bits, in half the time.
     """
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 

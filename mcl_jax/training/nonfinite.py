@@ -1,4 +1,4 @@
-"""Updates that are not finite: found on the device in every step, left out, and never saved."""
+"""Guards against updates that are not finite: finds them on the device, skips them, never saves them."""
 
 import dataclasses
 import functools
@@ -20,17 +20,18 @@ from mcl_jax.training.state import TrainState
 from mcl_jax.training.step import StepFunction
 from mcl_jax.utils.pytrees import finite
 
-# Batches handed to the devices before the loop waits for the oldest.
+# Number of steps handed to the devices before the loop waits for the oldest one.
 _STEPS_IN_FLIGHT = 2
 
 GuardedStep = Callable[[TrainState, jax.Array, dict[str, jax.Array]], tuple[TrainState, jax.Array, Metrics]]
 
 
 class NonFiniteError(UserError):
-    """Updates were not finite, more of them in a row than the config allows.
+    """More updates in a row were not finite than the config allows.
 
     Attributes:
-        state_is_lost: whether loss or gradient were not finite already, so that the state before gives none.
+        state_is_lost: whether the loss or gradient was not finite, so that the state before it cannot give a
+            finite update.
     """
 
     def __init__(self, message: str, *, state_is_lost: bool):
@@ -39,28 +40,28 @@ class NonFiniteError(UserError):
 
 
 def guarded(train_step: StepFunction, allowed: int) -> GuardedStep:
-    """Returns the update, left out where its loss, gradient or result is not finite.
+    """Returns an update that is skipped if its loss, gradient or result is not finite.
 
-    After more than `allowed` in a row the run is over: nothing changes the state any more, not even its step,
-    so that what the host finds, some steps later, is the state before the update that was one too many.
+    After more than `allowed` in a row, the run is over. Nothing changes the state any more, not even its
+    step. So some steps later, the host still finds the state before the update that was one too many.
 
     Args:
         train_step: from `make_train_step`.
-        allowed: how many updates in a row may be left out before the run stops.
+        allowed: number of updates in a row that may be skipped before the run stops.
 
     Returns:
-        A function of the state, the number of updates left out in a row (int32 scalar) and a batch, whose
-        rows `leave` say whether their host wants to end. The metrics get `left_out`, that number after the
-        step, and `leave`, whether any host wants to.
+        A function of the state, the number of updates skipped in a row (int32 scalar) and a batch. The
+        batch's rows `leave` say whether their host wants to end. The metrics get `left_out`, that number
+        after the step, and `leave`, whether any host wants to end.
     """
 
     def guarded_step(
         state: TrainState, left_out: jax.Array, batch: dict[str, jax.Array]
     ) -> tuple[TrainState, jax.Array, Metrics]:
-        leave = batch["leave"].any()  # of any host: so all of them learn it at the same step
+        leave = batch["leave"].any()  # of any host, so that all hosts know it at the same step
         updated, metrics = train_step(state, {k: v for k, v in batch.items() if k != "leave"})
         over = left_out > allowed
-        # The optimiser's own state is finite where the state before, the gradient and the parameters are.
+        # The optimiser's state is finite if the old state, the gradient and the parameters are.
         seen = (metrics["loss"], metrics["gradient_norm"], updated.params, updated.batch_stats)
         is_finite = finite(seen)
         left_out = jnp.where(over, left_out, jnp.where(is_finite, 0, left_out + 1))
@@ -92,19 +93,19 @@ def compile_guarded(step: GuardedStep, mesh: Mesh, compiler_options: dict[str, s
 
 
 class StepMonitor:
-    """Watches the steps under way on the devices, and reads the metrics of each once it is done."""
+    """Watches the steps running on the devices, and reads the metrics of each when it is done."""
 
     def __init__(self, allowed: int):
-        """Takes how many updates in a row may be left out before the run stops."""
+        """Takes the number of updates in a row that may be skipped before the run stops."""
         self._allowed = allowed
         self._under_way: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
         self.leave = False  # whether any host asked to end, at the newest step that was read
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes a step that was just handed to the devices, and waits for the oldest if there are many.
+        """Adds a step just handed to the devices; waits for the oldest if too many are running.
 
         Raises:
-            NonFiniteError: if that one was one too many that is not finite.
+            NonFiniteError: if the oldest step exceeds the allowed number of non-finite updates.
         """
         self._under_way.append((step, metrics))
         while len(self._under_way) > _STEPS_IN_FLIGHT:
@@ -114,7 +115,7 @@ class StepMonitor:
         """Waits for all steps.
 
         Raises:
-            NonFiniteError: if one was one too many that is not finite.
+            NonFiniteError: if a step exceeds the allowed number of non-finite updates.
         """
         while self._under_way:
             self._read_oldest()
@@ -139,5 +140,5 @@ class StepMonitor:
 
 
 def start_counter() -> np.ndarray:
-    """Returns the number of updates left out in a row before the first."""
+    """Returns the initial number of skipped updates: 0."""
     return np.zeros((), np.int32)

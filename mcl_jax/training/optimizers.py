@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name, those of the reference first, as optax has them."""
+"""Optimisers and learning-rate schedules by name, made with optax; the reference's come first."""
 
 import dataclasses
 import re
@@ -13,10 +13,10 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.utils.signatures import AtLeast, NotNegative, PositiveInt, Sizes
 
 Groups = Sequence[tuple[str, float, float]]
-"""Groups of parameters: a pattern in their names, a factor of their rate and one of their decay.
+"""Groups of parameters: a pattern for their names, a factor for their rate, a factor for their decay.
 
-A name is that of a checkpoint, as "stages/0/conv1/kernel"; of the groups that match, the first counts, and a
-parameter that none matches has the factors 1. With the rate 0 it stays as it is.
+Names are as in checkpoints, such as "stages/0/conv1/kernel". The first matching group counts. A parameter
+that matches none has the factors 1. With a rate factor of 0, a parameter stays unchanged.
 """
 
 
@@ -42,7 +42,7 @@ def cosine(lr: float, *, steps: PositiveInt, warmup: Annotated[int, AtLeast(0)] 
 
 @dataclasses.dataclass(frozen=True)
 class SteppedCosine:
-    """A rate that falls along a cosine, in steps, and never below a least one; see `stepped_cosine`."""
+    """A rate that falls in steps along a cosine, down to a minimum; see `stepped_cosine`."""
 
     lr: float
     steps: int
@@ -54,7 +54,7 @@ class SteppedCosine:
         return self.of_group(step, 1.0)
 
     def of_group(self, step: jax.typing.ArrayLike, factor: float) -> jax.Array:
-        """Returns the rate of a step for parameters with a factor; with factor 0 there is none."""
+        """Returns the rate of a step for parameters with a factor; 0 if the factor is 0."""
         step = jnp.asarray(step)
         done = (step // self.every * self.every) / self.steps
         rate = factor * self.lr * 0.5 * (1 + jnp.cos(jnp.pi * done))
@@ -65,9 +65,9 @@ class SteppedCosine:
 def stepped_cosine(
     lr: float, *, steps: PositiveInt, every: PositiveInt = 1_000, least: NotNegative = 1e-6
 ) -> optax.Schedule:
-    """Returns SwinGait's schedule: every 1,000 steps a lower rate along a cosine, `least` from `steps` on.
+    """Returns SwinGait's schedule: a cosine in steps of 1,000 updates, and `least` from `steps` on.
 
-    The rate of each group of parameters is kept from falling below `least`, not their common factor.
+    The minimum applies to the rate of each group of parameters, not to the common rate.
     """
     return SteppedCosine(lr, steps, every, least)
 
@@ -91,9 +91,9 @@ def sgd(
 
     Args:
         schedule: the rate of each step.
-        momentum: the share of the step before.
-        weight_decay: of all parameters.
-        clip_norm: gradients of a larger norm are scaled down to it before; 0 leaves them all.
+        momentum: share of the previous step to add.
+        weight_decay: decay of all parameters.
+        clip_norm: gradients with a larger norm are first scaled down to it; 0 scales none.
         groups: see `Groups`.
     """
     return _with_decay(optax.trace(momentum), schedule, weight_decay, clip_norm, groups)
@@ -108,7 +108,7 @@ def adam(
 ) -> optax.GradientTransformation:
     """Returns PyTorch's Adam: the decay is added to the gradient of every parameter, as L2 loss.
 
-    Args: as of `sgd`.
+    Args: see `sgd`.
     """
     return _with_decay(optax.scale_by_adam(), schedule, weight_decay, clip_norm, groups)
 
@@ -124,7 +124,7 @@ def adamw(
 
     Loshchilov and Hutter 2019, arXiv:1711.05101.
 
-    Args: as of `sgd`.
+    Args: see `sgd`.
     """
     return optax.chain(
         *_clipping(clip_norm),
@@ -152,7 +152,7 @@ def _with_decay(
 
 
 def _clipping(clip_norm: float) -> tuple[optax.GradientTransformation, ...]:
-    # Without clipping nothing stands in front: the state of the optimiser is as in checkpoints without it.
+    # Without clipping, add nothing, so that the optimiser's state keeps the form of older checkpoints.
     return (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
 
 
@@ -169,7 +169,7 @@ def _decay(weight_decay: float, groups: Groups) -> optax.GradientTransformation:
 
 
 def _rates(groups: Groups, schedule: optax.Schedule) -> tuple[optax.GradientTransformation, ...]:
-    """Scales updates that have the common rate already to those of their groups."""
+    """Scales updates, which already have the common rate, by the factors of their groups."""
     if not groups:
         return ()
     rate_of = _factors(groups, column=1)
@@ -200,7 +200,7 @@ def _rates_by_step(
 
 
 def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
-    """Returns the function from a tree like the parameters to the factor of each leaf.
+    """Returns a function that gives the factor of each leaf of a tree like the parameters.
 
     Raises:
         ConfigError: if a group is not a pattern and two factors.
@@ -209,13 +209,13 @@ def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
         numbers = group[1:]
         if len(group) != 3 or not all(isinstance(n, int | float) and n >= 0 for n in numbers):
             raise ConfigError(
-                f"optimizer.groups: {group} is none; expected a pattern, a factor of the rate and one of the "
-                "decay"
+                f"optimizer.groups: {group} is not a group; expected a pattern, a factor for the "
+                "rate and a factor for the decay"
             )
     try:
         patterns = [(re.compile(group[0]), float(group[column])) for group in groups]
     except (re.error, TypeError) as error:
-        raise ConfigError(f"optimizer.groups: no pattern: {error}") from None
+        raise ConfigError(f"optimizer.groups: invalid pattern: {error}") from None
 
     def factor(path: Any, _: Any) -> float:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -239,4 +239,4 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 """Name in `optimizer.name` → function of the schedule and its own arguments, which are config keys."""
 
 PROVIDED: dict[str, Sequence[Any]] = {"schedule": ("lr",), "optimizer": ("schedule",)}
-"""Config block → arguments of its functions that are no keys of it."""
+"""Config block → arguments of its functions that are not config keys."""

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 _COLLAPSED = 1e-6
-"""A mean distance of embeddings, after which no gradient pulls them apart any more."""
+"""Mean distance of embeddings below which no gradient pulls them apart any more."""
 
 _SHOWN = ("loss", "accuracy", "loss_num", "lr")  # the last parts of their names
 
 
 class TrainingReporter:
-    """Reports training: averages of the metrics over the steps since the last line, and the speed."""
+    """Reports training: the speed, and metrics averaged over the steps since the last report."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class TrainingReporter:
         schedule: optax.Schedule,
         about: About | None = None,
     ):
-        """Starts the clock. Hosts other than the first show nothing; the page says what `about` does."""
+        """Starts the clock. Only the first host shows anything; the page says what `about` does."""
         self._schedule = jax.jit(schedule)  # one program instead of one for every operation
         self._log_every, self._last_step = log_every, steps
         self._sequences_per_step, self._skipped, self._left_out = sequences_per_step, 0, 0
@@ -63,21 +63,21 @@ class TrainingReporter:
             self._curves.write_page()
 
     def update(self, step: int, metrics: Mapping[str, jax.Array]) -> bool:
-        """Takes the metrics of an update, still on the devices, and reports every `log_every` steps.
+        """Adds the metrics of an update, still on the devices; reports every `log_every` steps.
 
         Args:
-            step: updates done, this one included.
+            step: number of updates done, with this one.
             metrics: scalars.
 
         Returns:
-            Whether there was a report, for which the devices were waited for.
+            Whether there was a report, which has to wait for the devices.
         """
         self._pending.append(metrics)
         self._waiting.update()
         if step % self._log_every and step != self._last_step:
             return False
         means = self._means()
-        # Asked for here only: its value comes from the device, after the steps that are under way.
+        # Only computed here, because its value has to wait for the running steps.
         means["lr"] = float(jax.device_get(self._schedule(jax.device_put(np.int32(step - 1)))))
         if self._board is not None:
             self._report(self._board, step, means)
@@ -89,14 +89,14 @@ class TrainingReporter:
         self._waiting.leave_out(seconds)
 
     def clips(self, step: int, sheet: np.ndarray) -> None:
-        """Takes a picture, uint8 [height, width], of the clips of an update; the next report has it."""
+        """Adds a picture, uint8 [height, width], of an update's clips to the next report."""
         self._clips = (step, sheet)
 
     def scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """Takes the scores of a test on the way, and leaves the time it took out of the speed.
+        """Adds the scores of a test during training, and excludes its time from the speed.
 
         Args:
-            step: updates done.
+            step: number of updates done.
             scores: group of probes → figure → percent.
         """
         if self._board is not None:
@@ -108,8 +108,8 @@ class TrainingReporter:
         self._since = time.monotonic()
 
     def _means(self) -> dict[str, Any]:
-        # Waits for the devices; everywhere else the loop runs ahead of them.
-        # Of updates that were left out, nothing counts but that they were.
+        # This waits for the devices; elsewhere the loop runs ahead of them. Metrics of skipped updates do
+        # not count; only their number does.
         on_host = [m for m in jax.device_get(self._pending) if not m["left_out"]]
         self._left_out += len(self._pending) - len(on_host)
         now = time.monotonic()
@@ -146,13 +146,13 @@ class TrainingReporter:
         writer.flush()
 
     def _note_collapse(self, step: int, means: Mapping[str, float]) -> None:
-        """Says, each time it begins, that all embeddings are equal, which the loss alone does not tell."""
+        """Warns each time that all embeddings become equal, which the loss alone does not show."""
         distances = [value for key, value in means.items() if key.endswith("/mean_dist")]
         collapsed = any(value < _COLLAPSED for value in distances)
         if collapsed and not self._collapsed:
             logging.warning(
                 "step %d: the mean distance of embeddings is %.2g: the model has collapsed to one embedding "
-                "for all, and the loss stays where it is; start again with a lower optimizer.lr",
+                "for all walks, and the loss will not improve; start again with a lower optimizer.lr",
                 step,
                 min(distances),
             )
@@ -160,9 +160,9 @@ class TrainingReporter:
 
 
 class _Board:
-    """TensorBoard's file, opened when there is something to write.
+    """TensorBoard's file, opened when it is first written to.
 
-    Its library imports PyTorch where there is one, which takes seconds that no first step has to wait for.
+    Its library imports PyTorch if that is installed, which takes seconds; so the first step need not wait.
     """
 
     def __init__(self, folder: Path, start: int) -> None:

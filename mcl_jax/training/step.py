@@ -29,12 +29,12 @@ def make_train_step(
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
     Args:
-        model: its structure.
-        optimizer: with its schedule.
+        model: structure of the model.
+        optimizer: the optimiser, with its schedule.
         losses: name of a loss → weight and arguments, see `total_loss`.
-        remat: whether activations within the model's blocks are computed again for the gradient, not kept.
-        freeze_batch_norm: whether batch normalisation uses its running statistics, and leaves them.
-        seed: of what the model draws at random, anew in each step.
+        remat: whether to compute activations within blocks again for the gradient instead of keeping them.
+        freeze_batch_norm: whether batch normalisation uses its running statistics without changing them.
+        seed: random seed for the numbers that the model draws in each step.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of gait: files, pickles, progress bars, text for terminals."""
+"""Helpers unrelated to gait: files, pickles, progress bars, text for terminals."""

@@ -1,6 +1,7 @@
-"""SHA-256 digests of JSON, arrays and files, by which a damaged file is noticed.
+"""SHA-256 digests of JSON, arrays and files, to detect damaged files.
 
-They find damage and mixed-up files. They keep nobody out: who may write a file can write its digest, too.
+They find damaged and mixed-up files. They do not stop an attacker: whoever can write a file can also write
+its digest.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ DIGEST_KEY = "sha256"
 """Key of a sealed JSON object that holds the digest of all its other keys."""
 
 SHORT = 12
-"""Digits of a digest where people read it."""
+"""Number of digits of a digest that are shown to people."""
 
 _HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 
@@ -42,7 +43,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: if a number is not finite.
     """
-    # As a reader will find it: tuples are lists then, and all keys texts.
+    # As JSON stores it: tuples become lists, and keys become text.
     plain = json.loads(canonical(content))
     return {**content, DIGEST_KEY: hashlib.sha256(canonical(plain)).hexdigest()}
 
@@ -51,17 +52,17 @@ def check_seal(content: Mapping[str, Any]) -> bool:
     """Compares a JSON object with the digest in it.
 
     Args:
-        content: as it was read.
+        content: the object as read from the file.
 
     Returns:
         Whether there is a digest; files of earlier versions have none.
 
     Raises:
-        DigestError: if the content is not what was sealed.
+        DigestError: if the content has changed since it was sealed.
     """
     rest = {key: value for key, value in content.items() if key != DIGEST_KEY}
     if len(rest) == len(content):
-        # A damaged key would otherwise pass for a file of an earlier version.
+        # Otherwise a file with a damaged key would look like one of an earlier version.
         if any(isinstance(value, str) and _HEXADECIMAL.fullmatch(value) for value in rest.values()):
             raise DigestError("its digest has another name")
         return False
@@ -70,12 +71,12 @@ def check_seal(content: Mapping[str, Any]) -> bool:
     except ValueError:
         found = ""
     if found != content[DIGEST_KEY]:
-        raise DigestError("its content does not fit its digest")
+        raise DigestError("its content does not match its digest")
     return True
 
 
 def hash_arrays(digest: "hashlib._Hash", arrays: Mapping[str, Any]) -> None:
-    """Feeds a digest with arrays in the order of their names: name, type, shape and bytes of each."""
+    """Adds arrays to a digest in the order of their names: name, type, shape and bytes of each."""
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())

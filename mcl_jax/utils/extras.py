@@ -1,4 +1,4 @@
-"""Optional libraries: which extra of the package installs them."""
+"""Optional libraries, and the extras of the package that install them."""
 
 import importlib.util
 
@@ -24,8 +24,8 @@ def require_extra(extra: str, purpose: str, *modules: str) -> None:
 
     Args:
         extra: a key of `EXTRAS`.
-        purpose: of the libraries, for the message.
-        modules: the ones that are needed; by default all of the extra.
+        purpose: the feature that needs the libraries, for the message.
+        modules: the needed modules; by default all modules of the extra.
 
     Raises:
         MissingExtraError: naming the first that is missing, and the command that installs it.
@@ -38,5 +38,5 @@ def require_extra(extra: str, purpose: str, *modules: str) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ValueError:  # taken out of sys.modules
+    except ValueError:  # set to None in sys.modules
         return False

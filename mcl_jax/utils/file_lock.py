@@ -1,4 +1,4 @@
-"""A lock on a file, which the system frees when the process ends, however it does."""
+"""A lock on a file, which the system frees however the process ends."""
 
 import contextlib
 import datetime
@@ -16,28 +16,28 @@ class LockedError(UserError):
     """Another process holds the lock.
 
     Attributes:
-        holder: who it is and since when, in words.
+        holder: text that says which process it is, and since when.
     """
 
     def __init__(self, path: Path, holder: str):
-        super().__init__(f"{path}: is held by {holder}; wait for it")
+        super().__init__(f"{path}: is in use by {holder}; wait until it ends")
         self.holder = holder
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds the lock of a file, which is made if it is not there.
+    """Holds the lock of a file, which is created if it is missing.
 
-    The file is left there: to delete it would let a third writer in. A disk of the network has to share locks
-    between its hosts, as NFS and Lustre do unless they are mounted otherwise.
+    The file is never deleted, because that would let a third writer in. A network disk must share locks
+    between its hosts, as NFS and Lustre do by default.
 
     Args:
         path: the file.
-        wait: whether to wait for another that holds the lock.
+        wait: whether to wait if another process holds the lock.
 
     Raises:
-        LockedError: another holds it, and is not waited for.
-        UserError: it cannot be opened, or its disk has no locks.
+        LockedError: another process holds it, and `wait` is False.
+        UserError: it cannot be opened, or its disk does not support locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,9 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         except BlockingIOError:
             raise LockedError(path, _holder(file)) from None
         except OSError as error:
-            raise UserError(f"{path}: its disk cannot lock files: {error.strerror}; use another") from None
+            raise UserError(
+                f"{path}: its disk cannot lock files: {error.strerror}; use another disk"
+            ) from None
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
@@ -66,7 +68,7 @@ def _take(file: IO[bytes], wait: bool) -> None:
         while True:
             try:
                 return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError:  # after ten seconds of waiting
+            except OSError:  # Windows gives up after ten seconds
                 if not wait:
                     raise BlockingIOError from None
     import fcntl
@@ -79,4 +81,4 @@ def _holder(file: IO[bytes]) -> str:
     return file.read(200).decode(errors="replace") or "another process"
 
 
-_BEYOND = 1024  # Windows lets nobody read what is locked, so a byte after the holder is locked
+_BEYOND = 1024  # Windows blocks reads of locked bytes, so a byte after the holder's name is locked

@@ -14,11 +14,11 @@ _JUNK = frozenset({"__MACOSX", "@eaDir", "__pycache__", "Thumbs.db", "$RECYCLE.B
 
 
 def is_junk(name: str) -> bool:
-    """Whether a name in a folder of data is hidden, or one that archivers and file systems leave behind."""
+    """Whether a file name is hidden, or is left behind by archivers and file systems."""
     return name.startswith(".") or name in _JUNK
 
 
-_NAMED = 100  # letters of a file's name that are in its temporary one
+_NAMED = 100  # letters of a file's name that go into its temporary name
 
 
 def user_cache() -> Path:
@@ -27,50 +27,48 @@ def user_cache() -> Path:
 
 
 def read_bounded(path: str | Path, limit: int) -> bytes:
-    """Returns the content of a file that may come from anybody.
+    """Returns the content of an untrusted file.
 
     Args:
         path: the file.
-        limit: the most bytes that it may have.
+        limit: largest size in bytes.
 
     Raises:
-        OSError: it cannot be read, also when tried again where that may help; it is larger; or it is no file
-            but a device, say; `strerror` says what.
+        OSError: it cannot be read, even after retries where they may help; it is too large; or it is not a
+            regular file, but a device, for example. `strerror` says which.
     """
     return retried(str(path), lambda: _read(path, limit))
 
 
 def _read(path: str | Path, limit: int) -> bytes:
-    # A pipe that nobody writes to would hold an ordinary open up for ever.
+    # An ordinary open would wait forever for a pipe that nobody writes to.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         if status.st_size > limit:
-            raise OSError(
-                errno.EFBIG, f"it has {status.st_size} bytes, and {limit} is the most such a file has"
-            )
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; the limit for such a file is {limit}")
         return file.readall()
 
 
 def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: bool = True) -> None:
-    """Writes a file, and its folder, so that a reader sees the old content or the new, never a part.
+    """Writes a file, and makes its folder, so that readers see either the old or the new content.
 
     Args:
         path: the file.
         content: all of it.
-        sync: whether to wait for the disk, so that not even a power cut leaves the new name on an empty file;
-            too slow for thousands of files that can be made again.
+        sync: whether to wait for the disk, so that even a power cut cannot leave an empty file; too slow for
+            thousands of files that can be made again.
 
     Raises:
         UserError: if it cannot be written.
     """
     path = Path(path)
     if not path.name:
-        raise UserError(f"{path}: is a folder, not the name of a file to be written")
+        raise UserError(f"{path}: is a folder; give the name of a file")
     try:
         retried(str(path), lambda: _write(path, content, sync))
     except OSError as error:
@@ -78,14 +76,14 @@ def write_atomically(path: str | Path, content: bytes | memoryview, *, sync: boo
 
 
 def clear_leftovers(path: Path) -> None:
-    """Removes what a process that was killed while it wrote a file has left beside it."""
+    """Removes temporary files that a killed process left while writing this file."""
     for leftover in path.parent.glob(f".{glob.escape(path.name[:_NAMED])}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes | memoryview, sync: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: two that write the same file would tear it.
+    # A unique name, so that two processes that write the same file do not mix their content.
     temporary = path.with_name(f".{path.name[:_NAMED]}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -1,15 +1,15 @@
-"""Names that people and programs write in different ways."""
+"""Finds names that are spelled differently in two places, such as "1" and "001"."""
 
 import re
 from collections.abc import Collection, Iterable
 
 
 def written_otherwise(names: Collection[str], there: Collection[str]) -> str:
-    """Returns an example of a name that others write with zeros or in capitals, such as "1" and "001".
+    """Returns a hint about a name that differs only in leading zeros or capitals, such as "1" and "001".
 
     Args:
-        names: those looked for.
-        there: those that are there.
+        names: the names that were looked for.
+        there: the names that exist.
 
     Returns:
         `; '1' is written '001' there`, or "".

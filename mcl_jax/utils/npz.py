@@ -1,6 +1,6 @@
 """Reads .npz files after checking their sizes.
 
-`numpy.load` takes every size from the file: an array that claims 10 TB is an attempt to reserve them, and a
+`numpy.load` trusts every size in the file. It tries to reserve 10 TB for an array that claims 10 TB, and a
 few megabytes can unpack to thousands of times as much.
 """
 
@@ -22,19 +22,19 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 class _BadEntryError(Exception):
-    """An entry cannot be an array of plain values; the message is part of a line."""
+    """An entry is not an array of plain values; the message becomes part of a line."""
 
 
 def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[str, np.ndarray]:
-    """Returns the arrays of an .npz file that have one of these names, and empty arrays for other names.
+    """Returns the named arrays of an .npz file, and empty arrays under all other names in it.
 
     Args:
-        path: of the file.
-        keys: the names, None for all.
-        remedy: how a sound file is made, for messages.
+        path: the file.
+        keys: the names to read; None for all.
+        remedy: how to make a sound file, for messages.
 
     Raises:
-        DataError: it is missing, damaged, holds objects, or claims more than it can have.
+        DataError: it is missing or damaged, holds objects, or claims impossible sizes.
     """
     try:
         size = path.stat().st_size
@@ -44,11 +44,11 @@ def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[s
             total, limit = sum(info.file_size for info in wanted.values()), MAX_GROWTH * size + MIN_ALLOWANCE
             if total > limit:
                 raise DataError(
-                    f"{path}: claims to unpack to {total} bytes, {limit} are the most for its size: {remedy}"
+                    f"{path}: claims to unpack to {total} bytes, but its size allows {limit}: {remedy}"
                 )
-            # The other methods unpack without a bound, or reserve what the file says.
+            # Other methods unpack without a limit, or reserve any size that the file claims.
             if {info.compress_type for info in wanted.values()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise DataError(f"{path}: compressed in a way that NumPy does not write: {remedy}")
+                raise DataError(f"{path}: compressed in a way that NumPy does not use: {remedy}")
             arrays = {name: np.empty(0) for name in entries}
             for name, info in wanted.items():
                 with archive.open(info) as entry:
@@ -60,7 +60,7 @@ def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[s
         raise DataError(f"{path}: {error}: {remedy}") from None
     except DataError:
         raise
-    except Exception as error:  # zipfile, zlib and lzma raise nearly anything on a damaged file
+    except Exception as error:  # zipfile, zlib and lzma raise many kinds of errors on a damaged file
         detail = " ".join(str(error).split())[:100] or type(error).__name__
         raise DataError(f"{path}: not a readable .npz file ({detail}): {remedy}") from None
 
@@ -68,18 +68,18 @@ def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[s
 def _read_array(entry: BufferedIOBase | IO[bytes], name: str, size: int) -> np.ndarray:
     try:
         shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(entry)](entry)
-    except Exception as error:  # NumPy's parser of headers raises nearly anything
+    except Exception as error:  # NumPy's header parser raises many kinds of errors
         raise _BadEntryError(f"{name} is not an array") from error
     if dtype.hasobject:
         raise _BadEntryError(f"{name} holds pickled objects, which are never loaded")
     claimed, present = math.prod(shape) * dtype.itemsize, size - entry.tell()
     if any(n < 0 for n in shape) or not dtype.itemsize or claimed != present:
         raise _BadEntryError(
-            f"{name} is damaged: its shape {shape!s:.50} claims {claimed!s:.20} bytes, there are {present}"
+            f"{name} is damaged: its shape {shape!s:.50} needs {claimed!s:.20} bytes, but it has {present}"
         )
     if not claimed:
         return np.empty(shape, dtype)
-    # zipfile compares the CRC once the entry has been read to its end.
+    # zipfile checks the CRC only after the entry has been read to its end.
     content = entry.read()
     if len(content) != present:
         raise _BadEntryError(f"{name} is damaged: {len(content)} of {present} bytes")

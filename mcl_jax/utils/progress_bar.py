@@ -7,24 +7,24 @@ from typing import Self
 
 from tqdm import tqdm
 
-EVERY = 10.0  # seconds between two lines
+EVERY = 10.0  # seconds between two progress lines
 
 
 class ProgressBar:
-    """Shows how far something is, with its rate, the time left and, in lines, the most memory it took."""
+    """Shows progress, rate and time left; outside a terminal also the peak memory."""
 
     def __init__(self, what: str, unit: str, total: int, done: int = 0, *, show: bool = True):
-        """Starts the clock; a first line comes `EVERY` seconds later.
+        """Starts the clock; the first line comes `EVERY` seconds later.
 
         Args:
-            what: is under way.
-            unit: of what is counted.
-            total: how many there are.
-            done: how many of them were done before.
+            what: name of the work.
+            unit: unit of the count.
+            total: total count.
+            done: count that was done before.
             show: whether to show anything.
         """
         terminal = sys.stderr.isatty()
-        # No bar at all elsewhere: tqdm has a lock that processes share, and one of them may be killed.
+        # tqdm is not used elsewhere: its lock is shared by processes, and one of them may be killed.
         bar = show and terminal
         self._bar = tqdm(total=total, initial=done, unit=unit, desc=what, dynamic_ncols=True) if bar else None
         self._lines = show and not terminal
@@ -42,7 +42,7 @@ class ProgressBar:
             self._bar.close()
 
     def update(self, more: int = 1) -> None:
-        """Counts so many more, and shows it; a line comes if the last one is old enough."""
+        """Adds to the count and shows it; prints a line if the last one is old enough."""
         if self._bar is not None:
             self._bar.update(more)
         self._done += more
@@ -66,7 +66,7 @@ class ProgressBar:
         self._start += seconds
 
     def say(self, line: str) -> None:
-        """Prints a line of results, above the bar where there is one; it tells how far things are, too."""
+        """Prints a line of results, above the bar if there is one; it also counts as a progress line."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stdout)
         else:
@@ -77,7 +77,7 @@ class ProgressBar:
 
 def _peak_memory() -> str:
     try:
-        import resource  # there is none on Windows
+        import resource  # missing on Windows
     except ImportError:
         return ""
     unit = 1 if sys.platform == "darwin" else 1024

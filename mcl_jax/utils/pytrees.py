@@ -26,15 +26,15 @@ def get_leaf(tree: ArrayTree, path: TreePath) -> Any:
 
 
 def with_leaf(tree: ArrayTree, path: TreePath, leaf: Any) -> ArrayTree:
-    """Returns the same nested mapping but for the leaf at a path."""
+    """Returns the nested mapping with another leaf at a path."""
     key, *rest = path
     return {**tree, key: with_leaf(tree[key], tuple(rest), leaf) if rest else leaf}
 
 
 def leaves_by_name(tree: Any) -> dict[str, Any]:
-    """Returns the leaves of any tree by the names of their keys, joined by slashes.
+    """Returns the leaves of any tree, each under its keys joined by slashes.
 
-    The names are the same before saving and in the nested dicts that Orbax makes of dataclasses and tuples.
+    Names are the same for the tree before saving and for the nested dicts that Orbax restores.
     """
     return {
         "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
@@ -61,7 +61,7 @@ def nested(leaves: Mapping[str, Any]) -> dict[Any, Any]:
 
 
 def replace_leaves(tree: ArrayTree, arrays: Mapping[TreePath, np.ndarray]) -> ArrayTree:
-    """Returns a tree with other arrays at some of its paths, as JAX arrays of the types that were there."""
+    """Returns a tree with other arrays at some paths, as JAX arrays of the old types."""
 
     def replace(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         array = arrays.get(tuple(key.key for key in path))
@@ -71,7 +71,7 @@ def replace_leaves(tree: ArrayTree, arrays: Mapping[TreePath, np.ndarray]) -> Ar
 
 
 def count_numbers(tree: ArrayTree) -> int:
-    """Returns how many numbers the arrays of a tree hold together."""
+    """Returns the total number of numbers in the arrays of a tree."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
@@ -94,7 +94,7 @@ def finite(tree: Any) -> jax.Array:
         return jnp.stack([jnp.isfinite(x).all() for x in _small_joined(leaves)]).all()
 
     def at_once(leaves: list[jax.Array]) -> jax.Array:
-        # Without the barrier a CPU's compiler puts the check of all numbers into the loop of every parameter.
+        # Without the barrier, the CPU's compiler repeats the check in the loop of every parameter.
         return lax.optimization_barrier(jnp.isfinite(_joined(leaves)).all())
 
     return lax.platform_dependent(_floats(tree), cpu=at_once, default=by_leaf)
@@ -105,14 +105,14 @@ def _floats(tree: Any) -> list[jax.Array]:
 
 
 def _small_joined(leaves: list[jax.Array]) -> list[jax.Array]:
-    """Returns the large arrays, and all small ones as one: to join them costs less than a kernel for each."""
+    """Returns the large arrays, and all small ones joined, which is cheaper than a kernel for each."""
     small = [x.ravel() for x in leaves if x.size < _LARGE]
     return [x for x in leaves if x.size >= _LARGE] + ([jnp.concatenate(small)] if small else [])
 
 
 def _joined(leaves: list[jax.Array]) -> jax.Array:
-    """Returns all numbers in one array: a loop for each of hundreds of them takes a CPU longer to compile."""
-    # Without the barrier a CPU's compiler finds out anew for each number which array it is from.
+    """Joins all numbers in one array: hundreds of separate loops take longer to compile on a CPU."""
+    # Without the barrier, the compiled CPU code looks up the source array again for each number.
     return lax.optimization_barrier(jnp.concatenate([x.ravel() for x in leaves]))
 
 

@@ -19,7 +19,7 @@ def resource_limit(error: BaseException) -> ResourceLimit | None:
     """Returns the limit behind an error, or None for an error of another kind.
 
     Args:
-        error: of Python, or of a C++ library, which has the system's words in its message.
+        error: raised by Python, or by a C++ library with the system's words in its message.
     """
     limit = next((limit for is_it, limit in _LIMITS if is_it(error)), None)
     wanted = _WANTED.search(str(error))

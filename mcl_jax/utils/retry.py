@@ -1,4 +1,4 @@
-"""Retries operations that fail while a network disk is away."""
+"""Retries operations that fail while a network disk is unavailable."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from absl import logging
 from mcl_jax.errors import UserError
 
 PAUSES = (0.5, 1.0, 3.0, 10.0)
-"""Seconds between the tries. All tries of one read fit well into `data.timeout`."""
+"""Seconds between tries. All tries of one read end well before `data.timeout`."""
 
 _T = TypeVar("_T")
 
@@ -20,15 +20,15 @@ _NAMES = """
     EHOSTUNREACH ENETDOWN ENETUNREACH ENETRESET ENOLINK EREMOTEIO ESHUTDOWN
 """
 _PASSING = frozenset(getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name))
-# Only after one of the above these are not the plain truth: what a folder says whose disk is away,
-# and one that is cleared while threads of the failed try still write into it, as Orbax's may.
+# These count only after one of the errors above. A folder whose disk is away raises them, and so does a
+# folder that is cleared while threads of a failed try, such as Orbax's, still write into it.
 _AFTERWARDS = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EEXIST, errno.ENOTEMPTY})
-# C++ libraries raise errors of their own, with the system's words in them.
+# C++ libraries raise their own errors, with the system's words in the message.
 _WORDS = tuple(os.strerror(code) for code in sorted(_PASSING) if code not in (errno.EAGAIN, errno.EBUSY))
 
 
 def is_passing(error: BaseException) -> bool:
-    """Returns whether an error may be gone at the next try: of a disk that comes and goes."""
+    """Returns whether an error comes from a disk that comes and goes, so that another try may work."""
     if isinstance(error, OSError):
         return error.errno in _PASSING
     # A UserError was retried already.
@@ -36,14 +36,14 @@ def is_passing(error: BaseException) -> bool:
 
 
 def retried(what: str, action: Callable[[], _T]) -> _T:
-    """Runs an action, and retries it after growing pauses when the disk fails; returns its result.
+    """Runs an action and returns its result; retries after growing pauses if the disk fails.
 
     Args:
-        what: the file or folder, for the one line that says that it is tried again.
-        action: what to do; it leaves nothing half done, or does not mind.
+        what: the file or folder, for the log line about the retry.
+        action: the action; running it again after a failure must be safe.
 
     Raises:
-        Exception: what the action raised the last time; at once, if trying again is no use.
+        Exception: the last error of the action; raised at once if another try cannot help.
     """
     for tried, pause in enumerate(PAUSES):
         try:
@@ -54,6 +54,6 @@ def retried(what: str, action: Callable[[], _T]) -> _T:
                 raise
             if tried == 0:
                 reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-                logging.warning("%s: %s; trying again, for %g s at most", what, reason, sum(PAUSES))
+                logging.warning("%s: %s; trying again for up to %g s", what, reason, sum(PAUSES))
         time.sleep(pause)
     return action()

@@ -1,13 +1,13 @@
 """Reads pickles of plain values without running them.
 
-A pickle is a program for a small stack machine, and Python's own machine imports and calls whatever the
-program names. The machine here knows only the opcodes that plain values need. A name on the reader's list
-stands for a function of the reader's; any other name, and any other opcode, ends the reading. `pickletools`
-says how an opcode's argument is spelled, which no library offers together with a machine that refuses.
+A pickle is a program for a small stack machine, and Python's own machine imports and calls anything that the
+program names. The machine here knows only the opcodes that plain values need. The caller lists the allowed
+names and gives a function for each. Any other name or opcode is refused. `pickletools` parses the arguments
+of opcodes; no library offers both the parsing and a machine that refuses.
 
-What is built is bounded: values are counted as often as they are referred to, so that whoever walks through
-the result, hashes or prints it, is done in time; and they nest a few levels only. A container may change only
-until another one holds it, which is how pickles are written; so none can hold itself.
+The result is bounded. A value counts once for each reference to it, so walking through the result, hashing it
+or printing it ends in time. Values nest only a few levels deep. A container may change only until another
+container holds it, as in every pickle that Python writes; so no container can hold itself.
 """
 
 import io
@@ -18,23 +18,23 @@ from typing import Any
 
 _NEWEST_PROTOCOL = 5
 _MAX_DEPTH = 50
-_MAX_OPERATIONS = 500_000  # a checkpoint needs some 50 a tensor
+_MAX_OPERATIONS = 500_000  # a checkpoint needs about 50 per tensor
 _MAX_MEMO_INDEX = 2**32  # a dict holds the memo: an index reserves nothing
-_MAX_KEY = 2**60  # larger integers can be chosen so that all have one hash, and a dict of them takes for ever
+_MAX_KEY = 2**60  # larger integers can be made to share one hash, which makes a dict very slow
 _LONGEST_NAME = 100
 
 
 class DamagedPickleError(Exception):
-    """The program is broken, or builds more than its file can account for; the message says what is wrong."""
+    """The program is broken, or builds too much for the size of its file; the message says which."""
 
 
 class RefusedPickleError(Exception):
-    """The pickle names something that is not on the list, which is the message."""
+    """The pickle names something that is not on the list; the message is that name."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name of a function or class in the pickle: only text, never looked up.
+    """The name of a function or class in the pickle: only text, never looked up.
 
     Attributes:
         text: module and name, e.g. "collections.OrderedDict".
@@ -48,8 +48,8 @@ class Vocabulary:
     """Names that a pickle may use, and the functions that stand for them.
 
     Attributes:
-        names: "module.name" → what stands for calling it, or None if it may only be an argument. The
-            functions get unchecked plain values and `Name`s. TypeError and ValueError mean damage.
+        names: "module.name" → the function to call instead, or None if the name may only be an argument.
+            The functions get unchecked plain values and `Name`s. TypeError and ValueError mean damage.
         build: returns what an object becomes when the pickle sets its state; gets object and state.
         persistent: returns what a persistent id stands for; None refuses such ids.
     """
@@ -63,7 +63,7 @@ def load(data: bytes, vocabulary: Vocabulary) -> Any:
     """Returns the value that a pickle describes.
 
     Args:
-        data: the pickle, protocols 0 to 5; what follows its end is ignored, as Python does.
+        data: the pickle, protocols 0 to 5; bytes after its end are ignored, as in Python.
         vocabulary: the names it may use.
 
     Raises:
@@ -72,7 +72,7 @@ def load(data: bytes, vocabulary: Vocabulary) -> Any:
     """
     try:
         return _Machine(data, vocabulary).run()
-    # Broken programs fail in as many ways as there are opcodes and functions.
+    # Broken programs raise many kinds of errors, depending on the opcode and the function.
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise DamagedPickleError(type(error).__name__) from error
 
@@ -83,9 +83,9 @@ class _Node:
 
     Attributes:
         value: the value.
-        size: how many values it consists of, shared ones counted each time.
-        depth: levels of containers.
-        closed: another container holds it, so that it may not change any more.
+        size: number of values in it, shared ones counted each time.
+        depth: number of nested containers.
+        closed: whether another container holds it, so that it must not change any more.
     """
 
     value: Any
@@ -95,7 +95,7 @@ class _Node:
 
 
 _MARK = _Node(None)
-"""Where the operands of an opcode begin on the stack."""
+"""Marks where the operands of an opcode begin on the stack."""
 
 
 class _Machine:
@@ -152,7 +152,7 @@ class _Machine:
         return self.stack[-1]
 
     def _hold(self, holder: _Node, nodes: list[_Node]) -> list[Any]:
-        """Returns the values of nodes that a container, construction or state takes in."""
+        """Returns the values of nodes that go into a container, a construction or a state."""
         for node in nodes:
             node.closed = True
             holder.size += node.size
@@ -161,7 +161,7 @@ class _Machine:
             raise DamagedPickleError("a container changes after another has taken it in")
         if holder.depth > _MAX_DEPTH:
             raise DamagedPickleError(f"nested more than {_MAX_DEPTH} deep")
-        # Without sharing a value takes at least a byte.
+        # Without sharing, each value takes at least one byte of the file.
         if holder.size > 4 * self.length + 1000:
             raise DamagedPickleError("values refer to each other too often")
         return [node.value for node in nodes]
@@ -236,12 +236,12 @@ class _Machine:
     def construct(self, _: Any) -> None:
         function, arguments = self._pop(2)
         if type(function.value) is not Name or type(arguments.value) is not tuple:
-            raise DamagedPickleError("what is called is no function")
+            raise DamagedPickleError("it calls something that is not a function")
         stand_in = self.vocabulary.names[function.value.text]
         if stand_in is None:
-            raise DamagedPickleError(f"{function.value.text} is no function")
+            raise DamagedPickleError(f"{function.value.text} is not a function")
         arguments.closed = True
-        # What comes out may hold all that went in.
+        # The result may hold all of its arguments.
         self.stack.append(_Node(stand_in(*arguments.value), arguments.size, arguments.depth))
 
     def build(self, _: Any) -> None:
@@ -259,7 +259,7 @@ class _Machine:
 
 
 def _printable(text: str) -> str:
-    # It comes from the file: as ASCII it fits into a line of any terminal.
+    # The text comes from the file; as ASCII it is safe to print on any terminal.
     shown = text[:_LONGEST_NAME].encode("unicode_escape").decode("ascii")
     return shown if len(text) <= _LONGEST_NAME else shown + "…"
 

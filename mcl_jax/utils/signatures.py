@@ -1,10 +1,10 @@
 """Checks config keys against the signature of the function that takes them.
 
-A model, loss, optimiser or schedule is named in a config, and the keys beside its name are its own
-arguments. Its signature says which there are, and its annotations what they may be:
+A config names a model, loss, optimiser or schedule, and the keys beside the name are its arguments. The
+signature says which arguments exist, and its annotations which values they take:
 `Annotated[int, AtLeast(1)]`, `Annotated[Sequence[int], Sizes(4)]`, `Literal["2d", "3d"]`, or a plain type.
 
-By hand, because pydantic answers with a page where one line is wanted that names the key.
+Written by hand, because users need one line that names the key, and pydantic prints a page.
 """
 
 import inspect
@@ -44,19 +44,19 @@ _SHOWN = 60  # characters of a value
 
 
 def brief(value: Any) -> str:
-    """Returns a value as text for a message, without the middle of one that is very long."""
+    """Returns a value as text for a message, without the middle if it is very long."""
     try:
         text = str(value)
-    except ValueError:  # Python writes no integer of thousands of digits
+    except ValueError:  # Python refuses to print integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 4 :]}"
 
 
 def config_arguments(function: Callable[..., Any], provided: Collection[str]) -> dict[str, Any]:
-    """Returns the arguments that a config may set, with their defaults; `inspect.Parameter.empty` for none.
+    """Returns the arguments that a config may set, with their defaults, or `inspect.Parameter.empty`.
 
     Args:
-        function: a function, or a class, whose constructor is meant.
+        function: a function, or a class, which stands for its constructor.
         provided: arguments that the program gives, such as arrays.
     """
     target = function.__init__ if inspect.isclass(function) else function
@@ -76,7 +76,7 @@ def required_arguments(function: Callable[..., Any], provided: Collection[str]) 
 def with_defaults(
     block: str, name: str, function: Callable[..., Any], given: Mapping[str, Any], provided: Collection[str]
 ) -> dict[str, Any]:
-    """Returns all arguments of a function that a config sets: those given, and the defaults of the others.
+    """Returns all arguments of a function that a config sets: the given values, and defaults for the rest.
 
     Args:
         block: where in the config, for messages.
@@ -86,7 +86,7 @@ def with_defaults(
         provided: arguments that the program gives.
 
     Raises:
-        ConfigError: if an argument is given that the function has not, or is missing.
+        ConfigError: if an argument is unknown to the function, or missing.
     """
     known = config_arguments(function, provided)
     for key in given:
@@ -96,7 +96,7 @@ def with_defaults(
     arguments = known | dict(given)
     for key, value in arguments.items():
         if value is inspect.Parameter.empty:
-            raise ConfigError(f"{block}.{key}: {name} needs it, and there is no default")
+            raise ConfigError(f"{block}.{key}: {name} needs this argument, which has no default")
     return arguments
 
 
@@ -113,7 +113,7 @@ def check_arguments(
         provided: arguments that the program gives.
 
     Raises:
-        ConfigError: naming the first key that the function has not, lacks, or cannot take.
+        ConfigError: naming the first key that is unknown, missing, or has an invalid value.
     """
     target = function.__init__ if inspect.isclass(function) else function
     hints = typing.get_type_hints(target, include_extras=True)
@@ -127,7 +127,7 @@ def lookup(block: str, table: Mapping[str, Any], name: str) -> Any:
     """Returns an entry of a table of names.
 
     Raises:
-        ConfigError: if there is none, naming those that there are.
+        ConfigError: if there is no such entry; the message lists the names.
     """
     if name not in table:
         raise ConfigError(f"{block}: no {name!r}; there are {', '.join(filter(None, table))}")

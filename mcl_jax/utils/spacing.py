@@ -1,4 +1,4 @@
-"""Distance between sequences in a packed row, as a model needs it."""
+"""The spacing that a model needs between sequences in a packed row."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,13 +10,13 @@ Frames = TypeVar("Frames", int, np.ndarray)
 
 @dataclass(frozen=True)
 class Spacing:
-    """The places in a row where a sequence may begin.
+    """Says at which slots of a row a sequence may begin.
 
     Attributes:
-        empty: slots that are empty between two sequences, at least; a window over time wider than three
+        empty: least number of empty slots between two sequences; a window over time wider than three
             frames, made without `segment_ids`, needs more than one.
-        multiple: a sequence begins at a multiple of it, as a stride over time needs.
-        least: slots that a sequence of fewer frames has to itself, into which a model may repeat it.
+        multiple: a sequence begins at a multiple of this number, which a stride over time needs.
+        least: number of slots reserved for a shorter sequence, so that a model may repeat its frames.
     """
 
     empty: int = 1
@@ -24,11 +24,11 @@ class Spacing:
     least: int = 1
 
     def held(self, frames: Frames) -> Frames:
-        """Returns the slots that a sequence of so many frames has to itself."""
+        """Returns the number of slots reserved for a sequence of so many frames."""
         return frames + (frames < self.least) * (self.least - frames)
 
     def taken(self, frames: Frames) -> Frames:
-        """Returns the slots from its first to where the next may begin."""
+        """Returns the number of slots from its first slot to the first of the next sequence."""
         return -(-(self.held(frames) + self.empty) // self.multiple) * self.multiple
 
     def check(self, segment_ids: np.ndarray) -> None:
@@ -53,4 +53,4 @@ class Spacing:
 
 
 SIDE_BY_SIDE = Spacing()
-"""What a model without a stride over time needs."""
+"""The spacing for a model without a stride over time."""

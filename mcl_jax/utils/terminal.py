@@ -1,4 +1,4 @@
-"""Escapes text that would control a terminal or cannot be shown."""
+"""Escapes text that would control a terminal or cannot be displayed."""
 
 import contextlib
 import logging as std_logging
@@ -11,12 +11,12 @@ from absl import logging
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:
-    """Returns a text in which nothing but the characters to keep steers a terminal.
+    """Escapes all characters of a text that control a terminal, except those in `keep`.
 
     Args:
-        text: may hold names of files and people from anywhere: control characters, changes of direction, half
-            surrogates of a name that is not UTF-8.
-        keep: control characters that stay.
+        text: may hold names from untrusted files, with control characters, changes of text direction, or
+            surrogates from names that are not UTF-8.
+        keep: control characters to leave as they are.
     """
     if text.isprintable():
         return text
@@ -24,7 +24,7 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
 
 
 def shortened(line: str, most: int = 1500) -> str:
-    """Returns a line without its middle if it is long, as with a name of thousands of letters in it."""
+    """Returns a line, without its middle if it is very long."""
     return line if len(line) <= most else f"{line[: most - 500]} … {line[-500:]}"
 
 
@@ -39,10 +39,10 @@ def _is_shown(character: str) -> bool:
 
 @contextlib.contextmanager
 def escaping_output() -> Iterator[None]:
-    """Has all that this process prints or logs meanwhile pass through `printable`."""
-    logging.get_absl_handler().addFilter(_escape)  # it has the stderr of before
+    """Context in which everything that this process prints or logs passes through `printable`."""
+    logging.get_absl_handler().addFilter(_escape)  # it keeps the old stderr
     before = sys.stdout, sys.stderr
-    # Bars return to the beginning of their line.
+    # Progress bars use it to return to the start of their line.
     sys.stdout, sys.stderr = _escaping(sys.stdout, "\n\t"), _escaping(sys.stderr, "\n\t\r")
     try:
         yield
@@ -56,7 +56,7 @@ def _escape(record: std_logging.LogRecord) -> bool:
 
 
 def _escaping(stream: Any, keep: str) -> Any:
-    # A program without a console has no stream, and one within another such has it escaped already.
+    # Without a console there is no stream; and in a nested context the stream escapes already.
     return stream if stream is None or isinstance(stream, _Escaping) else _Escaping(stream, keep)
 
 

@@ -8,9 +8,9 @@ from mcl_jax.walkers.figure import Figure
 from mcl_jax.walkers.gait import SIDES, ArmPose, rotation
 from mcl_jax.walkers.style import WalkerStyle, bounded_normal, generator
 
-BUSY_SHARE = 0.2  # of walks in which an arm does something else than swing
-TURN_DEG = 12.0  # a standard deviation of how far people turn in the time of a walk
-PACE_CHANGE = 0.06  # the same of how much faster or slower they get, from the middle to the end
+BUSY_SHARE = 0.2  # share of walks in which an arm does something other than swing
+TURN_DEG = 12.0  # standard deviation of how far people turn during a walk
+PACE_CHANGE = 0.06  # standard deviation of the change of pace from the middle to the end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Behaviour:
     Attributes:
         poses: side → how that arm is held; empty if both swing.
         turn: angle from the middle to either end of the walk, radians.
-        pace_change: by how much the pace grows from the middle to the end, as a share of it.
+        pace_change: growth of the pace from the middle to the end, as a share of the pace.
     """
 
     poses: dict[str, ArmPose] = dataclasses.field(default_factory=dict)
@@ -36,12 +36,12 @@ class Behaviour:
         return steady + 0.5 * self.pace_change * steady**2 / reach if self.pace_change and reach else steady
 
     def steer(self, figure: Figure, travelled: np.ndarray) -> Figure:
-        """The figure on an arc in place of the straight path; `travelled` [s] is the distance along it."""
+        """Moves the figure from the straight path to an arc; `travelled` [s] is the distance along it."""
         reach = np.abs(travelled).max()
         if not self.turn or not reach:
             return figure
         angle = self.turn * travelled / reach
-        # The frame of reference goes straight on; an arc leaves it sideways with the square of the way.
+        # Coordinates go straight on; the arc's sideways distance grows with the square of the way.
         aside = np.zeros((len(travelled), 3))
         aside[:, 1] = 0.5 * angle * travelled
         turned = rotation(2, angle).astype(np.float32)

@@ -38,8 +38,8 @@ class Traits:
 class Body(Traits):
     """Segment lengths, half widths and radii (shares of stature), after anthropometric means of adults.
 
-    `heft` and `build` are nearly standard scores that move many girths together, as weight and sex do:
-    independent girths would make people that no one has ever seen.
+    `heft` and `build` are nearly standard scores that change many girths together, as weight and sex do.
+    Independent girths would make impossible bodies.
     """
 
     stature_m: float = size(1.69, 0.045)
@@ -79,7 +79,7 @@ class Body(Traits):
     arm_radius: float = size(0.030, 0.091)
     wrist_radius: float = size(0.018, 0.091)
 
-    # What a person wears in every walk, with its own day-to-day change.
+    # Clothes and hair that a person has in every walk, with a change from day to day.
     top_slack: float = shift(0.011, 0.0052, 0.0021)
     hem_drop: float = shift(0.050, 0.029, 0.007)  # how far a shirt or jacket reaches below the hip joints
     sleeve_slack: float = shift(0.006, 0.0039, 0.0014)

@@ -1,4 +1,4 @@
-"""Writes a population of walkers as a pkl tree and a partition JSON, as real datasets come."""
+"""Writes a population of walkers as a pkl tree and a partition JSON, like a real dataset."""
 
 import dataclasses
 import hashlib
@@ -18,20 +18,20 @@ from mcl_jax.walkers.gait import FRAMES_PER_SECOND
 from mcl_jax.walkers.sequence import render_sequence
 from mcl_jax.walkers.style import CONDITIONS, VIEWS, WalkerStyle, generator
 
-GENERATOR = 1  # raise it when the same parameters come to mean other pixels
+GENERATOR = 1  # raise it when the same parameters give other pixels
 
 _OLD_MANIFEST = "walkers.json"
-"""What earlier versions kept instead of the log."""
+"""File that earlier versions wrote instead of the log."""
 
 Walk = tuple[int, str, str]  # subject, condition, view
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """All that decides the bytes of a tree; the log of a tree holds it.
+    """All parameters that decide the bytes of a tree; the log of the tree records them.
 
     Raises:
-        DataError: impossible numbers or names.
+        DataError: a number or name is invalid.
     """
 
     subjects: int
@@ -46,7 +46,7 @@ class Population:
 
     def __post_init__(self) -> None:
         if self.subjects < 1 or not 0 <= self.test_subjects <= self.subjects:
-            raise DataError(f"{self.subjects} subjects with {self.test_subjects} for testing: impossible")
+            raise DataError(f"{self.subjects} subjects cannot include {self.test_subjects} for testing")
         for kind, chosen, known in (("view", self.views, VIEWS), ("condition", self.conditions, CONDITIONS)):
             if unknown := sorted(set(chosen) - set(known)):
                 raise DataError(f"unknown {kind} {unknown[0]!r}: use some of {', '.join(known)}")
@@ -57,7 +57,7 @@ class Population:
 
     @property
     def names(self) -> list[str]:
-        """Folder names "001", "002", …; wider from a thousand subjects on."""
+        """Folder names "001", "002", …; with more digits from a thousand subjects on."""
         digits = max(3, len(str(self.subjects)))
         return [f"{number:0{digits}d}" for number in range(1, self.subjects + 1)]
 
@@ -99,29 +99,29 @@ def write_walkers(
 ) -> int:
     """Write `root/<subject>/<condition>/<view>/<view>.pkl` for everybody, then the partition JSON.
 
-    The bytes depend on neither `workers` nor on which other subjects, conditions or views are written. An
-    interrupted run is finished by running it again: files are complete or absent, and complete ones are kept.
-    The partition is written last, so that its presence says that the tree is complete.
+    The bytes of a sequence depend neither on `workers` nor on the other subjects, conditions or views. Run it
+    again to finish after an interruption: files are complete or absent, and complete ones are kept. The
+    partition is written last, so if it exists, the tree is complete.
 
     Args:
         root: folder of the tree; new, empty, or begun by a run with the same parameters.
-        subjects: how many people in all.
-        test_subjects: how many of them, the last ones, are TEST_SET; the others are TRAIN_SET.
+        subjects: number of people in all.
+        test_subjects: number of people, the last ones, in TEST_SET; the others are in TRAIN_SET.
         views: which of VIEWS.
         conditions: which of CONDITIONS.
         frames: mean frames of a sequence; lengths vary by a tenth.
-        seed: of the population.
-        workers: processes that render; 0 renders in this one.
+        seed: random seed of the population.
+        workers: number of processes that render; 0 renders in this process.
         style: difficulty; the default WalkerStyle() if None.
-        frames_per_second: of the cameras.
+        frames_per_second: frame rate of the cameras.
         partition: path of the JSON; beside the root as `<root>_partition.json` if None.
         progress: show a progress bar on stderr.
 
     Returns:
-        How many sequences were written; those found complete are not counted.
+        The number of sequences written, without those that were complete already.
 
     Raises:
-        DataError: impossible numbers or names, a root that holds something else, or a worker that was killed.
+        DataError: a number or name is invalid, the root holds other files, or a worker was killed.
     """
     root = Path(root)
     partition = Path(partition) if partition else root.with_name(f"{root.name}_partition.json")
@@ -136,16 +136,16 @@ def write_walkers(
 
 
 def sequence_length(seed: int, subject: int, condition: str, view: str, frames: int) -> int:
-    """Frames of one sequence: `frames` give or take a tenth, at least 1."""
+    """Returns the length of one sequence: `frames` give or take a tenth, at least 1."""
     share = generator(seed, "length", subject, condition, view).uniform(0.9, 1.1)
     return max(1, round(frames * share))
 
 
 def _check_free(root: Path, people: Population) -> None:
-    """Refuses a root that holds something else.
+    """Refuses a root that holds other files.
 
     Raises:
-        DataError: naming what is there.
+        DataError: naming the files in it.
     """
     if (root / JOB_LOG).exists():
         header = read_header(root)
@@ -161,7 +161,7 @@ def _check_free(root: Path, people: Population) -> None:
             )
     elif (root / _OLD_MANIFEST).exists():
         raise DataError(
-            f"{root} holds walkers of an earlier version ({_OLD_MANIFEST}), to train on but not to go on with"
+            f"{root} holds walkers of an earlier version ({_OLD_MANIFEST}), to train on but not to complete"
             ": delete it or choose another folder"
         )
     elif root.exists() and not (root.is_dir() and not any(root.iterdir())):

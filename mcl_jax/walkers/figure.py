@@ -17,7 +17,7 @@ class Coat:
     thickness: float
     reach: float  # hem, as a share of the way from hip to knee; above 1 it covers the knees
     flare: float
-    collar: float  # 0: none
+    collar: float  # 0 for none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _trunk(body: Body, bones: Skeleton, slack: float) -> dict[str, list[Blob]]:
 
 
 def _head(body: Body, bones: Skeleton) -> dict[str, list[Blob]]:
-    """Skull with jaw, neck, and hair down to wherever it reaches."""
+    """Skull with jaw, neck and hair."""
     centre, frame, neck = bones.joints["head"], bones.frames["head"], bones.joints["neck"]
     forward, up = frame[..., 0], frame[..., 2]
     depth, width, height = body.head_depth, body.head_width, body.head_height
@@ -151,12 +151,12 @@ def _coat(coat: Coat, body: Body, bones: Skeleton) -> dict[str, list[Blob]]:
 
 
 def _hems(body: Body, bones: Skeleton, reach: float, stand_off: float) -> list[Blob]:
-    """Returns where cloth that hangs from the waist ends, carried along by both thighs."""
+    """Returns the hems of cloth that hangs from the waist and is moved by both thighs."""
     pelvis, hems = bones.frames["pelvis"], []
     radius = np.exp(0.10 * body.heft) * body.thigh_radius + stand_off
     for side in SIDES:
         knee, hip = bones.joints[f"knee_{side}"], bones.joints[f"hip_{side}"]
-        # The cloth follows a swinging thigh only half way; the rest of it hangs.
+        # Cloth follows a swinging thigh only half way.
         downwards = 0.5 * (knee - hip) - 0.5 * body.thigh * pelvis[..., 2]
         hems.append(_egg(hip + reach * downwards, pelvis, radius, radius, 0.015))
     return hems
@@ -191,7 +191,7 @@ def dress(
     bag: Bag | None = None,
     skirt: Skirt | None = None,
 ) -> Figure:
-    """Put flesh, clothes and bags on a skeleton."""
+    """Put a body, clothes and bags on a skeleton."""
     if skirt:
         body = dataclasses.replace(body, trouser_slack=0.0, cuff_slack=0.0)
     thickness = coat.thickness if coat else 0.0

@@ -1,8 +1,8 @@
-"""Films walkers with a camera that stands still, into a real video file.
+"""Films walkers with a fixed camera, into a real video file.
 
-Unlike `scene`, which imitates the masks of such a camera, this makes the pictures themselves: a coloured wall
-and floor with texture, people of several colours with shadows at their feet, noise that is new in each frame,
-and the losses of a video codec.
+`scene` imitates the masks of such a camera; this module makes the pictures: a coloured, textured wall and
+floor, people in several colours with shadows at their feet, new noise in each frame, and the losses of a
+video codec.
 """
 
 import dataclasses
@@ -21,24 +21,24 @@ from mcl_jax.walkers.sequence import draw_walk
 from mcl_jax.walkers.style import CONDITIONS, WalkerStyle, generator
 
 _NOISE = 4.0  # standard deviation of a pixel, of 255
-_SHADOW = 0.75  # of its light that a shadow leaves
-_PACE = 0.8  # statures a second, about: only to guess how long a crossing takes
-_EMPTY = 0.4  # seconds before the first one and after the last
+_SHADOW = 0.75  # share of the light that a shadow leaves
+_PACE = 0.8  # statures a second, roughly; only to estimate how long a crossing takes
+_EMPTY = 0.4  # seconds of empty scene before the first person and after the last
 
 
 @dataclasses.dataclass(frozen=True)
 class Passer:
-    """Somebody who crosses the picture.
+    """A person who crosses the picture.
 
     Attributes:
-        subject: which person of the population, at least 0.
+        subject: number of the person in the population, at least 0.
         condition: one of CONDITIONS.
-        height: rows that they fill, as a share of the picture's: the larger, the nearer.
-        to_the_right: the direction of their walk; the other one is that of view 090.
-        delay: seconds after the first frame at which they come in.
+        height: their height as a share of the picture's rows; larger means nearer.
+        to_the_right: whether they walk to the right; to the left is the direction of view 090.
+        delay: seconds from the first frame until they enter.
 
     Raises:
-        DataError: an argument is not one of those.
+        DataError: an attribute is invalid.
     """
 
     subject: int
@@ -50,7 +50,7 @@ class Passer:
     def __post_init__(self) -> None:
         if self.subject < 0 or self.condition not in CONDITIONS:
             raise DataError(
-                f"subject {self.subject}, condition {self.condition!r}: at least 0, one of CONDITIONS"
+                f"subject {self.subject}, condition {self.condition!r}: must be at least 0, one of CONDITIONS"
             )
         if not 0.1 <= self.height <= 0.9 or not 0 <= self.delay <= 600:
             raise DataError(
@@ -69,14 +69,14 @@ def film(
     """Writes a video of people who cross the picture, at 25 frames a second.
 
     Args:
-        path: of the file, MPEG-4 if it ends in .mp4, motion JPEG if in .avi.
-        passers: who crosses.
-        seed: of the population, as of `render_sequence`, and of the place.
+        path: the file; .mp4 is written as MPEG-4, .avi as motion JPEG.
+        passers: the people who cross.
+        seed: random seed of the population, see `render_sequence`, and of the scene.
         size: columns and rows of the picture, even numbers of at least 64.
         style: difficulty; the default WalkerStyle() if None.
 
     Returns:
-        How many frames there are.
+        The number of frames.
 
     Raises:
         UserError: an argument cannot be used, or the file cannot be written.
@@ -94,10 +94,10 @@ def filmed_frames(
     size: tuple[int, int] = (640, 360),
     style: WalkerStyle | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the frames of `film`, before the codec, with the truth about them.
+    """Yields the frames of `film`, before the codec, with their true masks.
 
     Returns:
-        Pictures uint8 [h, w, 3], BGR, and masks bool [people, h, w]: what is seen of each passer.
+        Pictures uint8 [h, w, 3], BGR, and masks bool [people, h, w]: the visible pixels of each person.
 
     Raises:
         DataError: an argument cannot be used.
@@ -105,7 +105,7 @@ def filmed_frames(
     columns, rows = size
     if not passers or min(size) < 64 or columns % 2 or rows % 2:
         raise DataError(
-            f"{len(passers)} passers in {columns}×{rows}: at least one, even sides of at least 64"
+            f"{len(passers)} people in {columns}×{rows}: needs at least one, and even sides of at least 64"
         )
     place = _draw_place(generator(seed, "place"), rows, columns)
     crossings = [_Crossing(seed, passer, size, style or WalkerStyle()) for passer in passers]
@@ -125,7 +125,7 @@ def filmed_frames(
 
 
 class _Crossing:
-    """One passer's way through the picture."""
+    """One person's way through the picture."""
 
     def __init__(self, seed: int, passer: Passer, size: tuple[int, int], style: WalkerStyle) -> None:
         self._columns, rows = size
@@ -134,7 +134,7 @@ class _Crossing:
         frames = round(way / _PACE * FRAMES_PER_SECOND)
         walk = draw_walk(seed, passer.subject, passer.condition, frames, style)
         camera = Camera(np.pi / 2 + walk.heading, 7.0 / walk.stature_m, 1.4 / walk.stature_m, 0.0)
-        # A long lens follows nobody: perspective does not change while they cross.
+        # As with a long lens, perspective does not change while they cross.
         polygons = outlines(walk.figure, camera, np.zeros(frames)) - 0.5 * CANVAS
         side = -1.0 if not passer.to_the_right else 1.0
         polygons[..., 0] *= -side
@@ -144,14 +144,14 @@ class _Crossing:
         clothes = _draw_clothes(generator(seed, "dress", passer.subject))
         self._colours = [clothes[kind] for _, kind in layers]
         self._middles = 0.5 * self._columns + side * height * walk.travelled
-        # The nearer, the lower: all of them walk on one floor.
+        # Nearer people are lower in the picture, because all walk on one floor.
         self._foot = rows * (0.50 + 0.48 * passer.height)
         self._height = height
         self._start = round((_EMPTY + passer.delay) * FRAMES_PER_SECOND)
         self.end = self._start + frames
 
     def paint(self, picture: np.ndarray, frame: int) -> np.ndarray:
-        """Paints them, and returns the pixels that they cover, bool [h, w]."""
+        """Paints the person; returns the pixels that they cover, bool [h, w]."""
         mask = np.zeros(picture.shape[:2], np.uint8)
         if not self._start <= frame < self.end:
             return mask.astype(bool)
@@ -170,7 +170,7 @@ class _Crossing:
 
 
 def _draw_clothes(rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
-    """A colour, BGR, for each kind of layer; darker or more coloured than the place."""
+    """Returns a colour, BGR, for each kind of layer; darker or stronger than the scene's colours."""
     top, trousers = rng.uniform(10, 200, 3), rng.uniform(10, 80, 3)
     top[rng.integers(3)] = rng.uniform(0, 40)
     skin = np.array([90.0, 120.0, 180.0]) * rng.uniform(0.5, 1.1)

@@ -63,7 +63,7 @@ class Gait(Traits):
 
 @dataclasses.dataclass(frozen=True)
 class ArmPose:
-    """Angles of an arm that does something else than swing, in place of the gait's own."""
+    """Angles of an arm that does not swing; they replace the gait's own."""
 
     forward_deg: float  # of the upper arm, from hanging down
     elbow_deg: float
@@ -153,7 +153,7 @@ def _leg(body: Body, gait: Gait, skeleton: Skeleton, side: str) -> None:
 
     joints[f"knee_{side}"] = joints[f"hip_{side}"] + body.thigh * along(hip)
     joints[f"ankle_{side}"] = joints[f"knee_{side}"] + body.shank * along(hip - knee)
-    # Turned out by a yaw, then pitched by what is left of the three angles: flat in mid stance.
+    # The foot is turned out, then pitched by the rest of the three angles: flat in mid stance.
     toe_out = np.full_like(hip, sign * np.deg2rad(gait.toe_out_deg))
     foot = rotation(2, toe_out) @ rotation(1, -(hip - knee + ankle))
     sole = joints[f"ankle_{side}"] - body.ankle_height * foot[..., 2]
@@ -163,7 +163,7 @@ def _leg(body: Body, gait: Gait, skeleton: Skeleton, side: str) -> None:
 
 
 def _arm(body: Body, gait: Gait, skeleton: Skeleton, side: str, swing: float, pose: ArmPose | None) -> None:
-    """Add elbow, wrist and hand of one arm; `swing` is the share of the normal swing that a load leaves."""
+    """Add elbow, wrist and hand of one arm; `swing` is the share of the normal swing left by a load."""
     sign, joints = SIDES[side], skeleton.joints
     phase = skeleton.phase + (0.0 if side == "left" else 0.5) + gait.arm_lag
     amount = swing * (1 + sign * gait.arm_limp)
@@ -177,7 +177,7 @@ def _arm(body: Body, gait: Gait, skeleton: Skeleton, side: str, swing: float, po
 
     def along(angle: np.ndarray, out: float) -> np.ndarray:
         local = np.stack([np.sin(angle), np.full_like(angle, sign * np.tan(out)), -np.cos(angle)], axis=-1)
-        # Arms hang in the frame of the shoulders, which turns with the trunk but does not stoop with it.
+        # Arms hang from the shoulders, which turn with the trunk but do not stoop with it.
         return np.einsum("sij,sj->si", skeleton.frames["shoulders"], local)
 
     joints[f"elbow_{side}"] = joints[f"shoulder_{side}"] + body.upper_arm * along(forward, spread)
@@ -201,14 +201,14 @@ def walk(
         gait: the style.
         phase: [s], strides.
         arm_swing: side → share of the normal swing.
-        poses: side → how that arm is held, for arms that do something else than swing.
+        poses: side → pose of that arm, for arms that do not swing.
     """
     poses = poses or {}
     skeleton = _trunk(body, gait, phase)
     for side in SIDES:
         _leg(body, gait, skeleton, side)
         _arm(body, gait, skeleton, side, arm_swing[side], poses.get(side))
-    # Standing on the lowest point of the feet makes the body bob twice a stride, without being told to.
+    # Standing on the lowest point of the feet makes the body bob twice a stride by itself.
     feet = [skeleton.joints[f"{point}_{side}"][:, 2] for point in ("heel", "toe") for side in SIDES]
     ground = np.min(feet, axis=0)
     for joint in skeleton.joints.values():

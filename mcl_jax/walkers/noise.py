@@ -1,7 +1,7 @@
-"""Mistakes of a person segmenter: edges, holes, lost limbs, shadows, scraps of background.
+"""Simulates mistakes of a person segmenter: edges, holes, lost limbs, shadows, bits of background.
 
-Errors come in episodes of several frames and move with the body or stay with the scene, as real ones do;
-errors drawn anew in each frame would average out over a sequence and teach a model nothing.
+As in real masks, errors last for several frames, and move with the body or stay with the scene. Errors drawn
+anew for each frame would average out over a sequence and teach a model nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ MEMORY = 0.7  # correlation of that field from one frame to the next
 
 
 def _episodes(rng: np.random.Generator, frames: int, rate: float, length: float) -> Iterator[slice]:
-    """Spells of trouble: on average `rate` of them in 60 frames, each `length` frames long on average."""
+    """Yields episodes of errors: on average `rate` in 60 frames, each `length` frames long."""
     for _ in range(rng.poisson(rate * frames / 60)):
         start = int(rng.integers(frames))
         yield slice(start, min(frames, start + 1 + rng.poisson(length - 1)))
@@ -49,7 +49,7 @@ def _fill(mask: np.ndarray, polygon: np.ndarray, value: int) -> None:
 def visible_parts(
     rng: np.random.Generator, style: WalkerStyle, names: Sequence[str], frames: int
 ) -> np.ndarray:
-    """Returns which parts the segmenter sees, [s, parts] booleans: now and then it loses a limb."""
+    """Returns which parts the segmenter sees, [s, parts] booleans; sometimes it loses a limb."""
     visible = np.ones((frames, len(names)), bool)
     for spell in _episodes(rng, frames, 2.0 * style.noise, 4):
         lost = LOSSES[rng.integers(len(LOSSES))]
@@ -66,7 +66,7 @@ def add_scraps(rng: np.random.Generator, style: WalkerStyle, masks: np.ndarray, 
         shadow[:, 0] += rng.normal(0, 0.08 * PERSON)
         for t in range(frames)[spell]:
             _fill(masks[t], shadow + np.array([middle[t, 0], floor[t]]), 255)
-    for spell in _episodes(rng, frames, 0.8 * style.noise, 4):  # something behind that the person passes
+    for spell in _episodes(rng, frames, 0.8 * style.noise, 4):  # an object in the background
         scrap, side = _scrap(rng, PERSON * rng.uniform(0.012, 0.04)), rng.choice([-1.0, 1.0])
         scrap += [0.5 * CANVAS + side * PERSON * rng.uniform(0.14, 0.3), CANVAS * rng.uniform(0.15, 0.9)]
         drift = [-side * PERSON * rng.uniform(0, 0.013), 0.0]
@@ -82,7 +82,7 @@ def add_scraps(rng: np.random.Generator, style: WalkerStyle, masks: np.ndarray, 
 
 def roughen(rng: np.random.Generator, style: WalkerStyle, masks: np.ndarray) -> np.ndarray:
     """Make the edges ragged: blur each mask and cut it at a level that wanders over the image and in time."""
-    # A camera that sees people fat, or thin.
+    # Some cameras make people look fatter or thinner.
     level = np.clip(127 + style.noise * 10 * rng.standard_normal(), 80, 175)
     field = rng.standard_normal((FIELD, FIELD), np.float32)
     rough = np.empty_like(masks)

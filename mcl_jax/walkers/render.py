@@ -8,7 +8,7 @@ import numpy as np
 from mcl_jax.walkers.figure import Figure
 
 CANVAS = 160  # rows and columns of a raw mask
-PERSON = 144  # rows that the person fills of them; the rest leaves room for what a segmenter adds
+PERSON = 144  # rows that the person fills; the rest leaves room for a segmenter's mistakes
 DIRECTIONS = 20  # corners of an outline
 SUBPIXEL_BITS = 4
 
@@ -19,8 +19,8 @@ class Camera:
 
     Attributes:
         azimuth: where it stands around the aim, radians: 0 ahead of the walker, π/2 to the left.
-        distance, height: of the lens from the aim and above the floor, shares of the walker's stature.
-        roll: of the image, radians.
+        distance, height: distance of the lens from the aim, and height above the floor, in statures.
+        roll: rotation of the image, radians.
     """
 
     azimuth: float
@@ -44,7 +44,7 @@ def outlines(figure: Figure, camera: Camera, travelled: np.ndarray) -> np.ndarra
         Polygons [s, parts, DIRECTIONS, 2] as x, y on the canvas, the whole person scaled to PERSON rows and
         centred.
     """
-    # Half the work is here, and single precision halves it. The frame of reference walks along.
+    # Half of the time is spent here, and float32 halves it. Coordinates move with the walker.
     lens = np.empty((len(travelled), 3), np.float32)
     lens[:, 0] = camera.distance * np.cos(camera.azimuth) - travelled
     lens[:, 1] = camera.distance * np.sin(camera.azimuth)
@@ -60,7 +60,7 @@ def outlines(figure: Figure, camera: Camera, travelled: np.ndarray) -> np.ndarra
     offset = figure.centres - lens[:, None, None]
     depth = np.einsum("spbi,si->spb", offset, ahead)
     centre = np.einsum("sji,spbi->spbj", image, offset) / depth[..., None]
-    # Perspective within one ellipsoid is neglected: each is scaled by the depth of its centre.
+    # Perspective within an ellipsoid is ignored: each is scaled by the depth of its centre.
     root = image[:, None, None] @ figure.axes / depth[..., None, None]
 
     angle = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False, dtype=np.float32)

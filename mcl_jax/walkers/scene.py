@@ -1,9 +1,9 @@
 """Simulates background subtraction of a walk through a small, noisy picture.
 
-The picture is that of old surveillance footage and action data sets: 160×120 grey pixels, a camera
-that stands still, somebody who enters on one side and leaves on the other. A pixel belongs to the mask where
-it differs enough from the empty scene, so what is as bright as the wall behind it is lost, and shadows are
-found. Of all that differs, the largest connected piece is kept.
+The picture is like old surveillance footage and action datasets: 160×120 grey pixels, a fixed camera, and a
+person who enters on one side and leaves on the other. A pixel belongs to the mask if it differs enough from
+the empty scene. So clothes as bright as the wall are lost, and shadows are included. Only the largest
+connected piece is kept.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from mcl_jax.walkers.style import WalkerStyle
 
 ROWS, COLUMNS = 120, 160
 
-# What is painted over what, from the far side to the near one, and of what colour it is.
+# The order of painting, from the far side to the near side, and the colour of each part.
 LAYERS = (
     ("upper_arm_right", "top"),
     ("forearm_right", "sleeve"),
@@ -57,9 +57,9 @@ class Patch:
     Attributes:
         begin: first moment, as a share of the walk.
         length: how long, as a share of the walk.
-        shift: of its centre from the feet, x and y, shares of the person's height.
+        shift: position of its centre relative to the feet, x and y, shares of the person's height.
         size: half axes, shares of the person's height.
-        light: what is added to the brightness.
+        light: added to the brightness.
     """
 
     begin: float
@@ -78,13 +78,13 @@ class Scene:
         colours: brightness of skin, hair, top, sleeve, trousers, shoes and bag.
         height: rows that the person fills.
         feet: row on which they walk.
-        threshold: difference from the background that counts.
+        threshold: least difference from the background that counts as foreground.
         grain: standard deviation of the noise of a pixel.
         blur: standard deviation of the optics, pixels.
         median: width of the median filter, 1 for none.
         closing: width of the morphological closing, 1 for none.
-        shadow: share of the light that a shadow takes, 0 for none.
-        fall: where shadows fall, a map from the person's pixels about their feet, [2, 2].
+        shadow: share of the light that a shadow takes away, 0 for none.
+        fall: matrix [2, 2] that maps the person's pixels, relative to their feet, to the shadow's.
         wall: the same for a shadow on the wall behind: share of light, shift in x and y, scale.
         patches: parts of the picture beside the person that light up or darken for a while.
     """
@@ -129,7 +129,7 @@ def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: Wal
     height = rng.uniform(50, 105)
     feet = ROWS - rng.uniform(2, max(3.0, ROWS - height - 2))
     background = _draw_background(rng, feet, height)
-    outfit.random(16)  # the cut of the clothes has been drawn from there
+    outfit.random(16)  # these numbers have decided the cut of the clothes
     colours = {name: outfit.uniform(0, 1) for name in ("top", "trousers", "shoes", "bag")}
     colours |= {"skin": outfit.uniform(0.35, 0.8), "hair": outfit.uniform(0.0, 0.45)}
     colours["sleeve"] = colours["skin"] if outfit.random() < 0.25 else colours["top"]
@@ -138,7 +138,7 @@ def draw_scene(rng: np.random.Generator, outfit: np.random.Generator, style: Wal
     shadow = rng.uniform(0.1, 0.5) if rng.random() < 0.4 * trouble else 0.0
     depth = rng.uniform(0.05, 0.35) if rng.random() < 0.25 * trouble else 0.0
     wall = (depth, rng.uniform(-0.45, 0.45), rng.uniform(-0.1, 0.1), rng.uniform(0.85, 1.15))
-    if rng.random() < 0.25 * style.scene:  # what is behind the upper body is as bright as its clothes
+    if rng.random() < 0.25 * style.scene:  # the background behind the upper body is as bright as the clothes
         behind = np.median(background[: int(feet - 0.4 * height)])
         alike = background + (colours["top"] + 0.04 * rng.standard_normal() - behind)
         background = np.clip(alike, 0.02, 1.0).astype(np.float32)
@@ -173,7 +173,7 @@ def _draw_patches(rng: np.random.Generator) -> tuple[Patch, ...]:
 
 
 def crossing(rng: np.random.Generator, scene: Scene, frames: int) -> np.ndarray:
-    """Returns where the person is: columns [frames], from the right edge of the picture to the left one."""
+    """Returns the person's column in each frame [frames], from the right edge to the left one."""
     reach = 0.5 * COLUMNS + scene.height * rng.uniform(-0.1, 0.12)
     return 0.5 * COLUMNS + np.linspace(reach, -reach, frames)
 
@@ -185,20 +185,20 @@ def film(
     polygons: np.ndarray,
     columns: np.ndarray,
 ) -> np.ndarray:
-    """Raw masks [s, ROWS, COLUMNS] of 0 and 255.
+    """Films a walk; returns raw masks [s, ROWS, COLUMNS] of 0 and 255.
 
     Args:
-        rng: source of what changes from frame to frame.
-        scene: where.
+        rng: generator for changes from frame to frame.
+        scene: the scene.
         names: one per part of the person.
         polygons: outlines [s, parts, corners, 2] on the canvas of `render.outlines`.
-        columns: where the person is [s].
+        columns: the person's column in each frame [s].
     """
     layers = [(names.index(name), scene.colours[colour]) for name, colour in LAYERS if name in names]
     order, colours = [part for part, _ in layers], [colour for _, colour in layers]
     scale = scene.height / PERSON
     person = (polygons[:, order] - 0.5 * CANVAS) * scale
-    person[..., 1] -= 0.5 * scene.height  # about the feet
+    person[..., 1] -= 0.5 * scene.height  # relative to the feet
     noise = rng.standard_normal((ROWS + 40, COLUMNS + 40), np.float32) * np.float32(scene.grain)
     masks = np.zeros((len(polygons), ROWS, COLUMNS), np.uint8)
     for frame, (mask, parts, column) in enumerate(zip(masks, person, columns, strict=True)):
@@ -259,7 +259,7 @@ def _largest(scene: Scene, found: np.ndarray) -> np.ndarray:
 
 
 def silhouettes(masks: np.ndarray) -> np.ndarray:
-    """Silhouettes [s, 64, 64] of raw masks; a frame that shows nobody repeats the nearest one before it."""
+    """Returns silhouettes [s, 64, 64] of raw masks; an empty frame repeats the one before it."""
     found: list[np.ndarray | None] = []
     for mask in masks:
         try:

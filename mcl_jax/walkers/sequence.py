@@ -24,7 +24,7 @@ class Walk:
         figure: the person, walking in place.
         travelled: distance from the aim of the cameras along the path [s], shares of stature.
         stature_m: metres.
-        heading: departure from the straight path, radians.
+        heading: deviation from the straight path, radians.
     """
 
     figure: Figure
@@ -41,7 +41,7 @@ def draw_walk(
     style: WalkerStyle,
     frames_per_second: float = FRAMES_PER_SECOND,
 ) -> Walk:
-    """Draw a walk of a person; `render_sequence` has the arguments."""
+    """Draw a walk of a person; see `render_sequence` for the arguments."""
     own, day = generator(seed, "subject", subject), generator(seed, "walk", subject, condition)
     body, gait = Body.draw(own, day, style), Gait.draw(own, day, style)
     if style.wardrobe:
@@ -70,7 +70,7 @@ def draw_walk(
 
 
 def _draw_camera(rng: np.random.Generator, view: str, filmed: Walk, style: WalkerStyle) -> Camera:
-    """The nominal camera of a view, set up not quite as the last time."""
+    """Returns the camera of a view, with small random errors in its position."""
     distance = 7.0 * np.exp(0.08 * style.camera * bounded_normal(rng))
     off = np.deg2rad(20) * style.everyday * rng.uniform(-1, 1) if style.everyday else 0.0
     turned = filmed.heading + off + np.deg2rad(1.0) * style.camera * bounded_normal(rng)
@@ -95,19 +95,19 @@ def render_sequence(
     """Render one walk; a pure function of its arguments.
 
     Args:
-        seed: of the whole population, at least 0.
-        subject: which person of it, at least 0.
+        seed: random seed of the whole population, at least 0.
+        subject: number of the person in it, at least 0.
         condition: one of CONDITIONS.
         view: one of VIEWS; all views of a condition film the same walk, with errors of their own.
-        frames: how many, at least 1; the walker is nearest the cameras in mid sequence.
+        frames: number of frames, at least 1; the walker is nearest the cameras in mid sequence.
         style: difficulty; the default WalkerStyle() if None.
-        frames_per_second: of the camera.
+        frames_per_second: frame rate of the camera.
 
     Returns:
         Silhouettes [frames, 64, 64] uint8, 0 outside and 255 inside with grey edges.
 
     Raises:
-        DataError: an argument is not one of those.
+        DataError: an argument is invalid.
     """
     if condition not in CONDITIONS:
         raise DataError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
@@ -121,7 +121,7 @@ def render_sequence(
     filmed = draw_walk(seed, subject, condition, frames, style, frames_per_second)
     rng = generator(seed, "film", subject, condition, view)
     polygons = outlines(filmed.figure, _draw_camera(rng, view, filmed, style), filmed.travelled)
-    # The other walks are masked well, so that training sees what people look like.
+    # The other walks get good masks, so that training sees complete people.
     if style.scene and rng.random() < style.scene_share:
         place = scene.draw_scene(rng, outfit(seed, subject, condition), style)
         columns = scene.crossing(rng, place, frames)

@@ -19,7 +19,7 @@ def contact_sheet(
 
     Returns:
         A grey image [rows · 64, columns · 64] uint8. Neighbouring columns are a sixth of a stride apart, so
-        that a row shows both the views and the walk.
+        a row shows both the views and the movement.
 
     Raises:
         DataError: an unknown condition or view.

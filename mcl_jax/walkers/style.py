@@ -18,7 +18,7 @@ def _knob(default: float, meaning: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class WalkerStyle:
-    """Difficulty of telling the walkers apart. Each knob is a factor on a calibrated amount; 0 is off.
+    """Sets how hard it is to tell the walkers apart; each field scales a calibrated amount, 0 is off.
 
     Attributes:
         identity_spread: how much bodies and gaits differ between subjects.
@@ -27,16 +27,16 @@ class WalkerStyle:
         bag: size of the carried bags and how far they restrain the arm.
         coat: thickness and length of the coats and how far they restrain the arms.
         camera: how far each recording departs from the nominal view, height and distance.
-        scene: trouble of background subtraction in small pictures, which most walks are then filmed in.
-        scene_share: of the walks that are; the others are masked well.
+        scene: errors of background subtraction in small pictures.
+        scene_share: share of walks with these errors; the others get good masks.
         wardrobe: how much the clothes of one subject differ between sequences.
-        everyday: how often any walk is in a coat or with a bag, as parts of an outfit that several walks
-            share, how little arms are bent, and how far off the view people are seen, up to 20 degrees.
-        variety: how often outfits have a skirt, arms hold a telephone or rest in a pocket or behind the
-            back, and how far people turn and change their pace while they are filmed.
+        everyday: how often outfits, which several walks share, have a coat or a bag; also how little arms
+            are bent, and how far people are turned from the view, up to 20 degrees.
+        variety: how often outfits have a skirt, and arms hold a telephone or rest in a pocket or behind the
+            back; also how far people turn and change their pace while they are filmed.
 
     Raises:
-        DataError: a knob lies outside 0..3, where bodies stop being human.
+        DataError: a field is outside 0..3; beyond that, bodies no longer look human.
     """
 
     identity_spread: float = _knob(1.0, "how much subjects differ in body and gait")
@@ -45,8 +45,8 @@ class WalkerStyle:
     bag: float = _knob(1.0, "size of bags")
     coat: float = _knob(1.0, "thickness of coats")
     camera: float = _knob(1.0, "deviation of cameras from their nominal views")
-    scene: float = _knob(0.0, "trouble of background subtraction")
-    scene_share: float = _knob(0.6, "share of walks with that trouble")
+    scene: float = _knob(0.0, "errors of background subtraction")
+    scene_share: float = _knob(0.6, "share of walks with errors of background subtraction")
     wardrobe: float = _knob(0.0, "how much the clothes of a subject differ")
     everyday: float = _knob(0.0, "share of walks in everyday coats and with bags")
     variety: float = _knob(0.0, "skirts, busy arms, turns and changes of pace")
@@ -67,5 +67,5 @@ def generator(seed: int, *key: int | str) -> np.random.Generator:
 
 
 def bounded_normal(rng: np.random.Generator) -> float:
-    """A standard normal without its tails: nobody is 4 standard deviations from the mean in a demo."""
+    """Returns a standard normal number without the far tails, so that nobody is extreme."""
     return float(np.clip(rng.standard_normal(), -2.2, 2.2))

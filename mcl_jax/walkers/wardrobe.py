@@ -9,15 +9,15 @@ from mcl_jax.walkers.figure import Bag, Coat, Skirt
 from mcl_jax.walkers.gait import SIDES
 from mcl_jax.walkers.style import WalkerStyle, bounded_normal, generator
 
-SKIRT_SHARE = 0.3  # of people
-# Of everyday outfits and, of bags, of everyday walks.
+SKIRT_SHARE = 0.3  # share of people who wear skirts
+# Shares of everyday outfits with a coat and, for bags, of everyday walks.
 COAT_SHARE, WIDE_SHARE, BAG_SHARE, BAG_OF_THE_DAY_SHARE = 0.3, 0.4, 0.12, 0.08
 
 
 def pick_coat(
     seed: int, subject: int, condition: str, day: np.random.Generator, style: WalkerStyle
 ) -> Coat | None:
-    """The coat of a walk: that of its condition, of its day, or else, in everyday clothes, of its outfit."""
+    """Returns the coat of a walk: by its condition, its day or, in everyday clothes, its outfit."""
     if not style.coat:
         return None
     if condition.startswith("cl"):
@@ -34,7 +34,7 @@ def pick_coat(
 def pick_bag(
     seed: int, subject: int, condition: str, day: np.random.Generator, style: WalkerStyle
 ) -> Bag | None:
-    """The bag of a walk: that of its condition or else, in everyday life, of its outfit or its day."""
+    """Returns the bag of a walk: by its condition or, in everyday life, its outfit or its day."""
     if not style.bag:
         return None
     if condition.startswith("bg"):
@@ -48,7 +48,7 @@ def pick_bag(
 
 
 def pick_skirt(seed: int, subject: int, condition: str, style: WalkerStyle) -> Skirt | None:
-    """The skirt of an outfit: most of those who wear one at all do so in half of their outfits."""
+    """Returns the skirt of an outfit; people who wear skirts mostly do so in half of their outfits."""
     if not style.variety or generator(seed, "skirts", subject).random() >= SKIRT_SHARE * style.variety:
         return None
     cut = generator(seed, "skirts", subject, _outfit_number(seed, subject, condition))
@@ -56,12 +56,12 @@ def pick_skirt(seed: int, subject: int, condition: str, style: WalkerStyle) -> S
 
 
 def outfit(seed: int, subject: int, condition: str) -> np.random.Generator:
-    """Returns the generator of an outfit's looks; in two of three walks people wear the same outfit."""
+    """Returns the random generator of an outfit; two of three walks show the same outfit."""
     return generator(seed, "clothes", subject, _outfit_number(seed, subject, condition))
 
 
 def change_clothes(outfit: np.random.Generator, body: Body, style: WalkerStyle) -> Body:
-    """The same body in another outfit, with its hair done in another way."""
+    """Returns the same body in another outfit and hairstyle."""
     spread = {
         "top_slack": 0.007,
         "hem_drop": 0.035,

@@ -1,1 +1,1 @@
-"""Trained models on disk: loading them from any format, and packing them into one small file."""
+"""Trained models on disk: loads them from any format, and packs them into one small file."""

@@ -26,18 +26,18 @@ from mcl_jax.workdir.checkpoints import FOLDER, Checkpoints
 
 
 def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = None) -> Weights:
-    """Returns the weights of a run or of a file, with the model that it says they are of.
+    """Returns the weights of a run or of a file, with the model's name and sizes.
 
     Args:
-        path: the workdir of a run, whose newest undamaged checkpoint is taken, or one of its
-            checkpoints/STEP, or a PyTorch checkpoint of OpenGait, a file or folder that `Gait.save` or
-            `save_pretrained` wrote, or a packed model; or the name of one that
-            lies elsewhere, as of `mcl_jax.hub.fetch.local_copy`; None for the model in the package.
-        expected: `model` block of a config, or some arguments of the model, for what a PyTorch file does not
-            tell: `Counterpart.untold`.
+        path: the workdir of a run, for its newest undamaged checkpoint; or one of its checkpoints/STEP; or a
+            PyTorch checkpoint of OpenGait; or a file or folder that `Gait.save` or `save_pretrained` wrote;
+            or a packed model; or the name of one to fetch, see `mcl_jax.hub.fetch.local_copy`; None for the
+            model in the package.
+        expected: `model` block of a config, or some arguments of the model, for settings that a PyTorch file
+            does not contain: `Counterpart.untold`.
 
     Raises:
-        CheckpointError: if there are none, they are damaged, or of a model that we do not have.
+        CheckpointError: if there are none, they are damaged, or their model is unknown.
     """
     path = SHIPPED if path is None else path
     place = local_copy(path)
@@ -79,7 +79,7 @@ def _read(path: Path, expected: Mapping[str, Any] | None) -> Weights:
 
 
 def run_of(path: str | Path) -> tuple[Path, int | None]:
-    """Returns the workdir that a path of weights is in, and the step it names; the path itself for a file."""
+    """Returns the workdir and the step that a path of weights names; for a file, the file and None."""
     folder = Path(path)
     step: int | None = None
     if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
@@ -94,8 +94,8 @@ class WeightsSource:
     """Where weights were read from.
 
     Attributes:
-        path: of the checkpoint or file, absolute.
-        step: updates behind them.
+        path: absolute path of the checkpoint or file.
+        step: number of updates that made them.
         run: workdir of the run that trained them; the file for a file.
     """
 
@@ -108,8 +108,8 @@ def source_of(path: str | Path, step: int) -> WeightsSource:
     """Returns where the weights of a step come from.
 
     Args:
-        path: as of `load_weights`.
-        step: updates behind the weights, of the checkpoint that was taken.
+        path: see `load_weights`.
+        step: number of updates that made the weights.
     """
     run, _ = run_of(path)
     checkpoint = run / FOLDER / str(step) if (run / FOLDER).is_dir() else run
@@ -124,20 +124,20 @@ def fit(
     *,
     keep_classifier: bool = True,
 ) -> tuple[ArrayTree, ArrayTree]:
-    """Returns trained arrays in the place of a model's own.
+    """Returns trained arrays to replace a model's initial ones.
 
-    A classifier, which the model's class names, is left out where it is of another number of classes or of
-    other people: the model keeps its own.
+    The classifier is left out if it has another number of classes, or was trained on other people. Then the
+    model keeps its own.
 
     Args:
-        weights: of a model of the same name and sizes.
+        weights: weights of a model with the same name and sizes.
         model: the model they are for.
         params: its initial parameters.
         batch_stats: its initial statistics.
         keep_classifier: whether the classes are the same people.
 
     Raises:
-        CheckpointError: if the arrays are not those of such a model.
+        CheckpointError: if the arrays do not fit the model.
     """
     trained = weights.params
     classifier = model_class(model.name).CLASSIFIER
@@ -162,16 +162,16 @@ def fit_partly(
     *,
     keep_classifier: bool,
 ) -> tuple[ArrayTree, ArrayTree]:
-    """Returns a model's own arrays with trained ones in the place of those of the same name and shape.
+    """Returns a model's arrays, replaced by trained ones of the same name and shape where there are any.
 
-    What is left of both sides is listed in the log.
+    The log lists the arrays left over on both sides.
 
     Args:
-        weights: of any model.
+        weights: weights of any model.
         model: the model they are for.
         params: its initial parameters.
         batch_stats: its initial statistics.
-        keep_classifier: whether the classes are the same people; else the model keeps its own classifier.
+        keep_classifier: whether the classes are the same people; otherwise the model keeps its classifier.
 
     Raises:
         CheckpointError: if nothing fits.
@@ -204,7 +204,7 @@ def fit_partly(
             "init_from"
         )
     logging.warning(
-        "%s: %d of the %d tensors of %s are taken; as initialised stay %s; not used are %s",
+        "%s: %d of the %d tensors of %s are taken from it; initial values stay in %s; not used are %s",
         weights.source,
         count,
         count + len(missing),
@@ -216,7 +216,7 @@ def fit_partly(
 
 
 def _by_layers(names: list[str]) -> str:
-    """Returns the layers that tensors are of, each with how many, or "none"."""
+    """Returns the layers of tensors, each with its number of tensors, or "none"."""
     counts = Counter("/".join(name.split("/")[:2]) for name in names)
     return ", ".join(f"{layer} ({number})" for layer, number in counts.items()) or "none"
 
@@ -228,5 +228,5 @@ def _check_shapes(source: str, trained: tuple[ArrayTree, ...], own: tuple[ArrayT
         if here.get(name) != there.get(name):
             raise CheckpointError(
                 f"{source}: {name} is {there.get(name, 'missing')} there and {here.get(name, 'missing')} in "
-                "the model it says it is of; it was written by another version, or changed"
+                "the model it names; it was written by another version, or changed"
             )

@@ -1,7 +1,7 @@
-"""Packs a trained model into one small file: its arrays, and the model they are of.
+"""Packs a trained model into one small file: its arrays, and the model's name and sizes.
 
-An .npz without pickles. Kernels and matrices are in float16, which halves the file; vectors, those of batch
-normalisation above all, stay in float32.
+The file is an .npz without pickles. Kernels and matrices are in float16, which halves the file. Vectors,
+mainly those of batch normalisation, stay in float32.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ _TREES = ("params", "batch_stats")
 
 
 def write_packed(path: Path, weights: Weights) -> None:
-    """Writes a model without its classifier, which only says who it was trained on."""
+    """Writes a model without its classifier, which is useful only for the training people."""
     weights = _without_classifier(weights)
     arrays = {
         f"{tree}/{name}": _narrow(leaf)
@@ -54,7 +54,7 @@ def read_packed(path: Path) -> Weights:
     """Returns the weights of such a file.
 
     Raises:
-        CheckpointError: if it is missing, damaged, or no such file.
+        CheckpointError: if it is missing, damaged, or not a packed model.
     """
     try:
         arrays = read_npz(path, None, remedy="write it with scripts/pack_model.py")
@@ -71,9 +71,9 @@ def read_packed(path: Path) -> Weights:
     except (KeyError, TypeError, ValueError, RecursionError):
         known = False
     if not known:
-        raise CheckpointError(f"{path}: is no packed model: write one with scripts/pack_model.py")
+        raise CheckpointError(f"{path}: is not a packed model: write one with scripts/pack_model.py")
     if _digest(about, arrays) != digest:
-        raise CheckpointError(f"{path}: damaged: it does not hold what was written")
+        raise CheckpointError(f"{path}: damaged: its content has changed since it was written")
     return Weights(block, trees["params"], trees["batch_stats"], step, str(path), thresholds=thresholds)
 
 

@@ -1,1 +1,1 @@
-"""The folder of a run: who holds it, its checkpoints, and the record of how it was trained."""
+"""The folder of a run: its lock, its checkpoints, and the record of how it was trained."""

@@ -1,4 +1,4 @@
-"""Lists the checkpoints of a run: step, date, size, digest, and whether all numbers are as when saved."""
+"""Lists the checkpoints of a run: step, date, size, digest, and whether they are damaged."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def table(workdir: Path) -> str:
         CheckpointError: if there is no run.
     """
     if not (workdir / FOLDER).is_dir():
-        raise CheckpointError(f"{workdir}: no folder {FOLDER}/ there; give the --workdir of a run")
+        raise CheckpointError(f"{workdir}: has no folder {FOLDER}/; give the --workdir of a run")
     record = best(workdir)
     rows = [f"    step  saved                     size  {'digest':<{SHORT}}  state"]
     with Checkpoints(workdir) as checkpoints:
@@ -27,7 +27,7 @@ def table(workdir: Path) -> str:
             rows.append(f"{stored.step:8}  {saved}  {_size(stored.nbytes)}  {digest}  {state}")
     aside = workdir / DAMAGED_FOLDER
     if aside.is_dir():
-        rows.append(f"set aside as damaged, in {aside}: {', '.join(sorted(p.name for p in aside.iterdir()))}")
+        rows.append(f"damaged, moved to {aside}: {', '.join(sorted(p.name for p in aside.iterdir()))}")
     return "\n".join(rows)
 
 

@@ -1,8 +1,9 @@
 """Saves and restores the training state with Orbax, and checks every checkpoint against its digest.
 
-Orbax keeps an interrupted save from counting as a checkpoint. What it does not see is damage to a finished
-one: one flipped byte restores as wrong numbers. So every checkpoint carries SHA-256 digests, and reading
-falls back to the newest one that passes.
+Orbax ensures that an interrupted save does not count as a checkpoint. But it does not notice damage to a
+finished
+one: a flipped byte gives wrong numbers. So every checkpoint carries SHA-256 digests, and reading falls back
+    to the newest undamaged one.
 """
 
 import contextlib
@@ -48,12 +49,12 @@ class Stored:
     """A checkpoint on disk.
 
     Attributes:
-        step: updates behind it.
+        step: number of updates.
         saved: when it was saved.
-        nbytes: of all its files.
-        problem: its damage; "" where it is sound.
-        digest: of its model, as a test of it has in metrics.json; "" where it is damaged, or of a model that
-            is not known here.
+        nbytes: total size of its files.
+        problem: its damage; "" if it is sound.
+        digest: digest of its model, as in the metrics.json of a test; "" if it is damaged, or its model is
+            unknown here.
     """
 
     step: int
@@ -65,10 +66,10 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class _Undated(orbax_path.step.Metadata):
-    """A checkpoint of which only its step and folder are known.
+    """A checkpoint known only by its step and folder.
 
-    Orbax reads when it was saved, which nothing here asks for, from its description. Some damage to that
-    would be an error for the whole folder, before the checkpoint could be passed over.
+    Orbax also reads the time of the save from the checkpoint's description, which is not needed here. Some
+    damage to that description would make Orbax fail on the whole folder, instead of skipping the checkpoint.
     """
 
     @property
@@ -77,7 +78,7 @@ class _Undated(orbax_path.step.Metadata):
 
 
 class _StepFolders(orbax_path.step.NameFormat[_Undated]):
-    """Folders named by their step alone, as Orbax names them by itself."""
+    """Folders named only by their step, as Orbax names them by default."""
 
     def __init__(self) -> None:
         self._standard = orbax_path.step.standard_name_format()
@@ -100,19 +101,19 @@ class Checkpoints:
     def __init__(
         self, workdir: Path, *, keep: Keep | None = None, trained_on: Mapping[str, str] | None = None
     ):
-        """Opens the folder, and makes it if it is missing.
+        """Opens the folder; creates it if it is missing.
 
         Args:
-            workdir: of the run.
-            keep: for the one run that trains there: which to keep; what an interrupted save left is cleared
-                away. None deletes nothing: another process may be saving there right now.
-            trained_on: digests of the training data, kept with what is saved; None where they are not known.
+            workdir: folder of the run.
+            keep: which checkpoints to keep, given only by the run that trains there; then the remains of
+                interrupted saves are deleted. None deletes nothing, because another process may be saving.
+            trained_on: digests of the training data, to store in each checkpoint; None if unknown.
         """
         self._workdir, self._trained_on = workdir.absolute(), trained_on
         keep_all = ocp.training.preservation_policies.PreserveAll()
         self._checkpointer = ocp.training.Checkpointer(
             self._workdir / FOLDER,
-            # The training loop decides when.
+            # The training loop decides when to save.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
             step_name_format=_StepFolders(),
@@ -126,7 +127,7 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # After an error, what else goes wrong would only hide it.
+        # After an error, a second error would only hide it.
         with contextlib.suppress(Exception) if error is not None else self._saving():
             try:
                 self._settle()
@@ -137,13 +138,13 @@ class Checkpoints:
         """Starts saving a state under its step; the state may be donated at once.
 
         Args:
-            state: on this machine's devices, whole on each.
+            state: the state, whole on each of this machine's devices.
             block: the `model` block that makes the model, whole.
             uncounted_batches: see `Weights`.
 
         Raises:
-            CheckpointError: if the state holds numbers that are not finite: nothing could go on from it; or
-                if this save, or the one before, cannot be written.
+            CheckpointError: if the state holds numbers that are not finite, since no run could continue from
+                it; or if this save, or the one before, cannot be written.
         """
         step = int(state.step)
         if step in self._steps():
@@ -162,7 +163,7 @@ class Checkpoints:
         with self._saving():
             self._settle()
             saving = PendingSave(self._checkpointer, step, self._name(step), metadata)
-            # A save of several hosts is agreed on by all of them.
+            # Several hosts must all agree on a save.
             saving.start(state, host_state if _alone() else None)
             self._unsettled = saving
 
@@ -223,7 +224,7 @@ class Checkpoints:
         """Returns the newest undamaged parameters and statistics, of a run with any optimiser.
 
         Args:
-            step: that of the only checkpoint to be used; None for any.
+            step: step of the checkpoint to use; None for the newest undamaged one.
 
         Raises:
             CheckpointError: if there is no undamaged checkpoint.
@@ -243,12 +244,12 @@ class Checkpoints:
         weights, _ = self._newest_undamaged(load, None if step is None else [step])
         if weights is None:
             raise CheckpointError(
-                f"{self._workdir}: no checkpoint there; train first, or set --config.init_from to one"
+                f"{self._workdir}: has no checkpoint; train first, or set --config.init_from to one"
             )
         return weights
 
     def survey(self) -> Iterator[Stored]:
-        """Yields the checkpoints, the oldest first; each is read whole."""
+        """Yields the checkpoints, the oldest first; reads each one completely."""
         for step in reversed(self._steps()):
             folder = self._workdir / FOLDER / str(step)
             nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -257,10 +258,10 @@ class Checkpoints:
             yield Stored(step, saved, nbytes, problem, digest)
 
     def _examine(self, step: int) -> tuple[str, str]:
-        """Returns the fault of a checkpoint, '' if it is sound, and then the digest of its model."""
+        """Returns the damage of a checkpoint ('' if it is sound) and the digest of its model."""
         metadata = self._metadata(step)
         if metadata is None:
-            return "damaged: its description", ""
+            return "damaged: its metadata", ""
         try:
             raw = self._load_raw(step, metadata)
         except Exception as error:  # what damage raises depends on where it is
@@ -272,7 +273,7 @@ class Checkpoints:
         if not all_finite(raw):
             return _NOT_FINITE, ""
         arrays = (_integer_keys(raw[part]) for part in ("params", "batch_stats"))
-        with contextlib.suppress(ConfigError):  # a model of one's own, which is not imported here
+        with contextlib.suppress(ConfigError):  # a user's own model, which is not imported here
             return "", digest_of_weights(_block(custom), *arrays)
         return "", ""
 
@@ -287,11 +288,11 @@ class Checkpoints:
     def _newest_undamaged(
         self, load: Callable[[int, Any], _T | None], steps: Sequence[int] | None = None
     ) -> tuple[_T | None, list[int]]:
-        """Loads the newest checkpoint that is usable; returns it, and the damaged newer ones.
+        """Loads the newest usable checkpoint; returns it, and the damaged newer ones.
 
         Args:
-            load: function of step and metadata; None, or any error but a user's, means damage.
-            steps: the only ones to look at, from the newest on; None for all.
+            load: function of step and metadata; None, or any error except a UserError, means damage.
+            steps: the steps to try, the newest first; None for all.
 
         Raises:
             CheckpointError: if there are checkpoints, and all are damaged.
@@ -323,18 +324,18 @@ class Checkpoints:
     def _saving(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a full disk is another error for every file
+        except Exception as error:  # a full disk raises different errors for different files
             reason = getattr(error, "strerror", None) or _first_line(error)
             what, remedy = resource_limit(error) or (reason, "make room")
             newest = next(iter(self._steps()), None)
-            kept = "none was saved before" if newest is None else f"step {newest} is the newest that is saved"
+            kept = "none was saved before" if newest is None else f"the newest saved step is {newest}"
             raise CheckpointError(
                 f"{self._workdir / FOLDER}: a checkpoint cannot be saved: {what}; {kept}; {remedy}, and "
-                "the same command goes on"
+                "the same command continues"
             ) from None
 
     def _settle(self) -> None:
-        """Waits until the running save is on disk; it is repeated where the disk was away."""
+        """Waits until the running save is on disk; repeats it if the disk was away."""
         saving, self._unsettled = self._unsettled, None
         if saving is not None:
             saving.settle()
@@ -351,7 +352,7 @@ class Checkpoints:
         try:
             metadata = retried(self._name(step), lambda: self._checkpointer.metadata(step))
             custom = metadata.custom_metadata or {}
-            # Orbax reports some damage as a missing part, not as an error.
+            # Orbax reports some damage as a missing item, not as an error.
             if (
                 metadata.metadata is not None
                 and {"digests", _BLOCK} <= set(custom)
@@ -368,7 +369,7 @@ class Checkpoints:
         for path in sorted(here.keys() | there.keys()):
             if here.get(path) != there.get(path):
                 raise CheckpointError(
-                    f"{self._workdir / FOLDER / str(step)}: {path} is {there.get(path, 'missing')} there and "
+                    f"{self._workdir / FOLDER / str(step)}: {path} is {there.get(path, 'missing')} in it and "
                     f"{here.get(path, 'missing')} in this config; use another --workdir, or "
                     "--config.init_from to start from its weights"
                 )
@@ -395,7 +396,7 @@ def newest_block(workdir: Path) -> dict[str, Any] | None:
 
 
 def _require_finite(tree: Any) -> None:
-    """Has a checkpoint passed over that nothing could go on from."""
+    """Raises an error for a checkpoint that no run could continue from, so that it is skipped."""
     if not all_finite(tree):
         raise ValueError(_NOT_FINITE)
 
@@ -424,7 +425,7 @@ def _block_is_sound(custom: Mapping[str, Any]) -> bool:
 
 
 def _block(custom: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `model` block of a checkpoint; the first format stored keys of all models in it."""
+    """Returns the `model` block of a checkpoint; the first format held the keys of all models."""
     block = custom[_BLOCK]
     if "format" in custom:
         return dict(block)
@@ -433,14 +434,14 @@ def _block(custom: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _integer_keys(tree: Any) -> Any:
-    # Orbax stores the integer keys of module lists as text.
+    # Orbax stores integer keys of module lists as text.
     if not isinstance(tree, dict):
         return tree
     return {int(key) if key.isdigit() else key: _integer_keys(value) for key, value in tree.items()}
 
 
 def _alone() -> bool:
-    """Whether this host may try again by itself; several save and load together."""
+    """Whether this host may retry by itself; several hosts save and load together."""
     return jax.process_count() == 1
 
 

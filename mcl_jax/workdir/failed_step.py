@@ -1,4 +1,4 @@
-"""Saves the state before an update that was not finite, and the names of its sequences, to reproduce it."""
+"""Saves the state before a non-finite update, and its sequences' names, so that it can be reproduced."""
 
 import json
 import shutil
@@ -27,28 +27,28 @@ def save_failed_step(
     block: Mapping[str, Any],
     sequences: Callable[[int], list[str]],
 ) -> NonFiniteError:
-    """Saves the last update to WORKDIR/nonfinite, and returns the error to end the run with.
+    """Saves the failed update to WORKDIR/nonfinite, and returns the error that ends the run.
 
     Args:
-        error: what was found.
-        config: of the run.
-        workdir: of the run.
-        state: the one before that update.
+        error: the error that was found.
+        config: config of the run.
+        workdir: folder of the run.
+        state: the state before that update.
         block: the `model` block.
-        sequences: function of a step, counted from 0: names of the sequences of its batch.
+        sequences: returns the names of the sequences in the batch of a step, counted from 0.
     """
     folder, step = workdir / FOLDER, int(state.step)
     if jax.process_index() == 0:
         shutil.rmtree(folder, ignore_errors=True)
         report = {"found": str(error), "step": step + 1, "seed": config.seed, "sequences": sequences(step)}
         write_atomically(folder / "report.json", json.dumps(report, indent=1).encode())
-    if jax.process_count() > 1:  # else a host could save into the folder while the first one clears it
+    if jax.process_count() > 1:  # otherwise a host could save into the folder while the first one clears it
         multihost_utils.sync_global_devices(FOLDER)
     with Checkpoints(folder, keep=Keep(1)) as checkpoints:
         checkpoints.save(state, block)
     return NonFiniteError(
-        f"{error}; the state before it and the names of its sequences are in {folder}/; the same command "
-        f"would fail again: {_advice(error, config)}",
+        f"{error}; the state before it and the names of its sequences are in {folder}/; running the same "
+        f"command would fail again: {_advice(error, config)}",
         state_is_lost=error.state_is_lost,
     )
 
@@ -64,7 +64,7 @@ def _advice(error: NonFiniteError, config: ConfigDict) -> str:
         advice += "; or set train.on_nonfinite to skip"
     if error.state_is_lost:
         advice += (
-            "; if that does not help, its parameters were too large already: remove the newest checkpoints, "
-            "to go on from an older one, or use another --workdir"
+            "; if that does not help, the parameters were already too large: remove the newest checkpoints "
+            "to continue from an older one, or use another --workdir"
         )
     return advice

@@ -24,7 +24,7 @@ from mcl_jax.utils.version import own_version
 from mcl_jax.workdir.saved_config import CONFIG, STRETCHES, last_config, read_record
 from mcl_jax.workdir.trained_on import data_changes, write_trained_on
 
-# What may differ between stretches of a run: where things lie, how fast, and what is only looked at.
+# Keys that may change when a run is resumed: paths, speed, reports and tests.
 _FREE = (
     "init_from",
     "data.root",
@@ -60,26 +60,26 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
     before = last_config(workdir)
     if before is None:
         return []
-    if before.get("model", {}).get("name") == config.model.name:  # else the names differ, which is told
+    if before.get("model", {}).get("name") == config.model.name:  # otherwise the different names are listed
         before["model"] = plain_block(added_arguments(config.model.name)) | before["model"]
     old, new = flat_keys(before), flat_keys(_plain(config))
     return [
         f"{key} was {_shown(old.get(key))} and is {_shown(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
-        # A key that one of them has not is as if it were off: versions add such keys.
+        # A key missing on one side counts as switched off: newer versions add such keys.
         if (old.get(key) or None) != (new.get(key) or None) and not _is_free(key, old, new)
     ]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunHistory:
-    """Compares a run with its own past, and records how it goes on.
+    """Compares a run with its own past, and records how it continues.
 
     Attributes:
-        config: of the run.
-        workdir: of the run.
-        data: fingerprint of the data to train on.
-        accept: whether changes of config and data are meant.
+        config: config of the run.
+        workdir: folder of the run.
+        data: fingerprint of the training data.
+        accept: whether to accept changes of config and data.
     """
 
     config: ConfigDict
@@ -88,11 +88,11 @@ class RunHistory:
     accept: bool
 
     def require_unchanged(self, step: int, stored: Mapping[str, str] | None) -> list[str]:
-        """Returns the changes since the run last went on, if they are accepted.
+        """Returns the changes since the run was last started, if they are accepted.
 
         Args:
-            step: the one to go on from.
-            stored: digests of the data in its checkpoint; None if it has none.
+            step: the step to continue from.
+            stored: digests of the data in the checkpoint; None if it has none.
 
         Raises:
             ConfigError: listing the changes, if they are not accepted.
@@ -104,7 +104,7 @@ class RunHistory:
         return of_config + [f"data: {line}" for line in of_data]
 
     def record(self, step: int, accepted: list[str]) -> None:
-        """Writes from which step on the run goes on, and how; see `record_stretch`."""
+        """Records the step from which the run continues, and its config; see `record_stretch`."""
         write_config(self.config, self.workdir / CONFIG)
         record_stretch(self.config, self.workdir, step, accepted)
         write_trained_on(self.data, self.workdir, self.config.data.dataset)
@@ -112,15 +112,15 @@ class RunHistory:
     def _require_accepted(self, listed: list[str], difference: str, step: int) -> None:
         if listed and not self.accept:
             raise ConfigError(
-                f"{self.workdir}: the run there, at step {step}, was {difference}: {'; '.join(listed)}; undo "
-                "the change, or go on with --accept_changes, or use another --workdir"
+                f"{self.workdir}: its run, at step {step}, was {difference}: {'; '.join(listed)}; undo "
+                "the change, or continue with --accept_changes, or use another --workdir"
             )
         for line in listed:
             logging.warning("from step %d on: %s", step, line)
 
 
 def record_stretch(config: ConfigDict, workdir: Path, step: int, accepted: list[str]) -> None:
-    """Adds a line to WORKDIR/stretches.jsonl: from which step on, with which config and versions."""
+    """Adds a line to WORKDIR/stretches.jsonl: the first step, the config and the versions."""
     if jax.process_index() != 0:
         return
     line = {
@@ -166,7 +166,7 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
 
 def _is_free(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if key == "model.num_classes" and not (old.get(key) and new.get(key)):
-        return True  # 0 stands for as many as there are
+        return True  # 0 stands for the number of training subjects
     return any(key == free or (free.endswith(".") and key.startswith(free)) for free in _FREE)
 
 
@@ -175,7 +175,7 @@ def _shown(value: Any) -> str:
 
 
 def _revision() -> str | None:
-    """Returns the git revision of a checkout that the package runs from."""
+    """Returns the git revision of the checkout that the package runs from; None without one."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],

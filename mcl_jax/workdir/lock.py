@@ -12,7 +12,7 @@ from mcl_jax.errors import UserError
 from mcl_jax.utils.file_lock import LockedError, locked
 
 RUN_LOCK = "run.lock"
-"""File in a workdir that a training holds."""
+"""File in a workdir that a training run locks."""
 
 
 @contextlib.contextmanager
@@ -29,13 +29,13 @@ def held(path: Path) -> Iterator[None]:
                 stack.enter_context(locked(path, wait=False))
             except LockedError as error:
                 refused = UserError(
-                    f"{path.parent}: another run is in this workdir, {error.holder}; wait for it, or use "
+                    f"{path.parent}: another run uses this workdir, {error.holder}; wait for it, or use "
                     "another --workdir"
                 )
             except UserError as error:
                 refused = error
         if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.int32(refused is not None)):
-            raise refused or UserError(f"{path}: the first host cannot take it; see there")
+            raise refused or UserError(f"{path}: the first host cannot lock it; see that host's error")
         if refused is not None:
             raise refused
         yield

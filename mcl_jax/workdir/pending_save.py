@@ -1,4 +1,4 @@
-"""A save in progress: waits for it, repeats it where the disk was away, and cleans up."""
+"""A save in progress: waits for it, repeats it if the disk was away, and cleans up."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from mcl_jax.utils.retry import retried
 
 
 class PendingSave:
-    """A save under way.
+    """A save in progress.
 
-    Orbax gives every save a thread with an event loop of its own, which end only when its result is asked
-    for. So the response is kept, and asked, whether the save succeeded or not.
+    Orbax gives every save a thread with its own event loop. They end only when the result is requested. So
+    this keeps the response and requests its result, whether the save succeeded or not.
     """
 
     def __init__(
         self, checkpointer: ocp.training.Checkpointer, step: int, name: str, metadata: dict[str, Any]
     ):
-        """Takes the arguments that all tries share; `start` starts the first.
+        """Takes the arguments that all tries share; `start` begins the first try.
 
         Args:
-            checkpointer: saves.
-            step: of the state.
-            name: of the checkpoint, for the line that says that it is tried again.
-            metadata: saved beside it.
+            checkpointer: Orbax's checkpointer.
+            step: step of the state.
+            name: name of the checkpoint, for the log line about a retry.
+            metadata: metadata to save with it.
         """
         self._checkpointer, self._step, self._name, self._metadata = checkpointer, step, name, metadata
         self._response: ocp.AsyncResponse[bool] | None = None
@@ -36,16 +36,16 @@ class PendingSave:
         """Starts saving a state, which may be donated at once.
 
         Args:
-            state: on the devices.
-            host_state: the same on the host, to be saved again from; None where no host may try again alone.
+            state: the state on the devices.
+            host_state: a copy on the host for retries; None if hosts must not retry alone.
         """
         if host_state is None:
             self._save(state)
             return
-        # An imported state has NumPy's arrays, which lie on no device.
+        # An imported state has NumPy arrays, which are on no device.
         first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda x: getattr(x, "sharding", first), state)
-        # On the CPU the host's arrays are the device's.
+        # On the CPU, host arrays share memory with device arrays.
         self._again = jax.tree.map(np.array, host_state), shardings
         retried(self._name, lambda: self._save(state))
 
@@ -53,7 +53,7 @@ class PendingSave:
         """Waits until the checkpoint is on disk.
 
         Raises:
-            Exception: what kept it from being written.
+            Exception: the error that prevented it.
         """
         if self._again is None:
             self._wait()
@@ -62,7 +62,7 @@ class PendingSave:
 
     def _settle_alone(self) -> None:
         assert self._again is not None
-        if self._response is None:  # the try before has failed
+        if self._response is None:  # the last try failed
             self._save(jax.device_put(*self._again))
         self._wait()
 

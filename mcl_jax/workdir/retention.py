@@ -1,4 +1,4 @@
-"""Retention of checkpoints: the newest, some in between, and the best by a test figure."""
+"""Decides which checkpoints to keep: the newest, some in between, and the best by a test figure."""
 
 import dataclasses
 import hashlib
@@ -25,15 +25,15 @@ class Keep:
     """Rule for which checkpoints are kept.
 
     Attributes:
-        newest: how many of the newest.
-        every: those of the multiples of so many steps; 0 for none.
+        newest: number of newest checkpoints to keep.
+        every: also keep steps that are multiples of this number; 0 for none.
     """
 
     newest: int
     every: int = 0
 
     def policy(self, workdir: Path) -> Any:
-        """Returns the same as Orbax has it, which spares the best of a workdir too."""
+        """Returns the rule as an Orbax policy, which also keeps the best checkpoint of a workdir."""
         policies = [_policies.LatestN(self.newest), _Best(workdir)]
         if self.every:
             policies.append(_policies.EveryNSteps(self.every))
@@ -41,7 +41,7 @@ class Keep:
 
 
 class _Best:
-    """Spares the step that `best.json` names; read each time, so that all hosts have it from the first."""
+    """Keeps the step that `best.json` names; reads it each time, so that all hosts agree."""
 
     def __init__(self, workdir: Path):
         self._workdir = workdir
@@ -52,7 +52,7 @@ class _Best:
 
 
 def best(workdir: Path) -> dict[str, Any]:
-    """Returns `step`, `figure` and `value` of the best test so far; nothing if there is none."""
+    """Returns `step`, `figure` and `value` of the best test so far; empty if there is none."""
     path = workdir / BEST
     try:
         if not path.exists():
@@ -61,20 +61,20 @@ def best(workdir: Path) -> dict[str, Any]:
         digest = found.pop("digest", None)  # older versions wrote none
         if {"step", "figure", "value"} == found.keys() and digest in (None, _digest(found)):
             return found
-        reason = "it is damaged, or no record of a test"
+        reason = "it is damaged, or not a record of a test"
     except (AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-    logging.warning("%s: left aside: %s", path, reason)
+    logging.warning("%s: ignored: %s", path, reason)
     return {}
 
 
 def note_scores(workdir: Path, figure: str, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Notes the step of a test in WORKDIR/best.json, if none before had a higher figure.
+    """Records the step of a test in WORKDIR/best.json if its figure is the highest so far.
 
     Args:
-        workdir: of the run.
+        workdir: folder of the run.
         figure: GROUP/NAME, such as NM/Rank-1.
-        step: of the state that was tested.
+        step: step of the state that was tested.
         scores: group → name → figure; empty on hosts that do not score.
 
     Raises:
@@ -85,7 +85,7 @@ def note_scores(workdir: Path, figure: str, step: int, scores: Mapping[str, Mapp
     figures = {f"{group}/{name}": value for group, some in scores.items() for name, value in some.items()}
     if figure not in figures:
         raise ConfigError(
-            f"train.keep_best: no figure {figure!r} in the test of step {step}, which is saved; there are "
+            f"train.keep_best: no figure {figure!r} in the test of step {step} (which is saved); there are "
             f"{', '.join(figures) or 'none'}"
         )
     before = best(workdir)

@@ -1,4 +1,4 @@
-"""The config that a run was last trained with, as its workdir has it."""
+"""Reads the config that a run was last trained with from its workdir."""
 
 import json
 from pathlib import Path
@@ -17,32 +17,34 @@ _MAX_BYTES = 2**24
 
 
 def config_of_run(workdir: Path) -> ConfigDict:
-    """Returns the config that a run was last trained with, with the defaults of keys that came later.
+    """Returns the config that a run was last trained with; newer keys get their defaults.
 
     Args:
         workdir: of the run.
 
     Raises:
-        ConfigError: if there is none, or it has keys that this version does not know.
+        ConfigError: if there is none, or it has keys unknown to this version.
         UserError: if it cannot be read.
     """
     saved = last_config(workdir)
     if saved is None:
         raise ConfigError(
-            f"{workdir}: no run of mcl-jax train there, which would have a {CONFIG}; give --config RECIPE"
+            f"{workdir}: not a run of mcl-jax train, as it has no {CONFIG}; give --config RECIPE"
         )
     try:
         return make_config(**_tuples(saved))
     except ConfigError as error:
-        raise ConfigError(f"{workdir}: its config is of another version: {error}; give --config") from None
+        raise ConfigError(
+            f"{workdir}: its config comes from another version: {error}; give --config"
+        ) from None
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{workdir}: its config is damaged; give --config RECIPE") from None
 
 
 def last_config(workdir: Path) -> dict[str, Any] | None:
-    """Returns the config of the last stretch of a run as plain values; None where it was never trained.
+    """Returns the latest config of a run as plain values; None if it was never trained.
 
-    Runs of older versions have only that of their last start.
+    Runs of older versions have only the config of their last start.
 
     Raises:
         UserError: if it cannot be read.
@@ -55,12 +57,12 @@ def last_config(workdir: Path) -> dict[str, Any] | None:
                 last = json.loads(content.splitlines()[-1] if name == STRETCHES else content)
                 return dict(last["config"] if name == STRETCHES else last)
             except (ValueError, KeyError, IndexError, RecursionError, TypeError):
-                raise UserError(f"{path}: is damaged; restore it from a copy, or remove it") from None
+                raise UserError(f"{path}: it is damaged; restore it from a copy, or remove it") from None
     return None
 
 
 def read_record(path: Path) -> bytes:
-    """Returns the content of a file in which a run records how it was trained.
+    """Returns the content of a file that records how a run was trained.
 
     Raises:
         UserError: if it cannot be read.
@@ -72,7 +74,7 @@ def read_record(path: Path) -> bytes:
 
 
 def _tuples(value: Any) -> Any:
-    """Returns plain values as a recipe has them: JSON gives lists for tuples."""
+    """Returns plain values with tuples, as in a recipe, instead of JSON's lists."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

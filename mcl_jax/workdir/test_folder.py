@@ -1,7 +1,7 @@
 """Chooses the folder of a test in a workdir, so that no test overwrites the results of another.
 
-`WORKDIR/test` is that of the newest checkpoint of the run there, on the data of the run. A test of another
-step, of other weights or on other data has a folder beside it, such as test-40000 or test-gait3d.
+`WORKDIR/test` is for the run's newest checkpoint on the run's data. A test of another step, other weights or
+other data has its own folder beside it, such as test-40000 or test-gait3d.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ from mcl_jax.workdir.saved_config import last_config
 TEST_FOLDER = "test"
 
 _MAX_BYTES = 2**26
-_LONGEST = 60  # letters of a name that are in that of a folder
+_LONGEST = 60  # letters of a name that go into the folder's name
 
 
 @dataclasses.dataclass(frozen=True)
 class TestSubject:
-    """The weights and the data of a test, before anything is read of them.
+    """The weights and the data of a test, before any of them is read.
 
     Attributes:
-        run: workdir of the run that the weights are of, or their file.
-        step: the one that was asked for; None for the newest.
-        dataset: its name in a config.
-        root: its folder.
-        digest: returns the digest of the test sequences, for which some are read.
+        run: workdir of the run that made the weights, or their file.
+        step: the requested step; None for the newest.
+        dataset: name of the dataset in a config.
+        root: folder of the dataset.
+        digest: returns the digest of the test sequences; reads some of them.
     """
 
-    __test__ = False  # for pytest: it is none
+    __test__ = False  # tells pytest that this is not a test
 
     run: Path
     step: int | None
@@ -49,11 +49,11 @@ def folder_of_test(workdir: Path, subject: TestSubject) -> Path:
     In a workdir without a run it is always `WORKDIR/test`.
 
     Args:
-        workdir: of a run, or any folder.
-        subject: what is tested.
+        workdir: the folder of a run, or any folder.
+        subject: weights and data of the test.
 
     Raises:
-        ConfigError: if results of other weights or data are there.
+        ConfigError: if the folder holds results of other weights or data.
         UserError: if the config of the run cannot be read.
     """
     if not (workdir / FOLDER).is_dir():
@@ -75,7 +75,9 @@ def require_no_other(folder: Path, subject: TestSubject) -> None:
     """
     before = _metrics(folder)
     model, data = before.get("model") or {}, before.get("data") or {}
-    if "checkpoint" not in model or "root" not in data:  # none, or of an older version, which did not tell
+    if (
+        "checkpoint" not in model or "root" not in data
+    ):  # none, or from an older version, which did not record them
         return
     if _is_of(Path(model["checkpoint"]), subject) and not _is_elsewhere(data, subject):
         return
@@ -92,7 +94,7 @@ def _name_of_weights(workdir: Path, subject: TestSubject) -> list[str]:
 
 
 def _name_of_data(workdir: Path, subject: TestSubject) -> list[str]:
-    """Returns the name of data that are not those of the run: of the dataset, or else of the root."""
+    """Returns a name for data other than the run's: the dataset's name, or else the root's."""
     before = _metrics(workdir / TEST_FOLDER).get("data") or {}
     trained = (last_config(workdir) or {}).get("data") or before
     if trained.get("dataset", subject.dataset) != subject.dataset:
@@ -102,13 +104,13 @@ def _name_of_data(workdir: Path, subject: TestSubject) -> list[str]:
 
 
 def _is_of(checkpoint: Path, subject: TestSubject) -> bool:
-    """Whether a checkpoint is the one to be tested, or an older one of the same run where any will do."""
+    """Whether a checkpoint is the one to test, or, if no step is requested, an older one of the run."""
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else checkpoint
     return run == subject.run.absolute() and (subject.step is None or checkpoint.name == str(subject.step))
 
 
 def _is_elsewhere(data: dict[str, Any], subject: TestSubject) -> bool:
-    """Whether sequences are others, and not only moved, or more than before in the same place."""
+    """Whether the sequences differ; data that only moved, or grew in the same place, do not count."""
     if data["dataset"] != subject.dataset:
         return True
     return data["root"] != str(subject.root.absolute()) and data["digest"] != subject.digest()
@@ -124,5 +126,5 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """Returns a name with nothing in it that a shell or a file system takes amiss."""
+    """Returns a name without characters that cause trouble in a shell or a file system."""
     return re.sub(r"[^\w.+-]", "_", name)[:_LONGEST] or "_"

@@ -1,7 +1,7 @@
-"""Records the training data of a run, so that it does not go on with other data unnoticed.
+"""Records the training data of a run, so that it cannot continue with other data unnoticed.
 
-Every checkpoint holds the digests of what it was trained on, which decide; the file has the names, so that
-a difference can be described.
+Every checkpoint holds digests of its training data, which decide. The file holds the names, so that an error
+can describe the difference.
 """
 
 import json
@@ -18,22 +18,22 @@ from mcl_jax.utils.files import read_bounded, write_atomically
 
 TRAINED_ON = "trained_on.json"
 
-_MAX_BYTES = 2**28  # as a manifest of records, fifty times the largest dataset
+_MAX_BYTES = 2**28  # same limit as for a manifest of records: fifty times the largest dataset
 
 
 def data_changes(now: DataFingerprint, workdir: Path, stored: Mapping[str, str] | None) -> list[str]:
-    """Returns how the data differ from those that a run was trained on before.
+    """Returns how the data differ from the data that a run was trained on so far.
 
     Args:
-        now: of the data to go on with.
-        workdir: of the run.
-        stored: the digests in its newest checkpoint; None for one of an older version, which has none.
+        now: fingerprint of the data to continue with.
+        workdir: folder of the run.
+        stored: digests in its newest checkpoint; None for a checkpoint of an older version without any.
     """
     named = _read(workdir)
     if stored is None and named is None:
-        logging.info("the checkpoint does not say what it was trained on; the data are taken to be the same")
+        logging.info("the checkpoint has no record of its training data; the data are assumed to be the same")
         return []
-    # The file alone has changes that were accepted, but not yet trained on up to a save.
+    # Only the file has changes that were accepted but not yet part of a checkpoint.
     if now.digests in (stored, named and named.digests):
         return []
     if named is not None and stored in (None, named.digests):
@@ -42,36 +42,36 @@ def data_changes(now: DataFingerprint, workdir: Path, stored: Mapping[str, str] 
 
 
 def trained_people(workdir: Path, dataset: str, split: Split) -> tuple[str, ...]:
-    """Returns which people of a split a run was trained on, also before a change of its data was accepted.
+    """Returns the people of a split that a run was ever trained on, also before accepted changes.
 
     Args:
-        workdir: of the run.
-        dataset: name of the dataset that the split is of.
-        split: to test on.
+        workdir: folder of the run.
+        dataset: name of the split's dataset.
+        split: the test split.
     """
     people: set[str] = set()
     for content in _records(workdir):
-        # Runs of earlier versions do not tell the dataset; the frames do.
+        # Runs of earlier versions do not record the dataset; their frames identify it.
         if content.get("dataset", dataset) == dataset and (before := _fingerprint(content)) is not None:
             people.update(known_people(before, split))
     return tuple(sorted(people))
 
 
 def has_same_people(workdir: Path, people: Sequence[str]) -> bool:
-    """Whether a run is known to have been trained on these people, in this order of their classes."""
+    """Whether a run was certainly trained on these people, in this order of classes."""
     before = _read(workdir)
     return before is not None and before.people == tuple(people)
 
 
 def write_trained_on(now: DataFingerprint, workdir: Path, dataset: str) -> None:
-    """Writes the file where it is missing or of other data; only the first host does.
+    """Writes the file if it is missing or describes other data; only the first host writes.
 
-    What it said before stays in it, as "earlier".
+    Its old content is kept under "earlier".
 
     Args:
-        now: of the data to go on with.
-        workdir: of the run.
-        dataset: its name.
+        now: fingerprint of the data to continue with.
+        workdir: folder of the run.
+        dataset: name of the dataset.
 
     Raises:
         UserError: if it cannot be written.
@@ -99,12 +99,12 @@ def _read(workdir: Path) -> DataFingerprint | None:
         return None
     found = next((_fingerprint(content) for content in _records(workdir)), None)
     if found is None:
-        logging.warning("%s: is damaged; the checkpoints' own digests are used", path)
+        logging.warning("%s: is damaged; using the checkpoints' own digests", path)
     return found
 
 
 def _records(workdir: Path) -> list[dict[str, Any]]:
-    """Returns what the file says of the newest data, then of those before; nothing if it cannot be read."""
+    """Returns the file's records, those of the newest data first; none if it cannot be read."""
     try:
         content = json.loads(read_bounded(workdir / TRAINED_ON, _MAX_BYTES))
         earlier = content.pop("earlier", [])

@@ -42,7 +42,7 @@ def test_sound_files_are_said_to_be_sound(files, capsys):
         "1 walks, sound",
         "1 embeddings, sound",
         "sound",
-        "can be read, and has no digest to compare",
+        "readable, but without a digest to compare",
         "a model, sound",
     ]
 
@@ -70,4 +70,4 @@ def test_damage_is_an_error_in_one_line(files, capsys, name, where, told):
 
 def test_what_has_no_digest_is_refused(files, capsys):
     assert run(["check", str(files / "tree")]) == 1
-    assert "is no folder of records, no gallery" in capsys.readouterr().err
+    assert "is not a folder of records, a gallery" in capsys.readouterr().err

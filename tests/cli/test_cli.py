@@ -75,7 +75,7 @@ def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):
         (["config", "casiab_mcl", "--config.train.steps=many"], "command line: "),
         (["config", "casiab_mcl", "--config.eval.metric=l1"], "eval.metric: no 'l1'"),
         (["test", "--config", "casiab_mcl", "--config.data.root=nowhere"], "nowhere"),
-        (["test", "--workdir", "nowhere"], "nowhere: no run of mcl-jax train there"),
+        (["test", "--workdir", "nowhere"], "nowhere: not a run of mcl-jax train"),
         (["config", "casiab_mcl", "--config.loss.mlc.weight=1"], "there are triplet, mcl, cross_entropy"),
         (
             ["config", "casiab_mcl", "--config.loss.triplet.margin=1"],
@@ -84,11 +84,14 @@ def test_flags_that_cannot_be_read_end_with_2(argv, told, capsys):
         (["config", "casiab_mcl", "--config.loss.triplet.weight=a"], "config.loss.triplet.weight=a"),
         (["config", "casiab_mcl", "--config.loss.triplet.weight=-1"], "must not be negative"),
         (["config", "casiab_mcl", "--config.optimizer.name=adagrad"], "there are sgd, adam, adamw"),
-        (["config", "casiab_mcl", "--config.schedule.name=cosine"], "schedule.steps: cosine needs it"),
+        (
+            ["config", "casiab_mcl", "--config.schedule.name=cosine"],
+            "schedule.steps: cosine needs this argument",
+        ),
         (["config", "casiab_mcl", "--config.model.name=[1]"], "model.name: no '[1]'; there are gaitset"),
         (
             ["config", "casiab_mcl", "grew_mcl", "--config.seed=1"],
-            "--config.seed=1: two recipes are compared",
+            "--config.seed=1: cannot be set when two recipes",
         ),
     ],
 )
@@ -162,7 +165,7 @@ def test_a_run_has_its_own_config_with_defaults_of_keys_that_came_later(tmp_path
     plain["train"]["later"] = 1
     (tmp_path / "stretches.jsonl").write_text(json.dumps({"config": plain}))
     with pytest.raises(
-        ConfigError, match=r"its config is of another version: .*'train.later'.*give --config"
+        ConfigError, match=r"its config comes from another version: .*'train.later'.*give --config"
     ):
         parse_config(str(tmp_path), [])
 

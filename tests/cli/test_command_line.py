@@ -49,7 +49,7 @@ def fail(error: BaseException):
             "error: the device has not enough memory; lower train.batch",
         ),
         (MemoryError(), "error: there is not enough memory; free some, or lower what takes it\n"),
-        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), "error: a name or text that is no valid"),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), "error: a name or text is not valid"),
         (OverflowError("too large to convert"), "error: a number is too large: too large to convert\n"),
         (UserError("two\nlines"), "error: two lines\n"),
     ],
@@ -78,11 +78,13 @@ def test_what_ran_out_is_found_in_the_words_of_libraries():
 
 def test_a_name_that_is_not_utf_8_is_refused_before_a_library_crashes_on_it(capsys):
     assert run(["walkers", "--sheet", os.fsdecode(b"\xff.png")]) == 1
-    assert capsys.readouterr().err == "error: '\\udcff.png': is not UTF-8; rename the file, or type it anew\n"
+    assert (
+        capsys.readouterr().err == "error: '\\udcff.png': is not UTF-8; rename the file, or type it again\n"
+    )
 
 
 def test_a_folder_is_no_file_to_be_written():
-    with pytest.raises(UserError, match="/: is a folder, not the name of a file"):
+    with pytest.raises(UserError, match="/: is a folder; give the name of a file"):
         write_atomically("/", b"")
 
 

@@ -26,12 +26,12 @@ def test_places_are_datasets_with_their_roots_and_partitions():
     [
         (["--on=casiab"], "--on: is 'casiab'; expected DATASET=ROOT"),
         (["--on=casia=ROOT"], "--on: no 'casia'; there are casiab, grew"),
-        (["--on=casiab=/a/x", "--on=casiab=/b/x"], "--on: two of casiab-x"),
-        (["--on=casiab=ROOT", "--config.data.root=R"], "--config.data.root=R: each --on says its own"),
-        (["--on=casiab=ROOT", "--config.eval.step=3"], "--config.eval.step=3: --model says it"),
+        (["--on=casiab=/a/x", "--on=casiab=/b/x"], "--on: two datasets are called casiab-x"),
+        (["--on=casiab=ROOT", "--config.data.root=R"], "--config.data.root=R: --on sets it"),
+        (["--on=casiab=ROOT", "--config.eval.step=3"], "--config.eval.step=3: --model sets it"),
         (["--on=casiab=ROOT", "--config.eval.protocol=none"], "eval.protocol: is none"),
         (["--on=casiab=/nowhere"], "data.root: no folder '/nowhere'"),
-        (["--on=casiab=ROOT", "--config=casiab_mcl"], "--config: with --model the weights say"),
+        (["--on=casiab=ROOT", "--config=casiab_mcl"], "--config: --model already says"),
         ([], "--model and --on go together"),
     ],
 )

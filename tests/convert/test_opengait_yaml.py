@@ -523,7 +523,7 @@ def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeyp
         ("x: .nan", "no setting can be the number"),
         ("x: 1" + ":59" * 300, "no setting can be the number"),
         ("x: 1" + ":59" * 20_000, "a value of 60001 characters"),
-        ("x: 1" + ":59" * 300_000, "65536 is the most such a file has"),
+        ("x: 1" + ":59" * 300_000, "the limit for such a file is 65536"),
         ("x: " + "[" * 5000, "more than 20 blocks and lists in each other"),
         ("x: " + "- " * 5000, "is no YAML"),
         ("x: 2001-99-99", "x: is not known"),

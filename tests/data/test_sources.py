@@ -185,7 +185,7 @@ def test_a_file_of_too_many_bytes_or_no_file_is_refused_unread(tmp_path):
     with pytest.raises(DataError, match=r"a\.pkl: cannot be read: it has 10737418240 bytes"):
         read(tmp_path / "a.pkl")
     os.mkfifo(tmp_path / "pipe.pkl")
-    with pytest.raises(DataError, match=r"pipe\.pkl: cannot be read: it is no regular file"):
+    with pytest.raises(DataError, match=r"pipe\.pkl: cannot be read: it is not a regular file"):
         read(tmp_path / "pipe.pkl")
     with pytest.raises(DataError, match="2 pkl files"):
         read(tmp_path)

@@ -196,7 +196,7 @@ def test_a_function_that_differs_is_not_written(toy_run, tmp_path, monkeypatch):
         return lambda frames: 2 * program(frames)
 
     monkeypatch.setattr("mcl_jax.exporting.writer.embedding_program", doubled)
-    with pytest.raises(UserError, match="not written: as stablehlo the model's embeddings are off by"):
+    with pytest.raises(UserError, match="not written: embeddings of the stablehlo file differ by"):
         export(mcl_jax.load(toy_run), tmp_path / "m", format="stablehlo")
     assert not (tmp_path / "m").exists()
 

@@ -38,5 +38,5 @@ def test_a_video_is_a_walk_to_embed(toy_run, video):
 def test_of_several_people_one_is_chosen(video):
     assert [track.name for track in choice.walks_in(video)] == ["person-001", "person-002"]
     assert choice.only_walk_in(video, "person-002", choice="--track").name == "person-002"
-    with pytest.raises(DataError, match="no 'person-009' walks in it; there are person-001, person-002"):
+    with pytest.raises(DataError, match="has no 'person-009'; there are person-001, person-002"):
         choice.walks_in(video, "person-009")

@@ -137,14 +137,14 @@ def test_a_camera_that_is_not_there(monkeypatch, alone):
 def test_footage_that_cannot_be_used(tmp_path, masks, alone):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
-    with pytest.raises(DataError, match=r"broken\.mp4: does not open as a video"):
+    with pytest.raises(DataError, match=r"broken\.mp4: cannot be opened as a video"):
         extract(broken)
     with pytest.raises(DataError, match=r"nowhere\.mp4: no such video or folder"):
         extract(tmp_path / "nowhere.mp4")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: has no PNG files"):
         extract(tmp_path / "empty")
-    with pytest.raises(DataError, match="a folder holds ready masks; leave the segmenter 'knn' out"):
+    with pytest.raises(DataError, match="a folder holds finished masks; do not give the segmenter 'knn'"):
         extract(masks, FootageOptions(segmenter="knn"))
     cut = tmp_path / "cut.avi"
     cut.write_bytes(alone.read_bytes()[: alone.stat().st_size // 2])
@@ -183,9 +183,9 @@ def test_footage_without_a_walk(tmp_path, masks):
 def test_options_that_cannot_work():
     with pytest.raises(DataError, match="no 'u2'; there are auto, mog2"):
         FootageOptions(segmenter="u2")
-    with pytest.raises(DataError, match="'network' needs the file"):
+    with pytest.raises(DataError, match="'network' needs a network file"):
         FootageOptions(segmenter="network")
-    with pytest.raises(DataError, match=r"max_broken: is 2; a share lies between 0 and 1"):
+    with pytest.raises(DataError, match=r"max_broken: is 2; must be between 0 and 1"):
         FootageOptions(max_broken=2)
     with pytest.raises(DataError, match="window: is 0"):
         next(stream("x", window=0))

@@ -133,7 +133,7 @@ def test_networks_that_do_not_fit(tmp_path, half_red):
         Network(tmp_path / "nowhere.onnx", None)
     with pytest.raises(DataError, match=r"a network ends in \.onnx or \.tflite"):
         Network(tmp_path / "net.pt", None)
-    with pytest.raises(DataError, match="segmenter 'knn' takes none"):
+    with pytest.raises(DataError, match="segmenter 'knn' does not use one"):
         FootageOptions(segmenter="knn", network=path)
     assert cv2.dnn.readNetFromONNX(str(path)) is not None
 
@@ -172,7 +172,7 @@ def test_the_process_of_a_network_opens_no_file(tmp_path, monkeypatch):
 def test_inputs_that_no_memory_holds_are_refused(tmp_path, side):
     path = tmp_path / "large.onnx"
     path.write_bytes(red_finder(1, side=side))
-    with pytest.raises(DataError, match="4096 a side is the most"):
+    with pytest.raises(DataError, match="a side may have at most 4096"):
         Network(path, None)
 
 

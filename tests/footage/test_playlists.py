@@ -46,7 +46,7 @@ def test_playlists_open_nothing(tmp_path, alone, name, target):
     for kind in (".mp4", ".avi", ".ts", ".m3u8", ".ffconcat"):
         path = tmp_path / f"list{kind}"
         path.write_text(PLAYLISTS[name].format(place))
-        with pytest.raises(DataError, match="does not open as a video; .* of a playlist, give"):
+        with pytest.raises(DataError, match="cannot be opened as a video; .* instead of a playlist, give"):
             open_source(path, None).clock()
 
 

@@ -38,13 +38,13 @@ def test_it_writes_a_tree_and_pictures(alone, masks, tmp_path, capsys):
     drawn = overlay.read()[1].astype(int)
     assert np.ptp(drawn, axis=2).max() > 150  # an outline in a bright colour
     assert capsys.readouterr().out.count("1 walk kept, 0 left out") == 2
-    with pytest.raises(DataError, match="walks' is there already; delete it or choose another"):
+    with pytest.raises(DataError, match="walks' exists already; delete it or choose another"):
         run("--video", alone, "--out", out)
 
 
 def test_nobody_of_use_is_an_error_with_a_table(masks, tmp_path):
     out = tmp_path / "walks"
-    with pytest.raises(DataError, match="no walk in its .* is of use: person-001: too short to judge"):
+    with pytest.raises(DataError, match="no walk in its .* is usable: person-001: too short to judge"):
         run("--video", masks, "--out", out, "--min-frames", 1000, "--no-overlay")
     (row,) = csv.DictReader((out / "walks.csv").read_text().splitlines())
     assert row["left_out"].startswith("too short to judge")
@@ -52,10 +52,10 @@ def test_nobody_of_use_is_an_error_with_a_table(masks, tmp_path):
 
 
 def test_what_cannot_be_meant(alone, tmp_path):
-    with pytest.raises(DataError, match="two are called 'alone'"):
+    with pytest.raises(DataError, match="two videos are called 'alone'"):
         run("--video", alone, alone, "--out", tmp_path / "a")
-    with pytest.raises(DataError, match="camera 0 has no end; say how much of it with --max-frames"):
+    with pytest.raises(DataError, match="camera 0 has no end; set --max-frames"):
         run("--video", "0", "--out", tmp_path / "a")
-    with pytest.raises(DataError, match=r"--view: '\.\.' is no name of a folder"):
+    with pytest.raises(DataError, match=r"--view: '\.\.' cannot be the name of a folder"):
         run("--video", alone, "--out", tmp_path / "a", "--view", "..")
     assert not (tmp_path / "a").exists()

@@ -77,16 +77,19 @@ def test_a_reader_keeps_its_snapshot_while_another_deletes(gallery):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda g: g.enroll("Ann", at(1, 1), [30]), "'Ann' is there already; --add"),
-        (lambda g: g.enroll(" ", at(1, 1), [30]), "name: ' ' cannot be one"),
-        (lambda g: g.enroll("a\nb", at(1, 1), [30]), "cannot be one"),
-        (lambda g: g.enroll("Eve", at(np.nan, 1), [30]), "takes finite float32 embeddings"),
-        (lambda g: g.enroll("Eve", at(1, 1), [30, 40]), "takes finite float32 embeddings"),
-        (lambda g: g.rename("Ann", "Bob"), "'Bob' is there already"),
+        (lambda g: g.enroll("Ann", at(1, 1), [30]), "'Ann' exists already; add walks"),
+        (lambda g: g.enroll(" ", at(1, 1), [30]), "name: ' ' is not valid"),
+        (lambda g: g.enroll("a\nb", at(1, 1), [30]), "is not valid"),
+        (lambda g: g.enroll("Eve", at(np.nan, 1), [30]), "needs finite float32 embeddings"),
+        (lambda g: g.enroll("Eve", at(1, 1), [30, 40]), "needs finite float32 embeddings"),
+        (lambda g: g.rename("Ann", "Bob"), "'Bob' exists already"),
         (lambda g: g.rename("Eve", "Fay"), "has nobody called 'Eve'"),
         (lambda g: g.delete("Eve"), "has nobody called 'Eve'"),
-        (lambda g: g.check_model("1" * 64, "runs/b"), "was made by another model"),
-        (lambda g: g.identify(np.zeros((2, 2), np.float32)), "has embeddings of 1 × 2, not of 2 × 2"),
+        (lambda g: g.check_model("1" * 64, "runs/b"), "was made with the model"),
+        (
+            lambda g: g.identify(np.zeros((2, 2), np.float32)),
+            "its embeddings are 1 × 2, but this one is 2 × 2",
+        ),
         (lambda g: g.identify(at(1, 1)[0], far=0.01), "has no thresholds"),
         (lambda g: g.calibrate(CALIBRATION) or g.identify(at(1, 1)[0], far=0.5), "no threshold for 0.5"),
     ],
@@ -117,9 +120,9 @@ def test_what_a_writer_left_that_died_before_the_index_is_overwritten(gallery):
 def test_a_cut_off_array_is_refused_by_readers_and_writers(gallery):
     data = next(gallery.path.glob("*.f32"))
     data.write_bytes(data.read_bytes()[:-1])
-    with pytest.raises(DataError, match="it is cut off"):
+    with pytest.raises(DataError, match="is cut off"):
         open_gallery(gallery.path)
-    with pytest.raises(DataError, match="it is cut off"):
+    with pytest.raises(DataError, match="is cut off"):
         gallery.enroll("Eve", at(7, 7), [30])
 
 
@@ -182,7 +185,7 @@ def test_a_gallery_without_a_digest_is_read_with_a_line_and_the_next_change_adds
     again = open_gallery(gallery.path)
     assert again.people() == {"Ann": 1, "Bob": 2, "Cid": 1}
     (record,) = caplog.records
-    assert "of an earlier version, without a digest" in record.getMessage()
+    assert "from an earlier version, without a digest" in record.getMessage()
     again.rename("Ann", "Eve")
     caplog.clear()
     assert "Eve" in open_gallery(gallery.path).people()
@@ -195,9 +198,9 @@ COMPOSED, DECOMPOSED = "Ren\u00e9", "Rene\u0301"
 def test_names_that_look_the_same_are_one_person(gallery):
     assert gallery.enroll(f" {DECOMPOSED} ", at(7, 7), [30]) == COMPOSED
     for name in (COMPOSED, DECOMPOSED, f"{COMPOSED} "):
-        with pytest.raises(DataError, match="'René' is there already"):
+        with pytest.raises(DataError, match="'René' exists already"):
             gallery.enroll(name, at(7, 7), [30])
-        with pytest.raises(DataError, match="'René' is there already"):
+        with pytest.raises(DataError, match="'René' exists already"):
             gallery.rename("Ann", name)
     gallery.enroll(f"\u2003{DECOMPOSED}", at(7, 8), [30], add=True)
     assert gallery.people()[COMPOSED] == 2
@@ -213,15 +216,15 @@ def test_an_older_gallery_with_names_that_look_the_same_says_so_and_can_be_mende
     content["walks"][0][0], content["walks"][3][0] = " lead", "lead"
     path.write_text(json.dumps(content))
     again = open_gallery(gallery.path)
-    assert "' lead' and 'lead' are two people" in caplog.text
-    with pytest.raises(DataError, match="'lead' is there already"):
+    assert "the names ' lead' and 'lead' of two people" in caplog.text
+    with pytest.raises(DataError, match="'lead' exists already"):
         again.rename(" lead", "lead ")
     again.rename(" lead", "Ann")
     assert again.people() == {"Ann": 1, "Bob": 2, "lead": 1}
 
 
 def test_no_gallery_and_another_version_say_so(tmp_path, gallery):
-    with pytest.raises(DataError, match="is no gallery; make one"):
+    with pytest.raises(DataError, match="is not a gallery; create one"):
         open_gallery(tmp_path / "none")
     path = gallery.path / INDEX
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
@@ -287,11 +290,11 @@ def test_no_flipped_bit_of_a_metrics_json_changes_a_threshold_in_silence(tmp_pat
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "has no block 'verification'"),
         (metrics(rerank={"k1": 20}), "re-ranked"),
-        (metrics(metric="l1"), "has no thresholds of use"),
-        (metrics(verification={"operating_points": []}), "has no thresholds of use"),
+        (metrics(metric="l1"), "has no usable thresholds"),
+        (metrics(verification={"operating_points": []}), "has no usable thresholds"),
         (metrics(verification={"operating_points": [{"rate": 0.1}]}), "cannot be read"),
         (metrics(verification={"operating_points": [{"rate": 0.1, "threshold": None}]}), "cannot be read"),
     ],

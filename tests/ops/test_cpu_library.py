@@ -103,7 +103,7 @@ def test_what_others_may_write_is_not_loaded(cache, compiled, copying, caplog):
     assert library.library.__wrapped__().MclConvolve
     assert len(copying) == 1  # compiled anew
     (message,) = warnings_of(caplog)
-    assert message.startswith(f"{path}: not used, as it is a link, or others than you may write it")
+    assert message.startswith(f"{path}: not used: it is a link, or other users can write it")
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -155,7 +155,7 @@ def test_damaged_libraries_are_compiled_again_and_never_loaded(cache, compiled, 
         caplog.clear()
         assert library.library.__wrapped__().MclConvolve
         assert len(copying) == number
-        assert warnings_of(caplog) == [f"{path}: not used, as it is damaged"]
+        assert warnings_of(caplog) == [f"{path}: not used: it is damaged"]
         assert path_of(cache).read_bytes() == compiled
 
 
@@ -166,8 +166,8 @@ def test_a_library_without_our_functions_is_compiled_again(cache, copying, compi
     monkeypatch.setattr(library, "_FUNCTIONS", (*functions, "MclLater"))
     assert library.library.__wrapped__() is None
     kept, made = warnings_of(caplog)
-    assert kept == f"{path}: compiled again, as it cannot be loaded: {path}: has no MclLater"
-    assert "convolutions are XLA's" in made
+    assert kept == f"{path}: compiled again, because it cannot be loaded: {path}: has no MclLater"
+    assert "using XLA's slower convolutions" in made
     assert "has no MclLater" in made
 
 

@@ -46,7 +46,7 @@ except Exception as e: print(e)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("--hosts=auto: neither SLURM, Open MPI nor a cloud tells"), done.stderr
+    assert done.stdout.startswith("--hosts=auto: found no SLURM, Open MPI or cloud"), done.stderr
 
 
 def test_one_host_alone_joins_nobody(monkeypatch):

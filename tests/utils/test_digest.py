@@ -29,7 +29,7 @@ def test_what_json_brings_back_fits_its_digest():
     ],
 )
 def test_any_change_is_found(change):
-    with pytest.raises(DigestError, match="does not fit"):
+    with pytest.raises(DigestError, match="does not match"):
         check_seal(sealed(CONTENT) | change)
 
 

@@ -54,7 +54,7 @@ def test_reading_is_tried_again_and_that_is_said_once(silhouettes, pauses, monke
     assert (PklSource().read(silhouettes) == WALK).all()
     assert pauses == [0.5, 1.0]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{silhouettes.location}: {os.strerror(code)}; trying again, for 14.5 s at most"
+        f"{silhouettes.location}: {os.strerror(code)}; trying again for up to 14.5 s"
     ]
 
 

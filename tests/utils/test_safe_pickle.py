@@ -50,7 +50,7 @@ def test_names_stand_for_the_reader_s_own_functions():
     vocabulary = Vocabulary({"a.b": lambda x, y: [x, y], "a.Kind": None}, lambda value, state: (value, state))
     assert safe_pickle.load(b"ca\nb\nK\1ca\nKind\n\x86R.", vocabulary) == [1, Name("a.Kind")]
     assert safe_pickle.load(b"K\1K\2b.", vocabulary) == (1, 2)
-    with pytest.raises(DamagedPickleError, match=r"a\.Kind is no function"):
+    with pytest.raises(DamagedPickleError, match=r"a\.Kind is not a function"):
         safe_pickle.load(b"ca\nKind\n)R.", vocabulary)
     with pytest.raises(DamagedPickleError, match="TypeError"):  # one argument of two
         safe_pickle.load(b"ca\nb\nK\1\x85R.", vocabulary)
@@ -149,7 +149,7 @@ def test_other_keys_are_refused(key):
         (b"NNNs.", "no dict"),
         (b"}(Nu.", "no dict"),
         (b"h\5.", "KeyError"),
-        (b"NNR.", "no function"),
+        (b"NNR.", "not a function"),
         (b"NN\x93.", "no name"),
         (b"p0\n.", "stack underflow"),
     ],

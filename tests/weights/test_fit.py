@@ -33,8 +33,8 @@ def test_what_fits_is_taken_and_the_rest_listed(caplog, keep_classifier):
     backbone = {name for name in fitted if name.startswith(("stem/", "stages/"))}
     head = {"head/fcs/kernel", *(f"head/necks/norm/{key}" for key in ("scale", "bias", "mean", "var"))}
     assert taken == backbone | head | ({"head/necks/kernel"} if keep_classifier else set())
-    counted = f"{len(taken)} of the {len(fitted)} tensors of swingait are taken"
-    assert f"x.pt: {counted}; as initialised stay " in caplog.text
+    counted = f"{len(taken)} of the {len(fitted)} tensors of swingait are taken from it"
+    assert f"x.pt: {counted}; initial values stay in " in caplog.text
     assert "widening/linear (1), widening/norm (2), windows/0 (13), windows/1 (13)" in caplog.text
     assert "not used are " in caplog.text
     assert "stages/3 " in caplog.text

@@ -96,7 +96,9 @@ def test_a_save_that_cannot_be_written_is_one_line_and_loses_nothing(tmp_path):
     # Like a full disk, this fails in whichever thread and library writes.
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"cannot be saved: .*; step 3 is the newest .*make room"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot be saved: .*; the newest saved step is 3.*make room"
+        ):
             save(tmp_path, 5)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -152,13 +154,13 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
     save(tmp_path, 3)
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(CheckpointError, match=r"is \(64,\) there and \(96,\) in this config"),
+        pytest.raises(CheckpointError, match=r"is \(64,\) in it and \(96,\) in this config"),
     ):
         checkpoints.restore(make_state(0, embed_dim=6))
 
 
 def test_no_checkpoint_is_named(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="no checkpoint there"):
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="has no checkpoint"):
         checkpoints.load_weights()
 
 

@@ -1,4 +1,4 @@
-"""The commands of `mcl-jax`, a module each; none is imported before it is chosen.
+"""The commands of `mcl-jax`, one module each; a command is imported only when it runs.
 
 A module has `HELP`, one line in lower case; `EXAMPLES`, indented lines; `add_arguments(parser)`; and
 `run(arguments)`. A command that takes the keys of a config sets the default `config_keys`; see `cli`.
@@ -30,7 +30,7 @@ COMMANDS = (
     "walkers",
     "demo",
 )
-"""Names in the order of the help; each is the module of that name here."""
+"""Names of the commands and of their modules, in the order of the help."""
 
 
 def command_module(name: str) -> ModuleType:
@@ -39,7 +39,7 @@ def command_module(name: str) -> ModuleType:
 
 
 def help_line(name: str) -> str:
-    """Returns `HELP` of a command without its imports, which take seconds."""
+    """Returns `HELP` of a command without importing its module, which takes seconds."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HELP":

@@ -17,7 +17,7 @@ from mcl_jax.utils.npz import read_npz
 HELP = "check whether records, galleries, embeddings, models or metrics are damaged"
 
 EXAMPLES = """\
-  mcl-jax check data/grew                                # every record, which takes as long as reading them
+  mcl-jax check data/grew                                # reads every record
   mcl-jax check G runs/a/test/embeddings.npz runs/a/test/metrics.json pocket.npz
 """
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints a line for each path.
 
     Raises:
-        UserError: at the first that is damaged, or nothing that has a digest.
+        UserError: at the first path that is damaged, or that can have no digest.
     """
     for path in map(Path, arguments.paths):
         print(f"{path}: {_check(path)}", flush=True)
@@ -52,14 +52,14 @@ def _check(path: Path) -> str:
         return _check_npz(path)
     if path.suffix == ".json":
         return _check_json(path)
-    raise DataError(f"{path}: is no folder of records, no gallery, .npz or .json; give one of these")
+    raise DataError(f"{path}: is not a folder of records, a gallery, an .npz or a .json; give one of these")
 
 
 def _check_records(root: Path) -> str:
     sequences, source = open_records(root)
     for sequence in sequences:
         source.read(sequence)
-    known = "sound" if read_manifest(root).checksums else "can be read, and have no digests to compare"
+    known = "sound" if read_manifest(root).checksums else "readable, but without digests to compare"
     return f"{len(sequences)} records, {known}"
 
 
@@ -81,5 +81,5 @@ def _check_json(path: Path) -> str:
     except DigestError as error:
         raise DataError(f"{path}: damaged or changed: {error}; take a copy of the file") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path}: is no JSON; take a copy of the file") from None
-    return "sound" if has_digest else "can be read, and has no digest to compare"
+        raise DataError(f"{path}: is not JSON; take a copy of the file") from None
+    return "sound" if has_digest else "readable, but without a digest to compare"

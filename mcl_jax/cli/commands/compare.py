@@ -1,4 +1,4 @@
-"""`mcl-jax compare`: are two walks of one person?"""
+"""`mcl-jax compare`: the distance between two walks, and whether one person made both."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.distances import pairwise_distances
 from mcl_jax.gallery.calibration import read_calibration
 
-HELP = "measure the distance between two walks, and say whether they are of one person"
+HELP = "measure the distance between two walks, and say whether they show the same person"
 
 EXAMPLES = """\
   mcl-jax compare masks/a masks/b                       # with the model in the package
@@ -27,14 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run, checkpoint or published name (default: the model in the package)",
     )
     parser.add_argument(
-        "--calibrate", metavar="F", help="take thresholds from this metrics.json, of a test of the model"
+        "--calibrate",
+        metavar="F",
+        help="take thresholds from this metrics.json, written by a test of the model",
     )
     parser.add_argument(
         "--far", type=finite, help="false-accept rate, between 0 and 1 (the lowest calibrated)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+        "--track", metavar="PERSON", help="if a video shows several people, use this one, such as person-001"
     )
     parser.add_argument("a", metavar="A", help="walk: video, pkl, or folder of masks (PNG)")
     parser.add_argument("b", metavar="B", help="the other walk")
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints the distance and the decision.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     calibration = arguments.calibrate and read_calibration(Path(arguments.calibrate))
     walks = [single_walk(source, track=arguments.track) for source in (arguments.a, arguments.b)]
@@ -56,7 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
     far = threshold = same = None
     metric = "euc"
     if arguments.far is not None and not calibration:
-        raise ConfigError("--far: the model has no thresholds; give --calibrate, a metrics.json of its test")
+        raise ConfigError(
+            "--far: the model has no thresholds; give the metrics.json of its test with --calibrate"
+        )
     if calibration:
         far = calibration.lowest_rate() if arguments.far is None else arguments.far
         threshold, metric = calibration.threshold(far), calibration.metric

@@ -1,4 +1,4 @@
-"""`mcl-jax config`: lists the recipes, or every key of one, of a run or of a YAML, or compares two."""
+"""`mcl-jax config`: lists the recipes, prints every key of one, or compares two."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from mcl_jax.cli.overrides import load_any_config, parse_config, quoted_keys
 from mcl_jax.config import recipes, validate
 from mcl_jax.errors import ConfigError
 
-HELP = "list the recipes, or every key of a recipe, run or OpenGait YAML, or how two of them differ"
+HELP = "list the recipes, print every key of a recipe, run or OpenGait YAML, or compare two of them"
 
 EXAMPLES = """\
   mcl-jax config
@@ -22,17 +22,17 @@ _ABSENT = "absent"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument(
-        "recipe", nargs="?", help="name or file, or the folder of a run; without it, the names are printed"
+        "recipe", nargs="?", help="name, file, or folder of a run; without it, all recipes are listed"
     )
     parser.add_argument("other", nargs="?", help="a second one, to print only the keys that differ")
     parser.set_defaults(config_keys=[])
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints them.
+    """Prints the recipes, the keys or the differences.
 
     Raises:
-        ConfigError: if there is no such recipe, or it cannot work.
+        ConfigError: if there is no such recipe, or its config is invalid.
     """
     if arguments.recipe is None:
         print("\n".join(recipes()))
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.other is not None:
         if arguments.config_keys:
             raise ConfigError(
-                f"{arguments.config_keys[0]}: two recipes are compared as they are; leave it out"
+                f"{arguments.config_keys[0]}: cannot be set when two recipes are compared; leave it out"
             )
         print(_differences(arguments.recipe, arguments.other))
         return

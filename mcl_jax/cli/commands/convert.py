@@ -1,4 +1,4 @@
-"""`mcl-jax convert`: imports OpenGait's PyTorch checkpoints as runs, and exports runs as such."""
+"""`mcl-jax convert`: turns OpenGait's PyTorch checkpoints into runs, and runs into such checkpoints."""
 
 import argparse
 from pathlib import Path
@@ -26,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--config", metavar="RECIPE", help="config of the model, by name or file")
     parser.add_argument(
-        "--ckpt", help="what to convert: a file or published name; with --to-torch, a run, too"
+        "--ckpt",
+        help="file or published name of the model; with --to-torch, also the folder of a run",
     )
-    parser.add_argument("--out", help="where to write: a new folder; with --to-torch, a file")
+    parser.add_argument("--out", help="new folder to write; with --to-torch, a file")
     parser.add_argument(
         "--with-optimizer",
         action="store_true",
-        help="import momentum, schedule and iteration too, to continue training at that step",
+        help="also import momentum, schedule and iteration, to continue training from there",
     )
     parser.add_argument(
         "--to-torch",
@@ -46,11 +47,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Converts as the flags say.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     logging.set_verbosity(logging.WARNING)
     if not arguments.ckpt or not arguments.out:
-        raise ConfigError("--ckpt and --out are needed: what to convert, and where to write it")
+        raise ConfigError(
+            "--ckpt and --out are missing: give the checkpoint to convert, and where to write the result"
+        )
     out = Path(arguments.out)
     if arguments.to_torch:
         done = export_weights(load_weights(arguments.ckpt), out)

@@ -1,4 +1,4 @@
-"""`mcl-jax demo`: the model in the package asked who walks by, then a GaitBase trained and tested."""
+"""`mcl-jax demo`: identifies people in a video, then trains and tests a small GaitBase."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ HELP = (
 _SEED = 1  # of the people on film
 _PICTURE = (480, 270)
 _ENROLLED = {"zero": 0, "one": 1}  # name → which person of the population
-_LOBBY = (0, 20)  # who walks by later: one of those enrolled, in a walk of another day, and a stranger
+_LOBBY = (0, 20)  # who walks by later: an enrolled person in another walk, and a stranger
 
 EXAMPLES = """\
   mcl-jax demo
@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the demo; the same command again goes on where it stopped.
+    """Runs the demo; run again, it continues where it stopped.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
-    keep_memory()  # the model that identifies already makes JAX's threads, before the training does it
+    keep_memory()  # identification starts JAX's threads, so it must come before that
     _identify(arguments.out / "films")
     _train(arguments.out, arguments.workers, arguments.config_keys)
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _identify(folder: Path) -> None:
     """Films people and asks the model in the package who they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    print("Two people are filmed and enrolled; then one of them walks by again, and a stranger. Who is who?")
+    print("Two people are filmed and enrolled. Then one of them and a stranger walk by. Who is who?")
     gait, model = load_model(None)
     gallery = open_gallery(folder / "gallery", create=model)
     calibration = own_thresholds(gait)
@@ -72,7 +72,7 @@ def _identify(folder: Path) -> None:
 
 
 def _train(folder: Path, workers: int, config_keys: list[str]) -> None:
-    """Makes walkers, trains on some and tests on others; a second call goes on where the first stopped."""
+    """Makes walkers, trains on some and tests on others; run again, it continues where it stopped."""
     people = folder / "walkers"
     write_walkers(
         people,

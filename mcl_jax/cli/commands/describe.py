@@ -1,4 +1,4 @@
-"""`mcl-jax describe`: the size, work and memory of a run; for a GPU that is not here, too."""
+"""`mcl-jax describe`: the size, work and memory of a run, also for a GPU you do not have."""
 
 import argparse
 
@@ -17,10 +17,8 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; the keys of the config come beside them."""
-    parser.add_argument(
-        "--config", metavar="RECIPE", required=True, help="name of a recipe, or a file of one"
-    )
+    """Adds the flags; config keys are accepted too."""
+    parser.add_argument("--config", metavar="RECIPE", required=True, help="name or file of a recipe")
     parser.set_defaults(config_keys=[])
     parser.epilog = f"{parser.epilog}\n{help_of_keys()}"
     parser.add_argument(
@@ -29,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile for this card without having it: v100, a100, rtx3090, rtx4090, h100, h200, b200 or "
         "rtxpro6000; takes minutes, and needs the extra gpu-check",
     )
-    parser.add_argument("--devices", type=int, default=1, help="how many of these cards; 1 by default")
+    parser.add_argument("--devices", type=int, default=1, help="number of these cards (1)")
     parser.add_argument("--json", action="store_true", help="print the figures of --gpu as JSON")
 
 

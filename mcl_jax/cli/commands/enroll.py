@@ -33,10 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for a new gallery: run, checkpoint or published name (default: the model in the package)",
     )
     parser.add_argument(
-        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+        "--track", metavar="PERSON", help="if a video shows several people, use this one, such as person-001"
     )
     parser.add_argument(
-        "--calibrate", metavar="F", help="take thresholds from this metrics.json, of a test of the model"
+        "--calibrate",
+        metavar="F",
+        help="take thresholds from this metrics.json, written by a test of the model",
     )
     parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
 
@@ -45,10 +47,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Enrols as the flags say.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     if bool(arguments.walks) != bool(arguments.name):
-        raise ConfigError("--name and WALK go together: whose walks, and which")
+        raise ConfigError("--name and WALK go together; give both")
     if not arguments.walks and not arguments.calibrate:
         raise ConfigError("nothing to do: give --name and WALK, or --calibrate, or both")
     calibration = arguments.calibrate and read_calibration(Path(arguments.calibrate))
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.gallery)
     new = not (folder / INDEX).exists()
     if new and not walks:
-        raise DataError(f"{folder}: is no gallery yet; make it with --name and a WALK")
+        raise DataError(f"{folder}: is not a gallery yet; create it with --name and a WALK")
     if calibration and not walks:
         calibration.check_model(open_gallery(folder).model.digest, str(folder))
     if walks:
@@ -78,4 +80,4 @@ def run(arguments: argparse.Namespace) -> None:
     if calibration:
         open_gallery(folder).calibrate(calibration)
         for rate, threshold in calibration.thresholds.items():
-            print(f"{folder}: false-accept rate {rate:g} of a comparison: distances up to {threshold:.4g}")
+            print(f"{folder}: false-accept rate {rate:g} per comparison: distances up to {threshold:.4g}")

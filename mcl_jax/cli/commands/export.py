@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Exports as the flags say.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     gait = mcl_jax.load(arguments.model)
     export(gait, arguments.out, format=arguments.format)

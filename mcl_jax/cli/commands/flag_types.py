@@ -5,10 +5,10 @@ import math
 
 
 def finite(text: str) -> float:
-    """Returns the number that a flag was given.
+    """Parses the value of a flag as a finite number.
 
     Raises:
-        argparse.ArgumentTypeError: if it is none, or infinite.
+        argparse.ArgumentTypeError: if it is not a number, or not finite.
     """
     try:
         number = float(text)

@@ -1,4 +1,4 @@
-"""`mcl-jax gallery`: who is in a gallery, other names, and people taken out."""
+"""`mcl-jax gallery`: lists, renames and deletes the people of a gallery."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("list", (), "list the people and the number of their walks"),
         ("rename", ("name", "new_name"), "give a person another name"),
         ("delete", ("name",), "remove a person with all their walks"),
-        ("check", (), "read all embeddings, and say whether they are damaged"),
+        ("check", (), "read all embeddings and check them for damage"),
     )
     for action, names, meaning in several:
         one = actions.add_parser(action, help=meaning)
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Runs the command.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     gallery = open_gallery(arguments.gallery)
     if arguments.action == "list" and arguments.json:

@@ -1,4 +1,4 @@
-"""`mcl-jax identify`: finds the people of a gallery whose walk is nearest."""
+"""`mcl-jax identify`: finds the people of a gallery whose walks are nearest."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.gallery.gallery import Answer, open_gallery
 from mcl_jax.utils.terminal import count
 
-HELP = "say which person of a gallery is walking, or that it is none of them"
+HELP = "say which person of a gallery is walking, or that it is nobody enrolled there"
 
 EXAMPLES = """\
   mcl-jax identify --gallery G walk.mp4
@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="accept at this false-accept rate per comparison, between 0 and 1 (the lowest calibrated)",
     )
     decision.add_argument("--threshold", type=finite, help="accept distances up to this, instead of --far")
-    parser.add_argument("--top", type=int, default=5, help="most people to name (5)")
+    parser.add_argument("--top", type=int, default=5, help="number of people to name at most (5)")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per walk, each on its own line"
     )
     parser.add_argument(
-        "--track", metavar="PERSON", help="of several people in a video, take this one, such as person-001"
+        "--track", metavar="PERSON", help="if a video shows several people, use this one, such as person-001"
     )
-    parser.add_argument("--video", metavar="V", help="camera index or video: answer while people walk")
+    parser.add_argument("--video", metavar="V", help="video, or index of a camera: answer while people walk")
     parser.add_argument("--window", type=int, default=60, help="with --video: silhouettes per answer (60)")
     parser.add_argument("walks", nargs="*", metavar="WALK", help="video, pkl, or folder of masks (PNG)")
 
@@ -46,14 +46,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints an answer for each walk.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     if bool(arguments.walks) == (arguments.video is not None):
-        raise ConfigError("give WALK, or --video, and not both")
+        raise ConfigError("give either WALK or --video")
     if arguments.top < 1:
         raise ConfigError(f"--top: is {arguments.top}; must be at least 1")
     if arguments.window < MIN_FRAMES:
-        raise ConfigError(f"--window: is {arguments.window}; {MIN_FRAMES} silhouettes are the least to judge")
+        raise ConfigError(f"--window: is {arguments.window}; must be at least {MIN_FRAMES} silhouettes")
     gallery = open_gallery(arguments.gallery)
     path = arguments.model or gallery.model.path
     gait, model = load_model(path)
@@ -76,10 +76,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def in_words(label: str, answer: Answer) -> str:
-    """Returns an answer as lines to read."""
+    """Returns an answer as lines of text."""
     nearest = answer.matches[0]
     if answer.threshold is None:
-        head = f"nearest is {nearest.name}, distance {nearest.distance:.4g}; no threshold, nothing decided"
+        head = f"nearest is {nearest.name}, distance {nearest.distance:.4g}; no decision without a threshold"
     else:
         side = "below" if answer.name else "above"
         limit = f"{side} the threshold {answer.threshold:.4g}"

@@ -1,4 +1,4 @@
-"""`mcl-jax prepare`: prepares a dataset, from the folder it was unpacked into, for training."""
+"""`mcl-jax prepare`: turns an unpacked dataset into silhouettes for training."""
 
 import argparse
 import dataclasses
@@ -12,7 +12,7 @@ from mcl_jax.data.prepare.preparation import FORMATS, prepare_dataset
 from mcl_jax.data.stores.pkl_file import check_choice
 from mcl_jax.errors import DataError
 
-HELP = "prepare a dataset for training, from the folder it was unpacked into"
+HELP = "turn an unpacked dataset into silhouettes for training"
 
 EXAMPLES = """\
   mcl-jax prepare casiab --src CASIA-B-silhouettes --out data/casiab --workers 8
@@ -30,22 +30,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layout of the download; `tree` is any subject/condition/view/*.png",
     )
     parser.add_argument("--src", required=True, help="the unpacked download, or a pkl tree")
-    parser.add_argument("--out", required=True, help="new folder, or one begun by the same command")
+    parser.add_argument(
+        "--out", required=True, help="new folder, or the folder of an earlier, unfinished preparation"
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="pkl",
-        help="pkl: a file for each sequence; records: a file for every 512, which take less room (pkl)",
+        help="pkl: one file per sequence; records: one file per 512 sequences, smaller (pkl)",
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
     )
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
-    parser.add_argument("--threshold", type=int, default=0, help="grey level from which on a pixel is white")
-    parser.add_argument("--largest-piece", action="store_true", help="keep only the largest piece of frames")
-    parser.add_argument("--order", choices=ORDERS, default="name", help="of frames in a walk (name)")
     parser.add_argument(
-        "--file", default="", help="of a pkl tree with several files in a folder: a pattern, or a number"
+        "--threshold",
+        type=int,
+        default=0,
+        help="pixels of this grey level or more become white; 0 keeps grey levels (0)",
+    )
+    parser.add_argument(
+        "--largest-piece", action="store_true", help="keep only the largest piece of each frame"
+    )
+    parser.add_argument(
+        "--order", choices=ORDERS, default="name", help="order of the frames in a walk (name)"
+    )
+    parser.add_argument(
+        "--file", default="", help="which pkl file to use if a folder has several: a pattern or a number"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -54,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prepares the dataset, and prints a summary in one line.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     for name in ("src", "out"):
         if not getattr(arguments, name):

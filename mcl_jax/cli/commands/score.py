@@ -1,4 +1,4 @@
-"""`mcl-jax score`: the report of saved embeddings."""
+"""`mcl-jax score`: scores saved embeddings and writes a report."""
 
 import argparse
 from pathlib import Path
@@ -27,7 +27,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument(
-        "--embeddings", required=True, help=".npz with embeddings, subjects, conditions, views"
+        "--embeddings", required=True, help=".npz file with embeddings, subjects, conditions and views"
     )
     parser.add_argument(
         "--protocol", required=True, help=f"{', '.join(PROTOCOLS)}, or a JSON file of your own"
@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric", default="euc", choices=get_args(Metric), help="distance: Euclidean or cosine (euc)"
     )
     parser.add_argument(
-        "--partition", help="partition JSON with PROBE_SET or GALLERY_SET; gait3d, for one, needs it"
+        "--partition", help="partition JSON with PROBE_SET or GALLERY_SET; needed by gait3d, for example"
     )
     parser.add_argument(
         "--rerank",
         nargs="?",
         const=True,
         metavar="K1,K2,LAMBDA",
-        help="re-rank by k-reciprocal neighbours; without values those of the protocol, mostly 20,6,0.3",
+        help="re-rank by k-reciprocal neighbours; default values: the protocol's, mostly 20,6,0.3",
     )
     parser.add_argument("--out", required=True, help="folder for metrics.json, table.txt and pictures")
 

@@ -31,14 +31,14 @@ EXAMPLES = """\
 """
 
 WALKS = "walks.csv"
-"""What was found, kept and left out, in the root of the tree."""
+"""Table of the walks that were kept and left out, in the root of the tree."""
 
 _COLUMNS = ("subject", "source", "first_frame", "silhouettes", "border_cut", "broken", "left_out")
 _NEWS = 10.0  # seconds between two lines of progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; those of FootageOptions have its defaults."""
+    """Adds the flags, with the defaults of FootageOptions."""
     parser.add_argument(
         "--video",
         nargs="+",
@@ -53,9 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the overlay videos and contact sheets (TREE_pictures)",
     )
-    parser.add_argument("--no-overlay", action="store_true", help="save space: write no overlay video")
+    parser.add_argument("--no-overlay", action="store_true", help="write no overlay video, to save space")
     parser.add_argument("--condition", default="00", help="name of the second level of the tree (00)")
-    parser.add_argument("--view", default="00", help="name of the third level, such as the camera's (00)")
+    parser.add_argument(
+        "--view", default="00", help="name of the third level of the tree, such as the camera (00)"
+    )
     parser.add_argument(
         "--segmenter",
         choices=SEGMENTERS,
@@ -70,14 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--person-class",
         type=int,
         metavar="N",
-        help="with --network: which of its outputs is a person, from 0",
+        help="with --network: index of the output that is a person, from 0",
     )
     for name, meaning in (
         ("max_rows", "shrink pictures with more rows than this"),
-        ("min_height", "ignore people lower than this, in pixels"),
+        ("min_height", "ignore people smaller than this, in pixels"),
         ("min_frames", "leave out walks with fewer silhouettes"),
         ("warm_up", "first frames of a camera, which show the empty scene: nobody should walk in them"),
-        ("max_frames", "most frames to read; required for a camera"),
+        ("max_frames", "number of frames to read at most; required for a camera"),
         ("max_border_cut", "largest share of a walk's frames that the picture's edge may cut"),
         ("max_broken", "largest share of a walk's frames in which the person may be lost or hidden"),
     ):
@@ -91,16 +93,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the tree and the pictures.
 
     Raises:
-        UserError: a flag cannot be used, a video cannot be read, or there is no walk of use in it.
+        UserError: a flag cannot be used, a video cannot be read, or it holds no usable walk.
     """
     names = [field.name for field in dataclasses.fields(FootageOptions)]
     options = FootageOptions(**{name: getattr(arguments, name) for name in names})
     out: Path = arguments.out
     for flag in ("condition", "view"):
         if getattr(arguments, flag) in ("", ".", "..") or set(getattr(arguments, flag)) & set("/\\"):
-            raise DataError(f"--{flag}: {getattr(arguments, flag)!r} is no name of a folder")
+            raise DataError(f"--{flag}: {getattr(arguments, flag)!r} cannot be the name of a folder")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"--out: {str(out)!r} is there already; delete it or choose another")
+        raise DataError(f"--out: {str(out)!r} exists already; delete it or choose another")
     sources = _sources(arguments.video, options)
     pictures = arguments.pictures or out.with_name(f"{out.name}_pictures")
     table = _Table(out, arguments.condition, arguments.view)
@@ -109,15 +111,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _sources(videos: Sequence[str], options: FootageOptions) -> dict[str, Source]:
-    """Returns the footage by the prefix of its people's names."""
+    """Returns the videos, each under the prefix for the names of its people."""
     sources: dict[str, Source] = {}
     for video in videos:
         source = open_source(video, options.max_frames)
         if source.is_camera and options.max_frames is None:
-            raise DataError(f"--video: {source.name} has no end; say how much of it with --max-frames")
+            raise DataError(f"--video: {source.name} has no end; set --max-frames")
         prefix = f"camera{source.place}" if isinstance(source.place, int) else source.place.resolve().stem
         if prefix in sources:
-            raise DataError(f"--video: two are called {prefix!r}; rename one, their people would be mixed up")
+            raise DataError(
+                f"--video: two videos are called {prefix!r}; rename one, or their people would be mixed up"
+            )
         sources[prefix] = source
     return sources
 
@@ -155,7 +159,7 @@ def _run_one(
 
 
 class _News:
-    """Says every few seconds how far the work is."""
+    """Prints the progress every few seconds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -172,14 +176,14 @@ class _News:
 
 
 class _Table:
-    """The tree that is written, and the table of its walks and of those left out."""
+    """Writes the tree, and a table of the walks that were kept and left out."""
 
     def __init__(self, out: Path, condition: str, view: str) -> None:
         self._out, self._condition, self._view = out, condition, view
         self._rows: list[tuple[str | int | float, ...]] = []
 
     def add(self, walk: Track | Rejection, prefix: str, source: str) -> None:
-        """Writes a walk as a pickled array, as of a prepared dataset, and remembers its quality."""
+        """Writes a walk as a pickled array, as in a prepared dataset, and notes its quality."""
         subject, quality = f"{prefix}-{walk.name}", walk.quality
         reason = walk.reason if isinstance(walk, Rejection) else ""
         shares = round(quality.border_cut, 3), round(quality.broken, 3)
@@ -189,7 +193,7 @@ class _Table:
             write_atomically(path, pickle.dumps(walk.silhouettes, protocol=4), sync=False)
 
     def write(self) -> None:
-        """Writes the list."""
+        """Writes the table."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)

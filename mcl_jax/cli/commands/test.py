@@ -1,4 +1,4 @@
-"""`mcl-jax test`: tests a run or a checkpoint; of several datasets it makes one table."""
+"""`mcl-jax test`: tests a run or a checkpoint, on one dataset or on several."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from mcl_jax.cli.cross_test import cross_test, places_of
 from mcl_jax.cli.launch import ready
 from mcl_jax.errors import ConfigError
 
-HELP = "test a trained model, a run or a checkpoint, by the protocol of its dataset, or on several datasets"
+HELP = "test a run or a checkpoint by the protocol of its dataset, or on several datasets"
 
 EXAMPLES = """\
   mcl-jax test --workdir runs/casiab_mcl
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DATASET=ROOT",
-        help="with --model: a dataset to test it on, or DATASET=ROOT,PARTITION.json; again for the next one",
+        help="with --model: a dataset to test on, or DATASET=ROOT,PARTITION.json; may be repeated",
     )
     parser.set_defaults(phase="test")
 
@@ -36,15 +36,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Tests as the flags say.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     if not arguments.on and arguments.model is None:
         train.run(arguments)
         return
     if not arguments.on or arguments.model is None:
-        raise ConfigError("--model and --on go together: which weights, and on which datasets")
+        raise ConfigError("--model and --on go together; give both")
     if arguments.config is not None:
-        raise ConfigError("--config: with --model the weights say what they are; leave it out")
+        raise ConfigError("--config: --model already says which model it is; leave --config out")
     places = places_of(arguments.on)
     workdir = None if arguments.workdir is None else Path(arguments.workdir)
     with ready(train.options_of(arguments)):

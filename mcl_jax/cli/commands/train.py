@@ -1,4 +1,4 @@
-"""`mcl-jax train`: a run by its config, as `python -m mcl_jax.main` does it."""
+"""`mcl-jax train`: trains a model by its config, then tests it; the same as `python -m mcl_jax.main`."""
 
 import argparse
 from pathlib import Path
@@ -22,17 +22,17 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a run; the keys of its config come beside them."""
+    """Adds the flags of a run; config keys are accepted too."""
     parser.add_argument(
         "--config",
         metavar="RECIPE",
-        help="name of a recipe (`mcl-jax config` lists them), a file of your own, or the folder of a run; "
-        "without it the config of the run in --workdir",
+        help="a recipe's name (see `mcl-jax config`), a file of your own, or the folder of a run; "
+        "default: the config of the run in --workdir",
     )
     parser.set_defaults(config_keys=[])
     parser.epilog = f"{parser.epilog}\n{help_of_keys()}"
     for name, (kind, field) in flag_fields().items():
-        # As absl has them: with _ in the name; with - they read like the flags of other commands.
+        # With _ as absl spells them, and with - like the flags of other commands.
         names = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
         kinds = {"action": "store_true"} if kind is bool else {"type": kind}
         if "choices" in field.metadata:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Trains or tests as the flags say.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
     """
     config, name = _config_of(arguments)
     launch(config, name, options_of(arguments))
@@ -56,10 +56,10 @@ def options_of(arguments: argparse.Namespace) -> RunOptions:
 
 
 def _config_of(arguments: argparse.Namespace) -> tuple[ConfigDict, str]:
-    """Returns the config of the run, and the name that its folder has where none is given.
+    """Returns the config of the run, and the default name of its folder.
 
     Raises:
-        ConfigError: if it cannot work, or neither a recipe nor a run is given.
+        ConfigError: if it is invalid, or neither a recipe nor a run is given.
     """
     recipe = arguments.config
     if recipe is not None and not is_run(recipe):
@@ -72,5 +72,5 @@ def _config_of(arguments: argparse.Namespace) -> tuple[ConfigDict, str]:
         )
     config = config_of_run(Path(run))
     if arguments.phase == "test":
-        config.init_from = ""  # of a run that started from other weights: it is the run that is tested
+        config.init_from = ""  # test the run itself, not the weights that it started from
     return with_keys(config, arguments.config_keys), config_name(run)

@@ -16,7 +16,7 @@ from mcl_jax.hub.fetch import published_of
 from mcl_jax.hub.reference import is_elsewhere
 
 PACKAGED = "the model in the package"
-"""Stands in a gallery for its path, which differs between installations."""
+"""The model's name in a gallery, in place of its path, which differs between installations."""
 
 _NOTE = (
     "the model in the package was trained on synthetic people only and often mistakes real ones: "
@@ -24,7 +24,7 @@ _NOTE = (
 )
 
 MIN_FRAMES = 15
-"""Silhouettes of the shortest walk that is judged: half a gait cycle at 25 to 30 frames a second."""
+"""The least number of silhouettes in a walk: half a gait cycle at 25 to 30 frames a second."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ def read_walks(sources: Sequence[str], *, track: str | None = None) -> list[Walk
     """Reads all walks that the user named; a video gives one for each person in it.
 
     Args:
-        sources: paths of pkl files, of folders of masks (PNG, one person, a frame each), and of videos.
-        track: of each video, only this person, such as "person-001".
+        sources: paths of pkl files, videos, or folders of masks (PNGs of one person, one per frame).
+        track: use only this person of each video, such as "person-001".
 
     Raises:
         DataError: if one cannot be read, or is too short to judge.
@@ -62,16 +62,16 @@ def read_walks(sources: Sequence[str], *, track: str | None = None) -> list[Walk
 
 
 def _people(video: str, track: str | None) -> list[Walk]:
-    from mcl_jax.footage.choice import walks_in  # only for videos: it opens what OpenCV has for them
+    from mcl_jax.footage.choice import walks_in  # only for videos, since it loads OpenCV's video code
 
     return [Walk(f"{video}: {each.name}", each.silhouettes) for each in walks_in(video, track)]
 
 
 def single_walk(source: str, *, track: str | None = None) -> Walk:
-    """Reads a walk of which there must be one.
+    """Reads a walk from a source that must hold exactly one.
 
     Raises:
-        DataError: as of `read_walks`, or if several people walk in it.
+        DataError: see `read_walks`; also if several people walk in it.
     """
     walks = read_walks([source], track=track)
     if len(walks) > 1:
@@ -86,11 +86,11 @@ def embed(gait: Gait, walks: Sequence[Walk]) -> np.ndarray:
 
 
 def load_model(path: str | None) -> tuple[Gait, ModelId]:
-    """Loads a model, and says which it is.
+    """Loads a model and its identity: path, digest and sizes.
 
     Args:
-        path: of a run or checkpoint, or the name of one that lies elsewhere; None, or `PACKAGED`, for the
-            model in the package.
+        path: a run or checkpoint, or the name of one to fetch; None, or `PACKAGED`, for the model in the
+            package.
 
     Raises:
         CheckpointError: if it cannot be loaded.

@@ -1,4 +1,4 @@
-"""`mcl-jax walkers`: synthetic people as a silhouette tree that trains and tests like CASIA-B, or on film."""
+"""`mcl-jax walkers`: synthetic people, as a silhouette tree like CASIA-B's or as a video."""
 
 import argparse
 import dataclasses
@@ -17,7 +17,7 @@ from mcl_jax.walkers import CONDITIONS, VIEWS, Passer, WalkerStyle, contact_shee
 HELP = "make synthetic walking people: a dataset like CASIA-B to train and test on, or a video"
 
 _PICTURE = (480, 270)  # columns and rows of a film
-_BETWEEN = 6.0  # seconds from one passer to the next: by then the picture is empty again
+_BETWEEN = 6.0  # seconds from one person to the next; by then the picture is empty again
 _ON_SHEET, _WORN_ON_SHEET = 3, ("nm-01", "bg-01", "cl-01")  # people, and the conditions of each
 
 EXAMPLES = """\
@@ -28,7 +28,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; one for each knob of WalkerStyle."""
+    """Adds the flags, among them one for each field of WalkerStyle."""
     parser.add_argument(
         "--out", type=Path, help="folder of the tree; the partition JSON is written beside it"
     )
@@ -45,10 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="number of processes (all cores)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed: another one makes other people (0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed; each makes different people (0)")
     parser.add_argument("--partition", type=Path, help="path of the partition JSON (<out>_partition.json)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet PNG here")
-    parser.add_argument("--film", type=Path, metavar="V", help="also film people from the side: .mp4 or .avi")
+    parser.add_argument(
+        "--film", type=Path, metavar="V", help="also write a video of people from the side: .mp4 or .avi"
+    )
     parser.add_argument(
         "--people", default="0", help="with --film: who walks, such as 0,3; numbers from 0 (0)"
     )
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the sheet, the film and the tree that were asked for.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: for any mistake that the user can fix.
         SystemExit: with code 2, if none of them was asked for.
     """
     if arguments.out is None and arguments.sheet is None and arguments.film is None:
@@ -102,13 +104,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _passers(people: str, conditions: list[str]) -> list[Passer]:
-    """Those who cross the picture, one after the other.
+    """Returns the people who cross the picture, one after the other.
 
     Raises:
-        DataError: if a number is none, or no one condition is chosen.
+        DataError: if a number is invalid, or not exactly one condition is chosen.
     """
     if len(conditions) != 1:
-        raise DataError("--conditions: a film has one: --conditions nm-01")
+        raise DataError("--conditions: a video has one, such as --conditions nm-01")
     numbers = people.split(",")
     if not all(number.isdecimal() for number in numbers):
         raise DataError(f"--people: is {people!r}; expected numbers from 0, such as 0,3")

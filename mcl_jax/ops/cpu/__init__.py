@@ -1,5 +1,5 @@
-"""Convolutions for CPUs in C++, compiled for the CPU at hand at the start of a command.
+"""C++ convolutions for CPUs, compiled for this machine's CPU when a command starts.
 
-XLA's CPU convolutions take two to four times as long. Where there is no C++ compiler they are used all the
-same: results are equal up to rounding. GPUs have nothing to do with this package.
+XLA's CPU convolutions take two to four times as long. They are used if there is no C++ compiler; results are
+equal up to rounding. GPUs do not use this package.
 """

@@ -1,4 +1,4 @@
-"""The functions of `convolution.cc` for JAX programs of the CPU; derivatives are in `ops.convolution`."""
+"""Calls the functions of `convolution.cc` from JAX on the CPU; derivatives are in `ops.convolution`."""
 
 import functools
 import threading
@@ -14,7 +14,7 @@ from mcl_jax.ops.cpu.library import library
 
 _CONVOLVE, _KERNEL_GRADIENT = "mcl_jax_convolve", "mcl_jax_kernel_gradient"
 _DISTANCES = "mcl_jax_distances"
-_FEWEST_CHANNELS = 8  # with fewer most of what a CPU computes at once would be in vain
+_FEWEST_CHANNELS = 8  # with fewer, most lanes of the CPU's vector units would be wasted
 
 
 _PREPARING = threading.Lock()
@@ -22,16 +22,16 @@ _PREPARING = threading.Lock()
 
 @functools.cache
 def _preparation() -> threading.Thread:
-    # No daemon: the process must not end while it is inside of XLA.
+    # Not a daemon: the process must not exit while the thread is inside XLA.
     thread = threading.Thread(target=_register, name="compile convolutions")
     thread.start()
     return thread
 
 
 def prepare() -> None:
-    """Loads the library in a thread, and compiles it if it is not there; called at the start of a command.
+    """Loads the library in a thread, compiling it if needed; called at the start of a command.
 
-    Programs that are traced in a process that has not called this use XLA's convolutions.
+    Programs traced in a process that has not called this use XLA's convolutions.
     """
     if _is_wanted():
         with _PREPARING:
@@ -39,12 +39,12 @@ def prepare() -> None:
 
 
 def _is_wanted() -> bool:
-    # Hosts must have one program, whatever compilers they have.
+    # All hosts must run the same program, whatever compilers they have.
     return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
-    """Returns whether a convolution of x to so many channels can be ours, on the CPU of this process."""
+    """Returns whether these kernels can compute a convolution of x to so many channels."""
     return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and is_ready()
 
 
@@ -70,14 +70,14 @@ def _register() -> bool:
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(function), platform="cpu")
     if not _agrees_with_xla():
         logging.warning(
-            "convolutions are XLA's, as ours give other numbers on this machine; please report it"
+            "using XLA's convolutions, as mcl_jax's own give other numbers on this machine; please report it"
         )
         return False
     return True
 
 
 def _agrees_with_xla() -> bool:
-    """Returns whether one small convolution, its kernel's gradient and distances are as XLA computes them."""
+    """Returns whether a small convolution, its kernel's gradient and distances agree with XLA's."""
     rng = np.random.default_rng(0)
     x, kernel = (rng.standard_normal(shape, np.float32) for shape in ((2, 9, 10, 16), (3, 3, 16, 32)))
 
@@ -112,16 +112,16 @@ def convolve(
     residual: Float[Array, "n h2 w2 d"] | None = None,
     slope: float = 1.0,
 ) -> Float[Array, "n h2 w2 d"]:
-    """Returns the convolution, plus bias and residual, where negative times the slope.
+    """Returns the convolution plus bias and residual; negative results are multiplied by the slope.
 
     Args:
         x: images.
         kernel: its weights.
         stride: in both directions.
-        before: rows of zeros above an image, and columns to its left; beyond its other edges are zeros too.
+        before: rows of zeros above an image and columns of zeros to its left; zeros fill the other sides.
         size: rows and columns of the output.
-        bias: of each output channel.
-        residual: what is added to the output.
+        bias: bias of each output channel.
+        residual: array to add to the output.
         slope: 1 leaves negative numbers as they are, 0 makes a ReLU.
     """
     none = jnp.zeros(0, jnp.float32)
@@ -149,10 +149,10 @@ def kernel_gradient(
     """Returns the gradient of a convolution's kernel.
 
     Args:
-        x: what was convolved.
-        gradient: of the output.
+        x: input of the convolution.
+        gradient: gradient of the output.
         kernel: rows and columns of the kernel.
-        stride: of the convolution.
+        stride: stride of the convolution.
         before: rows of zeros above an image, and columns to the left.
     """
     shape = jax.ShapeDtypeStruct((*kernel, x.shape[-1], gradient.shape[-1]), jnp.float32)
@@ -169,7 +169,7 @@ def sum_distances(
     Args:
         x: embeddings, float32, as is y; see `is_ready`.
         y: embeddings.
-        euclidean: whether it is distances.
+        euclidean: whether to sum Euclidean distances.
     """
     shape = jax.ShapeDtypeStruct((len(x), len(y)), jnp.float32)
     return jax.ffi.ffi_call(_DISTANCES, shape, vmap_method="sequential")(x, y, euclidean=euclidean)
