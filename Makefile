@@ -68,7 +68,7 @@ test-newer:
 else
 $(NEWER_VENV)/installed: requirements-cpu.txt pyproject.toml
 	$(NEWER_PYTHON) -m venv $(NEWER_VENV)
-	$(NEWER_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -e '.[test-newer]'
+	$(NEWER_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -e '.[train,test-newer]'
 	touch $@
 
 test-newer: $(NEWER_VENV)/installed

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from mcl_jax.ops.time_windows import window_joined, window_max, window_mean
+
+torch = pytest.importorskip("torch")  # the newest JAX is tested without it
+F = torch.nn.functional
 
 LENGTHS = [(3, 1, 4), (2, 5)]  # of the sequences of two rows, without an empty slot between them
 

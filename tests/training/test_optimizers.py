@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from mcl_jax.errors import ConfigError
 from mcl_jax.training.optimizers import (
@@ -86,6 +85,7 @@ def test_adam_moves_by_the_rate_at_first():
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_groups_by_name_are_pytorchs_parameter_groups(name):
+    torch = pytest.importorskip("torch")  # the newest JAX is tested without it
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     groups = (("norm|bias", 1.0, 0.0), ("^stages/0", 0.1, 1.0), ("stages", 0.0, 1.0))
     ours = OPTIMIZERS[name](multi_step(0.01, milestones=(2,)), weight_decay=0.02, groups=groups)

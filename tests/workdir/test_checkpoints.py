@@ -86,7 +86,7 @@ def test_the_list_says_what_is_sound(tmp_path):
     assert re.match(rf"       3  {date} +0\.\d MB  [0-9a-f]{{12}}  sound; best by NM/Rank-1, 50$", rows[1])
     assert [row.split()[0] for row in rows[1:]] == ["3", "5", "7"]
     assert all(f"MB  {'':12}  damaged: " in row for row in rows[2:])
-    with pytest.raises(CheckpointError, match="nothing: no folder checkpoints/ there"):
+    with pytest.raises(CheckpointError, match="nothing: has no folder checkpoints/"):
         table(tmp_path / "nothing")
 
 
