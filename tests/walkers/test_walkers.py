@@ -300,7 +300,7 @@ def test_a_damaged_manifest_is_refused(tmp_path, population, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test_subjects": 4}, "3 subjects with 4 for testing"),
+        ({"test_subjects": 4}, "3 subjects cannot include 4 for testing"),
         ({"subjects": 0, "test_subjects": 0}, "0 subjects"),
         ({"views": ["45"]}, "unknown view '45'"),
         ({"conditions": ["nm-07"]}, "unknown condition 'nm-07'"),
