@@ -198,7 +198,8 @@ def _evaluate(
     )
     if jax.process_index() != 0:
         return {}
-    origin = model_origin(config, embedder.model, (params, batch_stats), source, embeddings)
+    digest = digest_of(embedder.model, *jax.device_get((params, batch_stats)))
+    origin = model_origin(config, embedder.model, digest, source, embeddings)
     return write_report(config, folder, dataset, embeddings, origin, note)
 
 
@@ -267,7 +268,7 @@ def write_report(
 def model_origin(
     config: ConfigDict,
     model: Model,
-    arrays: tuple[ArrayTree, ArrayTree],
+    digest: str,
     source: WeightsSource,
     embeddings: EmbeddingSet,
 ) -> ModelOrigin:
@@ -276,7 +277,7 @@ def model_origin(
     Args:
         config: of the test.
         model: that embedded.
-        arrays: its parameters and running statistics.
+        digest: `digest_of` the model with its weights.
         source: where they were read from.
         embeddings: those of the test.
     """
@@ -288,7 +289,6 @@ def model_origin(
         "max_frames": config.eval.max_frames,
         **{key: model.arguments[key] for key in model_class(model.name).CHOICES},
     }
-    digest = digest_of(model, *jax.device_get(arrays))
     return ModelOrigin(model.name, digest, str(source.path), source.step, embedding)
 
 

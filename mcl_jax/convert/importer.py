@@ -1,6 +1,5 @@
 """Converts OpenGait checkpoints to training states, and back."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mcl_jax.convert.sizes import read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.registry import Weights, model_of
+from mcl_jax.utils.digest import file_digest
 from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
@@ -91,8 +91,7 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in model)), ""):
         model = {name.removeprefix(prefix): value for name, value in model.items()}
     model = from_original_gaitset(model)
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(Path(path))
     return TorchCheckpoint(model, whole.get("optimizer"), whole.get("scheduler"), iteration, digest)
 
 

@@ -11,7 +11,7 @@ from absl import logging
 
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.distances import Metric
-from mcl_jax.utils.digest import DigestError, check_seal
+from mcl_jax.utils.digest import SHORT, DigestError, check_seal
 from mcl_jax.utils.files import read_bounded
 
 _LARGEST = 1 << 26  # bytes of a metrics.json
@@ -41,8 +41,8 @@ class Calibration:
         """
         if self.digest and self.digest != digest:
             raise DataError(
-                f"{self.source}: its thresholds are for the model with digest {self.digest[:12]}, but "
-                f"{path} has digest {digest[:12]}; give the metrics.json of a test of {path}"
+                f"{self.source}: its thresholds are for the model with digest {self.digest[:SHORT]}, but "
+                f"{path} has digest {digest[:SHORT]}; give the metrics.json of a test of {path}"
             )
 
     def threshold(self, rate: float) -> float:

@@ -15,6 +15,7 @@ from mcl_jax.gallery import store
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.search import Search
 from mcl_jax.gallery.store import Index, ModelId, WalkEntry
+from mcl_jax.utils.digest import SHORT
 from mcl_jax.utils.file_lock import locked
 
 _LONGEST_NAME = 200
@@ -111,7 +112,7 @@ class Gallery:
         if digest != self.model.digest:
             raise DataError(
                 f"{self.path}: was made with the model {self.model.path} (digest "
-                f"{self.model.digest[:12]}), but {path} has digest {digest[:12]}; give the gallery's "
+                f"{self.model.digest[:SHORT]}), but {path} has digest {digest[:SHORT]}; give the gallery's "
                 "model with --model, or make a new gallery"
             )
 

@@ -15,11 +15,10 @@ from mcl_jax.errors import CheckpointError, UserError
 from mcl_jax.hub.download import cached, download, hand_place
 from mcl_jax.hub.published import PUBLISHED, Published
 from mcl_jax.hub.reference import MODEL_FILE, HubFile, WebFile, is_elsewhere, parse_reference
-from mcl_jax.utils.digest import DigestError, check_seal, sealed
+from mcl_jax.utils.digest import SHORT, DigestError, check_seal, file_digest, sealed
 from mcl_jax.utils.files import read_bounded, user_cache, write_atomically
 
 _MAX_RECORD_BYTES = 2**16
-_SHOWN = 12  # letters of a digest in a message
 
 
 def published_of(name: object) -> Published | None:
@@ -78,21 +77,20 @@ def _compare(remote: HubFile | WebFile, path: Path, sha256: str) -> None:
         CheckpointError: if it is another.
     """
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     if sha256 and found != sha256:
         raise CheckpointError(
-            f"{remote}: is not the file that was published: its SHA-256 is {found[:_SHOWN]}…, not "
-            f"{sha256[:_SHOWN]}… ({path}); if its authors have replaced it, ask for it as {remote}"
+            f"{remote}: is not the file that was published: its SHA-256 is {found[:SHORT]}…, not "
+            f"{sha256[:SHORT]}… ({path}); if its authors have replaced it, ask for it as {remote}"
         )
     record = _record(remote)
     first = _first_digest(record)
     if first and found != first:
         raise CheckpointError(
-            f"{remote}: has changed since its first download: its SHA-256 was {first[:_SHOWN]}… and is "
-            f"{found[:_SHOWN]}… ({path}); to take it as it is now, give that path"
+            f"{remote}: has changed since its first download: its SHA-256 was {first[:SHORT]}… and is "
+            f"{found[:SHORT]}… ({path}); to take it as it is now, give that path"
         )
     if not first:
         _keep(record, {"source": str(remote), "file_sha256": found, "bytes": path.stat().st_size})

@@ -1,7 +1,6 @@
 """Measures a published run again: its dataset, its weights, its test, and the comparison."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +9,18 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mcl_jax.build import build_dataset, build_embedder, trained_block
-from mcl_jax.config import load_config, model_block, validate
+from mcl_jax.build import build_dataset
+from mcl_jax.config import load_config, validate
 from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.first_look import look_at
 from mcl_jax.errors import ConfigError
-from mcl_jax.evaluate import model_origin, note_of_trained_people, require_scorable, write_report
+from mcl_jax.evaluate import (
+    load_embedder,
+    model_origin,
+    note_of_trained_people,
+    require_scorable,
+    write_report,
+)
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.hub.fetch import local_copy
 from mcl_jax.hub.published import PUBLISHED, RUNS, nearest_names
@@ -27,9 +32,9 @@ from mcl_jax.reproduction.record import surroundings, write_record
 from mcl_jax.runtime.preemption import Preemption
 from mcl_jax.runtime.settings import testing_precision
 from mcl_jax.train_loop import train
+from mcl_jax.utils.digest import file_digest
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import flat_keys
-from mcl_jax.weights.load import fit, load_weights, source_of
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.lock import held
 from mcl_jax.workdir.test_folder import TEST_FOLDER
@@ -157,20 +162,16 @@ def _tested(source: str, config: ConfigDict, dataset: OpenDataset, out: Path) ->
     split = dataset.test_split()
     look_at([split], skip=config.data.on_error == "skip")
     place = local_copy(source)
-    weights = load_weights(place, model_block(config))
-    block = trained_block(config, weights.block, weights.source, strict=False)
-    embedder = build_embedder(config, block)
-    arrays = fit(weights, embedder.model, *embedder.model.shapes())
+    embedder, arrays, weights = load_embedder(config, place)
     digest = digest_of(embedder.model, *jax.device_get(arrays))
     on_devices = embedder.put(*arrays)
     embeddings = embed_in_parts(config, embedder, on_devices, split, out / PARTS_FOLDER, digest=digest)
-    weights_source = source_of(place, weights.step)
-    origin = model_origin(config, embedder.model, arrays, weights_source, embeddings)
-    note = note_of_trained_people(config, weights_source.run, split)
+    origin = model_origin(config, embedder.model, digest, weights, embeddings)
+    note = note_of_trained_people(config, weights.run, split)
     metrics = write_report(config, out / TEST_FOLDER, dataset, embeddings, origin, note)
     about = {
         "source": source if place != Path(source) else place.name,
-        "file_sha256": _file_digest(place),
+        "file_sha256": file_digest(place) if place.is_file() else "",
         "digest": digest,
         "model": embedder.model.name,
         "step": weights.step,
@@ -252,10 +253,3 @@ def _require_recipe(task: Task, config: ConfigDict) -> None:
         raise ConfigError(
             f"{other[0]}: would make another run than the published one; `mcl-jax train` and `test` take it"
         )
-
-
-def _file_digest(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

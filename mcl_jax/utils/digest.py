@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ _HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 
 class DigestError(ValueError):
     """A file has changed since it was written."""
+
+
+def file_digest(path: Path) -> str:
+    """Returns SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical(content: Any) -> bytes:
