@@ -32,7 +32,7 @@ NO_PROTOCOL = "none"
 """Value of `eval.protocol` that writes embeddings and scores nothing."""
 
 TEST_PRECISIONS = ("", "float32", "bfloat16", "float16")
-"""What a model may compute in when testing; "" is for `runtime.testing_precision`.
+"""Types that a model may compute in when testing; "" is for `runtime.testing_precision`.
 
 float16 is for testing alone: its range is too small for gradients.
 """

@@ -107,7 +107,7 @@ DATASETS: dict[str, Dataset] = {
 """Name in `data.dataset` → dataset."""
 
 ANY_TREE = "tree"
-"""What can be prepared besides: a dataset that is not in the table and lies as subject/condition/view."""
+"""Download of any other dataset, whose folders are subject/condition/view."""
 
 
 def downloads() -> dict[str, Download]:

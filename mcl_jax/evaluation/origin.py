@@ -46,7 +46,7 @@ class DataOrigin:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the result of a test comes from.
+    """Origin of a test's result: the weights and the sequences.
 
     Attributes:
         model: the weights.

@@ -190,7 +190,7 @@ def _deviate(rates: np.ndarray) -> np.ndarray:
 
 
 def _lowest_rate(verification: Verification) -> float:
-    """Where the axis of false-accept rates begins: below the lowest that has a threshold, or at one pair."""
+    """Returns the start of the axis of false-accept rates: below the lowest threshold's, or at one pair."""
     one_pair = min(1 / max(verification.impostor, 1), 0.1)
     return max(one_pair, min((point.rate for point in verification.points), default=one_pair) / 3)
 

@@ -55,7 +55,7 @@ class Submission:
 
     @property
     def length(self) -> int:
-        """How many subjects a line lists."""
+        """Number of subjects in a line."""
         return len(self.header) - 1
 
 

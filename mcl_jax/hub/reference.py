@@ -39,7 +39,7 @@ class HubFile:
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """Address for a browser."""
         revision = urllib.parse.quote(self.revision or "main", safe="")
         kind = "resolve" if self.path else "tree"
         return f"{endpoint()}/{self.repository}/{kind}/{revision}/{urllib.parse.quote(self.path)}"

@@ -25,7 +25,7 @@ _BEFORE, _BEHIND = WINDOW[0] - SHIFT[0], SHIFT[0]  # slots that shifted windows 
 
 
 class Members(NamedTuple):
-    """Which slots of packed rows attend to each other; made by `members_of`.
+    """The slots of packed rows that attend to each other; made by `members_of`.
 
     Attributes:
         present: [r, s], whether a slot holds a frame.

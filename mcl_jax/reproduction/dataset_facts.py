@@ -1,4 +1,4 @@
-"""What is published of each dataset, as data, and how a folder differs from it.
+"""Published facts of each dataset, and the differences of a folder from them.
 
 References:
     CASIA-B: http://www.cbsr.ia.ac.cn/english/Gait%20Databases.asp
@@ -24,7 +24,7 @@ _LISTED = 5
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFacts:
-    """What is published of a dataset; 0 and () where nothing is.
+    """Published facts of a dataset; 0 and () where none is published.
 
     Attributes:
         train_people: how many there are to train on.

@@ -1,4 +1,4 @@
-"""Embeds a test set in parts that are kept, so that a run that was cut off goes on where it was."""
+"""Embeds a test set in saved parts, so that an interrupted run can continue."""
 
 import dataclasses
 import hashlib

@@ -72,7 +72,7 @@ _NOT_TOLD = (
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be reproduced.
+    """A run to reproduce.
 
     Attributes:
         name: of the published run.

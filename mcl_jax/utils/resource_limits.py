@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 _WANTED = re.compile(r"allocat(?:e|ing) (\d+(?:\.\d+)?)( bytes|[KMGT]iB)")
-"""How much of a device's memory a step asks for, in XLA's words: all between its input and output at once."""
+"""XLA's words for the memory that a step asks a device for: all between its input and output at once."""
 
 
 class ResourceLimit(NamedTuple):

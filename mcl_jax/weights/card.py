@@ -35,7 +35,7 @@ of the dataset hold for what was trained on it, too.
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a model card tells.
+    """Content of a model card.
 
     Attributes:
         weights: the model.

@@ -91,7 +91,7 @@ def run_of(path: str | Path) -> tuple[Path, int | None]:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsSource:
-    """Where weights were read from.
+    """Origin of weights: the file, the step and the run.
 
     Attributes:
         path: absolute path of the checkpoint or file.

@@ -1,4 +1,4 @@
-"""Where a trained model comes from: the config of its run, and what its test measured."""
+"""Origin of a trained model: the config of its run and the figures of its test."""
 
 import json
 from collections.abc import Mapping

@@ -222,7 +222,7 @@ class Download:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is not as usual, kept in a folder for later runs to compare."""
+        """Choices that differ from the defaults; the output folder keeps them, and later runs compare."""
         return self.layout.cleaning.settings | ({"file": self.file} if self.file else {})
 
 

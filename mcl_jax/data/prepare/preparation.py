@@ -25,7 +25,7 @@ def prepare_dataset(
     progress: bool = False,
     cleaning: Cleaning | None = None,
 ) -> Summary:
-    """Prepares a download, or goes on where an earlier run was stopped.
+    """Prepares a download, or continues a preparation that was interrupted.
 
     What is complete is kept; what was cut off, or whose raw frames came, went or were renamed, is made again.
     `skipped.csv` in the output folder lists what was left out, and why.

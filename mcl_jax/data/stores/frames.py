@@ -11,7 +11,7 @@ HEIGHT = 64
 WIDTHS = (64, 44)
 
 MEND = "prepare the sequence again, or leave it out"
-"""What to do about a sequence that cannot be used."""
+"""Advice about a sequence that cannot be used."""
 
 _WHITE = 128  # a pixel of at least this is the person's
 _MOSTLY = 0.9
