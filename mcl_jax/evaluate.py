@@ -187,20 +187,36 @@ def _evaluate(
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
     note = note_of_trained_people(config, source.run, split)
-    embeddings = embedder.embed_split(
-        params,
-        batch_stats,
+    embeddings = embed_test(config, embedder, (params, batch_stats), split)
+    if jax.process_index() != 0:
+        return {}
+    digest = digest_of(embedder.model, *jax.device_get((params, batch_stats)))
+    origin = model_origin(config, embedder.model, digest, source, embeddings)
+    return write_report(config, folder, dataset, embeddings, origin, note)
+
+
+def embed_test(
+    config: ConfigDict, embedder: Embedder, arrays: tuple[ArrayTree, ArrayTree], split: Split
+) -> EmbeddingSet:
+    """Returns the embeddings of sequences, read as a config says.
+
+    Args:
+        config: a valid config.
+        embedder: of the model.
+        arrays: its parameters and running statistics.
+        split: the sequences.
+
+    Raises:
+        DataError: if a sequence cannot be read.
+    """
+    return embedder.embed_split(
+        *arrays,
         split,
         workers=config.data.workers,
         timeout=config.data.timeout,
         max_frames=config.eval.max_frames,
         skip_unreadable=config.data.on_error == "skip",
     )
-    if jax.process_index() != 0:
-        return {}
-    digest = digest_of(embedder.model, *jax.device_get((params, batch_stats)))
-    origin = model_origin(config, embedder.model, digest, source, embeddings)
-    return write_report(config, folder, dataset, embeddings, origin, note)
 
 
 def write_report(

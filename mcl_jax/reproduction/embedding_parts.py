@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
+from mcl_jax.evaluate import embed_test
 from mcl_jax.evaluation.embeddings import KEYS, EmbeddingSet
 from mcl_jax.utils.digest import canonical
 from mcl_jax.utils.files import read_bounded, write_atomically
@@ -57,14 +58,7 @@ def embed_in_parts(
         path = folder / f"part-{number:05d}.npz"
         part = _kept(path)
         if part is None:
-            part = embedder.embed_split(
-                *arrays,
-                some,
-                workers=config.data.workers,
-                timeout=config.data.timeout,
-                max_frames=config.eval.max_frames,
-                skip_unreadable=config.data.on_error == "skip",
-            )
+            part = embed_test(config, embedder, arrays, some)
             part.save(path)
         parts.append(part)
     return EmbeddingSet(**{key: np.concatenate([getattr(part, key) for part in parts]) for key in KEYS})

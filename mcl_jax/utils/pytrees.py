@@ -36,10 +36,12 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
 
     Names are the same for the tree before saving and for the nested dicts that Orbax restores.
     """
-    return {
-        "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """Returns the name of a leaf in `leaves_by_name`, from JAX's path to it."""
+    return "/".join(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[Any, Any]:

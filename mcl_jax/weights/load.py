@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mcl_jax.hub.fetch import local_copy, published_of
 from mcl_jax.hub.published import nearest_names
 from mcl_jax.hub.reference import MODEL_FILE
 from mcl_jax.models.registry import Model, Weights, model_class
-from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaves_by_name, with_leaf
+from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaf_name, leaves_by_name, with_leaf
 from mcl_jax.weights.model_file import read_model
 from mcl_jax.weights.packed import SHIPPED, SUFFIX, read_packed
 from mcl_jax.weights.provenance import plain_recipe, recipe_of_run
@@ -184,20 +185,15 @@ def fit_partly(
     count = 0
     for trained, own in ((weights.params, params), (weights.batch_stats, batch_stats)):
         there, here = leaves_by_name(trained), leaves_by_name(own)
-        taken = [
-            name
+        taken = {
+            name: there[name]
             for name, leaf in here.items()
             if name != left_out and name in there and there[name].shape == leaf.shape
-        ]
+        }
         unused += [name for name in there if name not in taken]
         missing += [name for name in here if name not in taken]
         count += len(taken)
-        tree = own
-        for path, _ in jax.tree_util.tree_leaves_with_path(own):
-            keys = tuple(key.key for key in path)
-            if (name := "/".join(map(str, keys))) in taken:
-                tree = with_leaf(tree, keys, there[name])
-        fitted.append(tree)
+        fitted.append(jax.tree_util.tree_map_with_path(partial(_taken_or_own, taken), own))
     if not count:
         raise CheckpointError(
             f"{weights.source}: no tensor of {weights.block['name']} fits {model.name}; start without "
@@ -213,6 +209,10 @@ def fit_partly(
         _by_layers(unused),
     )
     return fitted[0], fitted[1]
+
+
+def _taken_or_own(taken: Mapping[str, Any], path: tuple[Any, ...], leaf: Any) -> Any:
+    return taken.get(leaf_name(path), leaf)
 
 
 def _by_layers(names: list[str]) -> str:
