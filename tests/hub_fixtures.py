@@ -21,8 +21,9 @@ def hub(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def checkpoint(toy_run, tmp_path_factory):
     """A tiny GaitBase as a PyTorch file."""
-    from mcl_jax.convert.runs import export_run
+    from mcl_jax.convert.runs import export_weights
+    from mcl_jax.weights.load import load_weights
 
     path = tmp_path_factory.mktemp("published") / "model.pt"
-    export_run(toy_run, path)
+    export_weights(load_weights(toy_run), path)
     return path.read_bytes()

@@ -71,16 +71,6 @@ def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: boo
     }
 
 
-def export_run(folder: Path, out: Path) -> dict[str, Any]:
-    """Writes the newest checkpoint of a run as `export_weights` does.
-
-    Raises:
-        CheckpointError: there is no undamaged checkpoint.
-    """
-    with Checkpoints(folder) as checkpoints:
-        return export_weights(checkpoints.load_weights(), out)
-
-
 def export_weights(weights: Weights, out: Path) -> dict[str, Any]:
     """Writes weights under OpenGait's names: as a PyTorch file, or as safetensors if `out` ends so.
 

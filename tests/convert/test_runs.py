@@ -10,11 +10,12 @@ import torch
 from toys import TOYS
 
 from mcl_jax.config import load_config
-from mcl_jax.convert.runs import export_run, import_run
+from mcl_jax.convert.runs import export_weights, import_run
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models.registry import create_model
 from mcl_jax.training.optimizers import multi_step, sgd
 from mcl_jax.training.state import create_state
+from mcl_jax.weights.load import load_weights
 from mcl_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +92,7 @@ def test_round_trip_is_bit_equal(config, files, trainer):
     for with_optimizer in (False, True):
         folder, back = files / f"run{with_optimizer}", files / f"back{with_optimizer}.pt"
         import_run(config, files / "toy.pt", folder, with_optimizer=with_optimizer)
-        export_run(folder, back)
+        export_weights(load_weights(folder), back)
         content = torch.load(back, weights_only=True)
         assert content["iteration"] == (3 if with_optimizer else 0)
         original = trainer.model.state_dict()
