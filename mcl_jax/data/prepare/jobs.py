@@ -6,9 +6,9 @@ By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a da
 import dataclasses
 import json
 import multiprocessing
-import os
+import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -155,35 +155,34 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
         yield from map(task, jobs)
         return
     context = multiprocessing.get_context("spawn")  # nothing is inherited that could be in an odd state
-    before = set(multiprocessing.active_children())
-    count = min(workers, len(jobs))
-    pool = ProcessPoolExecutor(count, context, _start_worker)
+    size = 8 if len(jobs) > _MANY_JOBS else 1
+    chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    # A pool for each process: one of several (Python 3.11) can miss a death while it starts another process.
+    pools = [ProcessPoolExecutor(1, context, _start_worker) for _ in range(min(workers, len(chunks)))]
+    free: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+    for pool in pools:
+        free.put(pool)
+
+    def run_chunk(chunk: Sequence[Job[W]]) -> list[Outcome]:
+        pool = free.get()
+        try:
+            return list(pool.map(task, chunk, chunksize=size))
+        finally:
+            free.put(pool)
+
+    threads = ThreadPoolExecutor(len(pools))
     try:
-        _start_all(pool, count)
-        yield from pool.map(task, jobs, chunksize=8 if len(jobs) > _MANY_JOBS else 1)
+        for outcomes in threads.map(run_chunk, chunks):
+            yield from outcomes
     except BrokenProcessPool:
-        # One that was just being started would be waited for without end (Python 3.11).
-        for worker in set(multiprocessing.active_children()) - before:
-            worker.kill()
         raise DataError(
             "a worker process was killed, perhaps for lack of memory; "
             "run the same command again to go on, with fewer --workers"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_all(pool: ProcessPoolExecutor, count: int) -> None:
-    """Starts all workers before there is work: until then the pool of Python 3.11 can miss the death of one.
-
-    Raises:
-        BrokenProcessPool: if one is killed meanwhile.
-    """
-    try:
-        for started in [pool.submit(os.getpid) for _ in range(count)]:
-            started.result()
-    except (OSError, ValueError):  # the death of one closes pipes that the next is being given
-        raise BrokenProcessPool from None
+        threads.shutdown(cancel_futures=True)
+        for pool in pools:
+            pool.shutdown()
 
 
 def _start_worker() -> None:
