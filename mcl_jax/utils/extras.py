@@ -5,7 +5,7 @@ import importlib.util
 from mcl_jax.errors import UserError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "train": ("tensorboardX", "jinja2", "matplotlib"),
+    "train": ("grain", "tensorboardX", "jinja2", "matplotlib"),
     "report": ("jinja2", "matplotlib"),
     "records": ("array_record", "tensorflow_datasets"),
     "export": ("onnx", "onnxruntime"),

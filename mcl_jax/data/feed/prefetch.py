@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
-import grain
 import numpy as np
 from absl import flags
 
@@ -17,6 +16,7 @@ from mcl_jax.data.feed.watchdog import Feed, Named, ended_before_it_began
 from mcl_jax.data.feed.worker_status import Note, StatusBoard, ignore_note
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
+from mcl_jax.utils.extras import require_extra
 
 _RESULTS_AHEAD = 2  # of each worker, besides the one it makes
 
@@ -57,9 +57,12 @@ def prefetched(
         An iterator over the results, in order. It ends with its first error.
 
     Raises:
+        MissingExtraError: if there are to be workers, and the extra `train` is not installed.
         UserError: what the loader raised, in a worker or not; if shared memory is too small; or, as
             `StalledError`, if no result came for `timeout` seconds again.
     """
+    if workers:
+        require_extra("train", "data.workers above 0", "grain")
     keep_freed_memory()
 
     def start(still: range, board: StatusBoard) -> Generator[Any, None, None]:
@@ -77,24 +80,18 @@ def _each(then: Callable[[Any], Any], results: Generator[Any, None, None]) -> Ge
 
 def _in_place(loader: Loader, positions: range, board: StatusBoard) -> Generator[Any, None, None]:
     """Makes the results in the thread that asks for them: the feed's own, which is a step ahead."""
-
-    def make(position: int) -> Any:
+    board.begin(0, os.getpid())
+    for position in positions:
         value = loader(position, np.empty, functools.partial(board.note, 0, position))
         board.rest(0)
-        return value
-
-    board.begin(0, os.getpid())
-    dataset = grain.MapDataset.source(positions).map(_Guarded(make))
-    # Threads of Grain would be waited for when the process ends, also those that hang.
-    iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)))
-    with contextlib.closing(iterator):
-        for value in iterator:
-            yield _result(value)
+        yield value
 
 
 def _from_workers(
     loader: Loader, positions: range, workers: int, board: StatusBoard
 ) -> Generator[Any, None, None]:
+    import grain  # of the extra `train`
+
     if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
         flags.FLAGS.mark_as_parsed()
     ring = Ring(workers * (_RESULTS_AHEAD + 1), loader.nbytes)
