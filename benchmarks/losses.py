@@ -1,4 +1,4 @@
-"""Times the MCL with its gradient: mcl_jax, and PyTorch as in OpenGait, with all triplets at once.
+"""Times the MCL and its gradient in mcl_jax, and in PyTorch with all triplets at once, as in OpenGait.
 
     python benchmarks/losses.py --sequences 512 --per-subject 16 --parts 62 --channels 256
 

@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --models gaitset gaitbase deepgaitv2 --lengths fixed drawn
 
 "fixed" is 8 sequences of 30 frames, "drawn" a typical draw of 8 with 10 to 50 frames. mcl_jax packs these
-into rows; PyTorch gets them end to end. Both sides take turns in one process on all its cores; run nothing
+into rows; PyTorch gets them concatenated. Both sides take turns in one process on all its cores; run nothing
 else on the machine. Before timing, the first updates are compared: loss, gradient of every parameter ("error"
 is the worst) and batch statistics.
 """
