@@ -76,10 +76,10 @@ def require_same_update(
 
     Args:
         name: of the model.
-        before: our parameters before the first update.
-        state: ours after it, whose momentum is the gradient and the decay.
+        before: parameters of mcl_jax before the first update.
+        state: state of mcl_jax after it; its momentum is the gradient plus the decay.
         theirs: PyTorch's model after it.
-        losses: ours and theirs.
+        losses: loss of mcl_jax and of PyTorch.
     """
     momentum = optax.tree.get(state.opt_state, "trace")
     gradients = jax.tree.map(lambda total, x: np.asarray(total) - DECAY * x, momentum, before)

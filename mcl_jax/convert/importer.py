@@ -140,8 +140,8 @@ def _note_assumed(block: Mapping[str, Any], source: str, expected: Mapping[str, 
     assumed = {key: block[key] for key in COUNTERPARTS[block["name"]].untold if key not in expected}
     if assumed:
         logging.warning(
-            "%s: no tensor tells %s; assumed as in the published models. If it was trained differently, set "
-            "mcl_jax.load(…, %s=…), or model.%s in a config",
+            "%s: the file does not give %s; assumed as in the published models. If it was trained "
+            "otherwise, set mcl_jax.load(…, %s=…), or model.%s in a config",
             source,
             ", ".join(f"{key} {value}" for key, value in assumed.items()),
             next(iter(assumed)),

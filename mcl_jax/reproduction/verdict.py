@@ -63,7 +63,7 @@ def verdict(rows: Sequence[Row]) -> tuple[bool | None, str]:
 def usual_reasons(
     differences: Sequence[str], *, unreadable: int, partition: bool, other_embedding: bool, precision: str
 ) -> list[str]:
-    """Returns the usual reasons for such a difference, the likeliest first.
+    """Returns the usual reasons for such a difference, most likely first.
 
     Args:
         differences: differences of the dataset from the published facts.

@@ -91,7 +91,7 @@ def test_an_error_suggests_the_right_level_for_the_root(tmp_path):
         ("001/nm-01", "two levels"),
         ("001/nm-01/000", "three levels"),
     ):
-        with pytest.raises(DataError, match=rf"a\.pkl lies {levels} short .*data\.root=\S*/CASIA/CASIA if"):
+        with pytest.raises(DataError, match=rf"a\.pkl is {levels} short .*data\.root=\S*/CASIA/CASIA if"):
             scan_tree(tmp_path / "CASIA" / "CASIA" / inside)
     touch(tmp_path, "CASIA/notes/001/nm-01/000/a.pkl")
     with pytest.raises(DataError, match=r"has a level too many: .*CASIA/CASIA/001/nm-01 holds folders"):

@@ -139,7 +139,7 @@ def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str
             if files := _pkl_files(path):
                 above = root.resolve().parents[2 - levels]
                 return (
-                    f"data.root: {Path(path, files[0])} lies {_LEVELS[2 - levels]} short of "
+                    f"data.root: {Path(path, files[0])} is {_LEVELS[2 - levels]} short of "
                     f"subject/condition/view/*.pkl; set --config.data.root={above} if that is the folder of "
                     "the subjects, or add the missing folders"
                 )
