@@ -1,9 +1,9 @@
-"""Measures sequences per second into three recipes, the usual way and by mcl_jax, on the same cores.
+"""Measures how many sequences per second PyTorch's usual way and mcl_jax feed to three recipes.
 
 PyTorch gait systems usually look up indices and classes in Python lists. One loader process reads whole
 sequences and picks frames one at a time. The training process applies the transforms in float64, for which it
-splits a clip into frames and joins them again. The figures are medians of rounds in which all take turns, so
-that other load on the machine affects all of them.
+splits a clip into frames and joins them again. Both use the same cores. The figures are medians of rounds in
+which all take turns, so that other load on the machine affects all of them.
 
     taskset -c 0,1 python benchmarks/feeding.py --workers 2
 """

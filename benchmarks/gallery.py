@@ -1,4 +1,4 @@
-"""Times answers of a large gallery: opening it, the first answer, and later ones.
+"""Times searches in a large gallery: opening it, the first search, and later ones.
 
 python benchmarks/gallery.py --people 100000
 """

@@ -1,4 +1,4 @@
-"""Times training steps and embedding on a GPU, next to the least time that the card's speed allows.
+"""Times training steps and embedding on a GPU, beside the minimum time that the card's speed allows.
 
     PYTHONPATH=. python3 benchmarks/gpu.py [--minutes 5] [--out gpu.json]
 

@@ -1,12 +1,11 @@
-"""Compiles the recipes for GPUs that are not present, and records their memory and least time.
+"""Compiles the recipes for GPUs that are not present, and records their memory and minimum time.
 
     python benchmarks/gpu_compile.py results.jsonl                          # everything, hours on two cores
     python benchmarks/gpu_compile.py results.jsonl --cards h100 --tasks step embedding
     python benchmarks/gpu_compile.py results.jsonl --docs docs              # tables of the docs
 
 Needs the extra `gpu-check`. Results are added to the file one by one; existing results are not made again.
-Nothing
-is measured: times are the least that a data sheet allows.
+Nothing is measured: times are the minimum by the card's data sheet.
 """
 
 import argparse
@@ -61,7 +60,7 @@ def write_docs(rows: list[dict], docs: Path) -> None:
 
 
 def table(found: dict, columns: dict[str, tuple[str, str]], memory_only: bool = False) -> str:
-    """Returns memory and least time by recipe as Markdown.
+    """Returns memory and minimum time by recipe as Markdown.
 
     Args:
         found: figures by (card, recipe, task).

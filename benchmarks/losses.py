@@ -1,4 +1,4 @@
-"""Times the MCL with its gradient: mcl_jax, and PyTorch as in OpenGait, with all triplets at once.
+"""Times the MCL and its gradient in mcl_jax, and in PyTorch with all triplets at once, as in OpenGait.
 
     python benchmarks/losses.py --sequences 512 --per-subject 16 --parts 62 --channels 256
 
@@ -88,7 +88,8 @@ def main() -> None:
     mine, other = take_turns(case.ours, case.of_torch, args.rounds)
     print(HEADER)
     print(row(f"MCL, n {args.sequences}, p {args.parts}", mine, other, error=error))
-    print(f"memory: PyTorch {of_torch / 1e9:.2f} GB, ours {ours / 1e9:.2f} GB, ratio {of_torch / ours:.1f}")
+    ratio = of_torch / ours
+    print(f"memory: PyTorch {of_torch / 1e9:.2f} GB, mcl_jax {ours / 1e9:.2f} GB, ratio {ratio:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Scores recognition across scenes: probes from one scene, gallery from another.
 
-`EmbeddingSet.conditions` are the scenes, `views` the takes. A distance matrix [n, n] has the distances
-between all of them.
+`EmbeddingSet.conditions` are the scenes, `views` the takes. The distance matrix [n, n] has the distances
+between all sequences.
 """
 
 import dataclasses

@@ -1,10 +1,10 @@
-"""Times rank-1 and mAP of many probes against a large gallery: mcl_jax, and the way of OpenGait.
+"""Times rank-1 and mAP of many probes against a large gallery, in mcl_jax and as in OpenGait.
 
     python benchmarks/scoring.py --probes 6000 --gallery 12000 --parts 16 --channels 256
     python benchmarks/scoring.py --gallery 3000 6000 12000   # time is linear in the gallery
 
-OpenGait sums the distances of one part after the other with PyTorch, sorts every row, and goes through the
-probes one by one in Python. Both sides take turns in one process on all its cores.
+OpenGait sums the distances of one part after another with PyTorch, sorts every row, and processes the probes
+one by one in Python. Both sides take turns in one process on all its cores.
 """
 
 import argparse

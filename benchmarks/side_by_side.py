@@ -112,7 +112,7 @@ def flops(function: Callable[..., object], *arguments: object) -> float:
     return float(analysis["flops"])
 
 
-HEADER = f"{'':<26}{'PyTorch s':>10}{'ours s':>8}{'ratio':>7}{'by CPU s':>9}{'of peak':>9}{'error':>9}"
+HEADER = f"{'':<26}{'PyTorch s':>10}{'mcl_jax s':>10}{'ratio':>7}{'by CPU s':>9}{'of peak':>9}{'error':>9}"
 
 
 def row(
@@ -127,6 +127,6 @@ def row(
     """Returns one line under HEADER; `work` is the FLOP of plain convolutions."""
     share = "" if work is None else f"{work / mine[0] / peak:.0%}"
     return (
-        f"{label:<26}{other[0]:>10.2f}{mine[0]:>8.2f}{other[0] / mine[0]:>7.2f}{other[1] / mine[1]:>9.2f}"
+        f"{label:<26}{other[0]:>10.2f}{mine[0]:>10.2f}{other[0] / mine[0]:>7.2f}{other[1] / mine[1]:>9.2f}"
         f"{share:>9}{error:>9.0e}"
     )

@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --models gaitset gaitbase deepgaitv2 --lengths fixed drawn
 
 "fixed" is 8 sequences of 30 frames, "drawn" a typical draw of 8 with 10 to 50 frames. mcl_jax packs these
-into rows; PyTorch gets them end to end. Both sides take turns in one process on all its cores; run nothing
+into rows; PyTorch gets them concatenated. Both sides take turns in one process on all its cores; run nothing
 else on the machine. Before timing, the first updates are compared: loss, gradient of every parameter ("error"
 is the worst) and batch statistics.
 """
@@ -76,10 +76,10 @@ def require_same_update(
 
     Args:
         name: of the model.
-        before: our parameters before the first update.
-        state: ours after it, whose momentum is the gradient and the decay.
+        before: parameters of mcl_jax before the first update.
+        state: state of mcl_jax after it; its momentum is the gradient plus the decay.
         theirs: PyTorch's model after it.
-        losses: ours and theirs.
+        losses: loss of mcl_jax and of PyTorch.
     """
     momentum = optax.tree.get(state.opt_state, "trace")
     gradients = jax.tree.map(lambda total, x: np.asarray(total) - DECAY * x, momentum, before)

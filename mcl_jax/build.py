@@ -56,7 +56,7 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
 
     Raises:
         ConfigError: if the settings cannot work with this split.
-        DataError: if the split has nothing to compare.
+        DataError: if the split has no pairs to compare.
     """
     if any(block.weight and LOSSES[name].of == "embeddings" for name, block in config.loss.items()):
         require_pairs(split, config.train.batch)
@@ -77,9 +77,9 @@ def build_train_model(config: ConfigDict, block: Mapping[str, Any], subjects: in
     """Returns the model to train.
 
     Args:
-        config: its precision and number of classes are used.
-        block: which model; see `trained_block`.
-        subjects: how many there are to train on.
+        config: has the precision and the number of classes.
+        block: kind and sizes of the model; see `trained_block`.
+        subjects: number of training subjects.
 
     Raises:
         ConfigError: if there are more subjects than classes.
@@ -103,13 +103,13 @@ def build_optimization(config: ConfigDict) -> Optimization:
 def build_train_step(
     config: ConfigDict, model: Model, optimization: Optimization, *, remat: bool | None = None
 ) -> StepFunction:
-    """Returns the update as the `train` and `loss` blocks say, not yet compiled.
+    """Returns the update function for the `train` and `loss` blocks, not yet compiled.
 
     Args:
-        config: of the run.
-        model: to train.
+        config: config of the run.
+        model: model to train.
         optimization: its optimiser.
-        remat: in place of `train.remat`; None for that.
+        remat: overrides `train.remat`; None uses it.
     """
     return make_train_step(
         model,
@@ -130,7 +130,7 @@ def build_guarded_step(
 
 
 def allowed_nonfinite(config: ConfigDict) -> int:
-    """Returns how many updates in a row may be left out before the run stops."""
+    """Returns how many updates in a row may be skipped before the run stops."""
     return config.train.max_skipped if config.train.on_nonfinite == "skip" else 0
 
 
@@ -138,7 +138,7 @@ def build_embedder(config: ConfigDict, block: Mapping[str, Any]) -> Embedder:
     """Returns the embedder of a model, with the precision and batch shape of the config's `eval` block."""
     precision = testing_precision(config.eval.precision)
     if precision != config.eval.precision:
-        logging.info("testing in %s; eval.precision is the key for another", precision)
+        logging.info("testing in %s; set eval.precision for another precision", precision)
     model = model_of(block, dtype=precision)
     return Embedder(model, rows=config.eval.rows, slots=config.eval.slots)
 
@@ -146,19 +146,19 @@ def build_embedder(config: ConfigDict, block: Mapping[str, Any]) -> Embedder:
 def trained_block(
     config: ConfigDict, stored: Mapping[str, Any], source: str, *, strict: bool
 ) -> dict[str, Any]:
-    """Returns the `model` block to use with weights that say which model they are of.
+    """Returns the `model` block to use with stored weights.
 
-    Sizes are those of the weights; what only chooses what comes out of the same arrays
-    (`GaitModule.CHOICES`) is as the config says. Differences in sizes are listed.
+    Sizes come from the weights. Options that only select an output of the same arrays (`GaitModule.CHOICES`)
+    come from the config. Differences in sizes are listed in an error or a warning.
 
     Args:
-        config: says which model is expected.
-        stored: the block that the weights have been stored with.
-        source: where they come from, for messages.
-        strict: whether a config with other sizes is an error rather than a warning.
+        config: has the expected model.
+        stored: the `model` block stored with the weights.
+        source: path of the weights, for messages.
+        strict: whether other sizes in the config are an error instead of a warning.
 
     Raises:
-        CheckpointError: if the weights are of another model, or of other sizes where that is an error.
+        CheckpointError: if the weights belong to another model, or, if `strict`, have other sizes.
     """
     wanted = model_block(config)
     differences = differing(wanted, stored)
@@ -170,5 +170,5 @@ def trained_block(
         listed = describe_differences(differences, "the config", "the file")
         if strict:
             raise CheckpointError(f"{source}: {listed}")
-        logging.warning("%s: %s; going on with the file's", source, listed)
+        logging.warning("%s: %s; using those of the file", source, listed)
     return complete_block(stored)

@@ -1,4 +1,4 @@
-"""Describes a config before anything is trained: sizes, work and memory of its model and step."""
+"""Describes a config before training: parameters, FLOPs and memory of its model and training step."""
 
 import dataclasses
 import itertools
@@ -25,21 +25,20 @@ from mcl_jax.training.nonfinite import start_counter
 from mcl_jax.training.state import create_state
 from mcl_jax.utils.pytrees import count_numbers, flat_keys
 
-_FRAMES = 30  # of the sequence whose embedding is counted
+_FRAMES = 30  # length of the sequence for which FLOPs are counted
 
 
 def describe(config: ConfigDict) -> str:
-    """Describes a config as text: its keys, and the sizes, work and memory they lead to.
+    """Describes a config as text: its keys, and the resulting parameters, FLOPs and memory.
 
-    The memory is that of the step on the largest rows compiled for one device of this machine, in either
-    precision, with and without `train.remat`, and takes as long to find out as the first steps of four
-    trainings.
+    Memory is that of a training step with the largest rows, compiled for one device of this machine, in both
+    precisions, with and without `train.remat`; compiling takes as long as the first steps of four trainings.
 
     Args:
         config: a valid config.
 
     Raises:
-        UserError: if the number of classes cannot be told, or the data cannot be opened.
+        UserError: if the number of classes is unknown, or the data cannot be opened.
     """
     model = build_train_model(config, model_block(config), _training_subjects(config))
     shapes = train_row_shapes_of(
@@ -64,13 +63,13 @@ def describe(config: ConfigDict) -> str:
 
 
 def describe_on(config: ConfigDict, gpu: str, devices: int, *, as_json: bool = False) -> str:
-    """Returns kernels, memory, work and least time of a config's programs on a GPU that is not here.
+    """Returns kernels, memory, FLOPs and minimum time of a config's programs on a GPU this machine lacks.
 
     Args:
         config: a valid config.
-        gpu: name of the card, see `gpu_check.cards`.
-        devices: how many of them.
-        as_json: whether to return JSON in place of a table.
+        gpu: name of the card; see `gpu_check.cards`.
+        devices: number of cards.
+        as_json: whether to return JSON instead of a table.
 
     Raises:
         UserError: if there is no such card, XLA's compiler for GPUs is not installed, or the number of
@@ -90,7 +89,7 @@ def describe_on(config: ConfigDict, gpu: str, devices: int, *, as_json: bool = F
 
 
 def _training_subjects(config: ConfigDict) -> int:
-    """Returns how many subjects there are to train on: those found, or by the dataset's own rule."""
+    """Returns the number of training subjects: those in data.root, or those of the built-in split."""
     if "num_classes" not in config.model or config.model.num_classes:
         return config.model.get("num_classes", 0)
     if config.data.root:
@@ -98,7 +97,7 @@ def _training_subjects(config: ConfigDict) -> int:
     rule = DATASETS[config.data.dataset].partition
     if rule is None:
         raise ConfigError(
-            f"model.num_classes: is 0, and {config.data.dataset} has no rule for its split; set it, or "
+            f"model.num_classes: is 0, and {config.data.dataset} has no built-in split; set it, or "
             "data.root and data.partition"
         )
     return len(rule.train)
@@ -109,7 +108,7 @@ def _flops_of_a_frame(model: Model) -> float:
     ids = jax.ShapeDtypeStruct((1, _FRAMES), jnp.int32)
 
     def embed(params: Any, batch_stats: Any, frames: jax.Array, ids: jax.Array) -> jax.Array:
-        # Portable: the CPU's own program has loops, whose body would count once.
+        # Portable, because the CPU's own program has loops, whose body would be counted only once.
         module = model.merge(params, batch_stats, portable=True, whole_rows=True)
         return module(frames, ids, num_segments=1, train=False).embeddings
 
@@ -121,8 +120,8 @@ class Memory(NamedTuple):
     """Bytes of a compiled training step.
 
     Attributes:
-        activations: what lies between its input and its output.
-        arguments: parameters, batch statistics, state of the optimiser, and the batch.
+        activations: intermediate results.
+        arguments: parameters, batch statistics, optimiser state, and the batch.
     """
 
     activations: int
@@ -130,16 +129,16 @@ class Memory(NamedTuple):
 
 
 def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat: bool) -> Memory | None:
-    """Returns the memory of the training step, compiled for one device of this machine, guards included.
+    """Returns the memory of the training step (with its guards) compiled for one device of this machine.
 
     Args:
-        config: gives losses and optimiser.
-        model: to train.
-        shape: of the rows of a batch.
-        remat: as `train.remat`.
+        config: has the losses and the optimiser.
+        model: model to train.
+        shape: shape of the rows of a batch.
+        remat: see `train.remat`.
 
     Returns:
-        None where the backend does not tell it.
+        None if the backend does not report it.
     """
     optimization = build_optimization(config)
     state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimization.optimizer))
@@ -162,7 +161,7 @@ def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat
 
 def _memory_line(memory: Memory | None) -> str:
     if memory is None:
-        return "not told by this backend"
+        return "not reported by this backend"
     return (
         f"{memory.activations / 2**30:.2f} GiB of activations, "
         f"{memory.arguments / 2**30:.2f} GiB of state and batch, on one {jax.default_backend()}"

@@ -1,4 +1,4 @@
-"""Embeds one batch: a pure function of (parameters, batch statistics, batch)."""
+"""Embeds one batch: a pure function of parameters, batch statistics and batch."""
 
 import functools
 
@@ -12,16 +12,16 @@ from mcl_jax.utils.pytrees import ArrayTree
 
 
 def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]) -> jax.stages.Wrapped:
-    """Returns the jitted embedding of packed rows, which are split over a mesh.
+    """Returns a jitted function that embeds packed rows, which are split over the devices of a mesh.
 
     Args:
-        model: its structure.
-        mesh: of the devices.
-        compiler_options: for `jax.jit`.
+        model: structure of the model.
+        mesh: mesh of the devices.
+        compiler_options: options of `jax.jit`.
 
     Returns:
-        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and,
-        static, the number of segments of a row; it returns float32 [rows · segments, parts, channels].
+        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and
+        the number of segments in a row (static); it returns float32 [rows · segments, parts, channels].
     """
     whole, split = replicated(mesh), split_rows(mesh)
 

@@ -1,4 +1,4 @@
-"""Checks that a model keeps the promises of `GaitModule`, before it is trained."""
+"""Checks that a user's model meets the requirements of `GaitModule`, before it is trained."""
 
 import dataclasses
 import itertools
@@ -20,36 +20,37 @@ from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.registry import Model, create_model
 from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
 from mcl_jax.utils.spacing import Spacing
+from mcl_jax.utils.terminal import count
 
-_LENGTHS = (3, 5, 2, 4)  # of the clips, two to a row
+_LENGTHS = (3, 5, 2, 4)  # of the test clips, two to a row
 _PER_ROW = 2
 _CLASSES = 3
-_MOST_EMPTY = 16  # slots between neighbours that are tried
+_MAX_EMPTY = 16  # up to this number of empty slots between neighbours is tried
 _TOLERANCE = 1e-4  # of the largest number of an embedding
 _numbers = itertools.count()
 
 
 def check_model(kind: type[GaitModule], **arguments: Any) -> list[str]:
-    """Checks a model: packed as alone, empty slots, gradients, export; takes as long as to compile it.
+    """Checks a model class for packing, empty slots, gradients and export; as slow as compiling it.
 
         for line in mcl_jax.check_model(MyModel, channels=(8, 16)):
             print(line)
 
     Args:
-        kind: its class; it need not be in `mcl_jax.models.MODELS`.
-        **arguments: of its constructor, small ones; a classifier has three classes unless told otherwise.
+        kind: the class of the model; it need not be in `mcl_jax.models.MODELS`.
+        **arguments: arguments of its constructor; choose small sizes. The default of num_classes is 3.
 
     Returns:
-        A line for each thing that holds.
+        A line for each check that passed.
 
     Raises:
-        UserError: saying what does not hold, and what to do about it.
-        ConfigError: if an argument cannot work.
+        UserError: if a check fails; the message says what to do.
+        ConfigError: if an argument is invalid.
     """
     name = next((name for name, known in MODELS.items() if known is kind), None)
     if name is not None:
         return _check(name, kind, arguments)
-    name = f"{kind.__name__} {next(_numbers)}"  # a structure is remembered by its name
+    name = f"{kind.__name__} {next(_numbers)}"  # unique, because structures are cached by name
     MODELS[name] = kind
     try:
         return _check(name, kind, arguments)
@@ -62,7 +63,7 @@ def _check(name: str, kind: type[GaitModule], arguments: dict[str, Any]) -> list
         arguments = {"num_classes": _CLASSES} | arguments
     model = create_model(name, arguments, dtype="float32")
     params, batch_stats = model.initial_arrays(0)
-    # Statistics and biases that are not those of a new model, which would hide what is wrong.
+    # Changed, because the statistics and biases of a new model (0 and 1) could hide mistakes.
     params = jax.tree.map(lambda x: x + 0.01 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), params)
     batch_stats = jax.tree.map(lambda x: x + 0.1 * jnp.arange(x.size).reshape(x.shape) / x.size, batch_stats)
     checks = (
@@ -82,7 +83,7 @@ def _clips() -> list[np.ndarray]:
 def _rows(
     clips: list[np.ndarray], spacing: Spacing, per_row: int = _PER_ROW, filling: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns clips in rows, spaced as a model needs it; empty slots are filled with a grey level."""
+    """Packs clips into rows with a model's spacing; empty slots are filled with a grey level."""
     rows = [clips[i : i + per_row] for i in range(0, len(clips), per_row)]
     slots = max(sum(spacing.taken(len(clip)) for clip in row) for row in rows)
     frames = np.full((len(rows), slots, *CUT_SHAPE), filling, np.uint8)
@@ -119,7 +120,7 @@ def _packed_is_alone(
         if x.ndim != 3 or x.shape[0] != 1 or not np.isfinite(x).all():
             raise UserError(
                 f"{kind.__name__}: embeddings of one walk are {x.dtype} {list(x.shape)}; expected finite "
-                "[rows · num_segments, parts, channels]"
+                "numbers [rows · num_segments, parts, channels]"
             )
     expected = np.concatenate([output.embeddings for output in alone])
 
@@ -134,25 +135,26 @@ def _packed_is_alone(
 
     off = error(kind.SPACING)
     if off > _TOLERANCE:
-        wider = (dataclasses.replace(kind.SPACING, empty=n) for n in range(1, _MOST_EMPTY + 1))
+        wider = (dataclasses.replace(kind.SPACING, empty=n) for n in range(1, _MAX_EMPTY + 1))
         enough = next((spacing.empty for spacing in wider if error(spacing) <= _TOLERANCE), None)
         remedy = (
-            f"with {enough} empty slots between neighbours they are the same: set SPACING = "
+            f"with {count(enough, 'empty slot')} between neighbours they are equal: set SPACING = "
             f"Spacing(empty={enough})"
             if enough
-            else "no number of empty slots helps: pool over the frames of one sequence alone, by segment_ids"
+            else "no number of empty slots helps: use segment_ids to pool over frames of one sequence only"
         )
         raise UserError(
-            f"{kind.__name__}: packed beside others, embeddings are off by {off:.2g} of the largest number; "
-            f"{remedy}"
+            f"{kind.__name__}: embeddings of packed sequences differ from those of single ones by {off:.2g} "
+            f"of the largest number; {remedy}"
         )
-    yield f"packed = alone, within {off:.1g}, with {kind.SPACING.empty} empty slots between neighbours"
+    gap = count(kind.SPACING.empty, "empty slot")
+    yield f"packed sequences have the same embeddings as single ones, within {off:.1g}, with {gap} in between"
 
 
 def _train_output(
     model: Model, params: ArrayTree, batch_stats: ArrayTree, frames: np.ndarray, ids: np.ndarray
 ) -> tuple[Any, ArrayTree]:
-    """Returns the output of a model in training, and its batch statistics afterwards."""
+    """Returns the output of a model in training mode, and its updated batch statistics."""
     module = model.merge(params, batch_stats)
     output = module(jnp.asarray(frames), jnp.asarray(ids), num_segments=_PER_ROW, train=True)
     return output, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
@@ -173,10 +175,10 @@ def _empty_slots_do_not_count(
         scale = max(float(np.abs(expected[name]).max()), 1e-6)
         if float(np.abs(array - expected[name]).max()) > _TOLERANCE * scale:
             raise UserError(
-                f"{kind.__name__}: in training {name} depends on what lies in empty slots; leave them out by "
-                "segment_ids, as the layers of mcl_jax.models.layers do"
+                f"{kind.__name__}: in training, {name} depends on the content of empty slots; leave them out "
+                "by segment_ids, as the layers of mcl_jax.models.layers do"
             )
-    yield "in training nothing depends on what lies in empty slots"
+    yield "in training, nothing depends on the content of empty slots"
 
 
 def _gradients_reach_everything(
@@ -187,7 +189,7 @@ def _gradients_reach_everything(
     def loss(params: ArrayTree) -> jax.Array:
         output, _ = _train_output(model, params, batch_stats, frames, ids)
         present = [x for x in (output.embeddings, output.logits) if x is not None]
-        # Weighed, because the sum of squares behind a normalisation is the same whatever comes before it.
+        # Weighted, because the sum of squares after a normalisation would not depend on the parameters.
         weights = [jnp.cos(jnp.arange(x.size)).reshape(x.shape) for x in present]
         return sum((jnp.square(x + w).sum() for x, w in zip(present, weights, strict=True)), jnp.float32(0))
 
@@ -199,7 +201,7 @@ def _gradients_reach_everything(
     if unreached:
         raise UserError(
             f"{kind.__name__}: no gradient reaches {len(unreached)} of {len(gradients)} parameters, such as "
-            f"{unreached[0]}: it is not used, or cut off"
+            f"{unreached[0]}: it is not used, or its gradient is stopped"
         )
     yield f"gradients are finite and reach all {len(gradients)} parameters"
 
@@ -212,19 +214,19 @@ def _exported_is_the_same(
     expected = np.asarray(jax.jit(program)(frames))
     try:
         exported = jax.export.export(jax.jit(program), platforms=("cpu",))(any_length())
-    # What a program of free length may not do raises many kinds of errors.
+    # Operations that need a fixed length raise many kinds of errors.
     except Exception as error:
         raise UserError(
             f"{kind.__name__}: cannot be exported for any number of frames: {str(error).splitlines()[0]:.200}"
         ) from None
     if not np.allclose(np.asarray(exported.call(frames)), expected, rtol=_TOLERANCE, atol=_TOLERANCE):
-        raise UserError(f"{kind.__name__}: exported, it gives other embeddings")
-    yield "exported as StableHLO for any number of frames, it gives the same"
+        raise UserError(f"{kind.__name__}: after export, the embeddings differ")
+    yield "exported as StableHLO for any number of frames, the embeddings are the same"
     try:
         from mcl_jax.exporting.graph import onnx_model
 
         onnx_model(program, any_length(), (FRAMES, EMBEDDING))
-    except ImportError:  # an extra of the package
+    except ImportError:  # the extra `export` is not installed
         return
     except ConfigError as error:
-        yield f"not as ONNX: {error}"
+        yield f"cannot be exported as ONNX: {error}"

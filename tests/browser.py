@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to by its DevTools protocol through a pipe."""
+"""Controls a headless Chromium with the DevTools protocol through a pipe."""
 
 import base64
 import json

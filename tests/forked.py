@@ -1,4 +1,4 @@
-"""`python -m mcl_jax.main` without its imports: in a process forked from a server that has done them."""
+"""Runs `python -m mcl_jax.main` in a process forked from a server that has imported everything already."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Fixtures: a hub on the loopback with caches of its own, and a checkpoint to put there."""
+"""Fixtures: a hub on localhost with its own caches, and a checkpoint for it."""
 
 import time
 

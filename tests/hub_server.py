@@ -1,4 +1,4 @@
-"""A server on the loopback that answers what `huggingface_hub` asks: metadata, redirects, ranges, commits."""
+"""A local server for requests of `huggingface_hub`: metadata, redirects, ranges, commits."""
 
 import base64
 import contextlib

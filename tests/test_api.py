@@ -1,4 +1,4 @@
-"""The public API: what it gives, and how it refuses."""
+"""The public API: results and errors."""
 
 import pickle
 import subprocess
@@ -97,7 +97,7 @@ def test_folders_without_a_person_are_named(gait, tmp_path):
     with pytest.raises(DataError, match="no PNG frame in it"):
         gait.embed(tmp_path)
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((90, 90), np.uint8))
-    with pytest.raises(DataError, match="none of its 1 PNG frames can be used .*nobody to be seen"):
+    with pytest.raises(DataError, match="0 of 1 PNG frame can be used .*no person is visible"):
         gait.embed(tmp_path)
     (tmp_path / "video.mp4").write_bytes(b"mp4")
     with pytest.raises(DataError, match="video.mp4: "):
@@ -151,7 +151,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere: no such run or checkpoint file"):
         mcl_jax.load(tmp_path / "nowhere")
     (tmp_path / "x.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match="x.pt: is no PyTorch checkpoint"):
+    with pytest.raises(CheckpointError, match="x.pt: is not a PyTorch checkpoint"):
         mcl_jax.load(tmp_path / "x.pt")
 
 
@@ -179,5 +179,7 @@ def test_distances_of_single_embeddings_are_numbers():
     assert float(single) == whole[0, 1] == pytest.approx(np.linalg.norm(x[0] - x[1], axis=1).mean())
     assert np.array_equal(mcl_jax.distances(x[0], x), whole[0])
     assert np.array_equal(mcl_jax.distances(x, x[0]), whole[:, 0])
-    with pytest.raises(DataError, match=r"distances: of \[4\] and \[3, 2, 4\]; expected \[parts, channels\]"):
+    with pytest.raises(
+        DataError, match=r"distances: shapes \[4\] and \[3, 2, 4\]; expected \[parts, channels\]"
+    ):
         mcl_jax.distances(x[0, 0], x)

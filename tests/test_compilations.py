@@ -1,4 +1,4 @@
-"""A run compiles a step for each size of rows, all else once, whatever is drawn and tested in between."""
+"""A run compiles one step for each row size, and everything else once."""
 
 import re
 from collections import Counter

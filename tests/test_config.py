@@ -1,4 +1,4 @@
-"""Every recipe says what the table of published runs says, builds its model, and takes a training step."""
+"""Every recipe agrees with the table of published runs, builds its model, and runs a training step."""
 
 import math
 from typing import Any
@@ -470,7 +470,7 @@ def test_describe_tells_sizes_work_and_memory():
     for precision in ("float32", "bfloat16", "float32, train.remat", "bfloat16, train.remat"):
         assert "GiB of activations" in told[f"memory in {precision}"]
     config = load_config("gait3d_mcl")
-    with pytest.raises(ConfigError, match="gait3d has no rule for its split"):
+    with pytest.raises(ConfigError, match="gait3d has no built-in split"):
         describe(config)
 
 

@@ -1,4 +1,4 @@
-"""`mcl-jax describe`: what it says without a compiler for GPUs, and of estimates that are given."""
+"""`mcl-jax describe`, without a compiler for GPUs and with given estimates."""
 
 import json
 

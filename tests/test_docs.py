@@ -1,12 +1,20 @@
-"""The examples of the README and of docs/ are run, in order, in a folder that has what they name."""
+"""Runs the examples of README and docs/, in order, in a folder with the files they name."""
 
+import itertools
+import json
+import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mcl_jax
+from mcl_jax.build import build_dataset, build_train_loader
+from mcl_jax.cli.overrides import parse_config
+from mcl_jax.config import validate
 from mcl_jax.data.datasets import DATASETS
+from mcl_jax.evaluate import require_scorable
 from mcl_jax.losses import LOSSES
 from mcl_jax.models import MODELS
 
@@ -71,3 +79,25 @@ def test_a_model_a_loss_and_a_dataset_from_outside(people, tmp_path, monkeypatch
 def test_the_reference_has_every_public_name_once():
     named = re.findall(r"^::: mcl_jax\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(mcl_jax.__all__)
+
+
+def test_the_steps_for_own_data_fit_together(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "data.md").read_text().partition("## Your own data")[2].partition("\n## ")[0]
+    partition, protocol = re.findall(r"^ {7}(\{.*\})$", page, re.MULTILINE)
+    keys = re.findall(r"--config\.(?:data|eval|train)\.\S+?=(?:\(.*?\)|\S+)", page)
+    monkeypatch.chdir(tmp_path)
+    Path("mine.json").write_text(partition)
+    Path("hall.json").write_text(protocol)
+    frames = np.zeros((8, 64, 64), np.uint8)
+    frames[:, :, 20:44] = 255
+    people = json.loads(partition)
+    subjects = people["TRAIN_SET"] + people["TEST_SET"]
+    for subject, condition in itertools.product(subjects, ("day-01", "night-01")):
+        folder = Path("mine", subject, condition, "hall")
+        folder.mkdir(parents=True)
+        (folder / "hall.pkl").write_bytes(pickle.dumps(frames))
+    config = parse_config("casiab_mcl", keys)
+    validate(config)
+    dataset = build_dataset(config)
+    assert len(require_scorable(config, dataset).sequences) == 4
+    assert build_train_loader(config, dataset.train_split()).shapes[0].rows == 12

@@ -1,4 +1,4 @@
-"""An embedding beyond half precision is an error."""
+"""Embedding: errors and warnings."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Tests of trained models: which files they write, and what these say about their origin."""
+"""Testing a trained model: the files it writes, and the origin recorded in them."""
 
 import datetime
 import json

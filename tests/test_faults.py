@@ -1,4 +1,4 @@
-"""Faults of a run: numbers that are not finite, signals, two runs in one place, another config."""
+"""Faults of a run: non-finite numbers, signals, two runs in one folder, another config."""
 
 import itertools
 import json
@@ -153,7 +153,7 @@ def test_a_signal_saves_and_leaves_with_a_true_line(people, tmp_path, number, co
     assert "Traceback" not in errors
 
 
-def test_the_end_of_the_time_is_an_end_with_its_own_code():
+def test_the_time_limit_has_its_own_exit_code():
     preemption = Preemption(max_minutes=0)
     preemption.note_unsaved_step()  # else the process would end right here
     with preemption:
@@ -183,10 +183,10 @@ def test_a_disk_that_does_not_answer_ends_the_run_with_all_of_it_saved(people, t
     monkeypatch.setattr(PklSource, "read", read)
     with pytest.raises(
         StalledError,
-        match=r"^data\.timeout: .* step 4 is awaited .*; saved step 3; the same command goes on$",
+        match=r"^data\.timeout: .* waiting for step 4 from .*; saved step 3; the same command goes on$",
     ):
         train(config, tmp_path)
-    assert "of step 4; it is replaced, once" in caplog.text
+    assert "of step 4; replacing it, once" in caplog.text
     monkeypatch.setattr(PklSource, "read", answered)
     ended.set()
     assert load_weights(tmp_path).step == 3

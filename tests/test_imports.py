@@ -1,4 +1,4 @@
-"""Imports follow the arrows of the architecture, without a circle, and what needs no JAX imports none."""
+"""Imports follow the order of the architecture, without cycles; JAX is imported only where needed."""
 
 import ast
 import graphlib
@@ -119,11 +119,11 @@ def arrows_between_rooms() -> set[tuple[str, str]]:
     return {(here, there) for here, there in pairs if here != there}
 
 
-def test_every_room_has_its_place():
+def test_every_folder_is_in_the_list_of_the_architecture():
     assert {room(name) for name in PATHS.keys() - {"mcl_jax", "mcl_jax.data"}} == set(ROOMS)
 
 
-def test_no_arrow_runs_up_and_none_is_forbidden():
+def test_imports_only_go_down_the_list():
     wrong = {
         f"{here} → {there}"
         for here, there in arrows_between_rooms()
@@ -132,7 +132,7 @@ def test_no_arrow_runs_up_and_none_is_forbidden():
     assert wrong == set()
 
 
-def test_the_doorstep_is_small():
+def test_few_modules_are_at_the_top_of_the_package():
     assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 14
 
 

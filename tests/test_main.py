@@ -1,4 +1,4 @@
-"""The program as users run it, on tiny synthetic people: train, resume, test, every foreseeable mistake."""
+"""The program as users run it, with tiny synthetic people: train, resume, test, and common mistakes."""
 
 import json
 import os
@@ -237,7 +237,7 @@ def test_fine_tuning_with_frozen_batch_norm_leaves_the_statistics(people, toy_ru
         (["--config.data.root=/nowhere"], "data.root: no folder '/nowhere'"),
         (
             ["--config.data.partition=/nowhere.json"],
-            "/nowhere.json: the partition cannot be read: No such file",
+            "/nowhere.json: cannot read the partition: No such file",
         ),
         (["--config.model.num_classes=2"], "model.num_classes: is 2, but there are 3 training subjects"),
         (["--phase=test"], "no such run or checkpoint file; give the workdir"),
@@ -302,7 +302,7 @@ def test_a_hostile_sequence_stops_training_and_is_not_executed(people, tmp_path,
         path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
     config = toy_config(tree)
     config.data.workers = workers
-    with pytest.raises(DataError, match=r"\.pkl: .*refused, nothing was executed"):
+    with pytest.raises(DataError, match=r"\.pkl: .*refused without executing anything"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "executed").exists()
 

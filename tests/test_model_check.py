@@ -1,4 +1,4 @@
-"""`check_model` finds what a model does not keep of the promises of `GaitModule`."""
+"""`check_model` finds violated requirements of `GaitModule`."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,11 +51,13 @@ class Unused(Declared):
         self.more = nnx.Linear(2, 2, rngs=rngs)
 
 
-def test_a_window_wider_than_it_declares_is_found_and_the_right_number_named():
-    with pytest.raises(UserError, match=r"Window: packed beside others.*: set SPACING = Spacing\(empty=2\)$"):
+def test_a_window_wider_than_declared_is_detected_with_the_right_spacing():
+    with pytest.raises(
+        UserError, match=r"Window: embeddings of packed sequences differ.*: set SPACING = Spacing\(empty=2\)$"
+    ):
         mcl_jax.check_model(Window)
     lines = mcl_jax.check_model(Declared)
-    assert lines[0].endswith("with 2 empty slots between neighbours")
+    assert lines[0].endswith("with 2 empty slots in between")
     assert any("gradients" in line for line in lines)
     assert any("StableHLO" in line for line in lines)
     assert Declared not in MODELS.values()
@@ -64,11 +66,11 @@ def test_a_window_wider_than_it_declares_is_found_and_the_right_number_named():
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Leaking, "depends on what lies in empty slots|packed beside others"),
+        (Leaking, "depends on the content of empty slots|embeddings of packed sequences differ"),
         (Unused, "no gradient reaches 2 of 4 parameters, such as more/"),
     ],
 )
-def test_what_does_not_hold_is_said(kind, message):
+def test_failed_checks_are_named(kind, message):
     with pytest.raises(UserError, match=message):
         mcl_jax.check_model(kind)
 

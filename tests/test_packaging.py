@@ -1,4 +1,4 @@
-"""Packages that are installed: the core, the extras, and the lists that have all of them."""
+"""Installed packages: core, extras, and the requirements files with all of them."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Transfers to and from devices in the loops are asked for, and a batch goes ahead of its step."""
+"""The loops have no implicit transfers to and from devices, and a batch is transferred before its step."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""The tutorial's own commands, in its order, its training in a smaller world."""
+"""Runs the tutorial's commands in order, with smaller data and training."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The smallest run that trains and tests, as overrides, as a config and as a command line."""
+"""The smallest run that trains and tests: as overrides, as a config, and as a command line."""
 
 import os
 import subprocess

@@ -34,7 +34,7 @@ class RunOptions:
     phase: str = _flag("train", "Train, then test; or test only.", choices=("train", "test"))
     show_clips: str | None = _flag(None, "Draw the first training batch as this PNG file, then stop.")
     describe: bool = _flag(
-        False, "Print all config keys, and the size, work and memory of the model, then stop."
+        False, "Print all config keys, and parameters, FLOPs and memory of the model, then stop."
     )
     gpu: str | None = _flag(None, "With --describe: a graphics card, such as h100; it need not be installed.")
     devices: int = _flag(1, "With --gpu: number of cards.")

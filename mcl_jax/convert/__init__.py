@@ -1,1 +1,1 @@
-"""Import and export of OpenGait's PyTorch checkpoints; works without PyTorch."""
+"""Imports and exports OpenGait's PyTorch checkpoints, without needing PyTorch."""

@@ -25,7 +25,7 @@ from mcl_jax.utils.digest import file_digest
 from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
 MAX_STEPS = 2**31 - 1
-"""Steps are counted in int32."""
+"""Steps are int32."""
 
 _PREFIXES = ("module.", "_orig_mod.")  # of data-parallel training, and of torch.compile
 _HOLDERS = ("model", "state_dict", "model_state_dict")
@@ -36,10 +36,10 @@ class TorchCheckpoint:
     """Content of an OpenGait checkpoint.
 
     Attributes:
-        state_dict: tensors by the names of OpenGait, without the prefixes that PyTorch puts before them.
+        state_dict: tensors by OpenGait's names, without the prefixes that PyTorch adds.
         optimizer: PyTorch's optimiser state, or None.
         scheduler: PyTorch's schedule state, or None.
-        iteration: training steps done, 0 if the file does not say.
+        iteration: number of training steps, 0 if the file does not have it.
         digest: SHA-256 of the file, in hexadecimal.
     """
 
@@ -55,10 +55,10 @@ class ImportedModel:
     """A model's state after an import.
 
     Attributes:
-        params: parameters, of the structure and types that were given.
+        params: parameters, with the structure and types of the given ones.
         batch_stats: batch statistics, likewise.
-        parameters: how many numbers were imported into the parameters.
-        counted_steps: training steps that PyTorch's batch norms counted; 0 without batch norms.
+        parameters: number of values imported into the parameters.
+        counted_steps: number of training steps counted by PyTorch's batch norms; 0 without batch norms.
     """
 
     params: ArrayTree
@@ -70,10 +70,10 @@ class ImportedModel:
 def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     """Reads `{model, optimizer, scheduler, iteration}`, `{state_dict, …}` or a bare `state_dict`.
 
-    The names of the original GaitSet are translated into OpenGait's.
+    Names of the original GaitSet are translated to OpenGait's.
 
     Raises:
-        CheckpointError: the file cannot be read, or is no such checkpoint.
+        CheckpointError: if the file cannot be read, or is not such a checkpoint.
     """
     content = _from_safetensors(path) if Path(path).suffix == SAFETENSORS else read_torch_file(path)
     found: dict[str, Any] = content if isinstance(content, dict) else {}
@@ -82,12 +82,12 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
     whole: dict[str, Any] = {} if holder is None else found
     iteration = _whole_number(whole.get("iteration", 0))
     if not isinstance(model, dict) or not model:
-        raise CheckpointError(f"{path}: holds no state_dict")
+        raise CheckpointError(f"{path}: has no state_dict")
     for name, value in model.items():
         if not isinstance(name, str) or not name.isprintable() or not isinstance(value, np.ndarray):
-            raise CheckpointError(f"{path}: holds no state_dict ({ascii(name)[:80]} is no tensor)")
+            raise CheckpointError(f"{path}: has no state_dict ({ascii(name)[:80]} is not a tensor)")
     if type(iteration) is not int or not 0 <= iteration <= MAX_STEPS:
-        raise CheckpointError(f"{path}: its iteration is no number of steps")
+        raise CheckpointError(f"{path}: its iteration is not a valid number of steps")
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in model)), ""):
         model = {name.removeprefix(prefix): value for name, value in model.items()}
     model = from_original_gaitset(model)
@@ -96,14 +96,14 @@ def load_checkpoint(path: Path | str) -> TorchCheckpoint:
 
 
 def _from_safetensors(path: Path | str) -> dict[str, Any]:
-    """Returns tensors and iteration as a PyTorch file has them."""
+    """Returns tensors and iteration in the form of a PyTorch file."""
     tensors, notes = read_safetensors(path)
     iteration = notes.get("iteration", "0")
     return {"model": tensors, "iteration": int(iteration) if iteration.isdecimal() else iteration}
 
 
 def _whole_number(value: Any) -> Any:
-    """Returns a number of steps as an int: some write a tensor, or a float that is whole."""
+    """Returns a number of steps as an int; some programs write a tensor, or a whole float."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -112,16 +112,16 @@ def _whole_number(value: Any) -> Any:
 def import_weights(
     checkpoint: TorchCheckpoint, source: str, expected: Mapping[str, Any] | None = None
 ) -> Weights:
-    """Returns the weights of a checkpoint for the model that its names and shapes tell.
+    """Returns the weights in a checkpoint; model and sizes are found from its names and shapes.
 
     Args:
         checkpoint: from `load_checkpoint`.
         source: path of the file, for messages.
-        expected: `model` block of a config, or some arguments of the model, for what the file does not tell
-            (`Counterpart.untold`); for the rest the defaults are taken, and said.
+        expected: `model` block of a config, or some arguments of the model, for settings that the file does
+            not have (`Counterpart.untold`). Those missing here too get defaults, with a warning.
 
     Raises:
-        CheckpointError: if it is of none of our models, or names or shapes are not those of that model.
+        CheckpointError: if the model is unknown, or names or shapes do not fit it.
     """
     try:
         block = read_block(checkpoint.state_dict, expected or {})
@@ -136,12 +136,12 @@ def import_weights(
 
 
 def _note_assumed(block: Mapping[str, Any], source: str, expected: Mapping[str, Any]) -> None:
-    """Says which arguments of a model neither the file nor anybody tells."""
+    """Warns about settings of a model that neither the file nor the user gives."""
     assumed = {key: block[key] for key in COUNTERPARTS[block["name"]].untold if key not in expected}
     if assumed:
         logging.warning(
-            "%s: no tensor tells %s; taken as in the published models. If it was trained otherwise, say so: "
-            "mcl_jax.load(…, %s=…), or model.%s in a config",
+            "%s: the file does not give %s; assumed as in the published models. If it was trained "
+            "otherwise, set mcl_jax.load(…, %s=…), or model.%s in a config",
             source,
             ", ".join(f"{key} {value}" for key, value in assumed.items()),
             next(iter(assumed)),
@@ -152,19 +152,19 @@ def _note_assumed(block: Mapping[str, Any], source: str, expected: Mapping[str, 
 def import_state_dict(
     state_dict: StateDict, params: ArrayTree, batch_stats: ArrayTree, *, model: str
 ) -> ImportedModel:
-    """Puts the tensors of a `state_dict` in place of a model's own.
+    """Replaces a model's arrays by the tensors of a `state_dict`.
 
     Args:
         state_dict: names without prefix → arrays of any floating type.
-        params: parameters of a freshly made model.
+        params: parameters of a new model.
         batch_stats: its batch statistics.
         model: a key of `mcl_jax.models.MODELS`.
 
     Returns:
-        The new state; what was given is not changed.
+        The new state; the arguments are not changed.
 
     Raises:
-        CheckpointError: names or shapes differ; the message is a table of all that do.
+        CheckpointError: if names or shapes differ; the message has a table of all differences.
     """
     trees = {"params": params, "batch_stats": batch_stats}
     wanted = entries(model, params)
@@ -189,13 +189,13 @@ def import_state_dict(
 def export_state_dict(
     params: ArrayTree, batch_stats: ArrayTree, *, model: str, steps: int
 ) -> OrderedDict[str, np.ndarray]:
-    """Returns the `state_dict` that OpenGait's model of the same sizes loads strictly.
+    """Returns a `state_dict` that OpenGait's model of the same sizes can load with strict=True.
 
     Args:
         params: parameters.
         batch_stats: batch statistics.
         model: a key of `mcl_jax.models.MODELS`.
-        steps: training steps done, for PyTorch's counters.
+        steps: number of training steps, for PyTorch's counters.
     """
     trees = {"params": params, "batch_stats": batch_stats}
     state_dict = OrderedDict()
@@ -213,10 +213,10 @@ def export_state_dict(
 def _differences(
     state_dict: StateDict, wanted: list[Entry], trees: Mapping[str, ArrayTree]
 ) -> list[tuple[str, str, str, str]]:
-    """Returns (name, problem, in the file, in the model) for all that keeps a `state_dict` from fitting."""
+    """Returns (name, problem, in the file, in the model) for each difference of a `state_dict`."""
     rows = []
     for entry in wanted:
-        shape = _shape_there(entry, trees)
+        shape = _torch_shape(entry, trees)
         if entry.name not in state_dict:
             rows.append((entry.name, "missing", "-", str(shape)))
             continue
@@ -235,14 +235,14 @@ def _differences(
     return rows
 
 
-def _shape_there(entry: Entry, trees: Mapping[str, ArrayTree]) -> tuple[int, ...]:
+def _torch_shape(entry: Entry, trees: Mapping[str, ArrayTree]) -> tuple[int, ...]:
     """Returns the shape that PyTorch's tensor must have."""
     if entry.constant is not None:
         return entry.constant.shape
     if entry.collection is None:
         return ()
     leaf = get_leaf(trees[entry.collection], entry.path)
-    # A stand-in of the same shape that takes no memory, where the leaf may be a large array.
+    # A stand-in of the same shape that takes no memory, because the leaf may be a large array.
     return entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
 
 

@@ -1,6 +1,6 @@
-"""One tensor of an OpenGait `state_dict` and where it is here.
+"""Maps tensors of an OpenGait `state_dict` to arrays of mcl_jax.
 
-The layouts differ in one way: PyTorch's convolution kernels are [out, in, *extent], ours [*extent, in, out].
+Only convolution kernels differ in layout: PyTorch's are [out, in, *extent], mcl_jax's [*extent, in, out].
 """
 
 import dataclasses
@@ -12,23 +12,24 @@ import numpy as np
 from mcl_jax.utils.pytrees import ArrayTree, TreePath, get_leaf
 
 STEPS_SUFFIX = "num_batches_tracked"
-"""Ends the names of PyTorch's counters of training steps, which our models do not keep."""
+"""End of the names of PyTorch's counters of training steps, which models in mcl_jax do not have."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor on both sides.
+    """A tensor in PyTorch, and its array in mcl_jax.
 
     Attributes:
         name: its name in the `state_dict`.
-        collection: the half of our state it is in, or None for a counter of steps and for a constant, which
-            have no place here.
-        path: keys from the root of that half.
-        kernel_axes: axes of PyTorch's tensor if it is the kernel of a convolution, else None. PyTorch may
-            have more of them: a projection of a 3-D block is [out, in, 1, 1, 1] there, [1, 1, in, out] here.
-        part: where PyTorch has a tensor for each part of the body and we one array for all, [parts, ...], the
-            part; else None.
-        constant: what PyTorch stores though no training changes it, and we do not; else None.
+        collection: the collection of mcl_jax's state with the array; None for a counter of steps and for a
+            constant, which mcl_jax does not store.
+        path: keys of the array in the collection.
+        kernel_axes: number of axes of PyTorch's tensor if it is the kernel of a convolution, else None.
+            PyTorch may have more: the projection of a 3-D block is [out, in, 1, 1, 1] in PyTorch, and
+            [1, 1, in, out] in mcl_jax.
+        part: number of the part of the body, if PyTorch has a tensor for each part, and mcl_jax one array
+            [parts, ...] for all; else None.
+        constant: value of a tensor that PyTorch stores although training does not change it; else None.
     """
 
     name: str
@@ -40,11 +41,11 @@ class Entry:
 
     @property
     def is_counter(self) -> bool:
-        """Whether it counts the steps of training."""
+        """Whether it is a counter of training steps."""
         return self.collection is None and self.constant is None
 
     def to_torch_layout(self, array: np.ndarray) -> np.ndarray:
-        """Returns our array, or its part, in PyTorch's layout."""
+        """Returns mcl_jax's array, or its part, in PyTorch's layout."""
         if self.part is not None:
             array = array[self.part]
         if self.kernel_axes is None:
@@ -53,9 +54,9 @@ class Entry:
         return kernel.reshape(*kernel.shape, *(1,) * (self.kernel_axes - kernel.ndim))
 
     def from_torch_layout(self, array: np.ndarray, axes: int) -> np.ndarray:
-        """Returns PyTorch's array in our layout with `axes` axes; that of one part has an axis less.
+        """Returns PyTorch's array in mcl_jax's layout with `axes` axes, or one less for a single part.
 
-        Only what `to_torch_layout` appended may be cut off: compare the shapes first.
+        It drops the axes that `to_torch_layout` appends without checking them: compare the shapes first.
         """
         if self.kernel_axes is None:
             return array
@@ -64,11 +65,11 @@ class Entry:
 
 
 def put_together(arrays: Iterable[tuple[Entry, np.ndarray]], like: ArrayTree) -> dict[TreePath, np.ndarray]:
-    """Returns our arrays by their paths.
+    """Returns mcl_jax's arrays by their paths.
 
     Args:
         arrays: entries with PyTorch's arrays, whose shapes fit.
-        like: the tree that has the paths, for the shapes; a part that is not given has zeros.
+        like: a tree with the same paths, for the shapes; missing parts become zeros.
     """
     ours: dict[TreePath, np.ndarray] = {}
     for entry, array in arrays:

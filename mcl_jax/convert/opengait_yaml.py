@@ -1,7 +1,7 @@
 """Translates OpenGait's YAML configs of the models in `convert.opengait`.
 
-Every setting is taken: it is translated, is noted where it has no meaning here, or is an error where it
-would change the numbers and mcl_jax has nothing like it. So is a setting that nobody knows.
+Every setting is either translated, or listed in a note if it has no effect in mcl_jax, or refused if it would
+change results and mcl_jax has no equivalent. Unknown settings are refused too.
 """
 
 import dataclasses
@@ -42,8 +42,8 @@ _PROTOCOLS = {
     "GREW_submission": ("grew",),
     "identification_GREW_submission": ("grew",),
 }
-_NO_ROOT = "your_path"  # what stands in OpenGait's files
-# Transform → its setting → the parameter here, and the value where neither says.
+_NO_ROOT = "your_path"  # placeholder in OpenGait's files
+# Transform → its setting → (parameter in mcl_jax, default).
 _PARAMETERS: dict[str, dict[str, tuple[str, Any]]] = {
     "RandomRotate": {"degree": ("degree", 10.0)},
     "RandomErasing": {
@@ -66,7 +66,7 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Translation:
-    """A translated config, with notes about settings that differ."""
+    """A translated config, with notes about settings that differ or have no effect."""
 
     config: ConfigDict
     notes: tuple[str, ...]
@@ -76,7 +76,7 @@ def translate(path: str | Path) -> Translation:
     """Translates an OpenGait config.
 
     Raises:
-        ConfigError: if it is none, or a setting would change the numbers and has no counterpart.
+        ConfigError: if it is not such a config, or a setting would change results and has no equivalent.
     """
     settings = read_settings(Path(path))
     data = _data(settings.block("data_cfg"))
@@ -99,7 +99,7 @@ def translate(path: str | Path) -> Translation:
         blocks["schedule"] = _own_schedule(trainer, blocks["schedule"]["milestones"], steps)
     train, init_from = _train(trainer, own_schedule=counterpart.own_schedule)
     if evaluation["step"]:
-        train["keep_every"] = evaluation["step"]  # there every checkpoint is kept
+        train["keep_every"] = evaluation["step"]  # OpenGait keeps every checkpoint
     blocks["train"] = {"steps": steps, "batch": batch, **train}
     settings.end()
     return Translation(make_config(init_from=init_from, **blocks), tuple(settings.notes))
@@ -112,10 +112,10 @@ def _data(data: Settings) -> dict[str, Any]:
     data.must_be("test_dataset_name", name)
     data.must_be("remove_no_gallery", False)
     file = _file(data)
-    data.ignore(cache="sequences are read as they are needed")
+    data.ignore(cache="sequences are read when they are needed")
     root = data.take("dataset_root", str, _NO_ROOT)
     partition = data.take("dataset_partition", str, "")
-    # os.path: of a name that no file can have, pathlib raises OSError.
+    # os.path, because pathlib raises OSError for names that no file can have.
     if DATASETS[_DATASETS[name]].partition is not None and not os.path.isfile(partition):  # noqa: PTH113
         data.note("dataset_partition", f"there is no file {partition!r:.80}; {name}'s own split is built in")
         partition = ""
@@ -131,25 +131,25 @@ def _data(data: Settings) -> dict[str, Any]:
 
 
 def _file(data: Settings) -> str:
-    """Returns the choice of a sequence's pkl file, its number; "" where the config has none."""
+    """Returns the number of a sequence's pkl file, as text; "" if the config does not choose one."""
     used = data.take("data_in_use", list, None)
     if used is None:
         return ""
     chosen = [number for number, use in enumerate(used, start=1) if use is True]
     if len(chosen) != 1 or not all(isinstance(use, bool) for use in used):
-        raise data.refused("data_in_use", used, "one file of a sequence is read, and no other")
+        raise data.refused("data_in_use", used, "mcl_jax reads exactly one file of a sequence")
     return str(chosen[0])
 
 
 def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]:
     function = evaluator.take("eval_func", str)
     if dataset not in _PROTOCOLS.get(function, ()):
-        raise evaluator.refused("eval_func", function, f"mcl_jax has no such evaluation of {dataset}")
+        raise evaluator.refused("eval_func", function, f"mcl_jax has no such evaluation for {dataset}")
     protocol = DATASETS[dataset].protocol
     if evaluator.take("cross_view_gallery", bool):
         protocol = f"{dataset}_cross_view"
         if protocol not in PROTOCOLS:
-            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it of CASIA-B and OU-MVLP only")
+            raise evaluator.refused("cross_view_gallery", True, "mcl_jax has it for CASIA-B and OU-MVLP only")
     rerank = evaluator.take("rerank", bool, function == _HID)
     if rerank and function != _HID:
         raise evaluator.refused("rerank", rerank, f"OpenGait re-ranks in {_HID} only")
@@ -158,23 +158,25 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
         raise evaluator.refused("restore_hint", hint, "give it as --config.init_from, with mcl-jax test")
     step = hint if 0 <= hint < steps else 0
     if hint > steps:
-        evaluator.note("restore_hint", f"{hint}: the newest checkpoint is tested, at the end that of {steps}")
-    if evaluator.take("enable_float16", bool):
         evaluator.note(
-            "enable_float16", "here on GPUs too; on CPUs float32, unless eval.precision says otherwise"
+            "restore_hint", f"{hint}: not used; the newest checkpoint is tested, in the end that of {steps}"
         )
+    if evaluator.take("enable_float16", bool):
+        evaluator.note("enable_float16", "same on GPUs; on CPUs float32, unless eval.precision is set")
     sampler = evaluator.block("sampler")
     sampler.must_be("sample_type", "all_ordered")
     if "frames_all_limit" not in sampler.values:
-        sampler.note("frames_all_limit", f"is missing: here {MAX_TEST_FRAMES} frames count, there all")
+        sampler.note(
+            "frames_all_limit", f"is missing: mcl_jax uses {MAX_TEST_FRAMES} frames, OpenGait uses all"
+        )
     max_frames = sampler.take("frames_all_limit", int, MAX_TEST_FRAMES)
     if max_frames < 1:
-        raise sampler.refused("frames_all_limit", max_frames, "expected how many frames count, at least 1")
+        raise sampler.refused("frames_all_limit", max_frames, "expected a number of frames, at least 1")
     packs = "any number of sequences is packed into a test batch"
-    sampler.ignore(batch_size=packs, type=packs, batch_shuffle="the order of testing changes nothing")
+    sampler.ignore(batch_size=packs, type=packs, batch_shuffle="the order of a test does not matter")
     sampler.end()
     if _augment(evaluator, _transforms(evaluator)) != (("cut", 1.0),):
-        raise ConfigError(f"{evaluator.where}transform: tests on cut frames alone")
+        raise ConfigError(f"{evaluator.where}transform: mcl_jax tests on cut frames only")
     evaluator.ignore(restore_ckpt_strict="always strict", save_name="--workdir names the run")
     metric = evaluator.take("metric", str)
     evaluator.end()
@@ -185,7 +187,7 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
 
 
 def _transforms(block: Settings) -> list[Settings]:
-    """Takes the transforms out, those inside of Compose in its place."""
+    """Takes out the list of transforms; a Compose is replaced by the transforms in it."""
     given = block.take("transform", list)
     if len(given) == 1 and isinstance(given[0], dict) and given[0].get("type") == "Compose":
         compose = Settings(f"{block.where}transform.", dict(given[0]), block.notes)
@@ -211,17 +213,17 @@ def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[Any, ..
             one.must_be("divsor", 255.0, 255)
             one.must_be(*("cutting", None, CUT_COLUMNS) if "Cutting" in kind else ("img_shape", None))
             if kind == "BaseSilTransform":
-                one.notes.append(f"{kind}: frames of width 64 are cut to 44 here, and those of 44 are not")
+                one.notes.append(f"{kind}: here frames of width 64 are cut to 44, and those of 44 are kept")
             one.ignore(img_w="OpenGait does not read it", p="OpenGait does not read it")
         else:
             probability = float(one.take("prob", (float, int), 0.5))
         if kind == "RandomAffine":
             one.ignore(degree="OpenGait does not read it")
         parameters = {}
-        for key, (ours, default) in _PARAMETERS.get(kind, {}).items():
+        for key, (parameter, default) in _PARAMETERS.get(kind, {}).items():
             value = one.take(key, bool if isinstance(default, bool) else (float, int), default)
             if value != default:
-                parameters[ours] = value if isinstance(default, bool) else float(value)
+                parameters[parameter] = value if isinstance(default, bool) else float(value)
         one.end()
         entries.append((_NAMES[kind], probability, *([parameters] if parameters else [])))
     return tuple(entries)
@@ -232,11 +234,11 @@ def _sampling(sampler: Settings) -> tuple[dict[str, Any], tuple[int, ...]]:
     sampler.ignore(batch_shuffle="batches are drawn at random in any case")
     batch = sampler.numbers("batch_size", 2)
     mode = sampler.take("sample_type", str)
-    frames, least, most = (sampler.take(f"frames_num_{end}", int) for end in ("fixed", "min", "max"))
+    frames, minimum, maximum = (sampler.take(f"frames_num_{end}", int) for end in ("fixed", "min", "max"))
     skip = sampler.take("frames_skip_num", int, None)
     sampling: dict[str, Any] = {"mode": mode}
     if mode == "unfixed_unordered":
-        sampling |= {"min_frames": least, "max_frames": most}
+        sampling |= {"min_frames": minimum, "max_frames": maximum}
     elif mode in ("fixed_unordered", "fixed_ordered"):
         sampling["frames"] = frames
     else:
@@ -245,7 +247,7 @@ def _sampling(sampler: Settings) -> tuple[dict[str, Any], tuple[int, ...]]:
         )
     if mode == "fixed_ordered":
         if skip is None:
-            raise ConfigError(f"{sampler.where}frames_skip_num: is missing, and fixed_ordered needs it")
+            raise ConfigError(f"{sampler.where}frames_skip_num: is missing, but fixed_ordered needs it")
         sampling["skip"] = skip
     sampler.end()
     return sampling, batch
@@ -258,7 +260,7 @@ def _triplet(loss: Settings) -> dict[str, Any]:
 def _cross_entropy(loss: Settings) -> dict[str, Any]:
     smooths = loss.take("label_smooth", bool, True)
     smoothing = float(loss.take("eps", (float, int), 0.1))
-    loss.ignore(log_accuracy="the accuracy is always told")
+    loss.ignore(log_accuracy="the accuracy is always logged")
     return {
         "scale": float(loss.take("scale", (float, int), 16)),
         "label_smoothing": smoothing if smooths else 0.0,
@@ -288,21 +290,21 @@ def _losses(settings: Settings) -> dict[str, dict[str, Any]]:
             raise loss.refused("type", kind, f"mcl_jax has {', '.join(_LOSSES)}")
         name, read = _LOSSES[kind]
         if name in losses:
-            raise loss.refused("type", kind, "it is there twice")
+            raise loss.refused("type", kind, "it occurs twice")
         weight = float(loss.take("loss_term_weight", (float, int), 1.0))
         losses[name] = {"weight": weight, **read(loss)}
-        loss.ignore(log_prefix="losses are told by their own names")
+        loss.ignore(log_prefix="losses are logged under their own names")
         loss.end()
     return losses
 
 
 def _model(model: Settings, dataset: str) -> dict[str, Any]:
     name = model.take("model", str)
-    ours = {counterpart.title: key for key, counterpart in COUNTERPARTS.items()}
-    if name not in ours:
-        raise model.refused("model", name, f"mcl_jax has {', '.join(ours)}")
-    there = {ours: theirs for theirs, ours in _DATASETS.items()}[dataset]
-    block = {"name": ours[name], **COUNTERPARTS[ours[name]].block(model, there)}
+    keys = {counterpart.title: key for key, counterpart in COUNTERPARTS.items()}
+    if name not in keys:
+        raise model.refused("model", name, f"mcl_jax has {', '.join(keys)}")
+    opengait_dataset = {key: title for title, key in _DATASETS.items()}[dataset]
+    block = {"name": keys[name], **COUNTERPARTS[keys[name]].block(model, opengait_dataset)}
     model.end()
     return block
 
@@ -318,7 +320,7 @@ def _optimizer(optimizer: Settings, counterpart: Counterpart) -> dict[str, Any]:
         block["momentum"] = float(optimizer.take("momentum", (float, int)))
     if counterpart.groups:
         block["groups"] = counterpart.groups
-    optimizer.ignore(momentum="Adam has none, there neither")
+    optimizer.ignore(momentum="Adam has no momentum, also in OpenGait")
     optimizer.end()
     return block
 
@@ -332,37 +334,39 @@ def _schedule(schedule: Settings) -> dict[str, Any]:
 
 
 def _own_schedule(trainer: Settings, milestones: tuple[int, ...], steps: int) -> dict[str, Any]:
-    """Returns the schedule of a model that sets its rates itself, which no milestone may disturb."""
+    """Returns the schedule of a model that sets its learning rates itself; refuses milestones in the run."""
     if any(milestone < steps for milestone in milestones):
         raise trainer.refused(
-            "total_iter", steps, f"the rate of this model falls along a cosine, and at {milestones} as well"
+            "total_iter",
+            steps,
+            f"this model has a cosine schedule; the milestones {milestones} would change it",
         )
     return {"name": "stepped_cosine", "steps": trainer.take("T_max_iter", int)}
 
 
 def _train(trainer: Settings, *, own_schedule: bool) -> tuple[dict[str, Any], str]:
-    """Returns the keys of `train` beside steps and batch, and `init_from`."""
+    """Returns the `train` block without steps and batch, and `init_from`."""
     half = trainer.take("enable_float16", bool)
     if half:
-        trainer.note("enable_float16", "bfloat16 in its place, which needs no loss scaling")
+        trainer.note("enable_float16", "bfloat16 is used instead; it needs no loss scaling")
     hint = trainer.take("restore_hint", (int, str))
     resets = [trainer.take(f"{name}_reset", bool) for name in ("optimizer", "scheduler")]
-    # A model that sets its rates itself does so whatever position the scheduler has.
+    # For a model that sets its learning rates itself, the position of the scheduler does not matter.
     if isinstance(hint, str) and not (resets[0] and (resets[1] or own_schedule)):
         raise trainer.refused(
             "restore_hint",
             hint,
-            "to go on with its optimiser, mcl-jax convert --with-optimizer; to start "
+            "to continue with its optimiser state, use mcl-jax convert --with-optimizer; to start "
             "from its weights, set optimizer_reset and scheduler_reset",
         )
     if isinstance(hint, int) and hint:
-        raise trainer.refused("restore_hint", hint, "a run goes on from its newest checkpoint by itself")
+        raise trainer.refused("restore_hint", hint, "a run always continues from its newest checkpoint")
     save_every = trainer.take("save_iter", int)
     partly = not trainer.take("restore_ckpt_strict", bool, True)
     trainer.ignore(
         sync_BN="statistics are always those of the whole batch",
         save_name="--workdir names the run",
-        find_unused_parameters="there is nothing to find",
+        find_unused_parameters="not needed in JAX",
     )
     train = {
         "precision": "bfloat16" if half else "float32",
@@ -373,6 +377,8 @@ def _train(trainer: Settings, *, own_schedule: bool) -> tuple[dict[str, Any], st
     }
     if partly and isinstance(hint, str):
         train |= {"fit_partly": True, "keep_classifier": True}
-        trainer.note("restore_ckpt_strict", "what fits of restore_hint is taken, the classifier too")
+        trainer.note(
+            "restore_ckpt_strict", "tensors of restore_hint that fit are used, including the classifier"
+        )
     trainer.end()
     return train, hint if isinstance(hint, str) else ""

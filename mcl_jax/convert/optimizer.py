@@ -1,4 +1,4 @@
-"""Converts PyTorch's optimiser state to optax's, to resume an OpenGait run at its step."""
+"""Converts PyTorch's optimiser state to optax's, to continue an OpenGait run at its step."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ from mcl_jax.errors import CheckpointError
 from mcl_jax.utils.pytrees import ArrayTree, get_leaf, replace_leaves
 
 _KINDS = {optax.TraceState: ("SGD", "momentum_buffer"), optax.ScaleByAdamState: ("Adam", "exp_avg")}
-# Variants of SGD and Adam that change the meaning of the buffers, and their value when they are off.
+# Options of SGD and Adam that change the meaning of the buffers → value when off.
 _VARIANTS = {"nesterov": False, "dampening": 0, "amsgrad": False, "maximize": False}
 
 
 def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayTree, *, model: str) -> Any:
-    """Puts PyTorch's momentum and the position of the schedule in place of those of a fresh state.
+    """Replaces momentum and position of the schedule in a new state by PyTorch's.
 
-    Parameters that PyTorch has no buffers for, having taken no step yet, keep their zeros.
+    Parameters without buffers in PyTorch, because no step was taken yet, keep zeros.
 
     Args:
         checkpoint: a checkpoint whose `state_dict` fits the model in every name and shape.
@@ -34,10 +34,10 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
         A state of the same structure.
 
     Raises:
-        CheckpointError: the checkpoint holds no optimiser state, or not one of the same kind.
+        CheckpointError: if the checkpoint has no optimiser state, or one of another optimiser.
     """
     by_name = {entry.name: entry for entry in entries(model, params) if entry.collection == "params"}
-    # The names in the order in which PyTorch numbers the parameters: as the state_dict, but group by group.
+    # Names in PyTorch's order of parameters: that of the state_dict, within each parameter group.
     names = [name for name in checkpoint.state_dict if name in by_name]
     if len(_groups(checkpoint)) > 1:
         names.sort(key=COUNTERPARTS[model].group)
@@ -60,7 +60,7 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
                 _check_kind(buffers, optax.ScaleByAdamState)
                 steps = {_int(_plain(s.get("step")), "its Adam step") for s in buffers.values()} or {0}
                 if len(steps) > 1:
-                    raise CheckpointError("its parameters have taken different numbers of Adam steps")
+                    raise CheckpointError("its parameters have different numbers of Adam steps")
                 return optax.ScaleByAdamState(
                     jnp.asarray(steps.pop(), state.count.dtype),
                     moments(state.mu, "exp_avg"),
@@ -75,12 +75,12 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
 
 
 def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, Sequence[float]]) -> list[str]:
-    """Returns a line for every setting that the file's optimiser and the config give differently.
+    """Returns a line for every setting that differs between the file's optimiser and the config.
 
     Args:
         checkpoint: a checkpoint with optimiser state.
-        expected: PyTorch's name of a setting → what the config makes of it, first without groups of
-            parameters, then for those of other values; `lr` at the position reached.
+        expected: PyTorch's name of a setting → its values by the config: first the general one, then those of
+            parameter groups with other values; `lr` at the current position of the schedule.
     """
     lines = [
         f"{key} is {values[0]:g} in the config and {group[key]:g} in the file"
@@ -98,10 +98,10 @@ def _groups(checkpoint: TorchCheckpoint) -> Sequence[Mapping[str, Any]]:
 
 
 def schedule_position(checkpoint: TorchCheckpoint) -> int:
-    """Returns how many steps PyTorch's schedule has taken; the iteration if the file holds no schedule.
+    """Returns the number of steps of PyTorch's schedule; the iteration if the file has no schedule.
 
     Raises:
-        CheckpointError: the schedule does not say.
+        CheckpointError: if the schedule has no valid number.
     """
     if not isinstance(checkpoint.scheduler, Mapping):
         return checkpoint.iteration
@@ -109,21 +109,21 @@ def schedule_position(checkpoint: TorchCheckpoint) -> int:
 
 
 def _buffers(checkpoint: TorchCheckpoint, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Returns PyTorch's state of each parameter that has any, by its name; `names` are in PyTorch's order."""
+    """Returns PyTorch's state of each parameter that has one, by name; `names` are in PyTorch's order."""
     optimizer = checkpoint.optimizer
     if not isinstance(optimizer, Mapping):
-        raise CheckpointError("holds no optimizer state; import it without --with-optimizer")
+        raise CheckpointError("has no optimizer state; import it without --with-optimizer")
     try:
         for group in optimizer["param_groups"]:
             for key, off in _VARIANTS.items():
                 if group.get(key, off) != off:
-                    raise CheckpointError(f"its optimizer uses {key}, which is not supported here")
+                    raise CheckpointError(f"its optimizer uses {key}, which mcl_jax does not support")
         numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
         states = {number: _present(optimizer["state"].get(number, {})) for number in numbers}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError("its optimizer state is not PyTorch's {state, param_groups}") from error
     if len(numbers) != len(names):
-        raise CheckpointError(f"its optimizer has {len(numbers)} parameters, its model {len(names)}")
+        raise CheckpointError(f"its optimizer has {len(numbers)} parameters, but its model has {len(names)}")
     pairs = zip(names, numbers, strict=True)
     return {name: states[number] for name, number in pairs if states[number]}
 
@@ -131,11 +131,11 @@ def _buffers(checkpoint: TorchCheckpoint, names: Sequence[str]) -> dict[str, Map
 def _check_kind(buffers: Mapping[str, Mapping[str, Any]], wanted: type) -> None:
     for kind, (name, key) in _KINDS.items():
         if kind is not wanted and any(key in state for state in buffers.values()):
-            raise CheckpointError(f"was trained with {name}, the config says {_KINDS[wanted][0]}")
+            raise CheckpointError(f"was trained with {name}, but the config has {_KINDS[wanted][0]}")
 
 
 def _present(state: Mapping[str, Any]) -> dict[str, Any]:
-    # SGD without momentum keeps a buffer of None.
+    # SGD without momentum stores None as its buffer.
     return {key: value for key, value in state.items() if value is not None}
 
 
@@ -144,7 +144,7 @@ def _checked(array: Any, entry: Entry, params: ArrayTree, key: str) -> np.ndarra
     shape = entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
     if not isinstance(array, np.ndarray) or array.shape != shape:
         found = array.shape if isinstance(array, np.ndarray) else "missing"
-        raise CheckpointError(f"its {key} of {entry.name} is {found}, the parameter {shape}")
+        raise CheckpointError(f"its {key} of {entry.name} is {found}, but the parameter is {shape}")
     return array
 
 
@@ -152,10 +152,10 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
-def _int(value: Any, what: str) -> int:
+def _int(value: Any, name: str) -> int:
     # PyTorch counts Adam's steps in float32.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int or not 0 <= value <= MAX_STEPS:
-        raise CheckpointError(f"{what} is no number of steps")
+        raise CheckpointError(f"{name} is not a valid number of steps")
     return value

@@ -1,11 +1,11 @@
-"""The tensors of the original GaitSet (github.com/AbnerHqc/GaitSet), named and ordered as in OpenGait."""
+"""Translates tensors of the original GaitSet (github.com/AbnerHqc/GaitSet) to OpenGait's names and order."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 _BINS = (1, 2, 4, 8, 16)
-"""Strips of its pyramid, in its order; OpenGait has them the other way round."""
+"""Strips of the original's pyramid, in its order; OpenGait has the reverse order."""
 
 _HEAD, _OPENGAIT_HEAD = "fc_bin", "Head.fc_bin"
 _NAMES = {
@@ -22,7 +22,7 @@ _NAMES = {
 
 
 def from_original_gaitset(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a `state_dict` as OpenGait's GaitSet has it; one of another model as it is.
+    """Returns a `state_dict` in the form of OpenGait's GaitSet; that of another model is not changed.
 
     Args:
         state_dict: names without prefix.
@@ -38,10 +38,10 @@ def from_original_gaitset(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.
 
 
 def _order_of_parts() -> list[int]:
-    """Returns where the parts of OpenGait's embedding are in the original one.
+    """Returns the position in the original embedding of each part of OpenGait's.
 
-    There, each size of strips has those of the set and then those of the global branch; in OpenGait all of
-    the set's come first.
+    In the original, each pyramid level has the strips of the set branch and then those of the global branch;
+    in OpenGait, all strips of the set branch come first.
     """
     starts = np.cumsum([0, *(2 * strips for strips in _BINS)])
     return [

@@ -32,19 +32,19 @@ def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: boo
     """Writes a PyTorch checkpoint as the first checkpoint of a run.
 
     Args:
-        config: of the run; says which model is expected, and with which optimiser training goes on.
+        config: config of the run, with the expected model and the optimiser for further training.
         path: the PyTorch file.
         out: folder of the run.
-        with_optimizer: whether to take over momentum, schedule and iteration too.
+        with_optimizer: whether to import momentum, schedule and iteration too.
 
     Returns:
-        What was done, to be shown.
+        A summary for the user.
 
     Raises:
-        CheckpointError: the file is damaged or does not fit the config, or `out` is taken.
+        CheckpointError: if the file is damaged or does not fit the config, or `out` has checkpoints already.
     """
     if (out / FOLDER).exists():
-        raise CheckpointError(f"{out}: already holds checkpoints; choose a new --out")
+        raise CheckpointError(f"{out}: already has checkpoints; choose a new --out")
     checkpoint = load_checkpoint(path)
     weights = import_weights(checkpoint, str(path), model_block(config))
     if differences := differing(model_block(config), weights.block):
@@ -64,7 +64,7 @@ def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: boo
         "parameters": f"{count_numbers(weights.params):,}",
         "classes": sizes.get("num_classes", "none"),
         "iteration": f"{checkpoint.iteration}"
-        + ("" if with_optimizer else " (a run there starts at step 0)"),
+        + ("" if with_optimizer else " (the imported run starts at step 0)"),
         "optimizer": "imported" if with_optimizer else "left out",
         "sha256": checkpoint.digest,
         "written": out,
@@ -72,10 +72,10 @@ def import_run(config: ConfigDict, path: Path, out: Path, *, with_optimizer: boo
 
 
 def export_weights(weights: Weights, out: Path) -> dict[str, Any]:
-    """Writes weights under OpenGait's names: as a PyTorch file, or as safetensors if `out` ends so.
+    """Writes weights under OpenGait's names: as safetensors if `out` ends in .safetensors, else for PyTorch.
 
     Returns:
-        What was done, to be shown.
+        A summary for the user.
     """
     name, batches = weights.block["name"], weights.step + weights.uncounted_batches
     state_dict = export_state_dict(weights.params, weights.batch_stats, model=name, steps=batches)
@@ -102,6 +102,6 @@ def _make_state(
         "weight_decay": [settings.weight_decay * decay for _, _, decay in groups],
     }
     for line in compare_recipe(checkpoint, expected):
-        print(f"note: {line}; training goes on with the config's", file=sys.stderr)
+        print(f"note: {line}; training continues with the config's", file=sys.stderr)
     step = jnp.asarray(checkpoint.iteration, state.step.dtype)
     return dataclasses.replace(state, step=step, opt_state=opt_state)

@@ -1,6 +1,6 @@
-"""Reads a safetensors file: a JSON header that says where each tensor's bytes are. Nothing in it can run.
+"""Reads safetensors files: a JSON header with the position of each tensor's bytes; they contain no code.
 
-By hand, because the format is a page long and the package that reads it would be one more to install.
+Written by hand, because the format is simple, and its package would be one more to install.
 
 References:
     https://huggingface.co/docs/safetensors
@@ -31,22 +31,22 @@ DTYPES: dict[str, np.dtype] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-"""Name of a type in a header → type of the numbers."""
+"""Name of a type in a header → NumPy type."""
 
 METADATA = "__metadata__"
-"""Key of a header that holds notes of the writer, texts by names."""
+"""Key of the header with the writer's notes: name → text."""
 
 LENGTH_BYTES = 8
-"""A file begins with the length of its header, in so many bytes, the lowest first."""
+"""A file starts with the length of its header, in this many bytes, little-endian."""
 
-_LONGEST_HEADER = 2**24
+_MAX_HEADER = 2**24
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the tensors of a file by their names, and what its writer noted.
+    """Returns the tensors of a file by name, and its writer's notes.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged. The message begins with the path.
+        CheckpointError: if there is no such file, or it is damaged. The message starts with the path.
     """
     try:
         content = Path(path).read_bytes()
@@ -56,30 +56,30 @@ def read_safetensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str,
         return _parsed(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(
-            f"{path}: is no safetensors file, or damaged; copy or download it again"
+            f"{path}: is not a safetensors file, or damaged; copy or download it again"
         ) from None
 
 
 def _parsed(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     length = int.from_bytes(content[:LENGTH_BYTES], "little")
-    if length > _LONGEST_HEADER:
-        raise ValueError("a header longer than any")
+    if length > _MAX_HEADER:
+        raise ValueError("header too long")
     body = memoryview(content)[LENGTH_BYTES + length :]
     header: dict[str, Any] = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
     metadata = dict(header.pop(METADATA, None) or {})
     if not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("notes that are no text")
+        raise ValueError("notes are not text")
     tensors = {name: _tensor(entry, body) for name, entry in header.items()}
     spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     if any(end > start for (_, end), (start, _) in itertools.pairwise(spans)):
-        raise ValueError("tensors that overlap")
+        raise ValueError("tensors overlap")
     return tensors, metadata
 
 
 def _tensor(entry: dict[str, Any], body: memoryview) -> np.ndarray:
     dtype, shape, (start, end) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
-        raise ValueError("no shape")
+        raise ValueError("invalid shape")
     if end > len(body) or end - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError("a tensor beyond the file")
+        raise ValueError("tensor does not fit into the file")
     return np.frombuffer(body[start:end], dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""Writes safetensors files; `safetensors_reader` says why by hand."""
+"""Writes safetensors files; see `safetensors_reader` for why this is written by hand."""
 
 import json
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ _ALIGNED = 8  # bytes; readers map the file into memory
 def write_safetensors(
     path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes tensors by their names, whole or not at all; the same content gives the same bytes.
+    """Writes named tensors, completely or not at all; the same content gives the same bytes.
 
     Args:
         path: the file.
-        tensors: of any type that the format has.
-        metadata: notes for whoever reads the file.
+        tensors: name → array, of the types in `DTYPES`.
+        metadata: notes for readers of the file.
 
     Raises:
         TypeError: if the format has no such type.
-        UserError: if it cannot be written.
+        UserError: if the file cannot be written.
     """
     header: dict[str, object] = {METADATA: dict(sorted(metadata.items()))}
     pieces: list[bytes] = []
     start = 0
-    # The widest first, so that all are aligned without gaps, which the format forbids.
+    # Widest types first, so that all are aligned without gaps; the format forbids gaps.
     for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
         array = tensors[name]
         dtype = array.dtype.newbyteorder("<")

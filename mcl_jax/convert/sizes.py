@@ -18,9 +18,8 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
         state_dict: names without a `module.` prefix.
 
     Returns:
-        `name`, and the arguments of the model that its shapes tell; nothing tells those in
-        `Counterpart.untold`. One is missing where the tensors it would be read from are; all are if the model
-        is unknown.
+        `name`, and the arguments of the model that can be read from shapes, so not those in
+        `Counterpart.untold`. An argument is missing if its tensors are missing; {} if the model is unknown.
     """
     for name, counterpart in COUNTERPARTS.items():
         if _is_of(state_dict, counterpart):
@@ -36,27 +35,29 @@ def _is_of(state_dict: StateDict, counterpart: Counterpart) -> bool:
 
 
 def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `model` block that makes the model of a `state_dict`.
+    """Returns the `model` block for the model of a `state_dict`.
 
     Args:
         state_dict: names without a `module.` prefix.
-        expected: `model` block of a config, or some arguments of the model, which say what the file does not
-            tell; {} for the defaults.
+        expected: `model` block of a config, or some arguments of the model, for settings that the file does
+            not have; {} for the defaults.
 
     Raises:
-        CheckpointError: if the model is unknown, or tensors that its sizes are read from are missing.
+        CheckpointError: if the model is unknown, or tensors needed for its sizes are missing.
     """
     sizes = read_sizes(state_dict)
     if not sizes:
         shown = ", ".join(list(state_dict)[:3])
-        raise CheckpointError(f"is of none of the models {', '.join(COUNTERPARTS)} (it holds {shown}, …)")
+        raise CheckpointError(
+            f"is a checkpoint of none of these models: {', '.join(COUNTERPARTS)} (it has {shown}, …)"
+        )
     arguments = config_arguments(MODELS[sizes["name"]], PROVIDED)
     name, untold = sizes["name"], COUNTERPARTS[sizes["name"]].untold
     free = {*untold, *MODELS[name].CHOICES}
     missing = [key for key in arguments if key not in sizes and key not in free]
     if missing:
         raise CheckpointError(
-            f"seems to be of {name}, but tensors are missing that tell its {', '.join(missing)}"
+            f"seems to be a checkpoint of {name}, but tensors that give its {', '.join(missing)} are missing"
         )
     likely = arguments | COUNTERPARTS[name].guess(sizes)
     given = expected if expected.get("name", name) == name else likely
@@ -67,11 +68,11 @@ def read_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, 
 
 
 def _check_parts(state_dict: StateDict, sizes: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where the bins do not make the parts of the file."""
+    """Raises CheckpointError if the bins do not give the number of parts in the file."""
     counterpart, bins = COUNTERPARTS[sizes["name"]], tuple(sizes["bins"])
     there, here = size(state_dict, counterpart.head, 0), counterpart.branches * sum(bins)
     if there is not None and there != here:
         raise CheckpointError(
-            f"has {there} parts, and model.bins {bins} make {here}; set model.bins "
-            "in a config as it was trained, and convert it with that: mcl-jax convert --config"
+            f"has {there} parts, but model.bins {bins} give {here}; set model.bins in a config to the value "
+            "used in training, and convert with it: mcl-jax convert --config"
         )

@@ -1,4 +1,4 @@
-"""Reads the pickle inside a PyTorch checkpoint, which may hold a few names only."""
+"""Reads the pickle inside a PyTorch checkpoint; only names on an allow-list may occur in it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from mcl_jax.utils.safe_pickle import DamagedPickleError, Name, RefusedPickleErr
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor as the pickle describes it, nothing of which has been checked.
+    """A tensor as described in the pickle; nothing is checked yet.
 
     Attributes:
-        storage: the persistent id of the storage that holds the values.
-        offset: first element.
-        shape: claimed size of each axis.
-        strides: elements to step along each axis.
+        storage: persistent id of the storage with the values.
+        offset: position of the first element.
+        shape: size of each axis.
+        strides: number of elements between neighbours along each axis.
     """
 
     storage: Any
@@ -33,7 +33,7 @@ _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _PARAMETER = "torch._utils._rebuild_parameter"
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since NumPy 2
 _NUMBERS = {np.dtype(code).str[1:] for code in "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]}
-_LONGEST_NUMBER = 16  # bytes
+_MAX_NUMBER_BYTES = 16
 
 
 def load_pickle(
@@ -43,15 +43,15 @@ def load_pickle(
 
     Args:
         data: the pickle, protocols 0 to 5.
-        storage_types: names like "torch.FloatStorage" that a persistent id may contain; they are returned
-            as text.
-        make_tensor: builds what stands for a tensor.
+        storage_types: allowed names in a persistent id, such as "torch.FloatStorage"; they are returned as
+            text.
+        make_tensor: makes the value that replaces a tensor.
 
     Returns:
         The unpickled value; ordered dicts and counters become dicts.
 
     Raises:
-        CheckpointError: the pickle is damaged or wants anything that is not on the allow-list.
+        CheckpointError: if the pickle is damaged, or has a name that is not on the allow-list.
     """
     vocabulary = Vocabulary(
         names={
@@ -59,13 +59,13 @@ def load_pickle(
             **dict.fromkeys(_PAIRS, _as_dict),
             **dict.fromkeys(_TENSORS, lambda *arguments: make_tensor(TensorSpec(*arguments[:4]))),
             _PARAMETER: lambda tensor, *_: tensor,
-            # What others keep beside the weights: settings, of which nothing is used, and counters.
+            # Other programs store settings (ignored) and counters beside the weights.
             "argparse.Namespace": lambda *_: {},
             "numpy.dtype": _number_type,
             **dict.fromkeys(_SCALARS, _number),
             "_codecs.encode": _latin1_bytes,
         },
-        # Attributes (PyTorch hangs `_metadata` on its dicts) are dropped.
+        # Attributes are dropped (PyTorch adds `_metadata` to its dicts).
         build=lambda value, _: value,
         persistent=_as_storage,
     )
@@ -75,42 +75,42 @@ def load_pickle(
         raise CheckpointError(f"its pickle is damaged ({error})") from error
     except RefusedPickleError as error:
         raise CheckpointError(
-            f"its pickle has {error}, which is not plain data; refused, nothing was run"
+            f"its pickle has {error}, which is not plain data; refused without executing anything"
         ) from error
 
 
 def _as_dict(content: Any = None) -> dict[Any, Any]:
-    # The content itself where there is one: copies of one large dict could fill the memory.
+    # Not copied, because many copies of one large dict could fill the memory.
     if content is None:
         return {}
     if type(content) is not dict:
-        raise TypeError("no dict")
+        raise TypeError("not a dict")
     return content
 
 
 def _number_type(code: Any, *_: Any) -> np.dtype:
     if code not in _NUMBERS:
-        raise TypeError("no type of numbers")
+        raise TypeError("not a type of numbers")
     return np.dtype(code)
 
 
 def _number(dtype: Any, content: Any = b"") -> int | float | bool:
     if type(content) is not bytes or not isinstance(dtype, np.dtype) or len(content) != dtype.itemsize:
-        raise TypeError("no number")
+        raise TypeError("not a number")
     value: int | float | bool = np.frombuffer(content, dtype)[0].item()
     return value
 
 
 def _latin1_bytes(text: Any, encoding: Any) -> bytes:
     """Returns the bytes of a number, which pickle writes as Latin-1 text up to protocol 2."""
-    if type(text) is not str or encoding != "latin1" or len(text) > _LONGEST_NUMBER:
-        raise TypeError("no bytes of a number")
+    if type(text) is not str or encoding != "latin1" or len(text) > _MAX_NUMBER_BYTES:
+        raise TypeError("not the bytes of a number")
     return text.encode("latin1")
 
 
 def _as_storage(value: Any) -> tuple[Any, ...]:
-    # ("storage", type, key, location, elements): the type becomes text, so that names stay in here.
+    # ("storage", type, key, location, elements); the type becomes text, so that no Name leaves this module.
     kind, storage_type, *rest = value
     if kind != "storage" or type(storage_type) is not Name or len(rest) != 3:
-        raise TypeError("no storage")
+        raise TypeError("not a storage")
     return (kind, storage_type.text, *rest)

@@ -1,4 +1,4 @@
-"""Writes files that `torch.load(..., weights_only=True)` reads, without PyTorch."""
+"""Writes files for `torch.load(..., weights_only=True)`, without needing PyTorch."""
 
 import struct
 import zipfile
@@ -11,12 +11,12 @@ import numpy as np
 from mcl_jax.convert.torch_reader import STORAGE_DTYPES
 
 _STORAGE_NAMES = {dtype: name for name, dtype in STORAGE_DTYPES.items()}
-# The zip format's oldest date: the same content gives the same bytes.
+# The zip format's oldest date, so that the same content gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_torch_file(path: Path | str, content: Any) -> None:
-    """Writes a file that PyTorch reads as `content`, with a tensor for every array.
+    """Writes a file from which PyTorch reads `content`, with a tensor for every array.
 
     Args:
         path: the file; overwritten if it exists.
@@ -24,7 +24,7 @@ def write_torch_file(path: Path | str, content: Any) -> None:
             arrays.
 
     Raises:
-        TypeError: the content holds anything else.
+        TypeError: if the content has anything else.
     """
     pickler = _Pickler()
     program = pickler.dump(content)
@@ -41,9 +41,9 @@ def write_torch_file(path: Path | str, content: Any) -> None:
 
 
 class _Pickler:
-    """Writes a pickle of protocol 2 and gathers the arrays it refers to.
+    """Writes a pickle of protocol 2 and collects the arrays it refers to.
 
-    Written by hand, since Python's own writes a name only if it can import it, and these are PyTorch's.
+    Written by hand, because Python's pickler can only write names it can import, and these are PyTorch's.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads the settings of an OpenGait config one by one, so that none is ignored unnoticed."""
+"""Reads the settings of an OpenGait config one by one, so that none goes unnoticed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ import yaml
 from mcl_jax.errors import ConfigError
 from mcl_jax.utils.files import read_bounded
 
-_LARGEST = 1 << 16  # bytes of a config; OpenGait's have 4,000, and PyYAML takes a second for so many
-_LONGEST = 1000  # characters of a value; Python's int() takes time that grows with their square
-_HIGHEST = 1e15  # of a number
-_DEEPEST = 20  # blocks and lists in each other; OpenGait's have 6
+_MAX_BYTES = 1 << 16  # of a config; OpenGait's have 4,000, and PyYAML needs a second for this size
+_MAX_CHARACTERS = 1000  # of a value, because the time of Python's int() grows with their square
+_MAX_NUMBER = 1e15
+_MAX_DEPTH = 20  # of nested blocks and lists; OpenGait's configs have 6
 
-# What OpenGait assumes of a setting that a config does not have: facts of its default.yaml.
+# OpenGait's defaults for missing settings, from its default.yaml.
 DEFAULTS: dict[str, Any] = {
     "data_cfg": {"dataset_name": "CASIA-B", "num_workers": 1, "remove_no_gallery": False, "cache": False},
     "evaluator_cfg": {
@@ -59,12 +59,12 @@ _NEEDED: Any = object()
 
 @dataclasses.dataclass
 class Settings:
-    """One block of a config, from which each setting is taken once.
+    """One block of a config; each setting is taken out once.
 
     Attributes:
         where: the file and the block, for messages.
-        values: what is left.
-        notes: lines about settings that do nothing here, or a little else; of the whole file.
+        values: the settings not taken out yet.
+        notes: lines about settings with no effect or a different one in mcl_jax; of the whole file.
     """
 
     where: str
@@ -72,45 +72,45 @@ class Settings:
     notes: list[str]
 
     def take(self, key: str, kind: type | tuple[type, ...] = object, default: Any = _NEEDED) -> Any:
-        """Takes a setting out.
+        """Takes out a setting.
 
         Raises:
-            ConfigError: if it is not there and has no default, or is of another type.
+            ConfigError: if it is missing and has no default, or has another type.
         """
         value = self.values.pop(key, default)
         if value is _NEEDED:
             raise ConfigError(f"{self.where}{key}: is missing")
         if isinstance(value, bool) and kind is not object and kind is not bool:
-            raise self.refused(key, value, "expected no truth value")
+            raise self.refused(key, value, "true and false are not allowed")
         if not isinstance(value, kind) and value is not default:
             wanted = kind if isinstance(kind, type) else kind[0]
             raise self.refused(key, value, f"expected {wanted.__name__}")
         return value
 
     def block(self, key: str, default: Any = _NEEDED) -> "Settings":
-        """Takes a block out."""
+        """Takes out a block."""
         return Settings(f"{self.where}{key}.", dict(self.take(key, dict, default)), self.notes)
 
     def numbers(self, key: str, count: int | None = None) -> tuple[int, ...]:
-        """Takes a list of whole numbers out, of some length if one is given."""
+        """Takes out a list of whole numbers, of length `count` if given."""
         value = self.take(key, list)
         if any(type(number) is not int for number in value) or count not in (None, len(value)):
             raise self.refused(key, value, f"expected {count or 'a list of'} whole numbers")
         return tuple(value)
 
     def must_be(self, key: str, *allowed: Any, default: Any = _NEEDED) -> None:
-        """Takes a setting out that has one value here.
+        """Takes out a setting that must have one of the allowed values.
 
         Raises:
-            ConfigError: if it has another: it would change the numbers.
+            ConfigError: if it has another value, which would change results.
         """
         value = self.take(key, object, allowed[0] if default is _NEEDED else default)
         if not any(value == each and type(value) is type(each) for each in allowed):
-            there = " or ".join(map(str, allowed))
-            raise self.refused(key, value, f"would change the numbers, and mcl_jax has {there} only")
+            supported = " or ".join(map(str, allowed))
+            raise self.refused(key, value, f"it would change results, and mcl_jax supports only {supported}")
 
     def ignore(self, **reasons: str) -> None:
-        """Takes settings out that do nothing here, and notes those that there are, with the reason."""
+        """Takes out settings that have no effect in mcl_jax, and notes the reason for those present."""
         for key, reason in reasons.items():
             if key in self.values:
                 value = self.values.pop(key)
@@ -121,18 +121,18 @@ class Settings:
         self.notes.append(f"{self.where.partition(': ')[2]}{key}: {text}")
 
     def refused(self, key: str, value: Any, why: str) -> ConfigError:
-        """Returns the error about a value."""
+        """Returns an error about a value."""
         return ConfigError(f"{self.where}{key}: is {_one_line(value)}; {why}")
 
     def end(self) -> None:
-        """Checks that nothing is left.
+        """Checks that all settings were taken out.
 
         Raises:
-            ConfigError: naming the first setting that is: nobody knows whether it would change the numbers.
+            ConfigError: naming the first one left, because it might change results.
         """
         for key in self.values:
             raise ConfigError(
-                f"{self.where}{_one_line(key)}: is not known; take it out if nothing hangs on it"
+                f"{self.where}{_one_line(key)}: is an unknown setting; remove it if it does not matter"
             )
 
 
@@ -140,24 +140,24 @@ def read_settings(path: Path) -> Settings:
     """Reads an OpenGait config, with OpenGait's defaults.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if it is not an OpenGait config.
     """
     try:
-        content = yaml.load(read_bounded(path, _LARGEST), _Loader)
+        content = yaml.load(read_bounded(path, _MAX_BYTES), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or type(error).__name__
-        raise ConfigError(f"{path}{line}: is no YAML: {_one_line(problem)}") from None
+        raise ConfigError(f"{path}{line}: is not valid YAML: {_one_line(problem)}") from None
     if not isinstance(content, dict) or "model_cfg" not in content:
-        raise ConfigError(f"{path}: is no config of OpenGait: it has no model_cfg")
+        raise ConfigError(f"{path}: is not an OpenGait config: it has no model_cfg")
     return Settings(f"{path}: ", _merged(DEFAULTS, content), [])
 
 
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the given values, and the defaults of the others; lists are replaced as a whole."""
+    """Returns the given values, and defaults for the others; lists are replaced as a whole."""
     merged = dict(defaults)
     for key, value in given.items():
         both = isinstance(value, dict) and isinstance(defaults.get(key), dict) and key != "loss_cfg"
@@ -166,15 +166,15 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def _one_line(value: Any) -> str:
-    """Returns the beginning of a value in one line that no terminal takes for a command."""
+    """Returns the beginning of a value in one line without control characters."""
     text = " ".join(str(value).split())[:80]
     return text if text.isprintable() else ascii(text)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: without references, which could make a small file endless, and without tags."""
+    """YAML loader for plain values: refuses aliases, which could expand a small file endlessly, and tags."""
 
-    # The kinds of values that YAML knows by their look and OpenGait's configs need; a date or "<<" is text.
+    # Only the kinds of values that OpenGait's configs need; a date or "<<" remains text.
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's name for it
         first: [
             (tag, shape) for tag, shape in kinds if tag.rpartition(":")[2] in ("bool", "int", "float", "null")
@@ -189,11 +189,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
-            raise _refused("references are not read", event)
+            raise _refused("aliases are not allowed", event)
         if getattr(event, "tag", None) is not None:
-            raise _refused(f"tags are not read, as {event.tag}", event)
-        if self._depth == _DEEPEST:
-            raise _refused(f"more than {_DEEPEST} blocks and lists in each other", event)
+            raise _refused(f"tags such as {event.tag} are not allowed", event)
+        if self._depth == _MAX_DEPTH:
+            raise _refused(f"more than {_MAX_DEPTH} nested blocks and lists", event)
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -201,16 +201,18 @@ class _Loader(yaml.SafeLoader):
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         event = self.peek_event()
-        if len(event.value) > _LONGEST:
-            raise _refused(f"a value of {len(event.value)} characters, and {_LONGEST} are the most", event)
+        if len(event.value) > _MAX_CHARACTERS:
+            raise _refused(
+                f"a value of {len(event.value)} characters; the maximum is {_MAX_CHARACTERS}", event
+            )
         if any("\ud800" <= sign <= "\udfff" for sign in event.value):
-            raise _refused("half of a character, which is no text", event)
+            raise _refused("an incomplete character (half of a surrogate pair)", event)
         return super().compose_scalar_node(anchor)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         value = super().construct_object(node, deep)
-        if isinstance(value, (int, float)) and not abs(value) <= _HIGHEST:  # nor is NaN
-            raise _refused(f"no setting can be the number {node.value[:30]}", node)
+        if isinstance(value, (int, float)) and not abs(value) <= _MAX_NUMBER:  # also true for NaN
+            raise _refused(f"the number {node.value[:30]} is not a valid setting", node)
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

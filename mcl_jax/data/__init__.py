@@ -1,1 +1,1 @@
-"""The sequences of a dataset: storing them, preparing them from downloads, and feeding them into batches."""
+"""Datasets: storing sequences, preparing them from downloads, and making batches of them."""

@@ -1,4 +1,4 @@
-"""The known datasets, as data: adding one is adding an entry to `DATASETS`."""
+"""The table of known datasets. To add a dataset, add an entry to `DATASETS`."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,16 +19,16 @@ from mcl_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """All that is special about a dataset.
+    """Settings of one dataset.
 
     Attributes:
         protocol: how it is scored, a key of mcl_jax.evaluation.protocols.PROTOCOLS.
-        partition: its split where that is a rule; None where it comes as a JSON file.
-        layout: how its download lies; what lies as subject/condition/view needs none of its own.
-        description: one sentence about it, kept with its records.
-        file: which pkl file has the silhouettes, where each folder holds others as well; see
+        partition: its split into training and test subjects; None if it comes as a JSON file.
+        layout: the folder layout of its download; the default is subject/condition/view.
+        description: one sentence about it, stored with its records.
+        file: which pkl file has the silhouettes, if each folder holds several; see
             mcl_jax.data.stores.pkl_file.
-        title: its name in titles; "" for the name of the data that its protocol was made for.
+        title: its name in titles; "" for the name of the dataset that its protocol was made for.
     """
 
     protocol: str
@@ -92,7 +92,7 @@ DATASETS: dict[str, Dataset] = {
     "hid": Dataset(
         protocol="hid_submission",
         layout=layouts.HID,
-        description="HID: people to be identified at a distance, whose names only the competition knows.",
+        description="HID: people seen from a distance; only the competition's organisers know the probes.",
     ),
     "freegait": Dataset(
         protocol="freegait",
@@ -100,18 +100,18 @@ DATASETS: dict[str, Dataset] = {
     ),
     "walkers": Dataset(
         protocol="casiab",
-        description="Synthetic walking people, as scripts/make_walkers.py draws them.",
+        description="Synthetic walking people, drawn by `mcl-jax walkers`.",
         title="Synthetic people",
     ),
 }
 """Name in `data.dataset` → dataset."""
 
 ANY_TREE = "tree"
-"""Download of any other dataset, whose folders are subject/condition/view."""
+"""Name of the download of any other dataset with folders subject/condition/view."""
 
 
 def downloads() -> dict[str, Download]:
-    """Returns the downloads that can be prepared, by their names on the command line."""
+    """Returns the downloads that can be prepared, by name on the command line."""
     known = {
         name: Download(name, entry.layout, entry.description, entry.file) for name, entry in DATASETS.items()
     }
@@ -119,10 +119,10 @@ def downloads() -> dict[str, Download]:
 
 
 def download_of(name: str) -> Download:
-    """Returns the description of a download.
+    """Returns the download with this name.
 
     Raises:
-        DataError: if nothing is; the message lists the known names.
+        DataError: if there is none; the message lists the known names.
     """
     known = downloads()
     if name not in known:
@@ -135,12 +135,12 @@ def _open_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], Source]:
 
 
 def _open_records(root: Path, file: str = "") -> tuple[list[SequenceRef], Source]:
-    del file  # a record is one array
+    del file  # a record holds one array, so there is no file to choose
     return open_records(root)
 
 
 def _open_either(root: Path, file: str = "") -> tuple[Sequence[SequenceRef], Source]:
-    # ArrayRecord files without the manifest are a copy that was cut off, for `open_records` to refuse.
+    # ArrayRecord files without a manifest are an incomplete copy; `open_records` refuses them.
     is_records = (root / RECORDS_MANIFEST).is_file() or any(root.glob("*.array_record*"))
     return _open_records(root) if is_records else _open_tree(root, file)
 
@@ -150,18 +150,18 @@ OPENERS: dict[str, Callable[[Path, str], tuple[Sequence[SequenceRef], Source]]] 
     "tree": _open_tree,
     "records": _open_records,
 }
-"""Value of `data.format` → function of the root and `data.file`; "" finds out which of the others it is."""
+"""Value of `data.format` → function of the root and `data.file`; "" detects the format."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenDataset:
-    """The sequences of a dataset, how they are split, and where their pixels come from.
+    """The sequences of a dataset, their split, and the source of their pixels.
 
     Attributes:
         name: its key in `DATASETS`.
-        sequences: all of them, sorted.
-        partition: who trains and who tests.
-        source: reads their pixels.
+        sequences: all sequences, sorted.
+        partition: the training and test subjects.
+        source: reads the pixels.
     """
 
     name: str
@@ -173,7 +173,7 @@ class OpenDataset:
         """Returns the training sequences.
 
         Raises:
-            DataError: if there are none, or the folder of one has no pkl file, or several.
+            DataError: if there are none, or the folder of a sequence has no pkl file or several.
         """
         return self._split(self.partition.train, "training")
 
@@ -187,7 +187,7 @@ class OpenDataset:
 
     def _split(self, people: Sequence[str], phase: str) -> Split:
         split = select(self.sequences, people, phase, self.source)
-        if isinstance(self.source, PklSource):  # folders of people whom nobody needs may be as they are
+        if isinstance(self.source, PklSource):  # faulty folders of people outside the split do no harm
             for sequence in split.sequences:
                 self.source.require_file(sequence)
         return split
@@ -196,15 +196,15 @@ class OpenDataset:
 def open_dataset(
     name: str, root: str | Path, *, partition: str | Path = "", file_format: str = "", file: str = ""
 ) -> OpenDataset:
-    """Lists the sequences of a dataset; no pixel is read.
+    """Lists the sequences of a dataset without reading pixels.
 
     Args:
         name: a key of `DATASETS`.
         root: folder of the pkl tree or of the records.
-        partition: path of a partition JSON, or "" for the dataset's own rule.
-        file_format: a key of `OPENERS`; "" finds out whether the root is a tree or records.
-        file: the pkl file to take where folders hold several, by a pattern such as "*-sil.pkl" or by its
-            number; "" for the dataset's own rule.
+        partition: path of a partition JSON, or "" for the dataset's built-in split.
+        file_format: a key of `OPENERS`; "" detects whether the root is a tree or records.
+        file: the pkl file to take if folders hold several, as a pattern such as "*-sil.pkl" or a
+            number; "" for the dataset's default.
 
     Raises:
         DataError: if a name is unknown, or the root or the partition is missing or unusable.
@@ -218,14 +218,14 @@ def open_dataset(
     rule = read_partition(Path(partition)) if str(partition) else DATASETS[name].partition
     if rule is None:
         raise DataError(
-            f"data.partition is empty, and {name} has no rule for its split: set --config.data.partition"
+            f"data.partition is empty, and {name} has no built-in split: set --config.data.partition=FILE"
         )
     check_choice(file)
     sequences, source = OPENERS[file_format](Path(root), file or DATASETS[name].file)
     people = {sequence.subject for sequence in sequences}
     if unused := sorted(people.difference(rule.train, rule.test)):
         logging.warning(
-            "%d of the %d people in %s are neither to train nor to test on, such as %r",
+            "%d of the %d people in %s are in neither the training nor the test set, such as %r",
             len(unused),
             len(people),
             root,

@@ -1,4 +1,4 @@
-"""Fingerprint of training or test data: people in order, sequences, and the pixels of a few of them."""
+"""Fingerprint of training or test data: people in order, sequences, and the pixels of some of them."""
 
 import dataclasses
 import hashlib
@@ -12,19 +12,20 @@ from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.sequences import SequenceRef, Source, Split
 from mcl_jax.errors import DataError
 from mcl_jax.utils.digest import canonical
+from mcl_jax.utils.terminal import count
 
-_SAMPLED = 32  # sequences whose pixels are read, however many there are
+_SAMPLED = 32  # max. number of sequences whose pixels are read
 _UNREADABLE = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataFingerprint:
-    """Tells one set of sequences from another, wherever it lies and in whichever format.
+    """Identifies a set of sequences, independent of its folder and file format.
 
     Attributes:
-        people: names; a person's rank is their class.
-        sequences: subject, condition and view of each, sorted.
-        contents: name of a sampled sequence → digest of its frames; "" for one that could not be read.
+        people: names in the order of their classes.
+        sequences: subject, condition and view of each sequence, sorted.
+        contents: name of a sampled sequence → digest of its frames; "" if it could not be read.
     """
 
     people: tuple[str, ...]
@@ -42,14 +43,14 @@ class DataFingerprint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of the whole fingerprint."""
         return hashlib.sha256(canonical(self.digests)).hexdigest()
 
 
 def fingerprint_of(split: Split) -> DataFingerprint:
     """Returns the fingerprint of a split; at most `_SAMPLED` sequences are read."""
-    count = len(split.sequences)
-    places = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED)).round().astype(int))
+    total = len(split.sequences)
+    places = np.unique(np.linspace(0, total - 1, min(total, _SAMPLED)).round().astype(int))
     sampled = [split.sequences[place] for place in places]
     return DataFingerprint(
         people=split.subjects,
@@ -59,10 +60,10 @@ def fingerprint_of(split: Split) -> DataFingerprint:
 
 
 def known_people(before: DataFingerprint, split: Split) -> tuple[str, ...]:
-    """Returns which people of a split are among those of a training set.
+    """Returns the people of a split who are also in a training set.
 
-    Names alone do not tell: other datasets have a '001' too. So the frames are compared of the sequences that
-    were sampled from both; where all differ, the people are others of the same names.
+    Names alone prove nothing: any dataset may have a '001'. So the frames of sequences in both are compared,
+    if the fingerprint has their digests; if all differ, these are other people with the same names.
     """
     both = tuple(sorted(set(before.people) & set(split.subjects)))
     here = {sequence.key: sequence for sequence in split.sequences} if both else {}
@@ -72,12 +73,14 @@ def known_people(before: DataFingerprint, split: Split) -> tuple[str, ...]:
 
 
 def differences(before: DataFingerprint, now: DataFingerprint) -> list[str]:
-    """Returns a line for each kind of difference, with an example; none where the data are the same."""
+    """Returns a line with an example for each kind of difference; none if the data are the same."""
     people, now_people = set(before.people), set(now.people)
-    lines = _gone_and_new("people", people, now_people)
+    lines = _missing_and_new("person", "people", people, now_people)
     both = people & now_people
-    lines += _gone_and_new(
-        "sequences of the others" if lines else "sequences",
+    of_both = " of the people in both" if lines else ""
+    lines += _missing_and_new(
+        f"sequence{of_both}",
+        f"sequences{of_both}",
         {"/".join(names) for names in before.sequences if names[0] in both},
         {"/".join(names) for names in now.sequences if names[0] in both},
     )
@@ -86,21 +89,21 @@ def differences(before: DataFingerprint, now: DataFingerprint) -> list[str]:
     ]
     changed = [key for key in compared if before.contents[key] != now.contents[key]]
     if changed:
-        lines.append(f"other frames in {len(changed)} of {len(compared)} sequences, such as {changed[0]}")
+        lines.append(f"frames changed in {len(changed)} of {len(compared)} sequences, such as {changed[0]}")
     return lines
 
 
 def kinds_of_difference(before: Mapping[str, Any], now: DataFingerprint) -> list[str]:
-    """Lists the kinds of differences where only the digests of the earlier data are known."""
+    """Lists the kinds of differences when only the digests of the earlier data are known."""
     words = {"people": "other people", "sequences": "other sequences", "contents": "other frames"}
     return [words[kind] for kind, digest in now.digests.items() if before.get(kind) != digest]
 
 
-def _gone_and_new(what: str, before: Collection[str], now: Collection[str]) -> list[str]:
-    gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+def _missing_and_new(one: str, many: str, before: Collection[str], now: Collection[str]) -> list[str]:
+    missing, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
     return [
-        f"{len(names)} {what} {verb}, such as {names[0]!r}"
-        for names, verb in ((gone, "gone"), (new, "new"))
+        f"{count(len(names), one, many)} {change}, such as {names[0]!r}"
+        for names, change in ((missing, "missing"), (new, "new"))
         if names
     ]
 
@@ -108,7 +111,7 @@ def _gone_and_new(what: str, before: Collection[str], now: Collection[str]) -> l
 def _digest(source: Source, sequence: SequenceRef) -> str:
     try:
         frames = cut(np.asarray(source.read(sequence)[:]))
-    except DataError:  # said where a batch needs it, or skipped there
+    except DataError:  # reported, or skipped, when a batch needs the sequence
         return _UNREADABLE
     sha = hashlib.sha256(str(frames.shape).encode())
     sha.update(np.ascontiguousarray(frames).data)

@@ -1,8 +1,8 @@
-"""A quick look at all files of a run before its first step: does each open, with a size that models take?
+"""Quick check of all files before the first step of a run: does each open and have frames of a usable size?
 
-A broken file is drawn after minutes or after days. Of pkl files some bytes at either end are read, by several
-threads; files that were found sound are known by name, size and time of change, and not opened again. Of
-records, whose files are compared with their list when they are opened, an even choice is read.
+Without it, a broken file might stop a run after days. Several threads read some bytes at both ends of each
+pkl file; files found sound are remembered by name, size and modification time, and not opened again. Record
+files are compared with their manifest when they are opened, so only some evenly spaced records are read here.
 """
 
 import copy
@@ -23,31 +23,31 @@ from mcl_jax.utils.digest import check_seal, sealed
 from mcl_jax.utils.files import user_cache, write_atomically
 
 _THREADS = 8
-_RECORDS = 256  # looked at, at most: a fraction of a second
+_RECORDS = 256  # max. number that is read: takes a fraction of a second
 
 
 def look_at(splits: Sequence[Split], *, skip: bool) -> None:
-    """Looks at all files of some splits, or at an even choice of their records.
+    """Checks all pkl files of some splits, or some evenly spaced records.
 
     Args:
-        splits: of one dataset.
-        skip: whether what cannot be read is left out later, so that it is said and stops nothing.
+        splits: splits of one dataset.
+        skip: whether unusable sequences are left out later; then they only cause a warning here.
 
     Raises:
-        DataError: if files cannot be used and `skip` is not set: how many, and the first.
+        DataError: if files cannot be used and `skip` is False; with their number and the first one.
     """
     source = splits[0].source
     sequences = sorted({sequence for split in splits for sequence in split.sequences})
     if isinstance(source, PklSource):
-        faults, looked_at = _faults_of_files(source, sequences), ""
+        faults, scope = _faults_of_files(source, sequences), "sequences"
     elif isinstance(source, RecordsSource):
         sequences = sequences[:: max(1, -(-len(sequences) // _RECORDS))]
-        faults, looked_at = _faults_of_records(source, sequences), " looked at"
+        faults, scope = _faults_of_records(source, sequences), "sequences checked"
     else:
         return
     if not faults:
         return
-    found = f"{len(faults)} of {len(sequences)} sequences{looked_at} cannot be used; the first: {faults[0]}"
+    found = f"{len(faults)} of {len(sequences)} {scope} cannot be used; the first: {faults[0]}"
     if not skip:
         raise DataError(f"{found}; --config.data.on_error=skip leaves such sequences out")
     logging.warning("%s; they are left out", found)
@@ -65,12 +65,12 @@ def _faults_of_files(source: PklSource, sequences: Sequence[SequenceRef]) -> lis
 
 
 def _faults_of_records(source: RecordsSource, sequences: Sequence[SequenceRef]) -> list[DataError]:
-    opened = copy.copy(source)  # so that no file is open when workers are started
+    opened = copy.copy(source)  # so that `source` has no open file when workers start
     return [error for s in sequences if (error := _fault(opened.read, s)) is not None]
 
 
 def _state(sequence: SequenceRef) -> str:
-    """Returns size and time of change of a file, as text; "" if there is none."""
+    """Returns size and modification time of a file, as text; "" if there is no file."""
     try:
         status = os.stat(sequence.location)  # noqa: PTH116 - a Path takes longer than the call
     except OSError:
@@ -92,7 +92,7 @@ def _cache(sequences: Sequence[SequenceRef]) -> Path:
 
 
 def _known(sequences: Sequence[SequenceRef]) -> dict[str, str]:
-    """Returns the states in which sequences were found sound before."""
+    """Returns the states of files that were found sound before, by sequence."""
     try:
         content = json.loads(_cache(sequences).read_bytes())
         return dict(content["states"]) if check_seal(content) else {}
@@ -105,4 +105,4 @@ def _remember(sequences: Sequence[SequenceRef], states: Sequence[str]) -> None:
     try:
         write_atomically(_cache(sequences), json.dumps(sealed(content), separators=(",", ":")).encode())
     except UserError as error:
-        logging.info("which files are sound is not kept: %s", error)
+        logging.info("the list of sound files is not cached: %s", error)

@@ -1,4 +1,4 @@
-"""References to sequences, without their pixels, and their split into training and test."""
+"""References to sequences (without pixels), and their split into training and test."""
 
 import dataclasses
 import itertools
@@ -14,22 +14,21 @@ from mcl_jax.errors import DataError
 from mcl_jax.utils.files import read_bounded
 from mcl_jax.utils.names import written_otherwise
 
-_MOST_LISTED = 100
+_MAX_LISTED = 100
 _MAX_PARTITION_BYTES = 2**24  # a million names; the largest dataset has 26,000 subjects
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class SequenceRef:
-    """Names a silhouette sequence and says where it lies, without its pixels.
+    """Name and location of a silhouette sequence, without its pixels.
 
-    References sort by (subject, condition, view), the order that every list of them is in.
+    References sort by (subject, condition, view); every list of them is in this order.
 
     Attributes:
         subject: name of the person, e.g. "001".
-        condition: what they wore or when, e.g. "nm-01".
+        condition: how or when the person walked, e.g. "nm-01".
         view: the camera's angle or name, e.g. "090".
-        location: where its store finds the pixels: the path of a pkl file or of a folder of PNGs, or the
-            number of a record.
+        location: path of a pkl file or of a folder of PNGs, or the number of a record.
     """
 
     subject: str
@@ -41,7 +40,7 @@ class SequenceRef:
         """Checks the names.
 
         Raises:
-            DataError: if one is not UTF-8, which neither records nor reports can hold.
+            DataError: if a name is not UTF-8, because records and reports cannot hold it.
         """
         for name in (self.subject, self.condition, self.view):
             if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
@@ -54,23 +53,23 @@ class SequenceRef:
 
 
 class Frames(Protocol):
-    """Silhouettes, uint8 [s, 64, 64 or 44], that give an array when they are indexed."""
+    """Silhouettes, uint8 [s, 64, 64 or 44]; indexing returns an array."""
 
     def __len__(self) -> int:
-        """Returns how many there are."""
+        """Returns the number of frames."""
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
-        """Returns some of them as an array."""
+        """Returns the indexed frames as an array."""
 
 
 class Source(Protocol):
-    """Reads the pixels of sequences; picklable, so that worker processes can have one each."""
+    """Reads the pixels of sequences; picklable, so that each worker process can have its own."""
 
     def read(self, sequence: SequenceRef, /) -> Frames:
         """Returns the silhouettes of a sequence.
 
         Raises:
-            DataError: if they cannot be read or are not such an array.
+            DataError: if they cannot be read or are not silhouettes.
         """
 
 
@@ -81,8 +80,8 @@ class Partition:
     Attributes:
         train: names of the people to train on.
         test: names of the people to test on.
-        probe_set: names of the probes, as subject-condition-view (Gait3D); None where a protocol knows them.
-        gallery_set: names of the gallery's sequences (CCGR-MINI, FreeGait); None for all that are no probes.
+        probe_set: names of the probes, as subject-condition-view (Gait3D); None if the protocol chooses them.
+        gallery_set: names of the gallery's sequences (CCGR-MINI, FreeGait); None for all except the probes.
     """
 
     train: tuple[str, ...]
@@ -93,12 +92,12 @@ class Partition:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The sequences of one phase.
+    """The sequences for training, or those for testing.
 
     Attributes:
         sequences: sorted.
-        subjects: sorted; a subject's rank here is its class.
-        source: reads their pixels.
+        subjects: sorted; the position of a subject is its class.
+        source: reads the pixels.
     """
 
     sequences: tuple[SequenceRef, ...]
@@ -122,7 +121,7 @@ def read_partition(path: Path) -> Partition:
 
 
 def read_probe_set(path: Path) -> tuple[str, ...] | None:
-    """Reads the PROBE_SET of a partition JSON; None where it has none.
+    """Reads the PROBE_SET of a partition JSON; None if there is none.
 
     Raises:
         DataError: if the file is missing or malformed.
@@ -131,7 +130,7 @@ def read_probe_set(path: Path) -> tuple[str, ...] | None:
 
 
 def read_gallery_set(path: Path) -> tuple[str, ...] | None:
-    """Reads the GALLERY_SET of a partition JSON; None where it has none.
+    """Reads the GALLERY_SET of a partition JSON; None if there is none.
 
     Raises:
         DataError: if the file is missing or malformed.
@@ -143,7 +142,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_bounded(path, _MAX_PARTITION_BYTES).decode("utf-8-sig"))
     except OSError as error:
-        raise DataError(f"{path}: the partition cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot read the partition: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file: {error}") from None
     if not isinstance(content, dict):
@@ -155,7 +154,7 @@ def _names(path: Path, content: dict[str, Any], key: str) -> tuple[str, ...]:
     names = content.get(key)
     if isinstance(names, list) and (numbers := [name for name in names if isinstance(name, int | float)]):
         raise DataError(
-            f"{path}: {key} holds numbers, such as {numbers[0]}; names are texts as the folders have them, "
+            f"{path}: {key} holds numbers, such as {numbers[0]}; write the folder names as text, "
             f'such as "{numbers[0]}" or "{numbers[0]:03}"'
         )
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -168,7 +167,7 @@ def _optional_names(path: Path, content: dict[str, Any], key: str) -> tuple[str,
 
 
 def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str, source: Source) -> Split:
-    """Returns the sequences of the given subjects; a warning names the subjects that have none.
+    """Returns the sequences of the given subjects; logs a warning with the subjects that have none.
 
     Raises:
         DataError: if no subject has a sequence, or two sequences share a name.
@@ -177,7 +176,7 @@ def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str
     chosen = tuple(sorted(s for s in sequences if s.subject in wanted))
     for first, second in itertools.pairwise(chosen):
         if first == second:
-            raise DataError(f"{first.key}: two sequences of this name: {first.location}, {second.location}")
+            raise DataError(f"{first.key}: two sequences have this name: {first.location}, {second.location}")
     found = {s.subject for s in chosen}
     missing = sorted(wanted - found)
     others = {s.subject for s in sequences} - wanted
@@ -188,7 +187,7 @@ def select(sequences: Sequence[SequenceRef], subjects: Sequence[str], phase: str
             f"found {', '.join(map(repr, sorted(others)[:3]))}{written_otherwise(missing, others)}"
         )
     if missing:
-        shown = ", ".join(missing[:_MOST_LISTED]) + (", …" if len(missing) > _MOST_LISTED else "")
+        shown = ", ".join(missing[:_MAX_LISTED]) + (", …" if len(missing) > _MAX_LISTED else "")
         logging.warning(
             "%d of %d %s subjects have no sequence: %s%s",
             len(missing),

@@ -7,7 +7,7 @@ import threading
 
 
 def live_with_parent() -> None:
-    """Makes this worker leave Ctrl-C to its parent, and end when that was killed."""
+    """Makes this worker ignore Ctrl-C, which its parent handles, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

@@ -1,1 +1,1 @@
-"""From embeddings to the numbers of a published table: distances → protocol → metrics → report."""
+"""Turns embeddings into the figures of a published table: distances → protocol → metrics → report."""

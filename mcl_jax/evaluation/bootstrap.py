@@ -1,6 +1,6 @@
-"""Intervals by a bootstrap over subjects, the percentile method, with a fixed seed.
+"""Confidence intervals by a bootstrap over subjects: percentile method, fixed seed.
 
-Subjects, not sequences, are drawn again with replacement, because sequences of one subject are alike.
+It resamples subjects, not sequences, because sequences of one subject are not independent.
 
 References:
     Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.
@@ -18,7 +18,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval of 95 %; NaN where it is unknown."""
+    """A figure and its 95 % interval; NaN if unknown."""
 
     value: float
     low: float
@@ -26,14 +26,14 @@ class Estimate:
 
 
 def subject_weights(present: np.ndarray) -> np.ndarray:
-    """Counts of each subject in each resample.
+    """Counts how often each subject is drawn in each resample.
 
     Args:
-        present: bool [subjects], those to draw from.
+        present: bool [subjects], the subjects to draw from.
 
     Returns:
-        float64 [1 + RESAMPLES, subjects]: first every subject once, then the resamples; no resamples where
-        there are fewer than two subjects, which cannot vary.
+        float64 [1 + RESAMPLES, subjects]: first every subject once, then the resamples; no resamples if there
+        are fewer than two subjects.
     """
     chosen = np.flatnonzero(present)
     resamples = RESAMPLES if len(chosen) > 1 else 0
@@ -45,18 +45,18 @@ def subject_weights(present: np.ndarray) -> np.ndarray:
     return weights
 
 
-def estimate(value: float, resampled: np.ndarray, most: float = 100.0) -> Estimate:
-    """A figure with the interval that its resamples give.
+def estimate(value: float, resampled: np.ndarray, maximum: float = 100.0) -> Estimate:
+    """Returns a figure with the interval of its resamples.
 
     Args:
         value: the figure.
-        resampled: [1 + resamples], the same by the weights of `subject_weights`. If these were evaluated more
-            coarsely than the figure, all shift by what that changes in the first, the figure itself.
-        most: the interval stays within [0, most].
+        resampled: [1 + resamples], the figure for each row of `subject_weights`. If these are computed more
+            coarsely than `value`, all are shifted by the difference between `value` and the first.
+        maximum: the interval is clipped to [0, maximum].
     """
     known = resampled[1:][~np.isnan(resampled[1:])]
     if np.isnan(value) or not known.size:
         return Estimate(float(value), np.nan, np.nan)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.clip(np.quantile(known, [tail, 1 - tail]) + (value - resampled[0]), 0, most).tolist()
+    low, high = np.clip(np.quantile(known, [tail, 1 - tail]) + (value - resampled[0]), 0, maximum).tolist()
     return Estimate(float(value), low, high)

@@ -1,6 +1,6 @@
-"""The colours of every picture and page: one for each condition, one scale of heat maps, right and wrong.
+"""Colours of all pictures and pages: for conditions, for heat maps, and for right and wrong.
 
-Those of conditions are told apart by people who see fewer colours, and are dark enough on white; a test
+Colour-blind people can distinguish the colours of conditions, and they are dark enough on white; a test
 computes both.
 """
 
@@ -8,24 +8,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 INK, SOFT, GRID = "#1b1f24", "#57606a", "#d0d7de"
-RIGHT, WRONG, PROBE = "#116329", "#b3261e", INK  # marks and lines say it too
+RIGHT, WRONG, PROBE = "#116329", "#b3261e", INK  # always together with a mark such as ✓
 
 _HUES = ("#314dde", "#d9730d", "#70208a", "#00a47f", "#7f3800", "#c676c9")
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.5, 1.5), (6.0, 1.5, 1.5, 1.5))
 _MARKERS = "osD^v*"
 
 HEAT = ("#fdf3c4", "#7fc9b4", "#2a87b5", "#152a66")
-"""Of a heat map, from its lowest value to 100 %: the darker, the better. No grey between them."""
+"""Colours of a heat map, from its lowest value to 100 %: the darker, the better. None is grey."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """The look of a line.
+    """Style of a line.
 
     Attributes:
         colour: as "#rrggbb".
-        dash: lengths of strokes and gaps in widths of the line; empty for a whole line.
-        marker: as Matplotlib calls it.
+        dash: lengths of strokes and gaps, in line widths; empty for a solid line.
+        marker: Matplotlib's name of the marker.
     """
 
     colour: str
@@ -34,11 +34,11 @@ class Look:
 
 
 OVERALL = Look(INK)
-"""Of what is over all conditions: their mean, or all pairs."""
+"""Style of the mean over all conditions, and of all pairs."""
 
 
 def looks(groups: Iterable[str]) -> dict[str, Look]:
-    """Returns the look of each group of probes, the same in every picture; from the seventh on dashed.
+    """Returns the style of each group of probes, the same in every picture; the seventh and later are dashed.
 
     Args:
         groups: all groups of the protocol, in its order.
@@ -52,7 +52,7 @@ def looks(groups: Iterable[str]) -> dict[str, Look]:
 
 
 def heat(share: float) -> str:
-    """Returns the colour of a cell whose value lies at this share, 0 to 1, of the scale."""
+    """Returns the colour for a position, 0 to 1, on the scale of a heat map."""
     place = min(max(share, 0.0), 1.0) * (len(HEAT) - 1)
     i = min(int(place), len(HEAT) - 2)
     channels = zip(_channels(HEAT[i]), _channels(HEAT[i + 1]), strict=True)
@@ -60,7 +60,7 @@ def heat(share: float) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Returns the colour of text that is read best on another."""
+    """Returns black or white, whichever is easier to read on a colour."""
     return max(("#000000", "#ffffff"), key=lambda ink: contrast(ink, colour))
 
 

@@ -1,9 +1,9 @@
 """Distances between sequences, computed on the device one tile at a time.
 
-A tile compares `TILE` sequences with `TILE` others, part after part. So the device holds a few tiles of
-embeddings and a few [TILE, TILE] matrices, however many probes and gallery sequences there are; only the host
-holds the whole result, [n, m]. Tiles at the edges are padded to a power of two, so that any mix of sizes
-compiles a handful of programs. On a CPU the products are our own, as those of convolutions are.
+A tile compares `TILE` sequences with `TILE` others, one part after another. So the device holds a few tiles
+of embeddings and a few [TILE, TILE] matrices, independent of the number of sequences; only the host holds the
+whole result [n, m]. Tiles at the edges are padded to a power of two, so that all sizes together need only a
+handful of compiled programs. On a CPU, C++ kernels compute the distances (see `ops/cpu`).
 """
 
 from collections.abc import Iterator
@@ -27,27 +27,27 @@ _OVERFLOW = "embeddings: a distance overflows float32: scale the embeddings down
 
 
 def distances(x: ArrayLike, y: ArrayLike, *, metric: str = "euc") -> Any:
-    """Distances between embeddings: of one and another, of one and many, or of many and many.
+    """Returns distances between embeddings: one to one, one to many, or many to many.
 
     Args:
         x: one embedding [parts, channels], or several [n, parts, channels]; float32.
-        y: the same.
+        y: likewise.
         metric: "euc", the mean over parts of the Euclidean distance; or "cos", 1 − the mean cosine.
 
     Returns:
-        float32 [n, m], of every embedding of x to every one of y. A side that is one embedding has no
-        dimension: `distances(x[0], x[1])` is a number, and `distances(x[0], x)` is [n].
+        float32 [n, m], from every embedding of x to every one of y. A single embedding has no dimension in
+        the result: `distances(x[0], x[1])` is a number, and `distances(x[0], x)` is [n].
 
     Raises:
         ConfigError: if the metric is unknown.
-        DataError: if these are no embeddings of one model, a distance overflows float32, or embeddings are so
-            small that distances vanish in it.
+        DataError: if the shapes do not fit one model, a distance overflows float32, or embeddings are so
+            small that distances become 0.
     """
     sides = [np.asarray(side, np.float32) for side in (x, y)]
     if any(side.ndim not in (2, 3) for side in sides) or sides[0].shape[-2:] != sides[1].shape[-2:]:
         raise DataError(
-            f"distances: of {list(sides[0].shape)} and {list(sides[1].shape)}; expected [parts, channels] or "
-            "[n, parts, channels] of one model"
+            f"distances: shapes {list(sides[0].shape)} and {list(sides[1].shape)}; expected "
+            "[parts, channels] or [n, parts, channels], with the same parts and channels in both"
         )
     several = [side if side.ndim == 3 else side[None] for side in sides]
     between = pairwise_distances(*several, metric=metric)
@@ -58,17 +58,17 @@ def distances(x: ArrayLike, y: ArrayLike, *, metric: str = "euc") -> Any:
 def pairwise_distances(
     x: Float32[np.ndarray, "n p c"], y: Float32[np.ndarray, "m p c"], *, metric: str = "euc", tile: int = TILE
 ) -> Float32[np.ndarray, "n m"]:
-    """Distance of every sequence of x to every sequence of y.
+    """Returns the distance of every sequence of x to every sequence of y.
 
     Args:
         x: embeddings [n, parts, channels].
         y: embeddings [m, parts, channels].
         metric: "euc", the mean over parts of the Euclidean distance; or "cos", 1 − the mean cosine.
-        tile: the most sequences of either side that are on the device at once; changes no result.
+        tile: maximum number of sequences of each side on the device at once; does not change the result.
 
     Raises:
         ConfigError: if the metric is unknown or the tile is below 1.
-        DataError: if a distance overflows float32, or embeddings are so small that distances vanish in it.
+        DataError: if a distance overflows float32, or embeddings are so small that distances become 0.
     """
     if metric not in get_args(Metric):
         raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
@@ -82,7 +82,7 @@ def pairwise_distances(
         x_tile = jax.device_put(_padded(x[rows], tile))
         for columns in _tiles(len(y), tile):
             distances = _tile_distances(x_tile, _padded(y[columns], tile), metric=metric)
-            # One tile behind: the host copies the last result while the device works on the next.
+            # One tile late, so that the host copies a result while the device computes the next.
             _store(result, pending)
             pending = rows, columns, distances
     _store(result, pending)
@@ -100,7 +100,7 @@ def check_norms(x: np.ndarray) -> None:
     tiny = squared < np.finfo(np.float32).tiny
     if tiny.any() and x[tiny].any():
         raise DataError(
-            "embeddings: so small that distances vanish in float32: scale the embeddings up or retrain"
+            "embeddings: too small, so that distances vanish in float32: scale the embeddings up or retrain"
         )
 
 
@@ -132,7 +132,7 @@ def _sum_by_parts(x: Float[Array, "n p c"], y: Float[Array, "m p c"], metric: st
         # relu, because rounding can leave the difference of two equal embeddings below zero.
         return total + jnp.sqrt(jax.nn.relu(squared)), None
 
-    # y with its sequences last, once, because XLA's products on the CPU are slower on a transposed factor.
+    # y is transposed once, here, because XLA's products on the CPU are slower with a transposed factor.
     parts = jnp.moveaxis(x, 1, 0), jnp.moveaxis(y, 0, 2)
     # A scan, because all parts at once would be an n × m × p array.
     total, _ = jax.lax.scan(add_part, jnp.zeros((len(x), len(y)), jnp.float32), parts)
@@ -144,7 +144,7 @@ def _normalised(x: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
 
 
 def _tiles(n: int, tile: int) -> Iterator[slice]:
-    """Cuts n sequences into tiles: whole ones, then halves once less than three quarters are left."""
+    """Cuts n sequences into whole tiles, and half tiles once at most three quarters of a tile remain."""
     start = 0
     while start < n:
         left = n - start

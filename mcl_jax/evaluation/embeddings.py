@@ -1,4 +1,4 @@
-"""The embeddings of a test set with the labels that protocols select by, in memory and on disk."""
+"""Embeddings of a test set, with the labels that protocols need; in memory and on disk."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ SilhouetteFn = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True, repr=False, init=False)
 class EmbeddingSet:
-    """Embeddings of n sequences and where each sequence comes from; lists are taken for arrays.
+    """Embeddings of n sequences, with subject, condition and view of each; lists become arrays.
 
     Attributes:
         embeddings: float32 [n, parts, channels], all finite.
@@ -33,7 +33,7 @@ class EmbeddingSet:
         views: str [n], for example "090". No two sequences share subject, condition and view.
 
     Raises:
-        DataError: if shapes or types are others, a value is not finite, or a sequence comes twice.
+        DataError: if shapes or types differ from these, a value is not finite, or a sequence occurs twice.
     """
 
     embeddings: np.ndarray
@@ -54,19 +54,19 @@ class EmbeddingSet:
             object.__setattr__(self, name, given if isinstance(given, np.ndarray) else _labels(given))
         if x.ndim != 3 or 0 in x.shape or x.dtype != np.float32:
             raise DataError(
-                f"embeddings: expected float32 [n, parts, channels], none of them 0, "
-                f"found {x.dtype} {list(x.shape)}: write one such block per sequence"
+                f"embeddings: expected float32 [n, parts, channels], no size 0, "
+                f"found {x.dtype} {list(x.shape)}: give one [parts, channels] per sequence"
             )
         for name in LABELS:
             labels = getattr(self, name)
             if labels.shape != x.shape[:1] or labels.dtype.kind != "U":
                 raise DataError(
                     f"{name}: expected one string for each of the {len(x)} embeddings, "
-                    f"found {labels.dtype} {list(labels.shape)}: write a string array of that length"
+                    f"found {labels.dtype} {list(labels.shape)}: give a string array of that length"
                 )
             odd = [label for label in labels.tolist() if any("\ud800" <= c <= "\udfff" for c in label)]
             if odd:
-                raise DataError(f"{name}: {odd[0]!r} is not UTF-8, which no report can hold: rename it")
+                raise DataError(f"{name}: {odd[0]!r} is not UTF-8, so reports cannot hold it: rename it")
         self._check_finite()
         self._check_unique()
 
@@ -79,20 +79,20 @@ class EmbeddingSet:
         return f"EmbeddingSet({len(self)} sequences, {different}; {parts} parts × {channels} channels)"
 
     def key(self, i: int) -> str:
-        """`subject-condition-view` of sequence i, the name that partition files give it."""
+        """Returns `subject-condition-view` of sequence i, its name in partition files."""
         return f"{self.subjects[i]}-{self.conditions[i]}-{self.views[i]}"
 
     def keys(self) -> list[str]:
-        """`subject-condition-view` of every sequence."""
+        """Returns `subject-condition-view` of every sequence."""
         return [self.key(i) for i in range(len(self))]
 
     @property
     def digest(self) -> str:
-        """SHA-256 over embeddings and labels, which a saved file holds as "sha256"."""
+        """SHA-256 of embeddings and labels; a saved file holds it as "sha256"."""
         return _digest({key: getattr(self, key) for key in KEYS})
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file, whole or not at all, with a digest of its arrays as "sha256".
+        """Writes an .npz file, completely or not at all, with a digest of its arrays as "sha256".
 
         Raises:
             UserError: if it cannot be written.
@@ -104,10 +104,10 @@ class EmbeddingSet:
 
     @classmethod
     def load(cls, path: str | Path) -> "EmbeddingSet":
-        """Reads a file written by `save`; nothing in it is executed.
+        """Reads a file written by `save`, without executing anything from it.
 
         Raises:
-            DataError: if the file is missing, damaged, pickled, incomplete or holds unusable values.
+            DataError: if the file is missing, damaged, pickled or incomplete, or has unusable values.
         """
         arrays = read_npz(Path(path), (*KEYS, DIGEST_KEY), remedy="write it with EmbeddingSet.save")
         missing = [key for key in KEYS if key not in arrays]
@@ -117,12 +117,12 @@ class EmbeddingSet:
                 f"write the file with EmbeddingSet.save"
             )
         digest = arrays.pop(DIGEST_KEY, None)
-        if digest is None:  # other programs write such files, too; the archive has a CRC-32 of each array
-            logging.info("%s: has no digest, so arrays of different sets would not be noticed", path)
+        if digest is None:  # written by another program; the archive still has a CRC-32 of each array
+            logging.info("%s: has no digest, so mixed-up arrays of different sets would go unnoticed", path)
         elif str(digest) != _digest({key: arrays[key] for key in KEYS}):
             raise DataError(
-                f"{path}: damaged or changed: its arrays do not fit its digest: take a copy of the file, or "
-                "embed again"
+                f"{path}: damaged or changed: its arrays do not fit its digest: restore the file, or embed "
+                "again"
             )
         try:
             return cls(**{key: arrays[key] for key in KEYS})
@@ -134,30 +134,30 @@ class EmbeddingSet:
         if bad.size:
             raise DataError(
                 f"embeddings: NaN or infinite values in {bad.size} of {len(self)} sequences, the first is "
-                f"{self.key(int(bad[0]))}: check its silhouettes and that training did not diverge"
+                f"{self.key(int(bad[0]))}: check its silhouettes, and whether training diverged"
             )
 
     def _check_unique(self) -> None:
         seen: set[str] = set()
         for key in self.keys():
             if key in seen:
-                raise DataError(f"sequence {key} comes more than once: keep one embedding of each sequence")
+                raise DataError(f"sequence {key} occurs more than once: keep one embedding of each sequence")
             seen.add(key)
 
 
 def _labels(given: Sequence[Any]) -> np.ndarray:
-    """Returns labels as an array; what is no text stays as it is, to be refused."""
+    """Returns labels as an array; values that are not text are kept, and refused later."""
     return np.array(given, str if all(isinstance(label, str) for label in given) else object)
 
 
 def _blocks(given: Sequence[Any]) -> np.ndarray:
-    """Returns embeddings, one a sequence, as an array.
+    """Returns a list of embeddings, one per sequence, as an array.
 
     Raises:
-        DataError: if they differ in shape, or are no numbers.
+        DataError: if they differ in shape, or are not numbers.
     """
     try:
-        with np.errstate(over="ignore"):  # refused below, as what is not finite
+        with np.errstate(over="ignore"):  # overflows become infinite, and are refused later
             return np.asarray(given, np.float32)
     except (TypeError, ValueError):
         raise DataError(

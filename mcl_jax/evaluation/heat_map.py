@@ -1,4 +1,4 @@
-"""Cells of probe view × gallery view with their colours, for the picture and for the page."""
+"""Heat map of probe view × gallery view: values and colours, for the picture and for the page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from mcl_jax.evaluation import colours, scoring
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.scoring import GroupScores
 
-_HIGHEST_LOW = 99.0  # of a scale that is to have some length
+_HIGHEST_LOW = 99.0  # the scale must start at or below this, so that it has some length
 
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """A table of each group, all on one scale, so that groups compare.
+    """One table for each group, all on the same scale.
 
     Attributes:
-        figure: whose values they are.
-        cells: group → % [probe views, gallery views]; NaN where nothing could be ranked.
-        counted: bool [probe views, gallery views], which cells enter the mean.
-        low: lowest value of the scale; its highest is 100.
+        figure: name of the figure, such as "Rank-1".
+        cells: group → % [probe views, gallery views]; NaN if nothing could be ranked.
+        counted: bool [probe views, gallery views]: whether a cell counts in the mean.
+        low: lowest value of the scale; the highest is 100.
     """
 
     figure: str
@@ -34,7 +34,7 @@ class HeatMap:
 
 
 def heat_map(protocol: Protocol, groups: Mapping[str, GroupScores]) -> HeatMap:
-    """Returns the first figure of a protocol that compares views in pairs.
+    """Returns the heat map of the first figure of a protocol that compares views in pairs.
 
     Args:
         protocol: the rules.

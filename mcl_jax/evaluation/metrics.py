@@ -1,10 +1,10 @@
 """Retrieval metrics of ranked galleries, in NumPy.
 
-All take `distances` [n, m] from n probes to m gallery sequences and `match` [n, m], true where the subject is
-the same. A gallery sequence that a probe must not see has distance +inf and match false. Ties are ranked by
-gallery order. Work goes through `ROWS` probes at a time, which bounds the memory of a thread's temporaries.
+All take `distances` [n, m] from n probes to m gallery sequences, and `match` [n, m], true if the subject is
+the same. A gallery sequence hidden from a probe has distance +inf and match false. Ties are ranked in gallery
+order. Each thread works on `ROWS` probes at a time, which limits its memory.
 
-By hand, because scikit-learn ranks one query at a time and knows neither hidden gallery sequences nor mINP.
+Written by hand, because scikit-learn ranks one query at a time, without hidden gallery sequences and mINP.
 """
 
 import os
@@ -21,9 +21,9 @@ ROWS = 64
 def first_match_ranks(
     distances: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"]
 ) -> Int[np.ndarray, " n"]:
-    """Rank, from 1, of each probe's nearest match; `NO_MATCH` where it has none.
+    """Returns the rank, from 1, of each probe's nearest match; `NO_MATCH` if it has none.
 
-    It counts the sequences that come before it instead of sorting, which took most of the time of scoring.
+    It counts the sequences before the match instead of sorting, which took most of the time of scoring.
     """
     ranks = np.full(len(distances), NO_MATCH, np.int64)
     columns = np.arange(distances.shape[1])
@@ -40,17 +40,17 @@ def first_match_ranks(
 
 
 def cmc(ranks: Int[np.ndarray, " n"], length: int) -> Float[np.ndarray, " length"]:
-    """Cumulative match characteristic: for k = 1…length, % of probes with a match among their k nearest."""
+    """Returns the cumulative match characteristic: % of probes with a match in the k nearest, k ≤ length."""
     return 100 * (ranks[:, None] <= np.arange(1, length + 1)).sum(axis=0) / len(ranks)
 
 
 def average_precision(
     distances: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Average precision and inverse negative penalty per probe, in [0, 1]; 0 without a match.
+    """Returns average precision and inverse negative penalty of each probe, in [0, 1]; 0 without a match.
 
-    AP is the mean, over the matches, of the share of matches among the sequences up to it. INP is the number
-    of matches over the rank of the last one (Ye et al., Deep Learning for Person Re-identification, 2021).
+    AP is the mean, over the matches, of the share of matches up to this rank. INP is the number of matches
+    divided by the rank of the last one (Ye et al., Deep Learning for Person Re-identification, 2021).
 
     Returns:
         (AP [n], INP [n]); their means over probes are mAP and mINP.
@@ -71,37 +71,37 @@ def average_precision(
 
 
 def _match_ranks(
-    d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], most: int
+    d: Float[np.ndarray, "n m"], match: Bool[np.ndarray, "n m"], k: int
 ) -> Int[np.ndarray, "n k"]:
-    """Ranks from 1 of each probe's matches, in rising order; the rest of a row is filled with more than m.
+    """Returns the ranks, from 1, of each probe's matches (at most k), ascending; rows are padded with m + 1.
 
-    Looks the matches up among the sorted distances: NumPy sorts numbers ten times as fast as it sorts places.
+    It looks the matches up in the sorted distances, because `np.sort` is ten times as fast as `np.argsort`.
     """
-    ranks = np.full((len(d), most), d.shape[1] + 1)
+    ranks = np.full((len(d), k), d.shape[1] + 1)
     for row, numbers in enumerate(np.sort(d, axis=1)):
         columns = np.flatnonzero(match[row])
         own = d[row, columns]
         before = np.searchsorted(numbers, own)
-        if (np.searchsorted(numbers, own, "right") - before > 1).any():  # tied: their places count as well
+        if (np.searchsorted(numbers, own, "right") - before > 1).any():  # ties are ranked in gallery order
             before = np.flatnonzero(match[row][np.argsort(d[row], kind="stable")])
         ranks[row, : len(columns)] = np.sort(before) + 1
     return ranks
 
 
 def nearest(distances: Float[np.ndarray, "n m"], k: int) -> Int[np.ndarray, "n k"]:
-    """Columns of the k nearest gallery sequences of each probe, nearest first."""
+    """Returns the columns of the k nearest gallery sequences of each probe, nearest first."""
     chunks = [np.argsort(distances[rows], axis=1, kind="stable")[:, :k] for rows in _chunks(len(distances))]
     return np.concatenate(chunks)
 
 
 def nan_mean(cells: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of the numbers that are not NaN; NaN where there are none (`np.nanmean` would also warn)."""
+    """Returns the mean of values that are not NaN; NaN if there are none (`np.nanmean` would also warn)."""
     number = (~np.isnan(cells)).sum(axis=axis)
     return np.asarray(np.nansum(cells, axis=axis) / np.where(number, number, np.nan))
 
 
 def _for_chunks(n: int, of_chunk: Callable[[slice], None]) -> None:
-    """Calls a function for all rows, `ROWS` at a time; NumPy lets other threads run while it compares."""
+    """Calls a function for all rows, `ROWS` at a time, in several threads; NumPy releases the interpreter."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(of_chunk, _chunks(n)))
 

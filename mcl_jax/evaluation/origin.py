@@ -1,4 +1,4 @@
-"""Origin of a result: which weights on which data, when, and by which version of mcl_jax."""
+"""Origin of a result: the weights, the data, the date, and the version of mcl_jax."""
 
 import datetime
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ class ModelOrigin:
     """The weights that embedded a test set.
 
     Attributes:
-        name: of the model.
-        digest: SHA-256 over model, sizes and all numbers but the classifier's.
-        checkpoint: path of the checkpoint or file they were read from.
-        step: updates behind them.
-        embedding: which embedding: `parts`, `channels`, the `precision` it was computed in, `max_frames`, the
-            most frames of a sequence that count, and what the model lets one choose.
+        name: name of the model.
+        digest: SHA-256 of the model's name, sizes and all its numbers except the classifier's.
+        checkpoint: path of the checkpoint or file with the weights.
+        step: number of updates in training.
+        embedding: settings of the embedding: `parts`, `channels`, the `precision` of the computation,
+            `max_frames` (only so many frames of a sequence are used), and options of the model.
     """
 
     name: str
@@ -36,7 +36,7 @@ class DataOrigin:
     Attributes:
         dataset: its name in a config.
         root: its folder.
-        digest: SHA-256 over the names of the test sequences and the frames of a few of them.
+        digest: SHA-256 of the names of the test sequences and the frames of some of them.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class Origin:
     data: DataOrigin
 
     def blocks(self) -> dict[str, Any]:
-        """Returns the blocks `model`, `data` and `made` of metrics.json; the last has the time of now."""
+        """Returns the blocks `model`, `data` and `made` of metrics.json; `made` has the current time."""
         return {"model": asdict(self.model), "data": asdict(self.data), "made": made_now()}
 
 
@@ -68,10 +68,11 @@ def made_now() -> dict[str, str]:
 
 
 def facts_of_origin(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what metrics.json says about the origin of its figures, in words: nothing if it says nothing.
+    """Returns the origin of the figures in metrics.json as text; {} if it is unknown.
 
     Args:
-        metrics: with or without the blocks of `Origin.blocks`, or `embeddings`, the file that was scored.
+        metrics: content of metrics.json; it may have the blocks of `Origin.blocks`, and `embeddings`, the
+            file that was scored.
     """
     facts: dict[str, str] = {}
     if model := metrics.get("model"):
@@ -95,7 +96,7 @@ def _words_of_embedding(embedding: Mapping[str, Any]) -> str:
 
 
 def lines_of_origin(metrics: Mapping[str, Any]) -> str:
-    """Returns the last lines of a table: protocol and distance, and the origin of its figures."""
+    """Returns the last lines of a table: protocol, distance, and origin of the figures."""
     rerank = "" if metrics["rerank"] is None else ", re-ranked"
     facts = {"protocol": f"{metrics['protocol']}, {metrics['metric']}{rerank}"} | facts_of_origin(metrics)
     return "\n".join(f"{key:<11} {value}" for key, value in facts.items()) + "\n"

@@ -1,25 +1,24 @@
-"""Counts pairs of sequences by distance, block after block, in memory that does not grow with the pairs.
+"""Histogram of the distances of pairs; memory does not grow with the number of pairs.
 
-Distances are counted on a grid: the float32 numbers of 16 significant bits, each at most 0.003 % above the
-one before. A distance counts at the next number of the grid, upwards, so that "distance ≤ t" is counted
-exactly for every t of the grid, and neither the order of pairs nor the size of blocks changes a count. A
-coarser grid, of 11 bits, has the pairs of each subject, for bootstraps over subjects.
+Distances are rounded up to a grid: float32 numbers with 16 significant bits, at most 0.003 % apart. So the
+number of pairs with "distance ≤ t" is exact for every t of the grid, and does not depend on the order of
+pairs or the size of blocks. A coarser grid, of 11 bits, counts the pairs of each subject, for bootstraps.
 
-By hand, because scikit-learn's curves need every distance in memory: 19 GB for the pairs of OU-MVLP.
+Written by hand, because scikit-learn's curves need all distances in memory: 19 GB for the pairs of OU-MVLP.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
-TILE = 512  # rows of a block at a time, which bounds the memory
-# A float32 has 24 significant bits; its bits as an integer grow with the number. Each grid drops some.
+TILE = 512  # rows processed at a time, which limits the memory
+# Positive float32 numbers are in the same order as their bits read as integers; each grid drops low bits.
 _FINE, _COARSE = 8, 13
 _INFINITY = 0x7F800000
 
 
 class PairCounts:
-    """Counts of pairs at each distance, in all and for each subject.
+    """Number of pairs at each distance, in total and for each subject.
 
     Attributes:
         total: number of pairs.
@@ -27,9 +26,9 @@ class PairCounts:
 
     def __init__(self, subjects: int):
         self.total = 0
-        self._at = np.zeros((_INFINITY >> _FINE) + 1, np.int64)  # pages without a count take no memory
-        self._first, self._last = len(self._at), -1  # keys, so that nobody reads all of the pages
-        self._columns = np.full((_INFINITY >> _COARSE) + 1, -1, np.int32)  # coarse key → column, −1: none yet
+        self._at = np.zeros((_INFINITY >> _FINE) + 1, np.int64)  # untouched pages take no memory
+        self._first, self._last = len(self._at), -1  # range of keys used, to avoid reading all pages
+        self._columns = np.full((_INFINITY >> _COARSE) + 1, -1, np.int32)  # coarse key → column; −1: none
         self._used = 0
         self._by_subject = np.zeros((subjects, 256), np.int32)
 
@@ -38,8 +37,8 @@ class PairCounts:
 
         Args:
             codes: int [n], the subject of each row.
-            distances: float32 [n, m], not NaN; below zero, which only rounding gives, counts as zero.
-            counted: bool [n, m], which pairs count.
+            distances: float32 [n, m], not NaN; negative ones, caused by rounding, count as zero.
+            counted: bool [n, m]: whether a pair counts.
         """
         keys = _keys_above(distances[counted], _FINE)
         if keys.size:
@@ -70,23 +69,23 @@ class PairCounts:
             self._by_subject = wider
 
     def keys(self) -> np.ndarray:
-        """Keys of the fine grid at which pairs lie, ascending."""
+        """Returns the keys of the fine grid that have pairs, ascending."""
         return self._first + np.flatnonzero(self._at[self._first : self._last + 1])
 
     def up_to(self, keys: np.ndarray) -> np.ndarray:
-        """Number of pairs at or below each key of the fine grid."""
+        """Returns the number of pairs at or below each key of the fine grid."""
         here = self.keys()
         return _cumulative(self._at[here])[np.searchsorted(here, keys, side="right")]
 
     def coarse_keys(self) -> np.ndarray:
-        """Keys of the coarse grid at which pairs lie, ascending."""
+        """Returns the keys of the coarse grid that have pairs, ascending."""
         return np.flatnonzero(self._columns >= 0)
 
     def weighted_up_to(self, weights: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Number of pairs at or below each key of the coarse grid, with subjects counted by weight.
+        """Returns the number of pairs at or below each key of the coarse grid, weighted by subject.
 
         Args:
-            weights: float64 [b, subjects], integers, whose sums are exact in any order.
+            weights: float64 [b, subjects], whole numbers, so that sums are exact in any order.
             keys: [k].
 
         Returns:
@@ -95,19 +94,19 @@ class PairCounts:
         here = self.coarse_keys()
         columns = self._columns[here]
         at = np.empty((len(weights), len(here)))
-        for start in range(0, len(here), TILE):  # some at a time, because float64 takes twice the memory
+        for start in range(0, len(here), TILE):  # in pieces, because float64 takes twice the memory
             part = slice(start, start + TILE)
             at[:, part] = weights @ self._by_subject[:, columns[part]].astype(np.float64)
         return _cumulative(at)[:, np.searchsorted(here, keys, side="right")]
 
 
 class Pairs:
-    """The pairs that a protocol shows: genuine, of one subject, for each group of probes; and impostor pairs.
+    """All pairs that a protocol compares: genuine pairs (same subject) by group, and impostor pairs.
 
     Attributes:
         codes: int [sequences], the subject of each sequence as an index into the sorted subjects.
-        genuine: group → its pairs of one subject.
-        impostor: pairs of two subjects, of all groups. Each is counted twice, once for either subject.
+        genuine: group → pairs of the same subject.
+        impostor: pairs of different subjects, of all groups. Each is counted twice, once for each subject.
     """
 
     def __init__(self, subjects: np.ndarray, groups: Iterable[str]):
@@ -119,10 +118,10 @@ class Pairs:
         """Counts the pairs of a block.
 
         Args:
-            group: of the probes.
+            group: group of the probes.
             probes: indices [n].
             gallery: indices [m].
-            distances: float32 [n, m]; +inf where the protocol hides a pair.
+            distances: float32 [n, m]; +inf for pairs that the protocol hides.
         """
         rows, columns = self.codes[probes], self.codes[gallery]
         for start in range(0, len(rows), TILE):
@@ -137,27 +136,27 @@ class Pairs:
 
 
 def distance_of(keys: np.ndarray) -> np.ndarray:
-    """The distances, float32, of keys of the fine grid."""
+    """Returns the distances, float32, of keys of the fine grid."""
     return (keys << _FINE).astype(np.uint32).view(np.float32)
 
 
 def coarse_keys_of(distances: np.ndarray) -> np.ndarray:
-    """Keys of the coarse grid, at or above distances."""
+    """Returns the keys of the coarse grid for distances, rounded up."""
     return _keys_above(distances, _COARSE)
 
 
 def _keys_above(distances: np.ndarray, dropped: int) -> np.ndarray:
-    # + 0, because −0 has other bits than 0.
+    # Adding 0 turns −0 into 0, which has different bits.
     positive = np.maximum(distances.astype(np.float32, copy=False), np.float32(0)) + np.float32(0)
     return _halved(positive.view(np.uint32).astype(np.int64), dropped)
 
 
 def _halved(keys: np.ndarray, times: int) -> np.ndarray:
-    """The keys divided by 2 so many times, rounded up."""
+    """Returns the keys divided by 2 ** times, rounded up."""
     return (keys + ((1 << times) - 1)) >> times
 
 
 def _cumulative(counts: np.ndarray) -> np.ndarray:
-    """Sums along the last axis of the first 0, 1, 2, … counts."""
+    """Returns the sums of the first 0, 1, 2, … counts along the last axis."""
     nothing = np.zeros((*counts.shape[:-1], 1), counts.dtype)
     return np.concatenate([nothing, np.cumsum(counts, axis=-1)], axis=-1)

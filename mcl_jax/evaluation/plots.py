@@ -1,4 +1,4 @@
-"""Plots of a scored protocol: cumulative match characteristic, heat maps of views, error rates."""
+"""Plots of a scored test: cumulative match characteristic, heat maps of views, error rates."""
 
 import math
 import textwrap
@@ -26,23 +26,23 @@ from mcl_jax.utils.names import short_names
 from mcl_jax.utils.terminal import printable
 
 NAME_LENGTH = 24
-"""Letters of a name on a picture or in a table; tables have the whole name as a tooltip."""
+"""Maximum letters of a name in a picture or table; tables have the full name as a tooltip."""
 
-_DPI = 150  # so that a picture is sharp on a phone and on paper
-_MOST_NUMBERED_VIEWS = 16  # of a heat map with a number in each cell
-_WIDEST = 18  # inches of a row of heat maps
-_BEHIND = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}  # text on lines
+_DPI = 150  # sharp on a phone and on paper
+_MAX_NUMBERED_VIEWS = 16  # heat maps with more views have no numbers in their cells
+_MAX_WIDTH = 18  # inches, of a row of heat maps
+_BEHIND = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}  # box behind text on lines
 _ERROR_TICKS = (0.001, 0.01, 0.1, 1, 5, 20, 50, 80, 95, 99, 99.9)  # %
 
 
 def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int, model: str = "") -> Figure:
-    """Cumulative match characteristic of every group, up to the size of the gallery.
+    """Draws the cumulative match characteristic of every group, up to the size of the gallery.
 
     Args:
         protocol: the rules.
         groups: figures of each group.
-        gallery: most sequences that a probe is ranked against.
-        model: its name, for the title.
+        gallery: maximum number of sequences that a probe is ranked against.
+        model: name of the model, for the title.
     """
     length = min(scoring.CMC_LENGTH, gallery)
     names, styles = short_names(groups, NAME_LENGTH), looks(groups)
@@ -62,19 +62,19 @@ def draw_cmc(protocol: Protocol, groups: dict[str, GroupScores], gallery: int, m
 def draw_heatmaps(
     protocol: Protocol, groups: dict[str, GroupScores], views: list[str], model: str = ""
 ) -> Figure:
-    """First figure in % of probe view × gallery view, a panel per group; what does not count is striped.
+    """Draws a heat map of probe view × gallery view per group; cells that do not count are striped.
 
     Args:
-        protocol: the rules.
+        protocol: the rules; its first figure is drawn.
         groups: figures of each group.
         views: names of the rows and columns.
-        model: its name, for the title.
+        model: name of the model, for the title.
     """
     table = heat_map(protocol, groups)
     labels = [literal(name) for name in short_names(views, NAME_LENGTH // 2).values()]
-    numbered = len(views) <= _MOST_NUMBERED_VIEWS
+    numbered = len(views) <= _MAX_NUMBERED_VIEWS
     side = (0.44 if numbered else 0.2) * len(views) + 0.5 + 0.08 * max(map(len, labels))
-    rows = math.ceil(len(groups) / max(1, int(_WIDEST / side)))
+    rows = math.ceil(len(groups) / max(1, int(_MAX_WIDTH / side)))
     columns = math.ceil(len(groups) / rows)
     figure = Figure((max(5.5, side * columns + 0.9), (side + 0.7) * rows), _DPI, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -99,12 +99,12 @@ def draw_heatmaps(
 
 
 def draw_roc(protocol: Protocol, verification: Verification, model: str = "") -> Figure:
-    """True-accept rate against false-accept rate, with the intervals at the rates that have a threshold.
+    """Draws true-accept rate against false-accept rate, with intervals at the rates that have a threshold.
 
     Args:
         protocol: the rules.
-        verification: its curves.
-        model: its name, for the title.
+        verification: the curves.
+        model: name of the model, for the title.
     """
     lines = _lines(verification)
     figure, axes = _framed(protocol, model, len(lines))
@@ -122,7 +122,7 @@ def draw_roc(protocol: Protocol, verification: Verification, model: str = "") ->
         axes.annotate(
             f"{point.tar.value:.1f}",
             (point.rate, point.tar.value),
-            (-5, 7),  # where a rising curve is not
+            (-5, 7),  # to the upper left, away from a rising curve
             textcoords="offset points",
             ha="right",
             fontsize=8,
@@ -135,20 +135,20 @@ def draw_roc(protocol: Protocol, verification: Verification, model: str = "") ->
     seen = [tar[max(np.searchsorted(curve.far, lowest, side="right") - 1, 0) :] for tar, _ in lines.values()]
     intervals = [point.tar.low for point in verification.points]
     _to_hundred(axes, [*(100 * tar for tar in seen), np.array(intervals)])
-    _say_what_is_missing(axes, verification)
+    _write_if_empty(axes, verification)
     _legend_below(figure, axes)
     return figure
 
 
 def draw_det(protocol: Protocol, verification: Verification, model: str = "") -> Figure:
-    """Detection error trade-off: false-reject rate against false-accept rate, on axes of normal deviates.
+    """Draws the detection error trade-off: false-reject against false-accept rate, in normal deviates.
 
-    On these the curves of normally distributed distances are straight, and stand apart from each other.
+    On these axes, the curves of normally distributed distances are straight and well separated.
 
     Args:
         protocol: the rules.
-        verification: its curves.
-        model: its name, for the title.
+        verification: the curves.
+        model: name of the model, for the title.
 
     References:
         Martin et al., The DET curve in assessment of detection task performance, Eurospeech 1997.
@@ -157,7 +157,7 @@ def draw_det(protocol: Protocol, verification: Verification, model: str = "") ->
     figure, axes = _framed(protocol, model, len(lines) + 1)
     curve, genuine = verification.curve, sum(verification.genuine.values())
     left, right = _lowest_rate(verification), 0.5
-    floor = min(0.5 / max(genuine, 1), 0.05)  # below the rate of one pair, where a rate of 0 is drawn
+    floor = min(0.5 / max(genuine, 1), 0.05)  # a rate of 0 is drawn here, below the rate of one pair
     seen = (left <= curve.far) & (curve.far <= right)
     errors = {label: np.clip(1 - tar, floor, 0.999) for label, (tar, _) in lines.items()}
     top = max([error[seen].max(initial=floor) for error in errors.values()], default=0.5)
@@ -179,30 +179,30 @@ def draw_det(protocol: Protocol, verification: Verification, model: str = "") ->
         )
         axes.plot(max(eer / 100, floor), max(eer / 100, floor), "o", color=INK, markersize=4)
     axes.set(xlabel="false-accept rate, impostor pairs (%)", ylabel="false-reject rate, genuine pairs (%)")
-    _say_what_is_missing(axes, verification)
+    _write_if_empty(axes, verification)
     _legend_below(figure, axes)
     return figure
 
 
 def _deviate(rates: np.ndarray) -> np.ndarray:
-    """Returns the normal deviates of rates, without the infinite ones."""
+    """Returns the normal deviates of rates, clipped so that they are finite."""
     return np.asarray(ndtri(np.clip(rates, 1e-12, 1 - 1e-12)))
 
 
 def _lowest_rate(verification: Verification) -> float:
-    """Returns the start of the axis of false-accept rates: below the lowest threshold's, or at one pair."""
+    """Returns the start of the axis of false-accept rates: a third of the lowest, or the rate of one pair."""
     one_pair = min(1 / max(verification.impostor, 1), 0.1)
     return max(one_pair, min((point.rate for point in verification.points), default=one_pair) / 3)
 
 
-def _say_what_is_missing(axes: Axes, verification: Verification) -> None:
+def _write_if_empty(axes: Axes, verification: Verification) -> None:
     if not _lines(verification):
         kind = "genuine" if verification.impostor else "impostor"
         axes.text(0.5, 0.5, f"n/a: there are no {kind} pairs", transform=axes.transAxes, ha="center")
 
 
 def _lines(verification: Verification) -> dict[str, tuple[np.ndarray, Look]]:
-    """Legend → true-accept rates of the curve, and look: of all pairs, and of each of several groups."""
+    """Returns legend → (true-accept rates, style), for all pairs, and for each group if there are several."""
     curve, eer = verification.curve, verification.eer
     if np.isnan(eer.value):
         return {}
@@ -223,7 +223,7 @@ def _lines(verification: Verification) -> dict[str, tuple[np.ndarray, Look]]:
 
 
 def _framed(protocol: Protocol, model: str, lines: int) -> tuple[Figure, Axes]:
-    """A figure with a title, a grid, and room for a legend of some lines below."""
+    """Returns a figure with a title, a grid, and room below for a legend of `lines` lines."""
     figure = Figure((5.6, 3.8 + 0.2 * math.ceil(lines / 2)), _DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.grid(alpha=0.3)
@@ -233,7 +233,7 @@ def _framed(protocol: Protocol, model: str, lines: int) -> tuple[Figure, Axes]:
 
 
 def _to_hundred(axes: Axes, curves: Iterable[np.ndarray]) -> None:
-    """Lets the axis of percentages begin below the lowest of some values, at a round one."""
+    """Sets the axis of percentages to end at 100 and to start at a round value below all values."""
     values = np.concatenate([np.array([96.0]), *curves])
     lowest = float(np.nanmin(values))
     step = next(step for step in (1, 2, 5, 10, 20) if step >= (100 - lowest) / 5)
@@ -243,7 +243,7 @@ def _to_hundred(axes: Axes, curves: Iterable[np.ndarray]) -> None:
 
 
 def _legend_below(figure: Figure, axes: Axes, title: str = "") -> None:
-    """Outside the axes: curves of good and of poor models leave no corner free."""
+    """Adds a legend below the axes, because curves may be in any corner."""
     if axes.get_legend_handles_labels()[0]:
         figure.legend(
             loc="outside lower center", ncols=2, fontsize=8, title=title, title_fontsize=8, frameon=False
@@ -259,28 +259,28 @@ def _marks(look: Look) -> dict[str, Any]:
 
 
 def write_title(figure: Figure, data: str, rules: str, model: str) -> None:
-    """Writes above a figure whose result it is, the model and the data, then the rules; makes room for it."""
+    """Writes model, data and rules above a figure, and enlarges it to make room."""
     letters = int(figure.get_figwidth() * 11)
-    whose = f"{model} on {data}" if model else data
-    lines = [*textwrap.wrap(whose, letters), *textwrap.wrap(rules, letters)]
+    heading = f"{model} on {data}" if model else data
+    lines = [*textwrap.wrap(heading, letters), *textwrap.wrap(rules, letters)]
     figure.set_figheight(figure.get_figheight() + 0.18 * len(lines))
     figure.suptitle(literal("\n".join(lines)), x=0.01, ha="left", fontsize=10, color=INK)
 
 
 def literal(text: str) -> str:
-    """Returns a name or title for a figure, in which Matplotlib takes no part for a formula."""
-    return printable(text).replace("$", r"\$")  # fonts have no control characters
+    """Returns a name or title for a figure, without characters that Matplotlib would read as a formula."""
+    return printable(text).replace("$", r"\$")  # printable, because fonts have no control characters
 
 
 def png(figure: Figure) -> memoryview:
-    """The content of a PNG file; the same bytes for equal figures."""
+    """Returns a figure as PNG; the same bytes for equal figures."""
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getbuffer()
 
 
 def _name_cells(axes: Axes, labels: list[str]) -> None:
-    upright = max(map(len, labels)) > 4 or len(labels) > _MOST_NUMBERED_VIEWS
+    upright = max(map(len, labels)) > 4 or len(labels) > _MAX_NUMBERED_VIEWS
     axes.set_xticks(range(len(labels)), labels, rotation=90 if upright else 0, fontsize=8)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set(xlabel="gallery view", ylabel="probe view")

@@ -1,4 +1,4 @@
-"""Reads a user's own protocol from a JSON file: gallery conditions, probe conditions, figures."""
+"""Reads a user's own protocol from a JSON file."""
 
 import json
 import re
@@ -15,12 +15,12 @@ _KEYS = (
     *("title", "gallery", "probes", "blocks", "leave_out", "figures", "unmatched", "views", "view_ends"),
     *("unused", "mean"),
 )
-_LARGEST = 1 << 20  # bytes
+_MAX_BYTES = 1 << 20
 _FIGURE = re.compile(r"Rank-[1-9]\d{0,5}|mAP|mINP")
 
 
 def find_protocol(name: str) -> Protocol:
-    """Returns the protocol of this name, or that of a file if the name ends in .json.
+    """Returns the protocol with this name, or reads it from a file if the name ends in .json.
 
     Raises:
         ConfigError: if there is none.
@@ -29,22 +29,22 @@ def find_protocol(name: str) -> Protocol:
 
 
 def read_protocol(path: Path) -> Protocol:
-    """Reads a protocol: the keys of `Protocol` that `_KEYS` lists; "gallery" and "probes" must be there.
+    """Reads a protocol file with keys of `Protocol`; `_KEYS` lists them, "gallery" and "probes" are required.
 
-    "gallery" is a list of conditions, ["*"] for all sequences, or null for all that are no probes, or an
-    object with these for each group; "probes" has for each group of figures its conditions, ["*"] for all, or
-    null for those that the partition lists as PROBE_SET. Both take the name of a list of the partition, and
-    EVERY_OTHER, too. A sequence that is both a probe and in the gallery does not meet itself.
+    "gallery" is a list of conditions, ["*"] for all sequences, null for all except the probes, or an object
+    with one of these for each group. "probes" is an object with the conditions of each group, ["*"] for all,
+    or null for the PROBE_SET of the partition. Instead of conditions, both accept the name of a list of the
+    partition, or EVERY_OTHER. A sequence is never compared with itself.
 
     Raises:
-        ConfigError: if it cannot be read, or has not the keys and values of a protocol.
+        ConfigError: if the file cannot be read, or has other keys or values.
     """
     try:
-        content = json.loads(read_bounded(path, _LARGEST))
+        content = json.loads(read_bounded(path, _MAX_BYTES))
     except OSError as error:
         raise ConfigError(f"eval.protocol: {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise ConfigError(f"eval.protocol: {path}: is no JSON") from None
+        raise ConfigError(f"eval.protocol: {path}: is not a JSON file") from None
     if not isinstance(content, dict):
         raise ConfigError(f"eval.protocol: {path}: must be an object with {', '.join(_KEYS)}")
     try:
@@ -92,7 +92,7 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
 
 
 def _choice(key: str, given: Any, if_null: Chosen) -> Choice:
-    """Returns the sequences that a list of conditions, the name of a list, or null chooses."""
+    """Returns the choice that a list of conditions, the name of a list, or null stands for."""
     if given is None:
         return if_null
     if isinstance(given, str) and given in Chosen.__members__:

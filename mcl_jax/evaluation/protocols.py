@@ -1,7 +1,7 @@
-"""Evaluation protocols as data; `scoring` is the one engine that scores by them.
+"""The table of evaluation protocols; `scoring` computes the figures of all of them.
 
-A protocol says which sequences are probes and which are gallery, what a probe may not see, in which blocks
-probes meet the gallery, and which figures come out, rounded how. A new one is one more entry below.
+A protocol says which sequences are probes and gallery, which gallery sequences are hidden from a probe, how
+comparisons are divided into blocks, and which figures are computed and rounded. To add one, add an entry.
 """
 
 import enum
@@ -14,7 +14,7 @@ from mcl_jax.evaluation.rerank import Rerank
 
 
 class Chosen(enum.Enum):
-    """Sequences that something else than their conditions chooses; the value says it to a person."""
+    """Ways to choose sequences other than by condition; the values are used in messages."""
 
     PROBE_SET = "the sequences of the partition's PROBE_SET"
     GALLERY_SET = "the sequences of the partition's GALLERY_SET"
@@ -23,31 +23,31 @@ class Chosen(enum.Enum):
 
 
 PROBE_SET, GALLERY_SET, THE_REST, EVERY_OTHER = Chosen
-EVERY = ("*",)  # as conditions: every sequence, of whichever condition
+EVERY = ("*",)  # conditions that choose every sequence
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """Chooses every sequence of some subjects, in place of conditions.
+    """Chooses every sequence of some subjects, instead of by condition.
 
     Attributes:
-        names: of the subjects.
+        names: names of the subjects.
     """
 
     names: tuple[str, ...]
 
 
 Choice = tuple[str, ...] | Chosen | Subjects
-"""Sequences: those of some conditions, in which * stands for any text, or chosen otherwise."""
+"""A choice of sequences: a tuple of conditions, in which * stands for any text, or one of the others."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The CSV file that a benchmark scores: a line for each probe, with its view's name and nearest subjects.
+    """Format of the CSV file that a benchmark scores: per probe a line with its view and nearest subjects.
 
     Attributes:
-        header: names of its columns; each but the first holds a subject, the nearest first.
-        numbers: whether subjects are written as numbers; otherwise as their folders are called.
+        header: names of the columns: the first is for the probe, the others for subjects, nearest first.
+        numbers: whether subjects are written as numbers instead of the names of their folders.
     """
 
     header: tuple[str, ...]
@@ -65,29 +65,29 @@ class Protocol:
 
     Attributes:
         name: key in `PROTOCOLS`.
-        data: what is scored, as titles name it; `dataclasses.replace` it where the rules are used on others.
-        gallery: the gallery, or for each group of probes its own. A sequence may be a probe as well: it never
-            meets itself.
+        data: name of the dataset for titles; use `dataclasses.replace` for other data with the same rules.
+        gallery: the gallery, or one gallery for each group of probes. A sequence may also be a probe; it is
+            never compared with itself.
         probes: the probes of each group; figures are per group. A sequence may be in several groups.
-        blocks: what is ranked together. "all": every probe against the whole gallery. "probe_view": the
-            probes of one view against the whole gallery. "view_pair": the probes of one view against the
-            gallery of one view. Figures are the mean over gallery views, then over probe views.
-        leave_out: "identical_view": pairs of the same view do not enter the mean. "own_view": a probe does
-            not see its own subject's gallery sequences of its own view.
+        blocks: which sequences are ranked together. "all": every probe against the whole gallery.
+            "probe_view": the probes of one view against the whole gallery. "view_pair": the probes of one
+            view against the gallery of one view. Figures are the mean over gallery views, then probe views.
+        leave_out: "identical_view": blocks of the same view do not count in the mean. "own_view": gallery
+            sequences with the subject and view of the probe are hidden from it.
         figures: "Rank-k" for any k, "mAP", "mINP", in the order of the published table.
-        unmatched: what a probe counts for whose subject is not in the gallery: "error" refuses the data,
-            "wrong" ranks it as a miss, "skip" leaves it out. "wrong_rank" ranks it as a miss and leaves it
-            out of mAP and mINP.
-        decimals: each block's percentages are rounded to these before any mean; None = not rounded.
+        unmatched: treatment of a probe whose subject is not in the gallery. "error": refuse the data.
+            "wrong": count it as a miss. "skip": leave it out. "wrong_rank": count it as a miss in ranks, and
+            leave it out of mAP and mINP.
+        decimals: decimals to which each block's percentages are rounded before taking means; None = not.
         views: the only views that may occur; None = any.
-        view_ends: a view is what comes before this text in a folder's name, such as camera 01 of 01_0; empty:
-            the whole name.
-        unused: conditions of the dataset that are neither probes nor gallery; any others are an error.
-        unused_views: views whose sequences are neither.
-        mean: whether the mean over the groups is told; not where one group has the probes of all others.
-        rerank: how distances are re-ranked where that is asked for.
-        submit: the submission file, which only the benchmark scores; None = scored here.
-        rules: the rules in a few words, for titles; empty where the name of the data says them.
+        view_ends: the view is the part of a folder's name before this text, such as camera 01 in 01_0;
+            empty: the whole name.
+        unused: conditions that are neither probes nor gallery; unknown conditions are an error.
+        unused_views: views that are neither probes nor gallery.
+        mean: whether the mean over groups is reported; False if one group has the probes of all others.
+        rerank: parameters of re-ranking, used if the user asks for it.
+        submit: format of the submission file, if only the benchmark can score; None = scored here.
+        rules: the rules in a few words, for titles; empty if the name of the data suffices.
 
     Raises:
         ConfigError: if the rules contradict each other.
@@ -128,17 +128,17 @@ class Protocol:
             raise ConfigError(f"protocol {self.name}: leave_out identical_view needs blocks view_pair")
         if self.galleries.keys() != self.probes.keys():
             raise ConfigError(
-                f"protocol {self.name}: gallery has the groups {', '.join(self.galleries)}, and probes "
-                f"{', '.join(self.probes)}: give them the same"
+                f"protocol {self.name}: gallery has the groups {', '.join(self.galleries)}, but probes has "
+                f"{', '.join(self.probes)}: use the same groups in both"
             )
         if THE_REST in self.probes.values():
-            raise ConfigError(f"protocol {self.name}: THE_REST is of galleries: for probes give EVERY_OTHER")
+            raise ConfigError(f"protocol {self.name}: THE_REST is for galleries: use EVERY_OTHER for probes")
         others = (THE_REST, EVERY_OTHER)
         for group, probes in self.probes.items():
             if probes is EVERY_OTHER and self.galleries[group] in others:
                 raise ConfigError(
-                    f"protocol {self.name}: {group}: probes and gallery are both the other sequences: name "
-                    "one of them"
+                    f"protocol {self.name}: {group}: probes and gallery are each defined as all "
+                    "sequences not in the other: name the conditions of one of them"
                 )
 
 
@@ -148,7 +148,7 @@ def _casiae(scenes: tuple[str, ...], clothing: str) -> tuple[str, ...]:
     )
 
 
-# Group → conditions of its probes, and of its gallery.
+# Group → (conditions of its probes, conditions of its gallery).
 _CCPG = {
     "CL": (("U0_D0_BG", "U0_D0"), ("U1_D1", "U2_D2", "U3_D3")),
     "UP": (("U3_D3",), ("U0_D3",)),
@@ -231,7 +231,7 @@ _ALL_PROTOCOLS = (
         probes={"all": ("00",)},
         blocks="view_pair",
         leave_out="identical_view",
-        unmatched="wrong",  # many sequences of this dataset are missing, and published figures count them
+        unmatched="wrong",  # many sequences are missing in this dataset; published figures count these probes
         views=_OUMVLP_VIEWS,
     ),
     Protocol(
@@ -243,7 +243,7 @@ _ALL_PROTOCOLS = (
         blocks="probe_view",
         leave_out="own_view",
         figures=("Rank-1", "mAP"),
-        unmatched="wrong_rank",  # as the reference counts
+        unmatched="wrong_rank",  # as in the reference
         views=_OUMVLP_VIEWS,
     ),
     Protocol(
@@ -315,7 +315,7 @@ _ALL_PROTOCOLS = (
         data="HID submission",
         gallery=EVERY_OTHER,
         probes={"all": Subjects(("probe",))},
-        rerank=Rerank(k1=6, k2=6, lam=0.3),  # as the benchmark's baseline
+        rerank=Rerank(k1=6, k2=6, lam=0.3),  # as in the benchmark's baseline
         submit=Submission(("videoID", "label")),
     ),
     Protocol(
@@ -332,10 +332,10 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL_P
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of this name.
+    """Returns the protocol with this name.
 
     Raises:
-        ConfigError: if there is none; the message lists those that exist.
+        ConfigError: if there is none; the message lists the known names.
     """
     if name not in PROTOCOLS:
         raise ConfigError(f"protocol: {name!r} is unknown: choose one of {', '.join(PROTOCOLS)}")

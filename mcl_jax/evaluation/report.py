@@ -1,4 +1,4 @@
-"""Scores an embedding set by a protocol; a `Report` shows the result and writes numbers and pictures."""
+"""Scores an embedding set by a protocol; a `Report` shows the result, and writes figures and pictures."""
 
 import json
 from collections.abc import Collection
@@ -46,27 +46,25 @@ REPORT_FILES = (
     "submission.sha256",
 )
 
-# Embeddings are equal where no number differs by more than this share of the largest, or than nothing.
-_EQUAL, _NOTHING = 1e-5, 1e-9
+# Embeddings count as equal if no number differs by more than this share of the largest, or by this value.
+_EQUAL_SHARE, _EQUAL_VALUE = 1e-5, 1e-9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
-    """An embedding set scored by a protocol, as `score` returns it. `print` and a notebook show its table.
+    """Result of `score`: an embedding set scored by a protocol. `print` and notebooks show its table.
 
     Attributes:
-        protocol: the rules it was scored by.
-        embedding_set: what was scored.
+        protocol: the rules of the test.
+        embedding_set: the scored embeddings.
         roles: which sequences are probes and which are gallery.
-        groups: figures of each group of probes; empty where only the benchmark scores.
-        submission: CSV text for the benchmark; empty where the figures are known here.
-        metrics: what metrics.json holds, with NaN for null. Always "protocol", "metric", "rerank", "counts"
-            and "table"; of a test also "model", "data" and "made", where it comes from; "notes" where `note`
-            was called;
-            "scores", "views", "cells", "cmc", "unmatched", "skipped" and "verification" where the figures are
-            known here.
-            docs/evaluation.md describes them.
-        verification: error rates and thresholds of pairs; None where only the benchmark scores.
+        groups: figures of each group of probes; empty if only the benchmark can score.
+        submission: CSV text for the benchmark; empty if it is scored here.
+        metrics: content of metrics.json, with NaN for null. Always "protocol", "metric", "rerank", "counts"
+            and "table"; if scored here, "scores", "views", "cells", "cmc", "unmatched", "skipped" and
+            "verification"; in a test of a model, "model", "data" and "made" (the origin); after `note`,
+            "notes". docs/evaluation.md describes them.
+        verification: error rates and thresholds of pairs; None if only the benchmark can score.
     """
 
     protocol: Protocol
@@ -81,45 +79,47 @@ class Report:
     def scores(self) -> dict[str, dict[str, float]]:
         """Group → figure → %, for example `scores["NM"]["Rank-1"]`.
 
-        With several groups, "mean" is their mean, where the protocol tells it. NaN where nothing could be
-        ranked; no groups where only the benchmark scores.
+        With several groups, "mean" is their mean, if the protocol reports one. NaN if nothing could be
+        ranked; empty if only the benchmark can score.
         """
         scores: dict[str, dict[str, float]] = self.metrics.get("scores", {})
         return scores
 
     @property
     def table(self) -> str:
-        """The figures as papers print them, in %; ends with a newline. The content of table.txt."""
+        """The figures in % as in a paper's table; ends with a newline. This is the content of table.txt."""
         table: str = self.metrics["table"]
         return table
 
     def threshold(self, far: float) -> float:
-        """The largest distance at which two sequences may be taken for one subject's at a false-accept rate.
+        """Returns the largest threshold with at most this false-accept rate.
 
-        Distances are those of `metric` before any re-ranking.
+        Two sequences with a distance up to the threshold count as the same subject. Distances are those of
+        `metric` before any re-ranking.
 
         Args:
-            far: the share of pairs of two subjects that may be accepted, for example 1e-3.
+            far: the share of pairs of different subjects that may be accepted, for example 1e-3.
 
         Raises:
-            ConfigError: if it is not between 0 and 1, there are too few pairs, or only the benchmark scores.
+            ConfigError: if `far` is not between 0 and 1, there are too few pairs, or only the benchmark can
+                score.
         """
         if self.verification is None:
             raise ConfigError(
-                f"protocol {self.protocol.name}: no threshold: only the benchmark knows subjects"
+                f"protocol {self.protocol.name}: no threshold: only the benchmark knows the subjects"
             )
         return self.verification.threshold(far)
 
     def note(self, text: str) -> None:
-        """Adds a sentence that a reader of the figures must know: to the table, metrics.json and the page."""
+        """Adds a note for readers of the figures to the table, metrics.json and the page."""
         self.metrics.setdefault("notes", []).append(text)
         self.metrics["table"] += f"\n{text}\n"
 
     def add_origin(self, **blocks: Any) -> None:
-        """Adds where the figures come from: to metrics.json, as last lines of the table, and to the page.
+        """Adds the origin of the figures to metrics.json, the end of the table, and the page.
 
         Args:
-            **blocks: of metrics.json, as `mcl_jax.evaluation.origin` makes them.
+            **blocks: blocks of metrics.json from `mcl_jax.evaluation.origin`.
         """
         self.metrics.update(blocks)
         self.metrics["table"] += f"\n{lines_of_origin(self.metrics)}"
@@ -134,18 +134,17 @@ class Report:
         )
 
     def write(self, folder: str | Path, silhouettes: SilhouetteFn | None = None) -> None:
-        """Writes metrics.json, table.txt, pictures and a page, or the submission instead of these two.
+        """Writes metrics.json, table.txt, and either pictures and a page or the submission for a benchmark.
 
-        Pictures are cmc.png, heatmap.png (only where views are compared in pairs), roc.png, det.png and
-        retrieval.png (only with silhouettes). The page, report.html, has all that in one file, to browse.
-        Files of an earlier report are removed first; then each file is written whole or not at all,
+        The pictures are cmc.png, heatmap.png (if views are compared in pairs), roc.png, det.png and
+        retrieval.png (only with `silhouettes`). The page, report.html, shows everything in one file.
+        Files of an earlier report are removed first; then each file is written completely or not at all,
         metrics.json last.
 
         Args:
-            folder: made if it does not exist.
-            silhouettes: gives the frames, uint8 [s, h, w], of sequence i of the embedding set, for the sheet
-                of probes and their nearest gallery sequences and for the page; None = no sheet, and a page
-                without moving pictures.
+            folder: created if it does not exist.
+            silhouettes: returns the frames, uint8 [s, h, w], of sequence i of the embedding set, for
+                retrieval.png and the page; None = no retrieval.png, and no moving pictures in the page.
 
         Raises:
             UserError: if a file cannot be written or removed, or the extra `report` is not installed.
@@ -172,7 +171,7 @@ class Report:
     def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
         from mcl_jax.evaluation.report_files import write_pictures  # matplotlib takes a while to import
 
-        assert self.verification is not None  # as wherever figures are known here
+        assert self.verification is not None  # always set if scored here
         write_pictures(
             folder,
             self.protocol,
@@ -195,7 +194,7 @@ def score(
     gallery_set: Collection[str] | None = None,
     rerank: Rerank | None = None,
 ) -> Report:
-    """Scores the embeddings of a test set as a dataset's protocol says.
+    """Scores the embeddings of a test set by a dataset's protocol.
 
         report = score(EmbeddingSet.load("embeddings.npz"), "casiab")
         print(report)
@@ -204,18 +203,18 @@ def score(
 
     Args:
         embeddings: embeddings [n, parts, channels] with the subject, condition and view of each sequence.
-        protocol: a name in `PROTOCOLS` ("casiab", "gait3d", …), the path of a JSON file of your own, or
-            rules of your own.
+        protocol: a name in `PROTOCOLS` ("casiab", "gait3d", …), the path of your own JSON file, or a
+            `Protocol`.
         metric: "euc", the mean over parts of the Euclidean distance, or "cos", 1 − the mean cosine.
         probe_set: `subject-condition-view` names of the probes, for protocols that list them ("gait3d").
-        gallery_set: the same of the gallery, where a partition lists it; None for all that are no probes.
-        rerank: re-ranks each block of distances by k-reciprocal neighbours; takes 4 · (probes + gallery)²
-            bytes of memory for a block.
+        gallery_set: likewise for the gallery, if a partition lists it; None for all except the probes.
+        rerank: re-ranks each block of distances by k-reciprocal neighbours; needs 4 · (probes + gallery)²
+            bytes of memory per block.
 
     Raises:
-        ConfigError: if there is no protocol or metric of this name; the message lists those that exist.
-        DataError: if the embeddings do not fit the protocol, are all equal, or no distances can be computed
-            from them.
+        ConfigError: if the protocol or metric is unknown; the message lists the known ones.
+        DataError: if the embeddings do not fit the protocol, are all equal, or their distances overflow or
+            vanish.
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
@@ -224,7 +223,7 @@ def score(
         scoring.overlap(probes, roles.gallery_of(group)) for group, probes in roles.probes.items()
     ):
         raise DataError(
-            f"protocol {protocol.name}: re-ranking needs probes that are not in the gallery too: leave "
+            f"protocol {protocol.name}: re-ranking is impossible if probes are in the gallery too: leave "
             "out rerank, or choose another protocol"
         )
     _require_difference(embeddings)
@@ -243,7 +242,7 @@ def score(
     pairs = Pairs(embeddings.subjects, roles.probes)
 
     def count(group: str, probes: np.ndarray, gallery: np.ndarray, block: np.ndarray) -> None:
-        if rerank is not None:  # re-ranked distances depend on the block, so no threshold on them would last
+        if rerank is not None:  # re-ranked distances depend on the block, so thresholds on them are useless
             block = np.where(np.isposinf(block), np.inf, plain(probes, gallery))
         pairs.add(group, probes, gallery, block)
 
@@ -257,10 +256,10 @@ def score(
 
 
 def clear_report(folder: str | Path) -> None:
-    """Removes the files of an earlier report, which would otherwise stand beside newer figures.
+    """Removes the files of an earlier report, so that they do not mix with newer figures.
 
     Raises:
-        UserError: if one cannot be removed, or the folder is a file.
+        UserError: if a file cannot be removed, or the folder is a file.
     """
     for name in REPORT_FILES:
         path = Path(folder, name)
@@ -271,10 +270,10 @@ def clear_report(folder: str | Path) -> None:
 
 
 def _require_difference(embeddings: EmbeddingSet) -> None:
-    """Refuses embeddings that are all equal, whose order of distances is that of rounding."""
+    """Refuses embeddings that are all equal, because then only rounding decides the ranking."""
     x = embeddings.embeddings
     largest, spread = float(np.abs(x).max()), float(np.ptp(x, axis=0).max())
-    if len(x) > 1 and spread <= max(_EQUAL * largest, _NOTHING):
+    if len(x) > 1 and spread <= max(_EQUAL_SHARE * largest, _EQUAL_VALUE):
         raise DataError(
             f"embeddings: all {len(x)} are equal (their numbers differ by at most {spread:.2g}): the model "
             "has collapsed: train again with a lower learning rate, or test another checkpoint"
@@ -282,7 +281,7 @@ def _require_difference(embeddings: EmbeddingSet) -> None:
 
 
 def _distances_between(embedding_set: EmbeddingSet, metric: str) -> DistanceFn:
-    """A function from probe and gallery indices to their distances [n, m]."""
+    """Returns a function from probe and gallery indices to their distances [n, m]."""
     x = embedding_set.embeddings
     return lambda probes, gallery: pairwise_distances(x[probes], x[gallery], metric=metric)
 
@@ -305,7 +304,7 @@ def _counts(embedding_set: EmbeddingSet, roles: Roles) -> dict[str, Any]:
 
 
 def _figures(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any]:
-    """The part of metrics.json that the groups' figures make."""
+    """Returns the part of metrics.json with the figures of the groups."""
     scores = {name: group.scores for name, group in groups.items()}
     if protocol.mean and len(groups) > 1:
         figures = next(iter(scores.values()))
@@ -323,7 +322,7 @@ def _figures(protocol: Protocol, groups: dict[str, GroupScores], views: list[str
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for NaN, which JSON does not have."""
+    """Replaces NaN by None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Writes the pictures of a report, and the page that shows them all."""
+"""Writes the pictures of a report, and the page that shows them."""
 
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,18 @@ def write_pictures(
     distances: DistanceFn,
     silhouettes: SilhouetteFn | None,
 ) -> None:
-    """Writes the pictures and report.html of a `Report`, whose `write` says which they are.
+    """Writes the pictures and report.html of a `Report`; its `write` lists them.
 
     Args:
-        folder: exists.
-        protocol: of the report.
-        embedding_set: of the report.
-        roles: of the report.
-        groups: of the report.
-        verification: of the report.
-        metrics: of the report.
-        distances: before any re-ranking: those exist for a few probes without those among all sequences.
-        silhouettes: as of `Report.write`.
+        folder: an existing folder.
+        protocol: see `Report`.
+        embedding_set: see `Report`.
+        roles: see `Report`.
+        groups: see `Report`.
+        verification: see `Report`.
+        metrics: see `Report`.
+        distances: distances before re-ranking, because re-ranked ones would need all sequences at once.
+        silhouettes: see `Report.write`.
 
     Raises:
         UserError: if a file cannot be written.
@@ -58,12 +58,12 @@ def write_pictures(
         heat_maps = draw_heatmaps(protocol, groups, metrics["views"], model)
         write_atomically(folder / "heatmap.png", png(heat_maps))
     if silhouettes is None:
-        logging.info("no retrieval sheet: the silhouettes were not given")
+        logging.info("no retrieval.png: no silhouettes were given")
     elif rows := sheet_rows(protocol, embedding_set, roles, distances):
         sheet = draw_sheet(protocol, embedding_set, rows, silhouettes, model)
         write_atomically(folder / "retrieval.png", png(sheet))
     else:
-        logging.info("no retrieval sheet: no probe may see a gallery sequence of its subject")
+        logging.info("no retrieval.png: no probe may see a gallery sequence of its subject")
     page = report_page(
         protocol, embedding_set, roles, groups, verification, metrics, pictures, distances, silhouettes
     )

@@ -1,7 +1,7 @@
 """k-reciprocal re-ranking of distances.
 
-By hand, because the figures must be those of the reference, half-precision weights included, and no
-maintained library without PyTorch has it.
+Written by hand, because the figures must equal those of the reference, including half-precision weights, and
+no maintained library without PyTorch has it.
 
 References:
     Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
@@ -23,12 +23,12 @@ class Rerank:
     """Parameters of the re-ranking; the defaults are the paper's.
 
     Attributes:
-        k1: size of the neighbourhood whose members must see each other.
+        k1: number of nearest neighbours; two sequences must be in each other's.
         k2: number of nearest sequences over which a sequence's weights are averaged (1 = not averaged).
-        lam: share of the original distance in the result, in [0, 1]; the rest is the Jaccard distance.
+        lam: weight of the original distance in the result, in [0, 1]; the rest is the Jaccard distance.
 
     Raises:
-        ConfigError: if a value cannot work.
+        ConfigError: if a value is out of range.
     """
 
     k1: int = 20
@@ -38,8 +38,8 @@ class Rerank:
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1 or not 0 <= self.lam <= 1:
             raise ConfigError(
-                f"rerank: k1 {self.k1}, k2 {self.k2}, lambda {self.lam} cannot work: "
-                f"give k1 and k2 of 1 or more and lambda between 0 and 1"
+                f"rerank: k1 {self.k1}, k2 {self.k2}, lambda {self.lam}: "
+                f"k1 and k2 must be at least 1, and lambda between 0 and 1"
             )
 
     @classmethod
@@ -56,19 +56,19 @@ class Rerank:
             raise ConfigError(f"rerank: {text!r} is not k1,k2,lambda: write for example 20,6,0.3") from None
 
 
-# Weights of one sequence over the others: columns in ascending order, and their non-zero values.
+# Sparse weights of one sequence: ascending columns (other sequences), and their non-zero values.
 _Sparse = tuple[np.ndarray, np.ndarray]
 
 
 def rerank_distances(
     distances: Float[np.ndarray, "a a"], num_probe: int, rerank: Rerank
 ) -> Float[np.ndarray, "n m"]:
-    """Re-ranked distances of the first `num_probe` sequences to the others.
+    """Returns re-ranked distances of the first `num_probe` sequences to the others.
 
-    Weights are kept sparse, so the memory is that of `distances` (which is overwritten) and of the result.
+    Weights are sparse, so it needs only the memory of `distances` (which is overwritten) and the result.
 
     Args:
-        distances: float32 [a, a] among all sequences, probes first; scaled in place by each row's largest.
+        distances: float32 [a, a] among all sequences, probes first; divided in place by each row's maximum.
         num_probe: n; the other m = a − n are the gallery.
         rerank: k1, k2 and λ.
 
@@ -83,7 +83,7 @@ def rerank_distances(
         weights = _averaged(weights, order[:, : rerank.k2])
     similarity = _shared_weight(weights, num_probe)
     jaccard = (1 - similarity / (2 - similarity)).astype(HALF)
-    # λ as the weaker Python scalar: the half-precision term is rounded once more before the float32 sum.
+    # λ is a Python scalar, so the first product stays in half precision, as in the reference.
     return jaccard[:, num_probe:] * (1 - rerank.lam) + distances[:num_probe, num_probe:] * rerank.lam
 
 
@@ -93,13 +93,13 @@ def _nearest(distances: np.ndarray, k: int) -> Int[np.ndarray, "a k"]:
 
 
 def _reciprocal_weights(distances: np.ndarray, order: np.ndarray, k1: int) -> list[_Sparse]:
-    """Weights exp(−d) over each sequence's k1-reciprocal neighbours, widened by their own, summing to 1."""
+    """Returns weights exp(−d) of each sequence's extended k1-reciprocal neighbours; they sum to 1."""
     wide = _reciprocal(order[:, : k1 + 1])
     half = _reciprocal(order[:, : round(k1 / 2) + 1])
     weights = []
     for i, neighbours in enumerate(wide):
         members = set(neighbours.tolist())
-        # A neighbour brings its own neighbours along if more than two thirds of them are already here.
+        # A neighbour's own neighbours are added if more than two thirds of them are already members.
         new = [
             half[j] for j in neighbours if 3 * len(members.intersection(half[j].tolist())) > 2 * len(half[j])
         ]
@@ -110,7 +110,7 @@ def _reciprocal_weights(distances: np.ndarray, order: np.ndarray, k1: int) -> li
 
 
 def _reciprocal(order: Int[np.ndarray, "a k"]) -> list[np.ndarray]:
-    """Per sequence, those of its k nearest that have it among their own k nearest."""
+    """Returns for each sequence those of its k nearest that also have it among their k nearest."""
     me = np.arange(len(order))[:, None, None]
     mutual = np.zeros(order.shape, bool)
     for i in range(0, len(order), ROWS):
@@ -131,7 +131,7 @@ def _averaged(weights: list[_Sparse], order: Int[np.ndarray, "a k2"]) -> list[_S
 
 
 def _shared_weight(weights: list[_Sparse], num_probe: int) -> Float[np.ndarray, "n a"]:
-    """Σ over columns of min(weight of probe i, weight of sequence j), through the non-zero weights only."""
+    """Returns Σ over columns of min(weight of probe i, weight of sequence j); skips weights of zero."""
     rows = np.repeat(np.arange(len(weights)), [len(columns) for columns, _ in weights])
     columns = np.concatenate([columns for columns, _ in weights])
     values = np.concatenate([values for _, values in weights])

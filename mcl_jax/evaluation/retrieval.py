@@ -1,4 +1,4 @@
-"""The retrieval sheet: some probes beside their nearest gallery sequences, as silhouettes."""
+"""Draws retrieval.png: silhouettes of some probes beside their nearest gallery sequences."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from mcl_jax.utils.names import short_name
 
 # (index of a probe, indices of its nearest gallery sequences, their distances)
 SheetRow = tuple[int, np.ndarray, np.ndarray]
-CANDIDATES = 256  # probes among which right and wrong ones are looked for
+CANDIDATES = 256  # probes that are searched for right and wrong ones
 SEEN = {
     "nothing": "the whole gallery",
     "identical_view": "the whole gallery, without the probe's view",
@@ -28,17 +28,17 @@ NEAREST = 5
 def sheet_rows(
     protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
 ) -> list[SheetRow]:
-    """Some probes whose nearest sequence is wrong, then some whose nearest is right.
+    """Chooses some probes whose nearest sequence is wrong, then some whose nearest is right.
 
     Args:
-        protocol: says what a probe must not see.
+        protocol: the rules, also about hidden gallery sequences.
         embedding_set: the labels.
         roles: probes and gallery; the whole gallery that a probe may see is ranked.
         distances: called once.
 
     Returns:
         One row per chosen probe, evenly spaced among the probes, so equal embeddings give equal rows; empty
-        where no probe may see a gallery sequence of its subject.
+        if no probe may see a gallery sequence of its subject.
     """
     everybody, groups = roles.rankings()
     chosen = spread(np.arange(len(everybody)), CANDIDATES)
@@ -69,14 +69,14 @@ def draw_sheet(
     silhouettes: SilhouetteFn,
     model: str = "",
 ) -> Figure:
-    """Probes in the first column, beside each its nearest gallery sequences, framed green or red.
+    """Draws a probe in the first column and its nearest gallery sequences beside it, framed green or red.
 
     Args:
-        protocol: gives the title.
+        protocol: has the title.
         embedding_set: the labels.
         rows: from `sheet_rows`.
-        silhouettes: gives the frames of a sequence.
-        model: its name, for the title.
+        silhouettes: returns the frames of a sequence.
+        model: name of the model, for the title.
     """
     columns = 1 + NEAREST
     figure = Figure(figsize=(1.75 * columns, 2.25 * len(rows)), layout="constrained")
@@ -94,11 +94,11 @@ def draw_sheet(
     return figure
 
 
-def spread(values: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the values, evenly spaced, so that the choice is the same every time."""
-    if len(values) <= most:
+def spread(values: np.ndarray, maximum: int) -> np.ndarray:
+    """Returns up to `maximum` of the values, evenly spaced, so the choice is always the same."""
+    if len(values) <= maximum:
         return values
-    return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
+    return values[np.linspace(0, len(values) - 1, maximum).round().astype(int)]
 
 
 def _show(axes: Axes, frames: np.ndarray, text: str, colour: str) -> None:
@@ -111,7 +111,7 @@ def _show(axes: Axes, frames: np.ndarray, text: str, colour: str) -> None:
 
 
 def _label(embedding_set: EmbeddingSet, i: int) -> str:
-    """The person on one line, the walk on the next."""
+    """Returns a label with the person on one line and the walk on the next."""
     walk = f"{embedding_set.conditions[i]} {embedding_set.views[i]}"
     return "\n".join(
         literal(short_name(name, NAME_LENGTH)) for name in (str(embedding_set.subjects[i]), walk)

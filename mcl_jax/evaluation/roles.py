@@ -1,4 +1,4 @@
-"""Picks the probes and the gallery of an embedding set, as a protocol says. NumPy only."""
+"""Chooses the probes and the gallery of an embedding set by a protocol. NumPy only."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from mcl_jax.evaluation.protocols import (
 from mcl_jax.utils.names import written_otherwise
 
 _ANY_TEXT = "*"  # in the name of a condition
-_SHARED = ""  # in place of a group: the gallery is that of all
+_SHARED = ""  # key for a gallery that all groups share
 _ROLE_OF_LIST = {PROBE_SET: "probes", GALLERY_SET: "gallery"}
 
 
@@ -33,7 +33,7 @@ class Roles:
         probes: group → indices [n].
         gallery: indices [m], of all groups together.
         absent: number of entries of the probe set that have no sequence.
-        own: group → indices of its gallery, where groups have one each; empty where they share it.
+        own: group → indices of its gallery, if each group has its own; empty if they share one.
     """
 
     probes: dict[str, np.ndarray]
@@ -42,17 +42,17 @@ class Roles:
     own: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def all_probes(self) -> np.ndarray:
-        """Indices of the probes of all groups, group after group."""
+        """Returns the indices of the probes of all groups, one group after another."""
         return np.concatenate(list(self.probes.values()))
 
     def gallery_of(self, group: str) -> np.ndarray:
-        """Indices of the gallery that a group of probes meets."""
+        """Returns the indices of the gallery of a group of probes."""
         return self.own.get(group, self.gallery)
 
     def rankings(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (probes [n], their groups [n]): each probe once for each gallery that it is ranked against.
+        """Returns (probes [n], their groups [n]), each probe once for each gallery that it is ranked against.
 
-        Of several groups that share a gallery, the first that has a probe counts.
+        If several groups share a gallery, a probe is listed with the first group that has it.
         """
         probes: list[np.ndarray] = []
         for group, indices in self.probes.items():
@@ -62,7 +62,7 @@ class Roles:
         return np.concatenate(probes), np.concatenate(groups)
 
     def elsewhere(self, groups: np.ndarray) -> np.ndarray:
-        """Returns which of the gallery [m] probes of these groups [n] do not meet, bool [n, m]."""
+        """Returns bool [n, m]: whether a gallery sequence is not in the gallery of the probe's group."""
         inside = {group: np.isin(self.gallery, self.gallery_of(group)) for group in self.own}
         everything = np.full(len(self.gallery), True)
         return ~np.stack([inside.get(group, everything) for group in groups.tolist()])
@@ -76,19 +76,19 @@ def assign_roles(
     *,
     say: bool = True,
 ) -> Roles:
-    """Picks the probes and the gallery.
+    """Chooses the probes and the gallery.
 
     Args:
         protocol: the rules.
         embedding_set: the labels.
-        probe_set: `subject-condition-view` names of the probes, where the protocol needs them.
-        gallery_set: the same of the gallery, where the protocol reads them; None where there is no such list.
-        say: whether what is odd and no error is logged.
+        probe_set: `subject-condition-view` names of the probes, if the protocol needs them.
+        gallery_set: likewise for the gallery; None if there is no such list.
+        say: whether to log warnings about the data.
 
     Raises:
-        DataError: if there are no probes or no gallery, a group has probes and no gallery, a list is needed
-            but not given, a condition or a view is not one of the protocol's, or a probe's subject has no
-            gallery sequence although the protocol demands one.
+        DataError: if there are no probes or no gallery, a group has probes but no gallery, a required list is
+            missing, a condition or view is unknown to the protocol, or a probe's subject has no gallery
+            sequence although the protocol requires one.
     """
     lists = {PROBE_SET: probe_set, GALLERY_SET: gallery_set}
     _check_views(protocol, embedding_set)
@@ -104,12 +104,12 @@ def assign_roles(
     if protocol.unmatched == "error" and not protocol.submit:
         _check_subjects(protocol, embedding_set, roles)
     if say:
-        _tell(protocol, embedding_set, roles, lists)
+        _log_warnings(protocol, embedding_set, roles, lists)
     return roles
 
 
 def views_of(protocol: Protocol, embedding_set: EmbeddingSet) -> np.ndarray:
-    """The views of the sequences as the protocol tells them apart, str [n]."""
+    """Returns the view of each sequence as the protocol understands it (see `view_ends`), str [n]."""
     if not protocol.view_ends:
         return embedding_set.views
     return np.array([view.partition(protocol.view_ends)[0] for view in embedding_set.views.tolist()])
@@ -122,7 +122,7 @@ def _pick(
     counts = ~np.isin(views_of(protocol, embedding_set), protocol.unused_views)
 
     def chosen(choice: Choice) -> np.ndarray | None:
-        """Indices of the sequences that are chosen; None where these are those that the others are not."""
+        """Returns the indices of the chosen sequences; None if they are those not chosen otherwise."""
         if choice is THE_REST and lists[GALLERY_SET] is not None:
             choice = GALLERY_SET
         if isinstance(choice, Subjects):
@@ -140,7 +140,7 @@ def _pick(
         indices = chosen(choice)
         if indices is None:
             gallery = found[group if own else _SHARED]
-            assert gallery is not None  # a protocol of others against others is refused
+            assert gallery is not None  # a protocol in which both are "others" is refused
             indices = np.setdiff1d(every, gallery)
         probes[group] = indices
     galleries = {}
@@ -156,7 +156,7 @@ def _pick(
 
 
 def fits(conditions: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Returns which conditions are one of some names, bool [n]; a * in a name stands for any text."""
+    """Returns bool [n]: whether a condition matches one of the names; * in a name stands for any text."""
     found = np.isin(conditions, [name for name in names if _ANY_TEXT not in name])
     patterns = [name.split(_ANY_TEXT) for name in names if _ANY_TEXT in name]
     if not patterns:
@@ -167,9 +167,9 @@ def fits(conditions: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 
 
 def _has_in_order(name: str, parts: list[str]) -> bool:
-    """Whether a name begins with the first of some parts, ends with the last, and has the others between.
+    """Whether a name starts with the first part, ends with the last, and has the others in between, in order.
 
-    By hand, because an expression of many such parts may take a regular-expression engine for ever.
+    Written by hand, because a regular expression with many such parts may take forever.
     """
     first, *middle, last = parts
     place, end = len(first), len(name) - len(last)
@@ -184,7 +184,7 @@ def _has_in_order(name: str, parts: list[str]) -> bool:
 
 
 def _places(keys: list[str], names: Collection[str], counts: np.ndarray) -> np.ndarray:
-    """Indices of the sequences that are named and count."""
+    """Returns the indices of the sequences that are named and count."""
     wanted = set(names)
     return np.flatnonzero(counts & np.array([key in wanted for key in keys], bool))
 
@@ -220,7 +220,7 @@ def _require_lists(protocol: Protocol, lists: Mapping[Chosen, Collection[str] | 
 def _check_conditions(protocol: Protocol, embedding_set: EmbeddingSet) -> None:
     choices = [*protocol.probes.values(), *protocol.galleries.values()]
     names = [choice for choice in choices if isinstance(choice, tuple)]
-    if len(names) < len(choices):  # the others have any condition
+    if len(names) < len(choices):  # choices other than by condition accept any condition
         return
     known = {name for choice in (*names, protocol.unused) for name in choice}
     conditions = embedding_set.conditions
@@ -236,14 +236,16 @@ def _check_subjects(protocol: Protocol, embedding_set: EmbeddingSet, roles: Role
         probes, gallery = roles.probes[group], roles.gallery_of(group)
         subjects, walks = np.unique(embedding_set.subjects[gallery], return_counts=True)
         in_gallery = dict(zip(subjects.tolist(), walks.tolist(), strict=True))
-        # A probe that is in the gallery itself needs another sequence of its subject there.
+        # A probe that is itself in the gallery needs another sequence of its subject there.
         needed = np.where(np.isin(probes, gallery), 2, 1).tolist()
         labels = embedding_set.subjects[probes].tolist()
-        lost = {name for name, least in zip(labels, needed, strict=True) if in_gallery.get(name, 0) < least}
+        lost = {
+            name for name, minimum in zip(labels, needed, strict=True) if in_gallery.get(name, 0) < minimum
+        }
         if lost:
             raise DataError(
                 f"protocol {protocol.name}: subjects {_listed(lost)} have probes but no gallery sequence"
-                f"{' besides the probe' if 2 in needed else ''} ({_expected(choice)}): add it or leave "
+                f"{' besides the probe' if 2 in needed else ''} ({_expected(choice)}): add one, or leave "
                 "these subjects out"
             )
 
@@ -272,17 +274,17 @@ def _expected(choice: Choice) -> str:
     return "conditions " + ", ".join(choice)
 
 
-def _tell(
+def _log_warnings(
     protocol: Protocol,
     embedding_set: EmbeddingSet,
     roles: Roles,
     lists: Mapping[Chosen, Collection[str] | None],
 ) -> None:
-    """Logs what is odd about the data and no error."""
+    """Logs warnings about unusual data."""
     keys = embedding_set.keys()
     for listed, names in lists.items():
         if names is not None and _reads(protocol, listed):
-            _tell_absent(protocol, listed.name, set(names), keys)
+            _warn_of_absent(protocol, listed.name, set(names), keys)
     if lists[GALLERY_SET] is not None and not _reads(protocol, GALLERY_SET):
         galleries = dict.fromkeys(map(_expected, protocol.galleries.values()))
         logging.warning(
@@ -291,13 +293,14 @@ def _tell(
     people = np.unique(embedding_set.subjects[roles.gallery])
     if len(people) == 1:
         logging.warning(
-            "%s: the gallery has one person, %r: whoever comes is taken for them, and Rank-1 says nothing",
+            "%s: the gallery has one person, %r: every probe is taken for this person, so Rank-1 is "
+            "meaningless",
             protocol.name,
             str(people[0]),
         )
 
 
-def _tell_absent(protocol: Protocol, listed: str, names: set[str], keys: list[str]) -> None:
+def _warn_of_absent(protocol: Protocol, listed: str, names: set[str], keys: list[str]) -> None:
     if absent := names - set(keys):
         logging.warning(
             "%s: %d of %d entries of %s have no sequence: %s%s",
@@ -305,11 +308,11 @@ def _tell_absent(protocol: Protocol, listed: str, names: set[str], keys: list[st
             len(absent),
             len(names),
             listed,
-            _listed(absent, most=100),
+            _listed(absent, maximum=100),
             written_otherwise(absent, keys),
         )
 
 
-def _listed(names: set[str], most: int = 10) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+def _listed(names: set[str], maximum: int = 10) -> str:
+    shown = ", ".join(sorted(names)[:maximum])
+    return f"{shown} and {len(names) - maximum} more" if len(names) > maximum else shown

@@ -1,4 +1,4 @@
-"""The one engine that scores embeddings by any protocol. NumPy only."""
+"""Scores embeddings by any protocol. NumPy only."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from mcl_jax.evaluation import metrics
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.roles import Roles, views_of
+from mcl_jax.utils.terminal import count
 
 # (probe indices [n], gallery indices [m]) → distances [n, m]
 DistanceFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -21,19 +22,19 @@ CMC_LENGTH = 20
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Figures of one group of probes, in %; NaN where nothing could be ranked ("n/a").
+    """Figures of one group of probes, in %; NaN ("n/a") if nothing could be ranked.
 
     Attributes:
         scores: figure name → mean over the blocks.
         cells: figure name → [probe views, gallery views] ([probe views, 1] or [1, 1] for larger blocks);
-            blocks that the mean leaves out are there too.
-        cmc: [CMC_LENGTH] cumulative match characteristic, the unrounded mean over the same blocks.
+            including blocks that do not count in the mean.
+        cmc: [CMC_LENGTH], cumulative match characteristic: unrounded mean over the same blocks.
         probes: number of probes.
-        unmatched: rankings without a single match that counted as misses.
-        skipped: rankings without a single match that were left out.
-        hits: int32 [subjects, probe views, gallery views], rankings of a subject's probes with a match first;
-            subjects in sorted order, views as in `cells`.
-        tries: the same of all rankings.
+        unmatched: number of rankings without any match that counted as misses.
+        skipped: number of rankings without any match that were left out.
+        hits: int32 [subjects, probe views, gallery views], number of a subject's rankings with a match at
+            rank 1; subjects in sorted order, views as in `cells`.
+        tries: likewise, number of all rankings.
     """
 
     scores: dict[str, float]
@@ -47,13 +48,13 @@ class GroupScores:
 
 
 def view_list(protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles) -> list[str]:
-    """The views that occur among probes and gallery, sorted."""
+    """Returns the views of all probes and gallery sequences, sorted."""
     views = views_of(protocol, embedding_set)
     return sorted(set(views[np.concatenate([roles.all_probes(), roles.gallery])].tolist()))
 
 
 def longest_gallery(protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles) -> int:
-    """The most gallery sequences that a probe is ranked against in one block."""
+    """Returns the maximum number of gallery sequences that a probe is ranked against in one block."""
     galleries = [roles.gallery_of(group) for group in roles.probes]
     if protocol.blocks != "view_pair":
         return max(len(gallery) for gallery in galleries)
@@ -72,11 +73,11 @@ def score_groups(
     """Scores every group of probes, and logs warnings about the figures.
 
     Args:
-        protocol: the rules; one that is scored here, not by submission.
+        protocol: the rules; not one for submissions.
         embedding_set: the labels.
         roles: from `assign_roles`.
         distances: called once per block.
-        watch: called with each block that enters the mean, also where it has nothing to rank.
+        watch: called with each block that counts in the mean, even if it has nothing to rank.
 
     Returns:
         Group → its figures.
@@ -101,13 +102,13 @@ def score_groups(
 
 
 def mean_over_gallery_views(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
-    """Mean [probe views, ...] of `cells` [probe views, gallery views, ...] over the blocks that count."""
+    """Returns the mean [probe views, …] of `cells` [probe views, gallery views, …] over counted blocks."""
     counted = counted_blocks(protocol, cells).reshape(cells.shape[:2] + (1,) * (cells.ndim - 2))
     return metrics.nan_mean(np.where(counted, cells, np.nan), axis=1)
 
 
 def counted_blocks(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
-    """Returns which blocks enter the mean, bool [probe views, gallery views], of `cells` of that shape."""
+    """Returns bool [probe views, gallery views]: whether a block of `cells` counts in the mean."""
     counted = np.ones(cells.shape[:2], bool)
     if protocol.leave_out == "identical_view":
         np.fill_diagonal(counted, False)
@@ -117,7 +118,7 @@ def counted_blocks(protocol: Protocol, cells: np.ndarray) -> np.ndarray:
 def hidden(
     protocol: Protocol, embedding_set: EmbeddingSet, probes: np.ndarray, gallery: np.ndarray
 ) -> np.ndarray:
-    """Returns the gallery sequences each probe must not see, bool [n, m]; itself is among them."""
+    """Returns bool [n, m]: whether a gallery sequence is hidden from a probe; the probe itself always is."""
     itself = probes[:, None] == gallery
     if protocol.leave_out == "nothing":
         return itself
@@ -167,7 +168,7 @@ def _score_group(
             block_probes = block_probes[~missed]
         if protocol.unmatched == "wrong_rank":
             ap, inp = ap[~missed], inp[~missed]
-        if missed.all():  # no right answer exists: no figure, rather than 0 %
+        if missed.all():  # there is no right answer, so there is no figure (not 0 %)
             continue
         if protocol.unmatched != "skip" and counted[cell]:
             unmatched += int(missed.sum())
@@ -214,10 +215,10 @@ def _block(
     gallery: np.ndarray,
     distances: DistanceFn,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, same subject) [n, m] of a block; a pair that is hidden has distance +inf and no match."""
+    """Returns (distances, same subject) [n, m] of a block; hidden pairs have distance +inf and no match."""
     block = distances(probes, gallery)
     match = codes[probes][:, None] == codes[gallery]
-    # Of identical views, the blocks that the mean leaves out are ranked as well, for the heat map.
+    # With "identical_view", blocks of identical views are ranked too, for the heat map.
     if protocol.leave_out == "own_view":
         unseen = hidden(protocol, embedding_set, probes, gallery)
     elif overlap(probes, gallery):
@@ -230,7 +231,7 @@ def _block(
 def _rank_block(
     protocol: Protocol, block: np.ndarray, match: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rank of the first match, AP, INP) of each probe of a block."""
+    """Returns (rank of the first match, AP, INP) of each probe of a block."""
     ranks = metrics.first_match_ranks(block, match)
     if {"mAP", "mINP"}.isdisjoint(protocol.figures):
         return ranks, np.empty(len(ranks)), np.empty(len(ranks))
@@ -249,10 +250,10 @@ def _figure(name: str, ranks: np.ndarray, ap: np.ndarray, inp: np.ndarray, decim
 
 
 def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Iterator[str]:
-    """Warnings about a group's figures."""
+    """Yields warnings about a group's figures."""
     if np.isnan(group.cmc).all():
         if not group.probes:
-            yield " is n/a: none of its probes is among the embeddings"
+            yield " is n/a: the embeddings have none of its probes"
         elif protocol.leave_out != "nothing" and len(views) == 1:
             yield f" is n/a: the only view is {views[0]} and the identical view is left out: add another view"
         else:
@@ -261,8 +262,10 @@ def _warnings(protocol: Protocol, group: GroupScores, views: list[str]) -> Itera
     cells = group.cells[protocol.figures[0]]
     counted = counted_blocks(protocol, cells)
     if empty := int(np.isnan(cells[counted]).sum()):
-        yield f": {empty} of {counted.sum()} blocks have nothing to rank and are left out of the mean"
+        yield f": left out of the mean: {empty} of {counted.sum()} blocks, with nothing to rank"
     if group.unmatched:
-        yield f": {group.unmatched} rankings without a sequence of the probe's subject count as misses"
+        rankings = count(group.unmatched, "ranking")
+        yield f": counted as misses: {rankings} without a sequence of the probe's subject"
     if group.skipped:
-        yield f": {group.skipped} probes without a sequence of their subject in the gallery are left out"
+        probes = count(group.skipped, "probe")
+        yield f": left out: {probes} without a sequence of the same subject in the gallery"

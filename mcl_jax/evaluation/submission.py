@@ -1,4 +1,4 @@
-"""Writes the submission file of a benchmark that does its own scoring."""
+"""Makes the submission file for a benchmark that does the scoring itself."""
 
 import hashlib
 import zipfile
@@ -14,25 +14,26 @@ from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.evaluation.protocols import Protocol, Submission
 from mcl_jax.evaluation.roles import Roles
 from mcl_jax.evaluation.scoring import DistanceFn
+from mcl_jax.utils.terminal import count
 
-_MAX_DIGITS = 18  # of a subject in a submission, where it is an integer
+_MAX_DIGITS = 18  # of a subject that is written as a number
 
 
 def submission_csv(
     protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
 ) -> str:
-    """The CSV text that the benchmark scores: each probe's view name and its nearest subjects.
+    """Returns the CSV text that the benchmark scores: each probe's view and its nearest subjects.
 
     Raises:
-        DataError: if the gallery is smaller than the list, two probes have the same view, or a name cannot be
-            in the file.
+        DataError: if the gallery is smaller than the required list, two probes have the same view, or a name
+            is not allowed in the file.
     """
     form = protocol.submit
-    assert form is not None  # as wherever a submission is written
+    assert form is not None  # the caller checks it
     if len(roles.gallery) < form.length:
         raise DataError(
-            f"protocol {protocol.name}: {len(roles.gallery)} gallery sequences cannot fill {form.length} "
-            f"ranks: embed the whole gallery"
+            f"protocol {protocol.name}: the gallery has {count(len(roles.gallery), 'sequence')}, and the "
+            f"submission needs {count(form.length, 'rank')}: embed the whole gallery"
         )
     probes = roles.all_probes()
     videos, subjects = embedding_set.views[probes], embedding_set.subjects[roles.gallery]
@@ -47,28 +48,30 @@ def submission_csv(
 
 
 def _unfit(form: Submission, views: list[str], videos: list[str], subjects: list[str]) -> str:
-    """Returns which name cannot be in a submission, and why; "" where all can.
+    """Returns why a name is not allowed in a submission; "" if all are allowed.
 
     Args:
-        form: of the file.
-        views: of all sequences.
-        videos: views of the probes, which the file calls them by.
-        subjects: of the gallery.
+        form: format of the file.
+        views: views of all sequences.
+        videos: views of the probes, by which the file identifies them.
+        subjects: subjects of the gallery.
     """
     for role, names in (("view", views), ("gallery subject", subjects)):
-        # A comma or a line's end would move the ranks that follow.
+        # A comma or line break would shift the following columns.
         if unfit := [name for name in names if set(name) & set(',"\r\n')]:
-            return f"{role} {unfit[0]!r} cannot be in a submission"
+            return f"{role} {unfit[0]!r} is not allowed in a submission"
     if form.numbers:
         strange = [s for s in subjects if not (s.isascii() and s.isdigit() and len(s) <= _MAX_DIGITS)]
         if strange:
-            return f"gallery subject {strange[0]!r} is no number"
+            return f"gallery subject {strange[0]!r} is not a number"
     name, times = Counter(videos).most_common(1)[0]
-    return f"{times} probes have the view {name!r}, and the file tells probes by it" if times > 1 else ""
+    if times == 1:
+        return ""
+    return f"{times} probes have the view {name!r}, but the file identifies probes by their view"
 
 
 def submission_zip(csv: str) -> bytes:
-    """The content of a zip file that holds the CSV text as submission.csv; equal text gives equal bytes."""
+    """Returns a zip file with the CSV text as submission.csv; equal text gives equal bytes."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         # A fixed date, so that equal embeddings give an equal file.
@@ -77,15 +80,15 @@ def submission_zip(csv: str) -> bytes:
 
 
 def submission_digests(files: Mapping[str, bytes]) -> str:
-    """The content of submission.sha256, by which `sha256sum -c` finds damage.
+    """Returns the content of submission.sha256, with which `sha256sum -c` detects damage.
 
-    A file of its own, as the benchmark's format has no place for a digest.
+    It is a separate file, because the benchmark's format has no place for a digest.
     """
     return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
 
 
 def submission_summary(protocol: Protocol, roles: Roles) -> str:
-    """Text in place of the table: the number of sequences, and who scores them."""
+    """Returns the text that replaces the table: the number of sequences, and who scores them."""
     return (
         f"{protocol.title}: {len(roles.all_probes())} probes against {len(roles.gallery)} gallery sequences\n"
         f"scored by the benchmark only: upload submission.zip\n"

@@ -12,7 +12,7 @@ from mcl_jax.evaluation.scoring import GroupScores
 
 
 def format_table(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> str:
-    """The figures as papers print them, in %: a summary, then rank-1 per probe view if scored by view."""
+    """Returns the figures in % as in a paper's table: a summary, and the first figure per probe view."""
     lines = [protocol.title]
     if len(groups) > 1:
         lines.append(_row("", [*groups, *["mean"] * protocol.mean]))
@@ -35,14 +35,14 @@ def format_table(protocol: Protocol, groups: dict[str, GroupScores], views: list
 
 
 def format_cross_table(title: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """One table of a model's figures on several datasets, in %.
+    """Returns one table of a model's figures on several datasets, in %.
 
     Args:
-        title: its first line.
-        scores: dataset → group of probes → figure; no groups where only the benchmark scores.
+        title: the first line.
+        scores: dataset → group of probes → figure; no groups if only the benchmark can score.
 
     Returns:
-        A line for each group of each dataset, a column for each figure; "–" where a protocol has it not.
+        A line for each group of each dataset, a column for each figure; "–" if a protocol does not have it.
     """
     figures = list(dict.fromkeys(key for groups in scores.values() for row in groups.values() for key in row))
     rows: list[tuple[str, list[str]]] = [("", figures)]
@@ -56,7 +56,7 @@ def format_cross_table(title: str, scores: Mapping[str, Mapping[str, Mapping[str
 
 
 def html_table(protocol: Protocol, scores: Mapping[str, Mapping[str, float]], notes: Sequence[str]) -> str:
-    """The figures of all groups, in %, as a table of HTML with notes below; "" without figures."""
+    """Returns the figures of all groups, in %, as an HTML table with notes below; "" without figures."""
     if not scores:
         return ""
     head = "".join(f"<th>{escape(group)}</th>" for group in scores)
@@ -72,7 +72,7 @@ def html_table(protocol: Protocol, scores: Mapping[str, Mapping[str, float]], no
 
 
 def percent(value: float) -> str:
-    """Two decimals; "n/a" for NaN."""
+    """Returns a value with two decimals; "n/a" for NaN."""
     return "n/a" if np.isnan(value) else f"{value:.2f}"
 
 

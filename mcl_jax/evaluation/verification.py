@@ -1,12 +1,12 @@
-"""Verification: are two sequences one subject's? Error rates and thresholds, with intervals. NumPy only.
+"""Verification (do two sequences show the same subject?): error rates and thresholds, with intervals.
 
 A threshold t accepts a pair if its distance is ≤ t. The false-accept rate (FAR) is the share of impostor
-pairs that it accepts, the true-accept rate (TAR) that of genuine pairs. Both are exact for the thresholds
-named, which are distances of pairs rounded up to 16 significant bits (see `pairs`).
+pairs that it accepts, the true-accept rate (TAR) the share of genuine pairs. Both are exact for the
+thresholds used, which are distances of pairs rounded up to 16 significant bits (see `pairs`). NumPy only.
 
 In a resample that draws subject s w(s) times, a genuine pair of s counts w(s) times. An impostor pair of a
-and b would count w(a)·w(b) times; it counts w(a) + w(b) − 1 times, the first order of that product, which
-needs the counts of each subject and not those of each two subjects.
+and b should count w(a)·w(b) times; it counts w(a) + w(b) − 1 times, the first-order approximation, which
+needs counts for each subject instead of for each two subjects.
 
 References:
     ISO/IEC 19795-1:2021, biometric performance testing.
@@ -32,13 +32,13 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The receiver operating characteristic: rates at each threshold that changes one, in ascending order.
+    """Receiver operating characteristic: the rates at each threshold at which one changes, ascending.
 
     Attributes:
         thresholds: float32 [k], distances.
-        far: [k], share of impostor pairs accepted; NaN without any.
-        tar: [k], share of genuine pairs accepted; NaN without any.
-        groups: group → the same of its genuine pairs [k].
+        far: [k], share of impostor pairs accepted; NaN without impostor pairs.
+        tar: [k], share of genuine pairs accepted; NaN without genuine pairs.
+        groups: group → share of its genuine pairs accepted [k].
     """
 
     thresholds: np.ndarray
@@ -49,13 +49,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The largest threshold whose FAR does not exceed a rate.
+    """The largest threshold whose FAR does not exceed a given rate.
 
     Attributes:
-        rate: the rate, a share.
+        rate: the given rate, a share.
         threshold: a distance; pairs at or below it are accepted.
-        far: FAR of this very threshold, a share; its interval says what it may be among other subjects.
-        tar: TAR in %; its interval has the threshold chosen again in each resample.
+        far: FAR at this threshold, a share; its interval estimates the FAR for other subjects.
+        tar: TAR in %; for its interval, each resample chooses its own threshold.
         groups: group → TAR in % of its genuine pairs, at the same threshold.
     """
 
@@ -71,15 +71,15 @@ class Verification:
     """Verification figures of a scored protocol: error rates and thresholds of pairs.
 
     Attributes:
-        genuine: group → number of pairs of one subject.
-        impostor: number of pairs of two subjects, of all groups.
+        genuine: group → number of pairs of the same subject.
+        impostor: number of pairs of different subjects, of all groups.
         subjects: number of subjects that are resampled.
-        eer: equal error rate in %: the lowest rate that FAR and 1 − TAR both stay within at one threshold.
-        eer_threshold: that threshold; NaN without genuine or impostor pairs.
-        points: of those `RATES` that the number of impostor pairs allows.
-        left_out: the other rates → why.
-        rank1: group → rank-1 in %, not rounded; "mean" is their mean, where the protocol tells it.
-        curve: for pictures, and for thresholds of other rates.
+        eer: equal error rate in %: the minimum over thresholds of the larger of FAR and 1 − TAR.
+        eer_threshold: the threshold of that minimum; NaN without genuine or impostor pairs.
+        points: operating points at those `RATES` for which there are enough impostor pairs.
+        left_out: each of the other rates → reason.
+        rank1: group → rank-1 in %, not rounded; "mean" is their mean, if the protocol reports one.
+        curve: for pictures, and for thresholds at other rates.
     """
 
     genuine: dict[str, int]
@@ -93,13 +93,13 @@ class Verification:
     curve: Curve
 
     def threshold(self, far: float) -> float:
-        """The largest threshold, a distance, whose false-accept rate does not exceed a share of pairs.
+        """Returns the largest threshold, a distance, whose false-accept rate does not exceed `far`.
 
         Raises:
-            ConfigError: if the rate is not between 0 and 1, or the impostor pairs do not allow it.
+            ConfigError: if `far` is not between 0 and 1, or there are too few impostor pairs.
         """
         if not 0 < far < 1:
-            raise ConfigError(f"far: {far} is no false-accept rate: give a share such as 0.001")
+            raise ConfigError(f"far: {far} is not a false-accept rate: give a share such as 0.001")
         if reason := _not_available(self.curve, self.impostor, far):
             raise ConfigError(
                 f"far: no threshold for {far:g}: {reason}: give a higher rate or more sequences"
@@ -107,7 +107,7 @@ class Verification:
         return float(self.curve.thresholds[_last_within(self.curve, far)])
 
     def as_json(self) -> dict[str, Any]:
-        """The block "verification" of metrics.json, with NaN for null."""
+        """Returns the block "verification" of metrics.json, with NaN for null."""
         return {
             "genuine": self.genuine,
             "impostor": self.impostor,
@@ -127,7 +127,7 @@ def verify(protocol: Protocol, roles: Roles, groups: Mapping[str, GroupScores], 
         protocol: the rules.
         roles: probes and gallery; their subjects are resampled.
         groups: figures of the same blocks, for rank-1.
-        pairs: all pairs that the protocol shows, counted.
+        pairs: counts of all pairs that the protocol compares.
     """
     curve, impostor = _curve(pairs), pairs.impostor.total // 2
     present = np.zeros(pairs.codes.max() + 1, bool)
@@ -163,7 +163,7 @@ def _curve(pairs: Pairs) -> Curve:
 
 @dataclass(frozen=True, eq=False)
 class _Resampled:
-    """Rates by all weights of subjects [1 + resamples, 1 + k]: below all, then at each coarse threshold."""
+    """Rates for all weights of subjects [1 + resamples, 1 + k]: below all distances, then at each key."""
 
     keys: np.ndarray
     far: np.ndarray
@@ -180,7 +180,7 @@ def _resampled(pairs: Pairs, weights: np.ndarray) -> _Resampled:
         return counts.weighted_up_to(weights, steps)
 
     impostor = accepted(pairs.impostor)
-    # Σ over pairs of w(a) + w(b) − 1; the running maximum, because pairs of two undrawn subjects count −1.
+    # Σ over pairs of w(a) + w(b) − 1; running maximum, because pairs of two undrawn subjects count −1.
     impostor = np.maximum.accumulate(np.maximum(impostor - impostor[0] / 2, 0), axis=1)
     genuine = {group: accepted(counts) for group, counts in pairs.genuine.items()}
     return _Resampled(
@@ -192,20 +192,20 @@ def _resampled(pairs: Pairs, weights: np.ndarray) -> _Resampled:
 
 
 def _share(accepted: np.ndarray) -> np.ndarray:
-    """Counts up to each threshold as shares of the last, which has all; NaN where that is none."""
+    """Divides the counts up to each threshold by the last, which has all pairs; NaN if that is 0."""
     total = accepted[..., -1:]
     return np.asarray(accepted / np.where(total > 0, total, np.nan))
 
 
 def _not_available(curve: Curve, impostor: int, rate: float) -> str:
-    """Why there is no threshold for a rate; empty where there is one."""
+    """Returns the reason why there is no threshold for a rate; "" if there is one."""
     if not impostor:
         return "there are no impostor pairs"
     if 1 / impostor > rate:
-        return f"{impostor} impostor pairs are fewer than the {ceil(1 / rate)} that one false accept needs"
+        return f"there are {impostor} impostor pairs, but this rate needs at least {ceil(1 / rate)}"
     if curve.far[0] > rate:
         share = f"{curve.far[0]:.2g} of the impostor pairs"
-        return f"{share} have the lowest distance of all, {curve.thresholds[0]:g}"
+        return f"{share} have the minimum distance, {curve.thresholds[0]:g}"
     return ""
 
 
@@ -214,7 +214,7 @@ def _last_within(curve: Curve, rate: float) -> int:
 
 
 def _equal_error(curve: Curve, resampled: _Resampled) -> tuple[Estimate, float]:
-    """(equal error rate in %, its threshold)."""
+    """Returns (equal error rate in %, its threshold)."""
     worse = np.maximum(curve.far, 1 - curve.tar)
     if not worse.size or np.isnan(worse[0]):
         return Estimate(np.nan, np.nan, np.nan), np.nan
@@ -226,7 +226,7 @@ def _equal_error(curve: Curve, resampled: _Resampled) -> tuple[Estimate, float]:
 def _point(curve: Curve, resampled: _Resampled, rate: float) -> OperatingPoint:
     last = _last_within(curve, rate)
     column = np.searchsorted(resampled.keys, coarse_keys_of(curve.thresholds[last : last + 1])[0]) + 1
-    # Chosen again in each resample; where that has no impostor pairs, far is NaN and so is what follows.
+    # Each resample chooses its own threshold; without impostor pairs, its far is NaN and so is its tar.
     again = np.maximum((resampled.far <= rate).sum(axis=1) - 1, 0)[:, None]
     unknown = np.where(np.isnan(resampled.far[:, -1]), np.nan, 0)
 
@@ -236,14 +236,14 @@ def _point(curve: Curve, resampled: _Resampled, rate: float) -> OperatingPoint:
     return OperatingPoint(
         rate=rate,
         threshold=float(curve.thresholds[last]),
-        far=estimate(curve.far[last], resampled.far[:, column], most=1.0),
+        far=estimate(curve.far[last], resampled.far[:, column], maximum=1.0),
         tar=tar(curve.tar, resampled.tar),
         groups={group: tar(curve.groups[group], resampled.groups[group]) for group in curve.groups},
     )
 
 
 def _rank1(protocol: Protocol, groups: Mapping[str, GroupScores], weights: np.ndarray) -> dict[str, Estimate]:
-    """Rank-1 in % with the probes of each subject counted by its weight; the gallery stays whole."""
+    """Returns rank-1 in % with each subject's probes counted by its weight; the gallery does not change."""
     resampled = {}
     for name, group in groups.items():
         shape = (*group.tries.shape[1:], len(weights))

@@ -1,4 +1,4 @@
-"""Estimates memory and least time of a config's programs on a card that is not present."""
+"""Estimates memory and minimum time of a config's programs on a card that is not present."""
 
 import dataclasses
 from typing import Any
@@ -44,8 +44,8 @@ class Estimate:
         task: the program.
         compiled: its figures; None if the compiler aborted.
         error: why the compiler aborted; "" if it did not.
-        seconds_by_flops: least time for its operations.
-        seconds_by_bytes: least time for its traffic.
+        seconds_by_flops: minimum time for its operations.
+        seconds_by_bytes: minimum time for its traffic.
         memory_gb: memory while it runs, 10⁹ bytes.
         fits: `yes`, `no`, or the value of XLA_PYTHON_CLIENT_MEM_FRACTION with which it fits.
     """
@@ -143,7 +143,7 @@ def lines(card: Card, devices: int, estimates: list[Estimate]) -> list[str]:
     """Returns a table of estimates as text."""
     head = f"{card.name}, {devices} device{'s' if devices > 1 else ''}: compiled by XLA, without the card"
     table = [
-        f"{head}; least time of a device by its data sheet, nothing is measured",
+        f"{head}; minimum time of a device by its data sheet, nothing is measured",
         f"{'':<40}{'kernels':>8}{'memory':>10}{'fits':>11}{'TFLOP':>8}{'traffic':>10}{'at best':>10}"
         "  bound by",
     ]

@@ -1,1 +1,1 @@
-"""Models that lie elsewhere: which are published, how they are named, and how they are fetched."""
+"""Remote models: the table of published checkpoints, names of remote files, and downloads."""

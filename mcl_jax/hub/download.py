@@ -1,4 +1,4 @@
-"""Downloads files: of the Hugging Face Hub by its own library, others by Python's."""
+"""Downloads files, from the Hugging Face Hub with its own library, from elsewhere with Python's."""
 
 import contextlib
 import hashlib
@@ -18,13 +18,13 @@ from mcl_jax.utils.files import user_cache
 from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.terminal import printable
 
-_MOST_BYTES = 2**34  # the largest published checkpoint has 0.8 GB
+_MAX_BYTES = 2**34  # the largest published checkpoint has 0.8 GB
 _PIECE = 2**20
 _TIMEOUT = 30.0  # seconds without a byte
 
 
 def hand_place(remote: HubFile | WebFile) -> Path:
-    """Returns where a file may be put by hand, on a machine without network."""
+    """Returns the path at which a user can place a file on a machine without network."""
     folder = user_cache() / "hub" / "by-hand"
     if isinstance(remote, HubFile):
         revision = f"@{remote.revision.replace('/', '_')}" if remote.revision else ""
@@ -33,7 +33,7 @@ def hand_place(remote: HubFile | WebFile) -> Path:
 
 
 def cached(remote: HubFile | WebFile) -> Path | None:
-    """Returns where an earlier download lies; None if there is none. No network is needed."""
+    """Returns the path of an earlier download; None if there is none. It needs no network."""
     if isinstance(remote, WebFile):
         place = _web_place(remote)
         return place if place.is_file() else None
@@ -49,11 +49,11 @@ def cached(remote: HubFile | WebFile) -> Path | None:
 
 
 def download(remote: HubFile | WebFile) -> Path:
-    """Downloads a file, unless it is here already; returns where it lies.
+    """Downloads a file if there is no local copy; returns the path.
 
     Raises:
-        CheckpointError: in one line with what is wrong and what helps.
-        MissingExtraError: if it is on the Hub, and the extra `hub` is not installed.
+        CheckpointError: if it fails; one line with reason and remedy.
+        MissingExtraError: if the file is on the Hub, and the extra `hub` is not installed.
     """
     if isinstance(remote, HubFile):
         require_extra("hub", str(remote))
@@ -76,11 +76,11 @@ def _from_hub(remote: HubFile) -> Path:
 
 
 def _from_web(remote: WebFile, place: Path) -> None:
-    """Writes a file of the web, whole or not at all.
+    """Downloads a file from the web, completely or not at all.
 
     Raises:
-        OSError: of the network or the disk.
-        CheckpointError: if less or more comes than was announced.
+        OSError: from the network or the disk.
+        CheckpointError: if the number of bytes differs from the announced one.
     """
     logging.info("fetching %s", remote)
     request = urllib.request.Request(remote.address, headers={"User-Agent": "mcl_jax"})
@@ -90,7 +90,7 @@ def _from_web(remote: WebFile, place: Path) -> None:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, temporary.open("wb") as file:
             parse_reference(response.url)  # a redirect may not leave https
             announced = int(response.headers.get("Content-Length") or -1)
-            if max(announced, 0) > _MOST_BYTES:
+            if max(announced, 0) > _MAX_BYTES:
                 raise CheckpointError(f"{remote}: has {announced:,} bytes, more than any model")
             _copy(response, file, announced, remote)
         temporary.replace(place)
@@ -103,17 +103,17 @@ def _copy(response: Any, file: Any, announced: int, remote: WebFile) -> None:
     while piece := response.read(_PIECE):
         file.write(piece)
         written += len(piece)
-        if written > _MOST_BYTES:
+        if written > _MAX_BYTES:
             raise CheckpointError(f"{remote}: has more bytes than any model")
     if announced >= 0 and written != announced:
         raise CheckpointError(
-            f"{remote}: only {written:,} of {announced:,} bytes came; the same command tries again"
+            f"{remote}: received only {written:,} of {announced:,} bytes; run the same command to try again"
         )
 
 
 @contextlib.contextmanager
 def explained(remote: HubFile | WebFile) -> Iterator[None]:
-    """Turns what the network, its server and the disk raise into one line about a file.
+    """Context that turns errors of network, server and disk into one line about a file.
 
     Raises:
         CheckpointError: with that line.
@@ -122,7 +122,7 @@ def explained(remote: HubFile | WebFile) -> Iterator[None]:
         yield
     except (CheckpointError, ConfigError):
         raise
-    # What an HTTP client raises depends on its version; all of it means that the file did not come.
+    # Errors of an HTTP client depend on its version; each means that the download failed.
     except Exception as error:
         raise CheckpointError(f"{remote}: {_reason(error, remote)}") from error
 
@@ -135,20 +135,21 @@ def _reason(error: Exception, remote: HubFile | WebFile) -> str:
     if reason:
         return reason
     text = printable(str(error).split("\n", 1)[0]).strip()[:300] or type(error).__name__
-    return f"did not come whole ({text}); the same command tries again"
+    return f"the download failed ({text}); run the same command to try again"
 
 
 def _no_network(remote: HubFile | WebFile) -> str:
     return (
-        f"cannot be reached, and is not here yet: download {remote.address} elsewhere and put it at "
-        f"{hand_place(remote)}"
+        f"cannot be reached, and there is no local copy: download {remote.address} on another machine, and "
+        f"put it at {hand_place(remote)}"
     )
 
 
 def _web_reason(error: Exception, remote: WebFile) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        helps = "log in elsewhere and give the path of the file" if error.code in (401, 403) else "check it"
-        return f"the server answers {error.code} {printable(str(error.reason))[:100]}; {helps}"
+        login = error.code in (401, 403)
+        remedy = "download it in a browser and give its path" if login else "check the address"
+        return f"the server answers {error.code} {printable(str(error.reason))[:100]}; {remedy}"
     if isinstance(error, urllib.error.URLError | TimeoutError | ConnectionRefusedError):
         return _no_network(remote)
     return ""

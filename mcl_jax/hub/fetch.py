@@ -1,6 +1,6 @@
-"""Brings a model that lies elsewhere to this machine, and compares it with its first download.
+"""Fetches a remote model, and compares it with its first download.
 
-Nothing here opens what was fetched: the readers of `mcl_jax.convert` do, which run nothing.
+This module does not open fetched files; the readers in `mcl_jax.convert` do, and execute nothing from them.
 """
 
 import dataclasses
@@ -22,24 +22,24 @@ _MAX_RECORD_BYTES = 2**16
 
 
 def published_of(name: object) -> Published | None:
-    """Returns the published checkpoint of a name; None for other names, and where a file or folder has it."""
+    """Returns the published checkpoint with this name; None if there is none, or a local file has it."""
     if not isinstance(name, str) or name not in PUBLISHED or Path(name).exists():
         return None
     return PUBLISHED[name]
 
 
 def local_copy(name: str | Path) -> Path:
-    """Returns where a model lies on this machine; it is fetched if its name says that it lies elsewhere.
+    """Returns the local path of a model, and fetches it first if it is remote.
 
     Args:
-        name: a path, which is returned as it is; the name of a published checkpoint, where no file or folder
-            has that name; `hf://OWNER/REPO/PATH[@REVISION]`, without PATH the model that
-            `Gait.push_to_hub` put there; or an address of the web.
+        name: a path, which is returned unchanged; the name of a published checkpoint (a file or folder with
+            this name takes precedence); `hf://OWNER/REPO/PATH[@REVISION]`, where PATH may be omitted for a
+            model uploaded by `Gait.push_to_hub`; or a web address.
 
     Raises:
-        ConfigError: if the name has the form of none of them.
-        CheckpointError: if the file cannot be fetched, or is not the one that it was at first.
-        MissingExtraError: if the extra `hub` is not installed, and the file is not here already.
+        ConfigError: if the name has none of these forms.
+        CheckpointError: if the file cannot be fetched, or differs from its first download.
+        MissingExtraError: if the extra `hub` is not installed, and there is no local copy.
     """
     entry = published_of(name)
     if entry is not None:
@@ -48,14 +48,14 @@ def local_copy(name: str | Path) -> Path:
 
 
 def fetch(remote: HubFile | WebFile, sha256: str = "") -> Path:
-    """Returns where the copy of a file lies, which is downloaded if it is not here already.
+    """Returns the path of a local copy of a file; downloads it if there is none.
 
     Args:
-        remote: the file; of a whole repository `MODEL_FILE` is meant.
-        sha256: the digest that it was published with; "" where none is known.
+        remote: the file; a whole repository means its `MODEL_FILE`.
+        sha256: the published digest; "" if unknown.
 
     Raises:
-        CheckpointError: as `local_copy`.
+        CheckpointError: see `local_copy`.
     """
     if isinstance(remote, HubFile) and not remote.path:
         remote = dataclasses.replace(remote, path=MODEL_FILE)
@@ -66,15 +66,15 @@ def fetch(remote: HubFile | WebFile, sha256: str = "") -> Path:
 
 
 def is_here(remote: HubFile | WebFile) -> bool:
-    """Returns whether a file is on this machine already."""
+    """Returns whether there is a local copy of a file."""
     return hand_place(remote).is_file() or cached(remote) is not None
 
 
 def _compare(remote: HubFile | WebFile, path: Path, sha256: str) -> None:
-    """Compares a file with the published digest and with that of its first download, which is kept.
+    """Compares a file with the published digest and the stored digest of its first download.
 
     Raises:
-        CheckpointError: if it is another.
+        CheckpointError: if it differs.
     """
     try:
         found = file_digest(path)
@@ -82,15 +82,15 @@ def _compare(remote: HubFile | WebFile, path: Path, sha256: str) -> None:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     if sha256 and found != sha256:
         raise CheckpointError(
-            f"{remote}: is not the file that was published: its SHA-256 is {found[:SHORT]}…, not "
-            f"{sha256[:SHORT]}… ({path}); if its authors have replaced it, ask for it as {remote}"
+            f"{remote}: is not the published file: its SHA-256 is {found[:SHORT]}…, not "
+            f"{sha256[:SHORT]}… ({path}); if its authors have replaced it, give the name {remote}"
         )
     record = _record(remote)
     first = _first_digest(record)
     if first and found != first:
         raise CheckpointError(
             f"{remote}: has changed since its first download: its SHA-256 was {first[:SHORT]}… and is "
-            f"{found[:SHORT]}… ({path}); to take it as it is now, give that path"
+            f"{found[:SHORT]}… ({path}); to use the changed file, give this path"
         )
     if not first:
         _keep(record, {"source": str(remote), "file_sha256": found, "bytes": path.stat().st_size})
@@ -101,7 +101,7 @@ def _keep(record: Path, content: dict[str, Any]) -> None:
     try:
         write_atomically(record, json.dumps(sealed(content), indent=1).encode())
     except UserError as error:
-        logging.warning("the digest of the first download is not kept: %s", error)
+        logging.warning("the digest of the first download is not stored: %s", error)
 
 
 def _record(remote: HubFile | WebFile) -> Path:
@@ -109,10 +109,10 @@ def _record(remote: HubFile | WebFile) -> Path:
 
 
 def _first_digest(record: Path) -> str:
-    """Returns the digest of the first download; "" before it.
+    """Returns the digest of the first download; "" if there was none.
 
     Raises:
-        CheckpointError: if the record cannot be used.
+        CheckpointError: if the record is unusable.
     """
     if not record.exists():
         return ""
@@ -122,5 +122,5 @@ def _first_digest(record: Path) -> str:
         return str(content["file_sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DigestError):
         raise CheckpointError(
-            f"{record}: the record of a first download is damaged; move it away to begin a new one"
+            f"{record}: the record of the first download is damaged; move it away to start a new one"
         ) from None

@@ -1,7 +1,7 @@
-"""The published checkpoints, as data: adding one is adding an entry to `PUBLISHED`.
+"""The table of published checkpoints. To add one, add an entry to `PUBLISHED`.
 
-Figures are those that their authors print, not measured with this package. A digest and a size are those that
-the repository's own history shows for the file.
+Figures are published by the authors, not measured with this package. Digests and sizes come from the history
+of the repositories.
 
 References:
     https://github.com/ShiqiYu/OpenGait/blob/master/docs/1.model_zoo.md
@@ -16,26 +16,26 @@ from collections.abc import Mapping
 from mcl_jax.hub.reference import HubFile
 
 _OPENGAIT, _MCL = "opengait/OpenGait", "Hansmsy/Multi-view-Consistency-loss"
-_ACADEMIC = "none that we have seen; OpenGait's code, which trained it, is for academic purposes only"
+_ACADEMIC = "none found; OpenGait's code, which trained it, is for academic purposes only"
 _P3D = (
-    "the model zoo prints {} for a 3D model, and this file's size is that of a P3D one, "
-    "whose figure it does not print"
+    "the model zoo lists {} for a 3D model, but this file has the size of a P3D one, "
+    "for which it lists no figure"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A checkpoint that its authors have published.
+    """A checkpoint published by its authors.
 
     Attributes:
-        recipe: the recipe of that run, which also names the checkpoint.
-        dataset: what it was trained on, a key of `mcl_jax.data.datasets.DATASETS`.
-        file: where it lies.
-        figures: group → figure → % as the authors print it; "all" where a protocol has one group.
-        sha256: digest of the file; "" where it is not known.
-        bytes: its size; 0 where it is not known.
-        licence: what its authors say about its use.
-        note: what a user must know besides.
+        recipe: the recipe of the run; also the name of the checkpoint.
+        dataset: the training dataset, a key of `mcl_jax.data.datasets.DATASETS`.
+        file: the remote file.
+        figures: group → figure → %, as published; "all" if a protocol has only one group.
+        sha256: digest of the file; "" if unknown.
+        bytes: size of the file; 0 if unknown.
+        licence: the authors' terms of use.
+        note: other information for users.
     """
 
     recipe: str
@@ -175,7 +175,7 @@ _ALL = (
     ),
 )
 PUBLISHED: dict[str, Published] = {entry.recipe: entry for entry in _ALL}
-"""Name of the recipe → the checkpoint that is published of it."""
+"""Name of the recipe → its published checkpoint."""
 
 RUNS: dict[str, Mapping[str, Mapping[str, float]]] = {
     "casiab_gaitset": _rank1(95.8, 90.0, 75.4),
@@ -192,9 +192,9 @@ RUNS: dict[str, Mapping[str, Mapping[str, float]]] = {
     "gait3d_gaitpart": _rank1(28.2),
     "gait3d_gaitgl": _rank1(29.7),
 }
-"""Recipe of a published run without a checkpoint that we know of → its figures, as of `Published`."""
+"""Recipe of a published run without a known checkpoint → its figures, as in `Published`."""
 
 
 def nearest_names(name: str) -> list[str]:
-    """Returns the names of published checkpoints that are written much like a name, the nearest first."""
+    """Returns the names of published checkpoints that are spelled similarly, most similar first."""
     return difflib.get_close_matches(name.casefold(), PUBLISHED, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Names of files that lie elsewhere: `hf://OWNER/REPO/PATH[@REVISION]`, and addresses of the web."""
+"""Names of remote files: `hf://OWNER/REPO/PATH[@REVISION]`, and web addresses."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from mcl_jax.errors import ConfigError
 HUB = "https://huggingface.co"
 SCHEME = "hf://"
 MODEL_FILE = "model.safetensors"
-"""The file that has all of a model, in the folder or repository of one."""
+"""Name of the file with the whole model, in a folder or repository of a model."""
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 _HUB_NAME = re.compile(rf"hf://({_NAME}/{_NAME})(?:/([^@]+?))?/?(?:@([\w./-]{{1,200}}))?")
@@ -21,11 +21,11 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:
-    """A file of a repository on the Hugging Face Hub.
+    """A file in a repository on the Hugging Face Hub.
 
     Attributes:
         repository: OWNER/REPO.
-        path: of the file in it; "" for the whole folder of a model, as `Gait.save_pretrained` writes it.
+        path: path of the file; "" for the whole folder of a model, as written by `Gait.save_pretrained`.
         revision: branch, tag or commit; "" for the newest.
     """
 
@@ -47,7 +47,7 @@ class HubFile:
 
 @dataclasses.dataclass(frozen=True)
 class WebFile:
-    """A file at an address of the web."""
+    """A file at a web address."""
 
     address: str
 
@@ -56,7 +56,7 @@ class WebFile:
 
     @property
     def name(self) -> str:
-        """Last part of its path, without what a file system may not like."""
+        """Last part of the path, with unusual characters replaced."""
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.address).path)
         return re.sub(r"[^\w.-]", "_", PurePosixPath(path).name)[-100:].lstrip(".") or "file"
 
@@ -67,15 +67,15 @@ def endpoint() -> str:
 
 
 def is_elsewhere(name: object) -> bool:
-    """Returns whether a name has the form of one for a file that lies elsewhere."""
+    """Returns whether a name has the form of a remote file's name."""
     return isinstance(name, str) and "://" in name
 
 
 def parse_reference(name: str) -> HubFile | WebFile:
-    """Returns the file that a name means.
+    """Returns the remote file with this name.
 
     Args:
-        name: `hf://…`, or an address of the web; a page of a file on the Hub means that file.
+        name: `hf://…`, or a web address; a file's page on the Hub stands for the file.
 
     Raises:
         ConfigError: if it is neither.
@@ -83,7 +83,7 @@ def parse_reference(name: str) -> HubFile | WebFile:
     if name.startswith(SCHEME):
         match = _HUB_NAME.fullmatch(name)
         if match is None or not _is_inside(match[2] or "") or ".." in (match[3] or ""):
-            raise ConfigError(f"{name}: is no hf://OWNER/REPO/PATH or hf://OWNER/REPO/PATH@REVISION")
+            raise ConfigError(f"{name}: expected hf://OWNER/REPO/PATH or hf://OWNER/REPO/PATH@REVISION")
         return HubFile(match[1], match[2] or "", match[3] or "")
     try:
         parts = urllib.parse.urlsplit(name)
@@ -91,13 +91,13 @@ def parse_reference(name: str) -> HubFile | WebFile:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("https", "http"):
-        raise ConfigError(f"{name}: is no address of a model; give hf://OWNER/REPO/PATH, or https://…")
+        raise ConfigError(f"{name}: not an address of a model; give hf://OWNER/REPO/PATH, or https://…")
     if any(name.startswith(f"{hub}/") for hub in (HUB, endpoint())):
         page = _HUB_PAGE.fullmatch(parts.path)
         if page is not None and _is_inside(path := urllib.parse.unquote(page[3])):
             return HubFile(page[1], path, "" if page[2] == "main" else urllib.parse.unquote(page[2]))
     if parts.scheme == "http" and host not in _HERE:
-        raise ConfigError(f"{name}: anybody on the way could change what http sends; give its https address")
+        raise ConfigError(f"{name}: http is not secure against changes on the way; give its https address")
     return WebFile(name)
 
 

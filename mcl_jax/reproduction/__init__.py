@@ -1,1 +1,1 @@
-"""A published run, measured again: dataset, weights, test, and the comparison with the published figures."""
+"""Reproduces a published run: checks the dataset, gets the weights, tests, and compares the figures."""

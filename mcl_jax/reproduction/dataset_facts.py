@@ -1,4 +1,4 @@
-"""Published facts of each dataset, and the differences of a folder from them.
+"""Published facts about each dataset, and a comparison of a user's folder with them.
 
 References:
     CASIA-B: http://www.cbsr.ia.ac.cn/english/Gait%20Databases.asp
@@ -18,23 +18,23 @@ from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.errors import DataError
 
-_SAMPLED = 32  # sequences whose frames are looked at
+_SAMPLED = 32  # number of sequences whose frames are read
 _LISTED = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFacts:
-    """Published facts of a dataset; 0 and () where none is published.
+    """Published facts about a dataset; 0 and () for unpublished ones.
 
     Attributes:
-        train_people: how many there are to train on.
-        test_people: how many to test on, as folders.
-        train_sequences: sequences of those to train on.
-        test_sequences: sequences of those to test on.
+        train_people: number of training people.
+        test_people: number of test people (folders).
+        train_sequences: number of their training sequences.
+        test_sequences: number of their test sequences.
         conditions: names of the conditions.
         views: names of the views.
-        probes: sequences that the partition lists as probes.
-        complete: whether everybody has every condition from every view.
+        probes: number of sequences that the partition lists as probes.
+        complete: whether every person has every condition from every view.
     """
 
     train_people: int
@@ -65,10 +65,10 @@ FACTS: dict[str, DatasetFacts] = {
         views=_numbered("{:03d}", range(0, 181, 18)),
         complete=True,
     ),
-    # The folder "probe" holds those of all people, two of each.
+    # The folder "probe" has the probes of all people, two of each.
     "grew": DatasetFacts(20_000, 6_001, 102_887, 24_000),
     "gait3d": DatasetFacts(3_000, 1_000, 18_940, 6_369, probes=1_000),
-    # Not everybody walked past every camera twice, so that sequences are missing in the dataset itself.
+    # Not everybody walked past every camera twice, so some sequences are missing from the dataset itself.
     "oumvlp": DatasetFacts(
         5_153,
         5_154,
@@ -77,91 +77,91 @@ FACTS: dict[str, DatasetFacts] = {
     ),
     "casiae": DatasetFacts(200, 814),
 }
-"""Key of `mcl_jax.data.datasets.DATASETS` → what is published of it."""
+"""Key of `mcl_jax.data.datasets.DATASETS` → published facts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One comparison of a folder with what is published.
+    """One comparison of a folder with the published facts.
 
     Attributes:
-        what: is counted.
-        found: how many there are.
-        published: how many there should be; 0 where it is not published.
-        detail: names that are missing or too many, or an example.
+        name: what is counted, such as "views".
+        found: number found.
+        published: published number; 0 if there is none.
+        detail: names that are missing or extra, or an example.
     """
 
-    what: str
+    name: str
     found: int
     published: int
     detail: str = ""
 
     @property
     def differs(self) -> bool:
-        """Whether the folder is not as published."""
+        """Whether the folder differs from the published facts."""
         return (bool(self.published) and self.found != self.published) or bool(self.detail)
 
     def __str__(self) -> str:
         if not self.published:
-            told = f"{self.found:,}; nothing is published"
+            result = f"{self.found:,}; no number is published"
         elif self.found == self.published:
-            told = f"{self.found:,}, as published"
+            result = f"{self.found:,}, as published"
         else:
             side = "missing" if self.found < self.published else "too many"
-            told = f"{self.found:,} of {self.published:,}: {abs(self.published - self.found):,} {side}"
-        return f"{self.what}: {told}" + f"; {self.detail}" * bool(self.detail)
+            result = f"{self.found:,} of {self.published:,}: {abs(self.published - self.found):,} {side}"
+        return f"{self.name}: {result}" + f"; {self.detail}" * bool(self.detail)
 
 
 def compare_dataset(dataset: OpenDataset, *, train: bool) -> list[Finding]:
-    """Compares the sequences of a dataset with what is published of it.
+    """Compares the sequences of a dataset with the published facts.
 
     Args:
-        dataset: as it was opened.
-        train: whether the people to train on are needed, too.
+        dataset: the open dataset.
+        train: whether to compare the training people too.
 
     Raises:
-        DataError: if it is a dataset of another kind.
+        DataError: if the folder has another dataset.
     """
     facts = FACTS.get(dataset.name, DatasetFacts(0, 0))
     test = _of(dataset.sequences, dataset.partition.test)
     _require_kind(dataset.name, facts, test)
     findings = [
-        Finding("people to test on", len({s.subject for s in test}), facts.test_people),
-        _sequences("sequences of them", test, facts.test_sequences, facts),
+        Finding("test people", len({s.subject for s in test}), facts.test_people),
+        _sequences("test sequences", test, facts.test_sequences, facts),
     ]
     if train:
         others = _of(dataset.sequences, dataset.partition.train)
         findings += [
-            Finding("people to train on", len({s.subject for s in others}), facts.train_people),
-            _sequences("sequences of those", others, facts.train_sequences, facts),
+            Finding("training people", len({s.subject for s in others}), facts.train_people),
+            _sequences("training sequences", others, facts.train_sequences, facts),
         ]
     if facts.probes:
         there = {f"{s.subject}-{s.condition}-{s.view}" for s in test}
         findings.append(Finding("probes", len(there & set(dataset.partition.probe_set or ())), facts.probes))
-    for what, names, published in (
+    for kind, names, published in (
         ("conditions", {s.condition for s in test}, facts.conditions),
         ("views", {s.view for s in test}, facts.views),
     ):
         if published:
-            findings.append(Finding(what, len(names), len(published), _names(names, set(published))))
+            findings.append(Finding(kind, len(names), len(published), _names(names, set(published))))
     return findings
 
 
 def describe_frames(split: Split) -> str:
-    """Returns sizes and numbers of the frames of some sequences: "64×64, 28 to 103 of a sequence"."""
+    """Returns sizes and numbers of frames of some sequences, like "64×64, 28 to 103 per sequence"."""
     places = np.unique(np.linspace(0, len(split.sequences) - 1, _SAMPLED).round().astype(int))
     sizes, counts = set(), []
     for place in places.tolist():
         try:
             frames = split.source.read(split.sequences[place])
-        except DataError:  # counted where the sequences are embedded
+        except DataError:  # counted when the sequences are embedded
             continue
         sizes.add("×".join(map(str, frames[:1].shape[1:])))
         counts.append(len(frames))
     if not counts:
         return "none can be read"
     return (
-        f"{', '.join(sorted(sizes))}, {min(counts)} to {max(counts)} of a sequence, in {len(counts)} sampled"
+        f"{', '.join(sorted(sizes))}, {min(counts)} to {max(counts)} per sequence, in {len(counts)} sampled"
     )
 
 
@@ -171,23 +171,23 @@ def _of(sequences: Sequence[SequenceRef], people: Collection[str]) -> list[Seque
 
 
 def _require_kind(name: str, facts: DatasetFacts, sequences: Sequence[SequenceRef]) -> None:
-    for what, names, published in (
+    for kind, names, published in (
         ("conditions", {s.condition for s in sequences}, facts.conditions),
         ("views", {s.view for s in sequences}, facts.views),
     ):
         if published and not names & set(published):
             raise DataError(
-                f"data.root: holds another dataset than {name}: its {what} are {_some(names)}, and those of "
-                f"{name} are {_some(published)}"
+                f"data.root: is not {name}: its {kind} are {_some(names)}, but those of {name} are "
+                f"{_some(published)}"
             )
 
 
-def _sequences(what: str, sequences: Sequence[SequenceRef], published: int, facts: DatasetFacts) -> Finding:
+def _sequences(name: str, sequences: Sequence[SequenceRef], published: int, facts: DatasetFacts) -> Finding:
     detail = ""
     if facts.complete and len(sequences) < published:
         missing = next(_missing(sequences, facts), None)
         detail = "" if missing is None else f"such as {missing}"
-    return Finding(what, len(sequences), published, detail)
+    return Finding(name, len(sequences), published, detail)
 
 
 def _missing(sequences: Sequence[SequenceRef], facts: DatasetFacts) -> Iterator[str]:

@@ -20,7 +20,7 @@ from mcl_jax.utils.files import read_bounded, write_atomically
 from mcl_jax.utils.pytrees import ArrayTree
 
 PART = 4096
-"""Sequences of a part: minutes of work on a CPU, and few enough files for the largest test set."""
+"""Sequences in a part: takes minutes on a CPU, and gives few enough files for the largest test set."""
 
 _RECORD = "parts.json"
 _MAX_BYTES = 2**16
@@ -36,16 +36,16 @@ def embed_in_parts(
     digest: str,
     size: int = PART,
 ) -> EmbeddingSet:
-    """Returns the embeddings of a split; those of parts that lie in the folder are not computed again.
+    """Returns the embeddings of a split; parts already saved in the folder are not computed again.
 
     Args:
-        config: how sequences are read, and how many frames of one count.
-        embedder: of the model.
+        config: settings for reading sequences, and the number of frames used.
+        embedder: embedder of the model.
         arrays: its parameters and running statistics.
         split: all sequences.
-        folder: keeps a file for each part.
-        digest: of the model.
-        size: sequences of a part.
+        folder: folder for a file of each part.
+        digest: digest of the model.
+        size: number of sequences in a part.
 
     Raises:
         ConfigError: if the folder has parts of another model, precision or dataset.
@@ -70,12 +70,12 @@ def _kept(path: Path) -> EmbeddingSet | None:
     try:
         return EmbeddingSet.load(path)
     except DataError as error:
-        logging.warning("%s; it is embedded again", error)
+        logging.warning("%s; embedding this part again", error)
         return None
 
 
 def _key(config: ConfigDict, embedder: Embedder, split: Split, digest: str, size: int) -> dict[str, Any]:
-    """Returns what decides the embeddings of each part."""
+    """Returns the values that determine the embeddings in each part."""
     names = hashlib.sha256("\n".join(sequence.key for sequence in split.sequences).encode()).hexdigest()
     return {
         "model": digest,
@@ -88,10 +88,10 @@ def _key(config: ConfigDict, embedder: Embedder, split: Split, digest: str, size
 
 
 def _claim(folder: Path, key: dict[str, Any]) -> None:
-    """Writes what a folder's parts are of, or compares it.
+    """Records the key of a folder's parts, or compares it with the recorded one.
 
     Raises:
-        ConfigError: if they are of something else.
+        ConfigError: if the keys differ.
     """
     record = folder / _RECORD
     if not record.exists():
@@ -105,5 +105,5 @@ def _claim(folder: Path, key: dict[str, Any]) -> None:
         same, changed = False, "its record is damaged"
     if not same:
         raise ConfigError(
-            f"{folder}: holds embeddings of another test ({changed}); give another folder with --out"
+            f"{folder}: has embeddings of another test ({changed}); give another folder with --out"
         )

@@ -1,4 +1,4 @@
-"""The page of the documentation that shows reproductions, made from their records."""
+"""Makes the documentation page of reproductions from their records."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The record of a reproduction, as JSON for programs and as Markdown for people; fit to be sent in."""
+"""Record of a reproduction, as JSON and as Markdown, for users to send in."""
 
 import datetime
 import importlib.metadata
@@ -25,7 +25,7 @@ _NUMBER = (int, float, type(None))
 
 
 def surroundings() -> dict[str, Any]:
-    """Returns versions, device and date; no name or path of the machine."""
+    """Returns versions, device and date, without names or paths of the machine."""
     versions = {"mcl_jax": mcl_jax.__version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
@@ -40,10 +40,10 @@ def surroundings() -> dict[str, Any]:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Writes both files, the JSON with a digest of itself.
+    """Writes both files; the JSON has a digest of itself.
 
     Raises:
-        UserError: if one cannot be written.
+        UserError: if a file cannot be written.
     """
     whole = {"format": _FORMAT, **record}
     write_atomically(folder / JSON, json.dumps(sealed(whole), indent=1, allow_nan=False).encode())
@@ -51,10 +51,10 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Returns the record of a reproduction, which may come from anybody.
+    """Reads the record of a reproduction, which may come from anybody.
 
     Raises:
-        DataError: if it is none, or damaged.
+        DataError: if it is not such a record, or damaged.
     """
     try:
         record: dict[str, Any] = json.loads(read_bounded(path, _MAX_BYTES))
@@ -75,12 +75,12 @@ def read_record(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
-        raise DataError(f"{path}: is no record of a reproduction")
+        raise DataError(f"{path}: is not a record of a reproduction")
     return record
 
 
 def as_markdown(record: Mapping[str, Any]) -> str:
-    """Returns a record as a page."""
+    """Returns a record as a Markdown page."""
     weights, dataset = record["weights"], record["dataset"]
     lines = [
         f"# {record['name']}",
@@ -103,14 +103,14 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         f"| settings | {', '.join(f'{key} {value}' for key, value in record['settings'].items())} |",
         f"| versions | {', '.join(f'{key} {value}' for key, value in record['versions'].items())} |",
         f"| device | {' × '.join(map(str, record['device'][:2]))}, {record['device'][2]} |",
-        f"| time | {record['seconds']:,} s, since it was last started |",
+        f"| time | {record['seconds']:,} s since the last start |",
         f"| date | {record['date']} |",
     ]
     return "\n".join(lines) + "\n"
 
 
 def figures_table(figures: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the lines of a table of published, measured and difference."""
+    """Returns the lines of a Markdown table with the published and measured figures and their difference."""
     lines = ["| in % | published | measured | difference |", "|---|---|---|---|"]
     for row in figures:
         measured = "-" if row["measured"] is None else f"{row['measured']:.2f}"

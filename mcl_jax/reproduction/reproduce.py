@@ -1,4 +1,4 @@
-"""Measures a published run again: its dataset, its weights, its test, and the comparison."""
+"""Reproduces a published run: dataset, weights, test, and comparison of the figures."""
 
 import dataclasses
 import time
@@ -41,8 +41,8 @@ from mcl_jax.workdir.test_folder import TEST_FOLDER
 
 RUN_FOLDER, PARTS_FOLDER = "run", "parts"
 
-# What may be set: where data lie, how fast it goes, and the usual reasons of a difference.
-_FREE = (
+# Keys that a user may set: paths, speed, and usual reasons for a difference.
+_ALLOWED = (
     "init_from",
     "data.root",
     "data.partition",
@@ -61,13 +61,13 @@ _FREE = (
     "eval.precision",
     "model.use_emb2",
 )
-_NOT_TOLD = (
+_NOT_RECORDED = (
     "init_from",
     "data.root",
     "data.partition",
     "data.file",
     "eval.precision",
-)  # paths, or told apart
+)  # paths, or recorded elsewhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Task:
     """A run to reproduce.
 
     Attributes:
-        name: of the published run.
+        name: name of the published run.
         recipe: name or file of its recipe.
         figures: group → figure → % as published.
-        source: the weights: name, path or address; "" to train.
+        source: name, path or address of the weights; "" to train.
     """
 
     name: str
@@ -88,12 +88,12 @@ class Task:
 
 
 def task_of(name: str, *, model: str, training: bool) -> Task:
-    """Returns what a name asks for.
+    """Returns the task for a published run.
 
     Args:
-        name: of a recipe whose run is published.
-        model: weights to take in place of the published ones; "" for those.
-        training: whether to train in place of taking weights.
+        name: recipe of the published run.
+        model: weights to use instead of the published ones; "" for the published ones.
+        training: whether to train instead of using weights.
 
     Raises:
         ConfigError: if there is no such run, or no weights of it.
@@ -103,11 +103,11 @@ def task_of(name: str, *, model: str, training: bool) -> Task:
         near = ", ".join(nearest_names(name)) or ", ".join(PUBLISHED)
         raise ConfigError(f"no run {name!r} is published; the nearest names: {near}")
     if training and model:
-        raise ConfigError("--train and --model: give one of them, the weights are trained or taken")
+        raise ConfigError("--train and --model: give only one of them")
     if entry is None and not (training or model):
         raise ConfigError(
-            f"{name}: no checkpoint of this run is published where we know it; --train trains one, --model "
-            "takes one"
+            f"{name}: no published checkpoint of this run is known; train one with --train, or give one "
+            "with --model"
         )
     if entry is None:
         return Task(name, name, RUNS[name], model)
@@ -115,19 +115,20 @@ def task_of(name: str, *, model: str, training: bool) -> Task:
 
 
 def reproduce(task: Task, config: ConfigDict, out: Path) -> dict[str, Any]:
-    """Measures a published run again, and writes reproduction.json and reproduction.md.
+    """Reproduces a published run, and writes reproduction.json and reproduction.md.
 
     Args:
         task: from `task_of`.
-        config: its recipe with data.root set; beside it only `_FREE` may differ.
-        out: gets parts/, test/ and the records, and run/ where it is trained; the same folder goes on.
+        config: its recipe with data.root set; only the keys in `_ALLOWED` may differ from the recipe.
+        out: folder for parts/, test/, the records, and run/ if it is trained. With the same folder, an
+            interrupted reproduction continues.
 
     Returns:
         The record.
 
     Raises:
-        UserError: for anything the user can mend: dataset, weights, settings.
-        PreemptedError: training was asked to end; the same command goes on.
+        UserError: if dataset, weights or settings are unsuitable.
+        PreemptedError: if training was stopped; the same command continues it.
     """
     _require_recipe(task, config)
     check_workdir(out, config.data.root)
@@ -151,7 +152,7 @@ def reproduce(task: Task, config: ConfigDict, out: Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Measured:
-    """The metrics of a test, of which weights, and in which precision."""
+    """Result of a test: metrics, weights and precision."""
 
     metrics: dict[str, Any]
     weights: dict[str, Any]
@@ -201,7 +202,9 @@ def _record(
     rows = verdicts.compare(task.figures, metrics.get("scores", {}))
     reproduced, sentence = verdicts.verdict(rows)
     if PROTOCOLS[metrics["protocol"]].submit:
-        sentence = "Its benchmark scores it: upload test/submission.zip to https://www.grew-benchmark.org."
+        sentence = (
+            "Only the benchmark can score it: upload test/submission.zip to https://www.grew-benchmark.org."
+        )
     reasons = []
     if reproduced is False:
         reasons = verdicts.usual_reasons(
@@ -230,7 +233,7 @@ def _record(
         "weights": measured.weights,
         "settings": {
             "precision": measured.precision,
-            **{key: value for key, value in _changed(task, config).items() if key not in _NOT_TOLD},
+            **{key: value for key, value in _changed(task, config).items() if key not in _NOT_RECORDED},
         },
     }
 
@@ -242,14 +245,14 @@ def _changed(task: Task, config: ConfigDict) -> dict[str, Any]:
 
 
 def _require_recipe(task: Task, config: ConfigDict) -> None:
-    """Checks that a config is the recipe but for what may be set.
+    """Checks that a config differs from the recipe only in allowed keys.
 
     Raises:
-        ConfigError: naming the first key that would make another run of it.
+        ConfigError: naming the first key that would change the run.
     """
     validate(config)
-    other = [key for key in _changed(task, config) if key not in _FREE]
+    other = [key for key in _changed(task, config) if key not in _ALLOWED]
     if other:
         raise ConfigError(
-            f"{other[0]}: would make another run than the published one; `mcl-jax train` and `test` take it"
+            f"{other[0]}: changing it would not reproduce the published run; use `mcl-jax train` and `test`"
         )

@@ -1,15 +1,17 @@
-"""Compares measured figures with the published ones, and names the usual reasons of a difference."""
+"""Compares measured figures with the published ones, and lists usual reasons for a difference."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from mcl_jax.utils.terminal import count
+
 TOLERANCE = 0.3
-"""Points of % by which a reproduced figure may differ: rounding, and another machine."""
+"""Percentage points by which a reproduced figure may differ, because of rounding and the machine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure, in %; `measured` is None where it was not measured."""
+    """One figure, in %; `measured` is None if it was not measured."""
 
     group: str
     figure: str
@@ -18,12 +20,12 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """Measured less published; None where it was not measured."""
+        """Measured minus published; None if it was not measured."""
         return None if self.measured is None else self.measured - self.published
 
     @property
     def agrees(self) -> bool:
-        """Whether it is within the tolerance; figures are printed to hundredths."""
+        """Whether the difference, rounded to hundredths as in the table, is within the tolerance."""
         return self.difference is not None and abs(round(self.difference, 2)) <= TOLERANCE
 
 
@@ -40,42 +42,44 @@ def compare(
 
 
 def verdict(rows: Sequence[Row]) -> tuple[bool | None, str]:
-    """Returns whether a run is reproduced, None where that cannot be said, and the sentence."""
+    """Returns whether a run is reproduced (None if unknown), and the verdict as a sentence."""
     if not rows:
-        return None, "No figure is published of it, so there is nothing to compare with."
+        return None, "No figure of this run is published, so there is nothing to compare with."
     if any(row.measured is None for row in rows):
         return None, "Not all published figures were measured here."
     apart = [row for row in rows if not row.agrees]
     if not apart:
-        return True, f"Reproduced: every figure is within {TOLERANCE} of a point of the published one."
+        return True, f"Reproduced: every figure is within {TOLERANCE} points of the published one."
     worst = max(apart, key=lambda row: abs(row.difference or 0.0))
     side = "above" if (worst.difference or 0.0) > 0 else "below"
+    verb = "differs" if len(apart) == 1 else "differ"
     return False, (
-        f"Not reproduced: {len(apart)} of {len(rows)} figures differ by more than {TOLERANCE} of a point; "
-        f"{worst.group} {worst.figure} is {abs(worst.difference or 0.0):.2f} {side} the published one."
+        f"Not reproduced: {len(apart)} of {count(len(rows), 'figure')} {verb} by more than {TOLERANCE} "
+        f"points; {worst.group} {worst.figure} is {abs(worst.difference or 0.0):.2f} {side} the published "
+        "one."
     )
 
 
 def usual_reasons(
     differences: Sequence[str], *, unreadable: int, partition: bool, other_embedding: bool, precision: str
 ) -> list[str]:
-    """Returns what makes such a difference in most cases, the likeliest first.
+    """Returns the usual reasons for such a difference, most likely first.
 
     Args:
-        differences: of the dataset from what is published of it.
-        unreadable: sequences that could not be read.
-        partition: whether the split comes from a file that was given.
-        other_embedding: whether the model has another embedding to score, `use_emb2`.
-        precision: what the backbone computed in.
+        differences: differences of the dataset from the published facts.
+        unreadable: number of sequences that could not be read.
+        partition: whether the user gave a partition file.
+        other_embedding: whether the model has another embedding, `use_emb2`.
+        precision: precision of the backbone.
     """
     reasons = [f"the dataset is not as published: {line}" for line in differences]
     if unreadable:
-        reasons.append(f"{unreadable:,} sequences could not be read")
+        reasons.append(f"{count(unreadable, 'sequence')} could not be read")
     reasons.append(
         "another preparation: `mcl-jax prepare` cuts and scales silhouettes as for the published runs"
     )
     if partition:
-        reasons.append("another split: the partition JSON must be the one that was published")
+        reasons.append("another split: the partition JSON must be the published one")
     if other_embedding:
         reasons.append("the other embedding: --config.model.use_emb2=True scores the BNNeck feature")
     if precision != "float32":
@@ -84,7 +88,7 @@ def usual_reasons(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns published, measured and difference of each figure as aligned text."""
+    """Returns an aligned text table with published, measured and difference of each figure."""
     lines = [("", "published", "measured", "difference")]
     for row in rows:
         measured = "-" if row.measured is None else f"{row.measured:.2f}"

@@ -1,4 +1,4 @@
-"""Harm to bytes, to texts and to names, drawn by a generator with a seed."""
+"""Random damage to bytes, texts and names, from a seeded generator."""
 
 import random
 import re

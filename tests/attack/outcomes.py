@@ -1,4 +1,4 @@
-"""One try: something harmed is read in a process of its own, under limits, and its end is judged."""
+"""One try: reads a damaged input in a separate process under limits, and judges the outcome."""
 
 import enum
 import hashlib

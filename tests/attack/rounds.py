@@ -1,10 +1,10 @@
-"""Attacks every reader with harmed things, each try in a process of its own, and judges how it ends.
+"""Attacks every reader with damaged inputs, each in a separate process, and judges the outcomes.
 
     python tests/attack/rounds.py --count 50
     python tests/attack/rounds.py --targets yaml=2400 gallery --seed 3 --count 600 --keep failures
     python tests/attack/rounds.py --seconds 3600 --page docs/security.md
 
-A try that fails: another answer in silence, a signal, a traceback, or more memory or time than it may take.
+A try fails with another answer but no error, a signal, a traceback, or too much memory or time.
 Linux only.
 """
 

@@ -1,21 +1,21 @@
-"""A long run in which nothing may grow: memory, open files, threads, files in its folder, time of a step.
+"""Soak test: a long run in which memory, open files, threads, written files and step time must not grow.
 
     python tests/attack/soak.py FOLDER --steps 20000
 
-trains a tiny model on synthetic people in rounds. Each round resumes the run, so that its loaders, loggers
-and checkpoints are opened anew in the same process, saves and tests on the way, and is followed by one line
-of figures. `--hosts 2` has every round run by two processes of this machine instead, whose own figures die
-with them: then the files and the rate are watched.
+trains a tiny model on synthetic people in rounds. Each round resumes the run, so that loaders, loggers and
+checkpoints are opened again in the same process, saves and tests on the way, and prints one line of figures.
+With `--hosts 2`, two processes on this machine run every round instead; they end with it, so only files and
+the rate are checked.
 
-Flat is: after a warm-up of a quarter of the rounds, the median of the last quarter of them is at most 2 %
-above that of the first quarter that counts; of what is counted by ones, at most one more. A slower rate is
-found in the same way, but only with `--rate`: a machine may have other work. The exit code is 1 where
+The first quarter of the rounds is a warm-up. A figure has not grown if its median over the last quarter is at
+most 2 % above that over the first quarter after the warm-up; a count may grow by one. With `--rate`, the rate
+is checked in the same way; by default not, because the machine may do other work. The exit code is 1 if
 something grew.
 
-"MB" is what is in use: before it is measured, glibc gives free memory back, of which mcl_jax has it keep much
-for the next step, in ever other pieces. TensorStore keeps memory at each save, and at each reading of a
-checkpoint's description (docs/reliability.md, "Long runs"): so much is left out of "MB", which is judged, and
-not of "MB in all", which is measured before both.
+"MB" is the memory in use: before measuring, glibc returns free memory, much of which mcl_jax lets it keep for
+the next step, in changing pieces. TensorStore keeps memory at each save, and each time it reads a
+checkpoint's description (docs/reliability.md, "Long runs"). "MB", which is judged, excludes both; "MB in
+all", measured before, includes them.
 """
 
 import argparse

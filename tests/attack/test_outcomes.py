@@ -1,4 +1,4 @@
-"""The judge of tries itself: every kind of end is told from the others, and from a sound one."""
+"""Tests the judge of attacks: it distinguishes every kind of failure from the others and from success."""
 
 import subprocess
 import sys

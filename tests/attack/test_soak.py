@@ -1,4 +1,4 @@
-"""A very short soak, and whether it would notice what grows."""
+"""A very short soak test, and a check that it detects growth."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def test_a_short_run_with_restarts_leaks_no_descriptors_threads_or_files(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["MB", "descriptors", "threads", "files", "steps/s"])
-def test_what_grows_is_named(name):
+def test_growing_figures_are_named(name):
     flat = {"MB": 400.0, "descriptors": 20, "threads": 4, "files": 60, "steps/s": 10.0}
     found = [
         flat | {name: flat[name] * (1 + 0.1 * i if name != "steps/s" else 1 - 0.02 * i)} for i in range(16)

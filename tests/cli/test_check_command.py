@@ -1,4 +1,4 @@
-"""`mcl-jax check` reads files whole and says which are not as they were written."""
+"""`mcl-jax check` reads whole files and lists those that have changed since they were written."""
 
 import json
 import pickle
@@ -33,7 +33,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_sound_files_are_said_to_be_sound(files, capsys):
+def test_sound_files_are_reported_as_sound(files, capsys):
     names = ("records", "G", "e.npz", "m.json", "older.json")
     assert run(["check", *(str(files / name) for name in names), str(SHIPPED)]) == 0
     told = [line.rsplit(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
@@ -68,6 +68,6 @@ def test_damage_is_an_error_in_one_line(files, capsys, name, where, told):
     assert told in line
 
 
-def test_what_has_no_digest_is_refused(files, capsys):
+def test_files_without_a_digest_are_refused(files, capsys):
     assert run(["check", str(files / "tree")]) == 1
     assert "is not a folder of records, a gallery" in capsys.readouterr().err

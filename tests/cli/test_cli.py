@@ -170,7 +170,7 @@ def test_a_run_has_its_own_config_with_defaults_of_keys_that_came_later(tmp_path
         parse_config(str(tmp_path), [])
 
 
-def test_a_script_has_its_own_words_for_a_command(capsys):
+def test_scripts_have_their_own_help_texts(capsys):
     with pytest.raises(SystemExit):
         run_command("score", ["--help"], prog="score.py", description="Scores.\n\nscore.py --out O")
     told = capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_a_recipe_finds_the_modules_beside_it(own_modules, capsys):
 
 
 @pytest.mark.parametrize("module", ["mine/own_parts.py", "own_parts"])
-def test_any_command_imports_modules_of_ones_own(own_modules, module, capsys, monkeypatch):
+def test_any_command_can_import_user_modules(own_modules, module, capsys, monkeypatch):
     monkeypatch.chdir(own_modules if "/" not in module else own_modules.parent)
     with pytest.raises(SystemExit) as end:
         run(["prepare", "--import", module, "--help"])
@@ -236,7 +236,7 @@ def test_any_command_imports_modules_of_ones_own(own_modules, module, capsys, mo
     assert "own_corridor" in capsys.readouterr().out.split("\n\n")[0]
 
 
-def test_a_module_that_is_not_there_and_a_model_of_ones_own_are_told(own_modules, capsys):
+def test_missing_modules_and_unknown_models_are_explained(own_modules, capsys):
     assert run(["config", "--import=own_part", "casiab_mcl"]) == 1
     assert "error: --import: no module 'own_part' here or where" in capsys.readouterr().err
     assert run(["config", "--import=mine/own_part.py", "casiab_mcl"]) == 1

@@ -1,4 +1,4 @@
-"""How commands end: on what the machine refuses, on names that are no text, and where nobody reads on."""
+"""Exit of commands when resources run out, names are not UTF-8, or a pipe is closed."""
 
 import contextlib
 import errno
@@ -55,7 +55,7 @@ def fail(error: BaseException):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_the_machine_refuses_is_one_line(error, line, capsys):
+def test_exhausted_resources_are_one_line(error, line, capsys):
     assert exit_code(fail(error)) == 1
     assert capsys.readouterr().err.startswith(line)
 
@@ -66,7 +66,7 @@ def test_a_bug_keeps_its_traceback(error):
         exit_code(fail(error))
 
 
-def test_what_ran_out_is_found_in_the_words_of_libraries():
+def test_exhausted_resources_are_found_in_error_messages():
     tensorstore = "RESOURCE_EXHAUSTED: Error opening 'x': [OS error 24: EMFILE Too many open files]"
     assert resource_limit(ValueError(tensorstore)).remedy == "raise the limit (ulimit -n)"
     assert (
@@ -88,7 +88,7 @@ def test_a_folder_is_no_file_to_be_written():
         write_atomically("/", b"")
 
 
-def test_nobody_who_reads_on_is_no_error():
+def test_a_closed_pipe_is_no_error():
     """As in `mcl-jax config casiab_mcl | head -1`; the pipe is closed before anything is printed."""
     read, write = os.pipe()
     os.close(read)
@@ -112,7 +112,7 @@ def test_a_terminal_without_the_letters_gets_them_escaped(tmp_path):
 @pytest.mark.parametrize(
     "words", [["config"], ["score", "--out", "r", "--embeddings", "e.npz"], ["gallery", "list"]]
 )
-def test_a_word_of_thousands_of_letters_is_shortened_and_escaped(words, capsys):
+def test_a_very_long_argument_is_shortened_and_escaped(words, capsys):
     with contextlib.suppress(SystemExit):  # as argparse ends
         run([*words, "\u202e" + "a" * 5000])
     last = capsys.readouterr().err.splitlines()[-1]

@@ -13,7 +13,7 @@ from mcl_jax.evaluation.report import Report
 from mcl_jax.evaluation.tables import format_cross_table
 
 
-def test_places_are_datasets_with_their_roots_and_partitions():
+def test_the_on_flag_takes_dataset_root_and_partition():
     assert places_of(["casiab=/a/b", "gait3d=x,y/Gait3D.json", "casiab=/c/d=e"]) == [
         Place("casiab-b", "casiab", "/a/b", ""),
         Place("gait3d", "gait3d", "x", "y/Gait3D.json"),
@@ -35,7 +35,7 @@ def test_places_are_datasets_with_their_roots_and_partitions():
         ([], "--model and --on go together"),
     ],
 )
-def test_a_mistake_is_said_before_anything_is_embedded(toy_run, tmp_path, flags, told, capsys):
+def test_mistakes_are_reported_before_anything_is_embedded(toy_run, tmp_path, flags, told, capsys):
     assert run(["test", f"--model={toy_run}", f"--workdir={tmp_path / 'out'}", *flags]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")

@@ -109,7 +109,7 @@ def test_another_class_count_does_not_fit(gaitbase):
         import_state_dict(state_dict, *gaitbase.shapes(num_classes=9), model="gaitbase")
 
 
-def test_a_file_tells_which_model_it_is_of(toy):
+def test_the_model_is_found_from_the_file(toy):
     checkpoint = TorchCheckpoint(arrays(toy.trained(steps=3).model), None, None, 2, "")
     weights = import_weights(checkpoint, "x.pt", toy.block)
     assert complete_block(weights.block) == toy.block
@@ -122,15 +122,15 @@ def test_a_file_tells_which_model_it_is_of(toy):
 @pytest.mark.parametrize(
     ("without", "why"),
     [
-        ("FCs.fc_bin", "x.pt: seems to be of gaitbase, but tensors are missing that tell its embed_dim"),
+        ("FCs.fc_bin", "x.pt: seems to be a checkpoint of gaitbase, but tensors that give its embed_dim"),
         ("Backbone.forward_block.bn1.bias", "x.pt: the checkpoint does not fit the model: 1 missing"),
         (
             "",
-            r"x.pt: is of none of the models gaitset, .*, \w+ \(it holds w, …\)",
+            r"x.pt: is a checkpoint of none of these models: gaitset, .*, \w+ \(it has w, …\)",
         ),
     ],
 )
-def test_what_the_file_does_not_tell_is_named(gaitbase, without, why):
+def test_settings_not_in_the_file_are_named(gaitbase, without, why):
     state_dict = arrays(gaitbase.torch_model()) if without else {"w": np.zeros(1)}
     state_dict.pop(without, None)
     with pytest.raises(CheckpointError, match=why):
@@ -143,12 +143,12 @@ def test_sizes_are_read_from_the_file(toy):
     assert sizes == {key: value for key, value in toy.block.items() if key not in untold}
 
 
-def test_what_no_array_tells_is_as_the_config_says_or_the_default():
+def test_settings_not_in_the_file_come_from_config_or_defaults():
     toy = TOYS["gaitbase_sizes"]
     checkpoint = TorchCheckpoint(arrays(toy.torch_model()), None, None, 0, "")
     block = import_weights(checkpoint, "x.pt", toy.block | {"strides": (1, 2, 1, 1)}).block
     assert (block["strides"], block["max_pool"], block["bins"]) == ((1, 2, 1, 1), True, (8, 2))
-    with pytest.raises(CheckpointError, match=r"x\.pt: has 10 parts, and model\.bins \(16,\) make 16; "):
+    with pytest.raises(CheckpointError, match=r"x\.pt: has 10 parts, but model\.bins \(16,\) give 16; "):
         import_weights(checkpoint, "x.pt")
     published = TorchCheckpoint(arrays(TOYS["gaitbase"].torch_model()), None, None, 0, "")
     assert complete_block(import_weights(published, "x.pt").block) == TOYS["gaitbase"].block
@@ -157,7 +157,7 @@ def test_what_no_array_tells_is_as_the_config_says_or_the_default():
         import_weights(checkpoint, "x.pt", stages_differ)
 
 
-def test_sizes_of_strangers_are_left_open():
+def test_sizes_of_unknown_models_are_empty():
     assert read_sizes({"conv.weight": np.zeros((2, 2))}) == {}
     assert read_sizes({"layer0.forward_block.0.weight": np.zeros(3), "layer2.0.x": np.zeros(())}) == {
         "name": "deepgaitv2",
@@ -185,15 +185,15 @@ def test_accepts_every_form_of_checkpoint(tmp_path, form):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ({}, "holds no state_dict"),
-        ([torch.ones(1)], "holds no state_dict"),
-        ({"state": {"w": torch.ones(1)}}, "'state' is no tensor"),
-        ({"model": {"w": torch.ones(1), "n": 3}}, "'n' is no tensor"),
-        ({"model": {3: torch.ones(1)}}, "3 is no tensor"),
-        ({"model": {"w": torch.ones(1)}, "iteration": "six"}, "iteration is no number"),
-        ({"model": {"w": torch.ones(1)}, "iteration": 2**31}, "iteration is no number"),
+        ({}, "has no state_dict"),
+        ([torch.ones(1)], "has no state_dict"),
+        ({"state": {"w": torch.ones(1)}}, "'state' is not a tensor"),
+        ({"model": {"w": torch.ones(1), "n": 3}}, "'n' is not a tensor"),
+        ({"model": {3: torch.ones(1)}}, "3 is not a tensor"),
+        ({"model": {"w": torch.ones(1)}, "iteration": "six"}, "iteration is not a valid number"),
+        ({"model": {"w": torch.ones(1)}, "iteration": 2**31}, "iteration is not a valid number"),
         ({"two\nlines": torch.ones(1)}, "no tensor"),
-        ({"model": {"w": torch.ones(1)}, "iteration": -1}, "iteration is no number"),
+        ({"model": {"w": torch.ones(1)}, "iteration": -1}, "iteration is not a valid number"),
     ],
 )
 def test_refuses_other_content(tmp_path, content, why):
@@ -221,7 +221,7 @@ def test_checkpoints_of_the_reference_have_these_names(shared_parity, name):
 
 
 @pytest.mark.parametrize("count", [np.int64(12), np.float64(12), torch.tensor(12), 12.0], ids=str)
-def test_checkpoints_of_others_are_read(tmp_path, count):
+def test_checkpoints_of_other_programs_are_read(tmp_path, count):
     weights = {f"module._orig_mod.{name}": torch.ones(2) for name in ("a", "b")}
     beside = {"args": argparse.Namespace(lr=0.1, milestones=[1]), "best": np.float32(0.5)}
     torch.save({"state_dict": weights, "iteration": count, **beside}, tmp_path / "x.pt")
@@ -242,7 +242,9 @@ def test_safetensors_are_read_and_damage_is_named(tmp_path):
     assert (state_dict["a"].tolist(), float(state_dict["b"])) == ([1, 2], 3)
     for damaged in (b"", content[:-1], content[:20], content.replace(b"[2]", b"[9]"), b"\xff" * 16):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"x\.safetensors: (is no safetensors file|holds no state)"):
+        with pytest.raises(
+            CheckpointError, match=r"x\.safetensors: (is not a safetensors file|has no state)"
+        ):
             load_checkpoint(path)
 
 
@@ -299,14 +301,14 @@ def test_the_original_gaitset_is_read_with_its_parts_in_order(tmp_path):
     assert embedding == pytest.approx(expected[order], rel=1e-4, abs=1e-3)
 
 
-def test_what_is_assumed_is_said_and_can_be_given(tmp_path, caplog):
+def test_assumed_settings_are_reported_and_can_be_set(tmp_path, caplog):
     toy = TOYS["gaitbase_sizes"]
     torch.save(toy.torch_model().state_dict(), tmp_path / "x.pt")
     told = {key: toy.block[key] for key in ("strides", "max_pool", "bins")}
     assert mcl_jax.load(tmp_path / "x.pt", **told).arguments["strides"] == toy.block["strides"]
-    assert "no tensor tells" not in caplog.text
+    assert "the file does not give" not in caplog.text
     mcl_jax.load(tmp_path / "x.pt", bins=list(toy.block["bins"]), strides=toy.block["strides"])
-    assert "no tensor tells max_pool False; taken as in the published models" in caplog.text
+    assert "the file does not give max_pool False; assumed as in the published models" in caplog.text
     with pytest.raises(ConfigError, match="stride: gaitbase has no such argument"):
         mcl_jax.load(tmp_path / "x.pt", **told, stride=1)
     with pytest.raises(ConfigError, match=r"channels: is \(1, 1, 1, 1\), and .*x\.pt says \(2, 4, 4, 6\)"):
@@ -314,7 +316,7 @@ def test_what_is_assumed_is_said_and_can_be_given(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", ["gaitbase", "deepgaitv2_p3d"])
-def test_the_layer_that_differs_is_blamed_alone(name):
+def test_only_the_layer_that_differs_is_named(name):
     toy = TOYS[name]
     state_dict = arrays(toy.torch_model())
     # The kernel that the width of the stage was read from.

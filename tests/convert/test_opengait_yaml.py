@@ -1,4 +1,4 @@
-"""OpenGait's configs: what becomes of each setting, and which are refused. The texts are typed by hand."""
+"""OpenGait's configs: translation and refusal of each setting. The texts are written by hand."""
 
 import re
 import time
@@ -242,7 +242,7 @@ def translated(tmp_path, text: str) -> tuple[ConfigDict, str]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_config_becomes_the_recipe_of_the_same_run(tmp_path, name):
+def test_a_config_is_translated_to_the_recipe_of_the_same_run(tmp_path, name):
     config, _ = translated(tmp_path, RUNS[name])
     recipe = load_config(name)
     if "num_classes" in recipe.model:  # OpenGait's number is that of the training subjects
@@ -260,27 +260,27 @@ def test_a_config_becomes_the_recipe_of_the_same_run(tmp_path, name):
         assert config.data.sampling[key] == recipe.data.sampling[key]
 
 
-def test_swingait_starts_from_what_fits_and_sets_its_rates_itself(tmp_path):
+def test_swingait_starts_from_fitting_tensors_and_has_its_own_schedule(tmp_path):
     config, notes = translated(tmp_path, RUNS["grew_swingait"])
     assert (config.init_from, config.train.fit_partly, config.train.keep_classifier) == (
         "DeepGaitV2.pt",
         True,
         True,
     )
-    assert "trainer_cfg.restore_ckpt_strict: what fits of restore_hint is taken" in notes
+    assert "trainer_cfg.restore_ckpt_strict: tensors of restore_hint that fit" in notes
     for old, new, why in (
         (
             "[100000000]",
             "[100]",
-            r"total_iter: is 200000; the rate of this model falls along a cosine, and at",
+            r"total_iter: is 200000; this model has a cosine schedule; the milestones",
         ),
         ("T_max_iter: 150000, ", "", r"T_max_iter: is missing"),
         (
             "optimizer_reset: true",
             "optimizer_reset: false",
-            r"restore_hint: is DeepGaitV2\.pt; to go on with",
+            r"restore_hint: is DeepGaitV2\.pt; to continue with",
         ),
-        ("bin_num: [15]", "bin_num: [16]", r"bin_num: is \[16\]; would change the numbers"),
+        ("bin_num: [15]", "bin_num: [16]", r"bin_num: is \[16\]; it would change results"),
     ):
         assert old in RUNS["grew_swingait"]
         with pytest.raises(ConfigError, match=why):
@@ -291,7 +291,7 @@ def test_swingait_starts_from_what_fits_and_sets_its_rates_itself(tmp_path):
     ("used", "file"),
     [("[true, false]", "1"), ("[false, false, true]", "3"), ("[true]", "1")],
 )
-def test_the_file_that_is_used_is_chosen_by_its_number(tmp_path, used, file):
+def test_data_in_use_becomes_a_file_number(tmp_path, used, file):
     config, _ = translated(tmp_path, RUNS["casiae_triplet"])
     assert config.data.file == ""
     text = RUNS["casiae_triplet"].replace("data_cfg: {", f"data_cfg: {{data_in_use: {used}, ")
@@ -301,7 +301,7 @@ def test_the_file_that_is_used_is_chosen_by_its_number(tmp_path, used, file):
 @pytest.mark.parametrize("used", ["[true, true]", "[false]", "[]", "[0, 1]"])
 def test_several_files_of_a_sequence_are_refused(tmp_path, used):
     text = RUNS["casiae_triplet"].replace("data_cfg: {", f"data_cfg: {{data_in_use: {used}, ")
-    with pytest.raises(ConfigError, match=r"data_in_use: is \[.*\]; one file of a sequence is read"):
+    with pytest.raises(ConfigError, match=r"data_in_use: is \[.*\]; mcl_jax reads exactly one file"):
         translated(tmp_path, text)
 
 
@@ -321,7 +321,7 @@ def test_datasets_without_a_recipe_of_these_models(tmp_path, dataset, function, 
     assert config.eval.rerank is rerank
 
 
-def test_the_backbone_of_hids_config_is_said_to_be_missing(tmp_path):
+def test_the_missing_backbone_of_hids_config_is_named(tmp_path):
     text = RUNS["casiae_triplet"].replace("type: ResNet9", "type: Plain")
     with pytest.raises(ConfigError, match=r"backbone_cfg\.type: is Plain; .*mcl_jax has ResNet9 only"):
         translated(tmp_path, text)
@@ -337,7 +337,7 @@ def test_deepgaitv2_of_every_mode(tmp_path, mode):
     assert config.data.partition == "OUMVLP.json"
 
 
-def test_what_does_nothing_here_or_a_little_else_is_noted(tmp_path):
+def test_settings_without_effect_are_noted(tmp_path):
     _, notes = translated(tmp_path, RUNS["grew_gaitset"])
     for part in (
         "trainer_cfg.sync_BN (True): ",
@@ -351,7 +351,7 @@ def test_what_does_nothing_here_or_a_little_else_is_noted(tmp_path):
     assert "frames_all_limit" not in notes
 
 
-def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
+def test_missing_settings_get_opengaits_defaults(tmp_path):
     text = "model_cfg:" + GAITSET.format("32, 64, 128", 128).removeprefix("model_cfg:")
     config, notes = translated(tmp_path, "data_cfg: {test_dataset_name: CASIA-B}\n" + text)
     assert (config.train.steps, config.train.batch, config.train.save_every) == (80000, (8, 16), 2000)
@@ -369,37 +369,41 @@ def test_settings_that_are_not_there_are_opengaits_defaults(tmp_path):
             "backbone_cfg.layers: is (1, 1, 1, 0); mcl_jax",
         ),
         ("maxpool: false", "maxpool: 1", "backbone_cfg.maxpool: is 1; expected bool"),
-        ("block: BasicBlock", "block: Bottleneck", "backbone_cfg.block: is Bottleneck; would change"),
-        ("bin_num: [16]", "bin_num: [16, 8]", "SeparateFCs.parts_num: is 16; would change the numbers"),
+        ("block: BasicBlock", "block: Bottleneck", "backbone_cfg.block: is Bottleneck; it would change"),
+        ("bin_num: [16]", "bin_num: [16, 8]", "SeparateFCs.parts_num: is 16; it would change results"),
         ("type: BaseSilCuttingTransform", "type: BaseSilCuttingTransform, cutting: 4", "cutting: is 4"),
         ("type: BaseSilCuttingTransform", "type: BaseSilCuttingTransform, divsor: 1", "divsor: is 1"),
         ("type: RandomRotate", "type: RandomRotate, degree: far", "degree: is far; expected float"),
         ("type: RandomErasing", "type: RandomErasing, per_frame: 1", "per_frame: is 1; expected bool"),
         ("type: RandomRotate", "type: RandomBlur", "transform.type: is RandomBlur"),
-        ("frames_all_limit: 720", "frames_all_limit: -1", "frames_all_limit: is -1; expected how many"),
+        (
+            "frames_all_limit: 720",
+            "frames_all_limit: -1",
+            "frames_all_limit: is -1; expected a number of frames",
+        ),
         ("dataset_name: CASIA-B,", "dataset_name: D-Gait,", "data_cfg.dataset_name: is D-Gait; mcl_jax has"),
         ("restore_hint: 0,", "rerank: true, restore_hint: 0,", "rerank: is True; OpenGait re-ranks in HID"),
         ("evaluate_indoor_dataset", "evaluate_Gait3D", "evaluator_cfg.eval_func: is evaluate_Gait3D"),
         ("dataset_partition:", "remove_no_gallery: true, dataset_partition:", "remove_no_gallery: is True"),
-        ("log_accuracy: true", "focal: 2", "loss_cfg.focal: is not known"),
-        ("sync_BN: true", "warmup: 3", "trainer_cfg.warmup: is not known"),
+        ("log_accuracy: true", "focal: 2", "loss_cfg.focal: is an unknown setting"),
+        ("sync_BN: true", "warmup: 3", "trainer_cfg.warmup: is an unknown setting"),
         ("sync_BN: true", "restore_hint: 20000", "trainer_cfg.restore_hint: is 20000"),
         ("sync_BN: true", "restore_hint: a.pt", "mcl-jax convert --with-optimizer"),
-        ("sync_BN: true", "T_max_iter: 60000", "trainer_cfg.T_max_iter: is not known"),
+        ("sync_BN: true", "T_max_iter: 60000", "trainer_cfg.T_max_iter: is an unknown setting"),
         ("type: TripletLoss", "type: GiLoss", "loss_cfg.type: is GiLoss"),
         ("total_iter: 60000", "total_iter: many", "trainer_cfg.total_iter: is many; expected int"),
-        ("total_iter: 60000", "total_iter: true", "expected no truth value"),
+        ("total_iter: 60000", "total_iter: true", "true and false are not allowed"),
         ("[8, 16]", "[8, 16, 2]", "batch_size: is [8, 16, 2]; expected 2 whole numbers"),
         ("fixed_unordered", "fixed_ordered", "frames_skip_num: is missing"),
         ("model: Baseline", "model: GaitSSB", "model_cfg.model: is GaitSSB"),
-        ("model_cfg:", "model_cfg: [", "is no YAML"),
+        ("model_cfg:", "model_cfg: [", "is not valid YAML"),
         ("model_cfg:", "loss_cfg: {}\nmodel_cfg:", "'loss_cfg' is given twice"),
-        ("model_cfg:", "x: &a [1]\ny: *a\nmodel_cfg:", "references are not read"),
-        ("model_cfg:", "x: !!python/object/apply:os.getcwd []\nmodel_cfg:", "is no YAML"),
+        ("model_cfg:", "x: &a [1]\ny: *a\nmodel_cfg:", "aliases are not allowed"),
+        ("model_cfg:", "x: !!python/object/apply:os.getcwd []\nmodel_cfg:", "is not valid YAML"),
         ("model_cfg:", "model:", "it has no model_cfg"),
     ],
 )
-def test_what_would_change_the_numbers_is_refused_in_one_line(tmp_path, old, new, told):
+def test_settings_that_would_change_results_are_refused_in_one_line(tmp_path, old, new, told):
     assert old in GAITBASE_CASIAB
     with pytest.raises(ConfigError) as error:
         translated(tmp_path, GAITBASE_CASIAB.replace(old, new))
@@ -408,7 +412,7 @@ def test_what_would_change_the_numbers_is_refused_in_one_line(tmp_path, old, new
     assert "\n" not in str(error.value)
 
 
-def test_weights_to_start_from_are_init_from_if_nothing_else_is_kept(tmp_path):
+def test_restore_hint_becomes_init_from_if_nothing_else_is_restored(tmp_path):
     text = GAITBASE_CASIAB.replace(
         "sync_BN: true", "restore_hint: a.pt, optimizer_reset: true, scheduler_reset: true"
     )
@@ -429,7 +433,7 @@ def test_sizes_of_gaitbase_and_bins(tmp_path):
     assert translated(tmp_path, text)[0].model.bins == (8, 1)
 
 
-def test_layers_and_strides_that_are_not_there_are_those_of_opengaits_resnet9(tmp_path):
+def test_missing_layers_and_strides_get_opengaits_defaults(tmp_path):
     model = translated(
         tmp_path, GAITBASE_CASIAB.replace("layers: [1, 1, 1, 1], strides: [1, 2, 2, 1], ", "")
     )[0].model
@@ -454,7 +458,7 @@ def test_parameters_of_transforms(tmp_path):
     assert "RandomAffine.degree (5): OpenGait does not read it" in notes
 
 
-def test_how_many_frames_count_and_which_step_is_tested(tmp_path):
+def test_max_frames_and_the_step_of_a_test_are_translated(tmp_path):
     text = GAITBASE_CASIAB.replace("frames_all_limit: 720", "frames_all_limit: 300")
     config, _ = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 40000"))
     assert (config.eval.max_frames, config.eval.step, config.train.keep_every) == (300, 40000, 40000)
@@ -463,16 +467,16 @@ def test_how_many_frames_count_and_which_step_is_tested(tmp_path):
     assert "restore_hint" not in notes
     config, notes = translated(tmp_path, text.replace("restore_hint: 0", "restore_hint: 80000"))
     assert config.eval.step == 0
-    assert "evaluator_cfg.restore_hint: 80000: the newest checkpoint is tested" in notes
+    assert "evaluator_cfg.restore_hint: 80000: not used; the newest checkpoint is tested" in notes
 
 
-def test_fixed_batch_norms_are_frozen_ones(tmp_path):
+def test_fix_bn_becomes_freeze_batch_norm(tmp_path):
     assert not translated(tmp_path, GAITBASE_CASIAB)[0].train.freeze_batch_norm
     text = GAITBASE_CASIAB.replace("sync_BN: true", "fix_BN: true")
     assert translated(tmp_path, text)[0].train.freeze_batch_norm
 
 
-def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeypatch):
+def test_the_documentation_lists_all_translated_settings(tmp_path, monkeypatch):
     asked: set[str] = set()
 
     def watch(method: str, keys) -> None:
@@ -506,34 +510,34 @@ def test_the_page_lists_the_settings_that_the_translator_knows(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("? [a, b]\n: c", "line 1: is no YAML: a list or block as a key"),
+        ("? [a, b]\n: c", "line 1: is not valid YAML: a list or block as a key"),
         ("x: {{a: b}: c}", "a list or block as a key"),
-        ("x: !!int ''", "tags are not read, as tag:yaml.org,2002:int"),
-        ("x: !!bool maybe", "tags are not read"),
-        ("x: !!timestamp x", "tags are not read"),
-        ("x: !mine y", "tags are not read"),
-        (r'x: "\UFFFFFFFF"', "is no YAML"),
-        (r'x: "\U00110000"', "is no YAML"),
-        (r'x: "\uD800"', "half of a character"),
-        ("x: 0x" + "f" * 9000, "a value of 9002 characters, and 1000 are the most"),
-        ("x: 0x" + "f" * 500, "no setting can be the number"),
-        ("x: -" + "9" * 400, "no setting can be the number"),
-        ("x: 1e400", "x: is not known"),
-        ("x: 1.0e+400", "no setting can be the number"),
-        ("x: .nan", "no setting can be the number"),
-        ("x: 1" + ":59" * 300, "no setting can be the number"),
+        ("x: !!int ''", "tags such as tag:yaml.org,2002:int are not allowed"),
+        ("x: !!bool maybe", "tags such as "),
+        ("x: !!timestamp x", "tags such as "),
+        ("x: !mine y", "tags such as "),
+        (r'x: "\UFFFFFFFF"', "is not valid YAML"),
+        (r'x: "\U00110000"', "is not valid YAML"),
+        (r'x: "\uD800"', "an incomplete character"),
+        ("x: 0x" + "f" * 9000, "a value of 9002 characters; the maximum is 1000"),
+        ("x: 0x" + "f" * 500, "is not a valid setting"),
+        ("x: -" + "9" * 400, "is not a valid setting"),
+        ("x: 1e400", "x: is an unknown setting"),
+        ("x: 1.0e+400", "is not a valid setting"),
+        ("x: .nan", "is not a valid setting"),
+        ("x: 1" + ":59" * 300, "is not a valid setting"),
         ("x: 1" + ":59" * 20_000, "a value of 60001 characters"),
         ("x: 1" + ":59" * 300_000, "the limit for such a file is 65536"),
-        ("x: " + "[" * 5000, "more than 20 blocks and lists in each other"),
-        ("x: " + "- " * 5000, "is no YAML"),
-        ("x: 2001-99-99", "x: is not known"),
-        ("<<: 5", "<<: is not known"),
-        ("=: 5", "=: is not known"),
-        (r'"\e[31m": 5', r"'\x1b[31m': is not known"),
-        ("\x00: 5", "is no YAML"),
+        ("x: " + "[" * 5000, "more than 20 nested blocks and lists"),
+        ("x: " + "- " * 5000, "is not valid YAML"),
+        ("x: 2001-99-99", "x: is an unknown setting"),
+        ("<<: 5", "<<: is an unknown setting"),
+        ("=: 5", "=: is an unknown setting"),
+        (r'"\e[31m": 5', r"'\x1b[31m': is an unknown setting"),
+        ("\x00: 5", "is not valid YAML"),
     ],
 )
-def test_yaml_that_python_cannot_take_is_refused_in_one_line_at_once(tmp_path, line, said):
+def test_yaml_that_python_cannot_parse_is_refused_in_one_line(tmp_path, line, said):
     (tmp_path / "F.yaml").write_text(f"{line}\n{GAITBASE_CASIAB}")
     begun = time.process_time()
     with pytest.raises(ConfigError) as error:
@@ -544,7 +548,7 @@ def test_yaml_that_python_cannot_take_is_refused_in_one_line_at_once(tmp_path, l
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "\\0", "a/" * 400])
-def test_partitions_that_no_file_can_be_called(tmp_path, name):
+def test_partition_names_that_no_file_can_have(tmp_path, name):
     text = GAITBASE_CASIAB.replace("dataset_partition: CASIA-B.json", f'dataset_partition: "{name}"')
     assert "CASIA-B's own split is built in" in translated(tmp_path, text)[1]
 
@@ -568,5 +572,5 @@ def test_other_backbones_than_gaitparts_are_refused(tmp_path, words):
 def test_the_form_of_gaitgl_is_that_of_the_dataset(tmp_path):
     with pytest.raises(ConfigError, match="model_cfg.channels: is .*; expected 3 whole numbers"):
         translated(tmp_path, RUNS["casiab_gaitgl"].replace("32, 64, 128", "32, 64, 128, 256"))
-    with pytest.raises(ConfigError, match="model_cfg.class_num: is 8; and 20000 in SeparateBNNecks"):
+    with pytest.raises(ConfigError, match="model_cfg.class_num: is 8; but 20000 in SeparateBNNecks"):
         translated(tmp_path, RUNS["grew_gaitgl_necks"].replace("class_num: 20000", "class_num: 8", 1))

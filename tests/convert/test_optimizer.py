@@ -83,7 +83,7 @@ def trained_checkpoint():
 
 def test_refuses_an_optimizer_of_another_kind(gaitbase, trained_checkpoint):
     _, opt_state, params = fresh(gaitbase, trained_checkpoint, "adam")
-    with pytest.raises(CheckpointError, match="was trained with SGD, the config says Adam"):
+    with pytest.raises(CheckpointError, match="was trained with SGD, but the config has Adam"):
         import_optimizer(trained_checkpoint, opt_state, params, model="gaitbase")
 
 
@@ -103,14 +103,14 @@ def _edited(edit):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (_no_optimizer, "holds no optimizer state; import it without --with-optimizer"),
+        (_no_optimizer, "has no optimizer state; import it without --with-optimizer"),
         (_edited(lambda o: o.pop("state")), "is not PyTorch's"),
         (_edited(lambda o: o.update(param_groups=[7])), "is not PyTorch's"),
         (
             _edited(lambda o: o["param_groups"][0].update(nesterov=True)),
-            "uses nesterov, which is not supported",
+            "uses nesterov, which mcl_jax does not support",
         ),
-        (_edited(lambda o: o["param_groups"][0]["params"].pop()), "has 39 parameters, its model 40"),
+        (_edited(lambda o: o["param_groups"][0]["params"].pop()), "has 39 parameters, but its model has 40"),
         (
             _edited(lambda o: o["state"][0].update(momentum_buffer=np.zeros(3))),
             r"momentum_buffer of Backbone.forward_block.conv1.conv.weight is \(3,\)",
@@ -128,8 +128,8 @@ def test_refuses_incomplete_adam_state(gaitbase):
     _, opt_state, params = fresh(gaitbase, checkpoint, "adam")
     for edit, why in [
         (lambda state: state.pop("exp_avg_sq"), "exp_avg_sq of .* is missing"),
-        (lambda state: state.pop("step"), "Adam step is no number of steps"),
-        (lambda state: state.update(step=np.array(np.nan)), "Adam step is no number of steps"),
+        (lambda state: state.pop("step"), "Adam step is not a valid number of steps"),
+        (lambda state: state.update(step=np.array(np.nan)), "Adam step is not a valid number of steps"),
         (lambda state: state.update(step=np.array(5.0)), "different numbers of Adam steps"),
     ]:
         changed = _edited(lambda optimizer, edit=edit: edit(optimizer["state"][0]))(checkpoint)
@@ -142,7 +142,7 @@ def test_the_schedule_has_its_own_position(trained_checkpoint):
     restarted = dataclasses.replace(trained_checkpoint, scheduler={"last_epoch": 0})
     assert schedule_position(restarted) == 0
     assert schedule_position(dataclasses.replace(trained_checkpoint, scheduler=None, iteration=9)) == 9
-    with pytest.raises(CheckpointError, match="its schedule's position is no number of steps"):
+    with pytest.raises(CheckpointError, match="its schedule's position is not a valid number of steps"):
         schedule_position(dataclasses.replace(trained_checkpoint, scheduler={}))
 
 
@@ -154,7 +154,7 @@ def test_other_settings_are_named(trained_checkpoint):
     assert compare_recipe(trained_checkpoint, {"lr": [0.01, 0.1]}) == []  # that of a group
 
 
-def test_groups_of_swingait_are_numbered_as_there():
+def test_groups_of_swingait_are_numbered_as_in_opengait():
     """Its optimiser numbers the parameters group by group."""
     toy = TOYS["swingait"]
     model = toy.torch_model()

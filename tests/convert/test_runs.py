@@ -101,7 +101,7 @@ def test_round_trip_is_bit_equal(config, files, trainer):
         trainer.model.load_state_dict(content["model"], strict=True)
 
 
-def test_with_optimizer_the_state_goes_on_at_the_same_step(config, files, trainer, capsys):
+def test_with_optimizer_training_continues_at_the_same_step(config, files, trainer, capsys):
     import_run(config, files / "toy.pt", files / "run", with_optimizer=True)
     assert capsys.readouterr().err == ""
     model = create_model("gaitbase", TOYS["gaitbase"].sizes, dtype="float32")
@@ -119,7 +119,7 @@ def test_other_settings_of_the_optimizer_are_noted(config, files, capsys):
     config.optimizer.lr = 0.5
     import_run(config, files / "toy.pt", files / "run", with_optimizer=True)
     assert capsys.readouterr().err == (
-        "note: lr is 0.5 in the config and 0.1 in the file; training goes on with the config's\n"
+        "note: lr is 0.5 in the config and 0.1 in the file; training continues with the config's\n"
     )
 
 
@@ -132,7 +132,7 @@ def test_other_settings_of_the_optimizer_are_noted(config, files, capsys):
         ),
         ({"model.num_classes": 9}, "model.num_classes is 9 in the config and 3 in the file"),
         ({"model": GAITSET}, "model.name is gaitset in the config and gaitbase in the file"),
-        ({"optimizer": ADAM}, "was trained with SGD, the config says Adam"),
+        ({"optimizer": ADAM}, "was trained with SGD, but the config has Adam"),
     ],
 )
 def test_refuses_another_config_and_writes_nothing(config, files, change, why):
@@ -147,5 +147,5 @@ def test_refuses_another_config_and_writes_nothing(config, files, change, why):
 
 def test_refuses_to_add_to_a_run(config, files):
     import_run(config, files / "toy.pt", files / "run", with_optimizer=False)
-    with pytest.raises(CheckpointError, match="already holds checkpoints"):
+    with pytest.raises(CheckpointError, match="already has checkpoints"):
         import_run(config, files / "toy.pt", files / "run", with_optimizer=False)

@@ -45,7 +45,7 @@ def test_pytorch_reads_what_is_written(tmp_path):
         np.testing.assert_array_equal(tensor.to(torch.float64).numpy(), arrays[name].astype(np.float64))
 
 
-def test_our_reader_reads_it_back_bit_by_bit(tmp_path):
+def test_mcl_jax_reads_it_back_bit_by_bit(tmp_path):
     array = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     write_torch_file(tmp_path / "x.pt", {"w": array, "n": 2**40})
     read = read_torch_file(tmp_path / "x.pt")

@@ -1,4 +1,4 @@
-"""Toy models of all kinds: ours, and PyTorch's to write checkpoints with."""
+"""Toy models of all kinds in mcl_jax, and in PyTorch to write checkpoints."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -62,7 +62,7 @@ def files(root):
     return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_records_hold_the_tree(tree, records):
+def test_records_have_the_sequences_of_the_tree(tree, records):
     found, source = open_records(records)
     assert found == scan_tree(tree)
     source = pickle.loads(pickle.dumps(source))
@@ -79,7 +79,7 @@ def test_tfds_reads_them(tree, records):
     np.testing.assert_array_equal(sequences[4]["silhouettes"], PklSource().read(scan_tree(tree)[4]))
 
 
-def test_what_tfds_keeps_beside_them_is_not_read(tree, records, monkeypatch, tmp_path):
+def test_tfds_metadata_is_not_read(tree, records, monkeypatch, tmp_path):
     """TFDS imports the module that features.json names."""
     (tmp_path / "hostile_module.py").write_text("raise SystemExit('executed')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -187,7 +187,7 @@ def test_interrupted_run_keeps_its_shards(tree, tmp_path, monkeypatch):
     assert len(open_records(tmp_path / "out")[0]) == 6
 
 
-def test_shards_of_another_version_are_not_gone_on_with(tree, tmp_path, monkeypatch):
+def test_shards_of_another_version_are_not_continued(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
     damaged = tree / "001" / "nm-01" / "002" / "sequence.pkl"
     damaged.write_bytes(damaged.read_bytes()[:1000])
@@ -216,7 +216,7 @@ def test_incomplete_folders_are_refused(tree, records, tmp_path):
     (shard,) = records.glob("*array_record*")
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    with pytest.raises(DataError, match=rf"{shard.name}: cut off"):
+    with pytest.raises(DataError, match=rf"{shard.name}: incomplete"):
         open_records(records)
     shard.unlink()
     with pytest.raises(DataError, match=rf"{shard.name}: missing"):
@@ -243,24 +243,24 @@ def test_flipped_bytes_are_noticed(records):
         source.read(listed[0])
 
 
-def test_out_folder_of_something_else_is_left_alone(tree, tmp_path):
+def test_an_output_folder_with_other_content_is_not_touched(tree, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
     with pytest.raises(DataError, match="not empty"):
         prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
 
 
-def test_records_of_something_else_are_not_replaced(tree, records):
+def test_records_of_another_source_are_not_replaced(tree, records):
     before = files(records)
     with pytest.raises(DataError, match="holds records of tree"):
         prepare_dataset(download_of("casiab"), tree, records, file_format="records")
     (tree / "001").rename(tree.parent / "gone")
-    with pytest.raises(DataError, match=r"holds records of 001/nm-01/002, which --src has not"):
+    with pytest.raises(DataError, match=r"holds records of 001/nm-01/002, which is not in --src"):
         prepare_dataset(TREE, tree, records, file_format="records")
     assert files(records) == before
 
 
-def test_an_unfinished_tree_is_no_source(tree, tmp_path):
+def test_an_unfinished_tree_is_refused_as_source(tree, tmp_path):
     (tree / "prepared.jsonl").write_text('{"format":1,"dataset":"tree","kind":"pkl","complete":false}\n')
     with pytest.raises(DataError, match="--src: the preparation of .* is not complete"):
         prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
@@ -275,7 +275,7 @@ def test_damaged_sequences_can_be_deleted(tree, tmp_path, monkeypatch):
     assert prepare_dataset(TREE, tree, tmp_path / "out", file_format="records").sequences == 5
 
 
-def test_a_disk_that_is_full_is_one_line(tree, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line(tree, tmp_path, monkeypatch):
     class FullDisk:
         def __init__(self, path, options):
             Path(path).touch()
@@ -290,7 +290,7 @@ def test_a_disk_that_is_full_is_one_line(tree, tmp_path, monkeypatch):
         prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
 
 
-def test_shards_under_each_others_names_are_noticed(tree, tmp_path, monkeypatch):
+def test_swapped_shards_are_detected(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SEQUENCES_PER_SHARD", 2)
     prepare_dataset(TREE, tree, tmp_path / "out", file_format="records")
     first, second, _ = sorted((tmp_path / "out").glob("*array_record*"))
@@ -299,7 +299,7 @@ def test_shards_under_each_others_names_are_noticed(tree, tmp_path, monkeypatch)
     listed, source = open_records(tmp_path / "out")
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{first.name}: damaged, or of another preparation"):
+    with pytest.raises(DataError, match=rf"{first.name}: damaged, or from another preparation"):
         open_records(tmp_path / "out")
     with pytest.raises(DataError, match=r"record 0 \(000/nm-01/000\): holds 001/nm-01/002"):
         source.read(listed[0])
@@ -320,18 +320,20 @@ def test_a_shard_of_another_preparation_is_refused_at_opening(tree, records, tmp
     other = other_preparation(tree, tmp_path / "other", number)
     assert (other.name, other.stat().st_size) == (shard.name, shard.stat().st_size)
     shard.write_bytes(other.read_bytes())
-    with pytest.raises(DataError, match=rf"{shard.name}: damaged, or of another preparation; restore"):
+    with pytest.raises(DataError, match=rf"{shard.name}: damaged, or from another preparation; restore"):
         open_records(records)
 
 
-def test_a_difference_inside_of_a_shard_is_found_when_that_record_is_read(tree, records, tmp_path):
+def test_a_changed_record_is_detected_when_it_is_read(tree, records, tmp_path):
     (shard,) = records.glob("*array_record*")
     shard.write_bytes(other_preparation(tree, tmp_path / "other", 3).read_bytes())
     content = manifest.read_manifest(records)
     manifest.write_manifest(records, dataclasses.replace(content, samples={}))  # as if it were large
     listed, source = open_records(records)
     source.read(listed[2])
-    with pytest.raises(DataError, match=r"record 3 \(001/nm-01/003\): is damaged, or of another preparation"):
+    with pytest.raises(
+        DataError, match=r"record 3 \(001/nm-01/003\): is damaged, or comes from another preparation"
+    ):
         source.read(listed[3])
 
 
@@ -357,7 +359,7 @@ def test_no_flipped_bit_of_a_shard_gives_other_frames(tree, records):
     assert refused
 
 
-def test_records_of_an_earlier_version_are_read_with_a_line(records, caplog):
+def test_records_of_an_earlier_version_are_read_with_a_warning(records, caplog):
     content = manifest.read_manifest(records)
     manifest.write_manifest(records, dataclasses.replace(content, samples={}, checksums=()))
     listed, source = open_records(records)
@@ -370,7 +372,7 @@ def test_a_shard_with_fewer_records_is_refused(tree, records):
     more = (*content.sequences, StoredSequence("9", "nm-01", "090", 1))
     manifest.write_manifest(records, dataclasses.replace(content, sequences=more, checksums=()))
     listed, source = open_records(records)
-    with pytest.raises(DataError, match=r"has 6 records, and records\.json lists 7"):
+    with pytest.raises(DataError, match=r"has 6 records, but records\.json lists 7"):
         source.read(listed[0])
 
 
@@ -388,7 +390,7 @@ def test_the_builder_works_without_the_script(tmp_path):
     assert (source.read(listed[0])[:] == frame).all()
 
 
-def test_where_there_is_no_array_record_that_is_said(tree, records, tmp_path, monkeypatch):
+def test_a_missing_array_record_package_is_named(tree, records, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "array_record", None)
     for use in (
         lambda: open_records(records),
@@ -398,17 +400,17 @@ def test_where_there_is_no_array_record_that_is_said(tree, records, tmp_path, mo
             use()
 
 
-def test_an_even_choice_of_records_is_looked_at_before_training(records, monkeypatch):
+def test_evenly_spaced_records_are_checked_before_training(records, monkeypatch):
     listed, source = open_records(records)
     look_at([Split(tuple(listed), ("000",), source)], skip=False)
     monkeypatch.setattr(first_look, "_RECORDS", 3)
     damaged = Split(tuple(listed), ("000",), RecordsSource(records, [0] * len(listed)))
-    told = r"^3 of 3 sequences looked at cannot be used; the first: .*record 0 \(000/nm-01/000\): is damaged"
+    told = r"^3 of 3 sequences checked cannot be used; the first: .*record 0 \(000/nm-01/000\): is damaged"
     with pytest.raises(DataError, match=told):
         look_at([damaged], skip=False)
 
 
-def test_of_several_files_in_a_folder_a_pattern_chooses_what_is_prepared(tree, records, tmp_path, capsys):
+def test_a_pattern_chooses_the_file_to_prepare(tree, records, tmp_path, capsys):
     for path in sorted(tree.rglob("*.pkl")):
         path.rename(path.with_name("walk-sil.pkl"))
         path.with_name("walk-pose.pkl").write_bytes(b"pose")

@@ -1,4 +1,4 @@
-"""Transforms against hand-made clips, their distributions, and the reference's figures where at hand."""
+"""Transforms: hand-made clips, distributions, and the reference's figures if available."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_flip_mirrors():
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
-def test_a_warp_of_a_clip_is_that_of_its_frames(count):
+def test_a_clip_is_warped_like_its_single_frames(count):
     clip = np.resize(CLIP[:, :, :44], (count, 64, 44))
     matrix = cv2.getRotationMatrix2D((32, 22), 7.0, 1)
     expected = [cv2.warpAffine(frame, matrix, (44, 64)) for frame in clip]
@@ -96,7 +96,7 @@ def test_erased_boxes_have_the_stated_area_and_aspect():
     assert np.mean(areas) == pytest.approx(0.125, abs=0.01)
 
 
-def test_rotations_are_uniform_to_either_side(monkeypatch):
+def test_rotations_are_uniform_in_both_directions(monkeypatch):
     degrees = []
     monkeypatch.setattr(augment, "rotate", lambda clip, degree: degrees.append(degree) or clip)
     for most, entry in ((10, ("rotate", 1.0)), (25, ("rotate", 1.0, {"degree": 25.0}))):
@@ -110,7 +110,7 @@ def test_rotations_are_uniform_to_either_side(monkeypatch):
         assert counts == pytest.approx(np.full(4, 500), rel=0.15)
 
 
-def test_corners_are_drawn_within_ten_columns(monkeypatch):
+def test_corners_are_within_ten_columns_of_the_edges(monkeypatch):
     corners = []
     monkeypatch.setattr(augment, "perspective", lambda clip, c: corners.append(c) or clip)
     run = Augmentation((("perspective", 1.0), ("cut", 1.0)))
@@ -160,7 +160,7 @@ def test_affine_moves_three_points_each_by_less_than_ten_pixels(monkeypatch):
     assert np.max(points, axis=(0, 1)).tolist() == [[9, 9], [64, 9], [9, 44]]
 
 
-def test_affine_puts_points_where_they_shall_be():
+def test_affine_moves_points_to_their_targets():
     clip = np.zeros((5, 64, 44), np.uint8)
     clip[:, 20:25, 10:15] = 255
     source = np.array([[0, 0], [64, 0], [0, 44]])
@@ -169,7 +169,7 @@ def test_affine_puts_points_where_they_shall_be():
     assert moved.sum() == clip.sum()
 
 
-def test_without_parameters_draws_and_clips_are_what_they_were_before_there_were_any():
+def test_defaults_of_parameters_do_not_change_draws():
     run = Augmentation((("perspective", 0.5), ("cut", 1.0), ("flip", 0.5), ("rotate", 0.5), ("erase", 0.5)))
     rng = np.random.default_rng(7)
     clips = [run(rng, CLIP) for _ in range(200)]
@@ -190,15 +190,15 @@ def test_without_parameters_draws_and_clips_are_what_they_were_before_there_were
         ((("cut", 1.0), ("rotate", 0.5, {"degree": "far"})), "rotate.degree: is far; expected a number"),
         ((("cut", 1.0), ("erase", 0.5, {"min_area": 0.3})), "erase has min_area 0.3, max_area 0.2 and"),
         ((("cut", 1.0), ("erase", 0.5, {"per_frame": 1})), "per_frame: is 1; expected True or False"),
-        ((("cut", 1.0), ("flip", 0.5, 3)), "is no entry; expected"),
-        ((("cut", 1.0), "flip"), "'flip' is no entry; expected"),
+        ((("cut", 1.0), ("flip", 0.5, 3)), "is no valid entry; expected"),
+        ((("cut", 1.0), "flip"), "'flip' is no valid entry; expected"),
         ((("cut", 1.0), ("flip", "often")), "probability of flip is often"),
         ((("cut", 1.0), ("flip", 1.5)), "probability of flip is 1.5"),
         ((("flip", 0.5),), "must hold"),
         ((("cut", 1.0), ("perspective", 0.2)), "perspective must come before cut"),
     ],
 )
-def test_impossible_settings_are_named(steps, message):
+def test_invalid_settings_are_named(steps, message):
     with pytest.raises(ConfigError, match=message):
         Augmentation(steps)
 

@@ -4,7 +4,7 @@ import numpy as np
 from mcl_jax.data.feed.clip_sheet import clip_sheet, encode_png
 
 
-def test_clips_stand_below_one_another_and_frames_side_by_side():
+def test_the_sheet_has_clips_as_rows_and_frames_as_columns():
     frames = np.zeros((2, 4, 3, 2), np.uint8)
     frames[0, 0], frames[0, 2], frames[0, 3], frames[1, 0] = 10, 20, 30, 40
     batch = {

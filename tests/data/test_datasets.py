@@ -1,4 +1,4 @@
-"""One entry holds all of a dataset, from outside of the package too."""
+"""One entry defines a dataset, also from outside the package."""
 
 import pickle
 
@@ -43,7 +43,9 @@ def write_png(path, value=7):
 
 @pytest.mark.parametrize("file_format", ["pkl", "records"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_entry_from_outside_is_prepared_and_opened(tmp_path, monkeypatch, file_format, workers):
+def test_a_dataset_from_outside_the_package_is_prepared_and_opened(
+    tmp_path, monkeypatch, file_format, workers
+):
     monkeypatch.setitem(DATASETS, "toy", TOY)
     for number, name in enumerate(("anna_000", "anna_090", "ben_000")):
         write_png(tmp_path / "raw" / name / "1.png", number)
@@ -95,7 +97,7 @@ def test_casiae_is_rearranged_and_short_walks_are_left_out(tmp_path):
     first, second = dataset.test_split().sequences
     assert (first.key, second.key) == ("201/H-scene1-nm-1/000", "201/L-scene3_s-bg-2/090")
     assert (summary.sequences, summary.skipped_sequences) == (2, 1)
-    assert "5 frames, and 6 are the least" in (tmp_path / "out" / "skipped.csv").read_text()
+    assert "5 frames, fewer than the minimum of 6" in (tmp_path / "out" / "skipped.csv").read_text()
     stored = tmp_path / "raw" / "forTrain" / "201" / "H" / "scene1" / "nm" / "000" / "1" / "0.jpg"
     expected = cv2.resize(cv2.imread(str(stored), cv2.IMREAD_GRAYSCALE), (64, 64))
     np.testing.assert_array_equal(dataset.source.read(first)[0], expected)
@@ -108,7 +110,7 @@ def test_casiae_is_rearranged_and_short_walks_are_left_out(tmp_path):
     }
 
 
-def test_hid_is_rearranged_so_that_probes_are_told_by_their_views(tmp_path, caplog):
+def test_hid_is_rearranged_with_probes_identified_by_view(tmp_path, caplog):
     for name in ("train/0000/02", "HID2022_test_gallery/0501/00", "HID2022_test_probe/108558", "extra/1/1"):
         write_frames(tmp_path / "raw" / name, 2, walker(128))
     prepare_dataset(download_of("hid"), tmp_path / "raw", tmp_path / "out")
@@ -142,7 +144,7 @@ def test_ccpg_is_scaled_by_areas_and_faint_people_are_kept(tmp_path):
     assert [s.key for s in dataset.train_split().sequences] == ["000/U0_D0/02"]
 
 
-def test_of_a_pkl_tree_with_several_files_records_hold_the_chosen_one(tmp_path):
+def test_records_of_a_tree_with_several_files_have_the_chosen_one(tmp_path):
     folder = tmp_path / "tree" / "100" / "U0_D0" / "01_0"
     folder.mkdir(parents=True)
     for name, value in (("aligned-sils", 255), ("sils", 254)):
@@ -197,12 +199,13 @@ def test_records_without_their_manifest_are_not_taken_for_a_tree(tmp_path):
         open_dataset("casiab", tmp_path)
 
 
-def test_people_of_neither_set_are_said(tmp_path, monkeypatch, caplog):
+def test_people_in_neither_set_are_reported(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(DATASETS, "toy", TOY)
     for name in ("anna", "ben", "cleo", "dora"):
         (tmp_path / name / "00" / "000").mkdir(parents=True)
         (tmp_path / name / "00" / "000" / "a.pkl").write_bytes(b"")
     open_dataset("toy", tmp_path)
     assert (
-        f"2 of the 4 people in {tmp_path} are neither to train nor to test on, such as 'cleo'" in caplog.text
+        f"2 of the 4 people in {tmp_path} are in neither the training nor the test set, such as 'cleo'"
+        in caplog.text
     )

@@ -1,4 +1,4 @@
-"""All files of a run are looked at before its first step."""
+"""All files of a run are checked before its first step."""
 
 import pickle
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from mcl_jax.data import first_look
 from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
-from mcl_jax.data.stores.silhouette_pickle import MOST_AROUND, shape_of
+from mcl_jax.data.stores.silhouette_pickle import MAX_AROUND, shape_of
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError
 
@@ -38,11 +38,11 @@ def file_of(tree: Path, number: int) -> Path:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("frames", [1, 9, 300])
-def test_shapes_are_told_by_both_ends(protocol, frames):
+def test_shapes_are_read_from_both_ends_of_a_file(protocol, frames):
     content = pickle.dumps(np.zeros((frames, 64, 44), np.uint8), protocol)
-    shape = shape_of(content[:MOST_AROUND], content[-MOST_AROUND:], len(content))
+    shape = shape_of(content[:MAX_AROUND], content[-MAX_AROUND:], len(content))
     assert shape == (None if protocol == 2 else (frames, 64, 44))
-    assert shape_of(content[:MOST_AROUND], content[-MOST_AROUND - 1 : -1], len(content) - 1) is None
+    assert shape_of(content[:MAX_AROUND], content[-MAX_AROUND - 1 : -1], len(content) - 1) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_shapes_are_told_by_both_ends(protocol, frames):
     ],
     ids=["empty", "cut off", "128×88", "float"],
 )
-def test_what_cannot_be_used_is_said_at_once(tree, content, message, caplog):
+def test_unusable_files_are_reported_before_training(tree, content, message, caplog):
     file_of(tree, 3).write_bytes(content)
     file_of(tree, 5).write_bytes(content)
     with pytest.raises(DataError, match=rf"^2 of 20 sequences cannot be used; the first: .*{message}.*skip"):

@@ -1,4 +1,4 @@
-"""The engine of jobs: a killed worker, a log of anything, and wrong numbers are one line."""
+"""Preparation jobs: a killed worker, a damaged log and wrong options give one line."""
 
 import dataclasses
 import json
@@ -64,7 +64,7 @@ def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path):
         {"name": "a", "stamp": "stamp", "size": 1, "sequences": [], "issues": [5]},
     ],
 )
-def test_a_damaged_line_of_the_log_is_done_again(tmp_path, line):
+def test_a_job_with_a_damaged_log_line_is_done_again(tmp_path, line):
     expected = run(tmp_path)
     header, _, *others = (tmp_path / JOB_LOG).read_text().splitlines()
     (tmp_path / JOB_LOG).write_text("\n".join([header, json.dumps(line), *others]))
@@ -79,7 +79,7 @@ def test_a_negative_number_of_workers_is_refused(tmp_path):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("delay", [0, 0.02, 0.05])
-def test_a_worker_killed_while_the_others_start_is_not_waited_for(tmp_path, delay):
+def test_a_worker_killed_while_others_start_does_not_block(tmp_path, delay):
     def kill_the_first_worker():
         while not (workers := multiprocessing.active_children()):
             time.sleep(0.001)

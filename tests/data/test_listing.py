@@ -1,4 +1,4 @@
-"""The cached listing equals the fresh one, before and after every kind of change."""
+"""The cached list of sequences equals a new one, before and after every kind of change."""
 
 import os
 import pickle
@@ -104,7 +104,7 @@ def test_a_tree_just_written_is_not_cached(tmp_path):
     assert not (tmp_path / "tree" / CACHE_NAME).exists()
 
 
-def test_where_the_root_cannot_be_written(tree, cache_home, monkeypatch):
+def test_the_cache_is_in_the_users_folder_if_the_root_is_read_only(tree, cache_home, monkeypatch):
     # A folder of that name stands for a read-only root, which does not stop a superuser.
     (tree / CACHE_NAME / "x").mkdir(parents=True)
     first = assert_listed(tree)
@@ -113,7 +113,7 @@ def test_where_the_root_cannot_be_written(tree, cache_home, monkeypatch):
     assert list_tree(tree) == first
 
 
-def test_where_nothing_can_be_written(tree, tmp_path, monkeypatch):
+def test_the_cache_is_optional(tree, tmp_path, monkeypatch):
     (tree / CACHE_NAME / "x").mkdir(parents=True)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -121,7 +121,7 @@ def test_where_nothing_can_be_written(tree, tmp_path, monkeypatch):
     assert_listed(tree)
 
 
-def test_slow_disks_are_asked_in_parallel(tree, monkeypatch):
+def test_slow_disks_get_parallel_requests(tree, monkeypatch):
     monkeypatch.setattr(listing, "_SLOW_SECONDS", 0.0)
     monkeypatch.setattr(listing, "_TRIAL", 2)
     first = assert_listed(tree)

@@ -1,4 +1,4 @@
-"""Batches are a pure function of (seed, step): whatever the workers, the hosts, the start."""
+"""Batches are a pure function of (seed, step), independent of workers, hosts and the first step."""
 
 import dataclasses
 import os
@@ -92,7 +92,7 @@ def test_hosts_load_their_rows_of_the_same_batch(split, frames):
     assert (joined["segment_ids"][rows:] == -1).all()
 
 
-def test_hosts_agree_on_the_size_of_rows_and_it_cuts_off_empty_slots_alone(split):
+def test_hosts_agree_on_the_row_size_and_it_drops_only_empty_slots(split):
     clips = FrameSampling("unfixed_unordered", min_frames=2, max_frames=12)
     settings = {"batch": (2, 4), "augmentation": (("cut", 1.0),)}
     of_one_size = loader(split, clips, row_sizes=1, **settings)
@@ -127,7 +127,7 @@ def test_whole_sequences_are_cut_and_limited(split, tmp_path):
     assert np.array_equal(loaded[:, 32, 32 - CUT_COLUMNS], frames[:720, 32, 32])
 
 
-def test_unreadable_sequences_leave_their_place_empty_if_asked(split):
+def test_unreadable_sequences_leave_empty_slots_if_asked(split):
     broken = [type(s)(s.subject, s.condition, s.view, "missing.pkl") for s in split.sequences[:12]]
     damaged = Split((*broken, *split.sequences[12:]), split.subjects, split.source)
     whole = loader(split)(0)
@@ -170,7 +170,7 @@ class KilledLoader:
 def test_a_killed_worker_is_one_line():
     with (
         prefetched(KilledLoader(), range(2), 1) as results,
-        pytest.raises(UserError, match=r"^data\.workers: a worker process was ended from outside"),
+        pytest.raises(UserError, match=r"^data\.workers: a worker process was killed"),
     ):
         next(results)
 

@@ -1,4 +1,4 @@
-"""records.json is read back as it was written, and refused in one line where anything else is in it."""
+"""records.json is read back as written; any other content is refused in one line."""
 
 import contextlib
 import dataclasses
@@ -64,7 +64,7 @@ def test_round_trip(tmp_path):
         ("sequences", [["a", "b", 3, 1]], "sequences must be a list"),
         ("samples", {"a": 1}, "samples must be digests"),
         ("checksums", [1.5], "checksums must be a list of numbers"),
-        ("checksums", [1, 2], "checksums must be as many as sequences"),
+        ("checksums", [1, 2], "there must be as many checksums as sequences"),
         ("format", [2], r"records of format \[2\]"),
     ],
 )
@@ -116,16 +116,16 @@ def test_files_are_compared_by_size(tmp_path):
     with pytest.raises(DataError, match=r"a\.array_record: missing"):
         check_files(tmp_path, CONTENT)
     (tmp_path / "a.array_record").write_bytes(b"12")
-    with pytest.raises(DataError, match=r"cut off or changed \(2 of 3 bytes\)"):
+    with pytest.raises(DataError, match=r"incomplete or changed \(2 bytes instead of 3\)"):
         check_files(tmp_path, CONTENT)
     (tmp_path / "a.array_record").write_bytes(b"124")
-    with pytest.raises(DataError, match=r"a\.array_record: damaged, or of another preparation; restore"):
+    with pytest.raises(DataError, match=r"a\.array_record: damaged, or from another preparation; restore"):
         check_files(tmp_path, CONTENT)
     (tmp_path / "a.array_record").write_bytes(b"123")
     check_files(tmp_path, CONTENT)
 
 
-def test_no_flipped_bit_is_read_as_something_else(tmp_path):
+def test_no_flipped_bit_changes_the_result_unnoticed(tmp_path):
     write_manifest(tmp_path, CONTENT)
     path = tmp_path / RECORDS_MANIFEST
     content, refused = path.read_bytes(), 0

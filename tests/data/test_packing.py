@@ -1,4 +1,4 @@
-"""Packed rows: every frame is somewhere, once, and neighbours are apart."""
+"""Packed rows have every frame once, and gaps between neighbours."""
 
 from dataclasses import astuple
 
@@ -26,7 +26,7 @@ def test_clips_of_one_length_have_a_row_each():
     assert placement.start.tolist() == [0, 0, 0, 0]
 
 
-def test_longest_clips_are_dealt_forth_and_back():
+def test_longest_clips_are_dealt_back_and_forth():
     # Sorted: 6 5 | 4 1 → row 0 gets 6 and 1, row 1 gets 5 and 4.
     placement = place(np.array([1, 6, 4, 5]), RowShape(2, 10, 2))
     assert placement.row.tolist() == [0, 0, 1, 1]
@@ -75,7 +75,7 @@ def test_few_sizes_of_rows_leave_few_slots_empty(sequences, low, high, sizes, wa
     more=st.integers(0, 30),
     sizes=st.integers(1, 5),
 )
-def test_a_size_only_leaves_out_empty_slots_at_the_end(data, sequences, low, more, sizes):
+def test_a_smaller_row_size_only_drops_empty_slots_at_the_end(data, sequences, low, more, sizes):
     shapes = train_row_shapes(sequences, low, low + more, sizes)
     slots = [shape.slots for shape in shapes]
     assert slots == sorted(set(slots))
@@ -190,7 +190,7 @@ def test_devices_share_a_batch():
     assert waste < 0.05
 
 
-def test_one_sequence_does_not_pay_for_a_whole_batch():
+def test_a_single_sequence_gets_a_small_batch():
     shapes, _ = shapes_and_waste(SequencePacker(4, slots=256), np.array([60]))
     assert shapes == {(1, 64)}
 

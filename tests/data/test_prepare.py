@@ -1,4 +1,4 @@
-"""From raw frames to a pkl tree: pixels, layouts, restarts and what is said about bad input."""
+"""Preparing raw frames as a pkl tree: pixels, layouts, restarts and errors for bad input."""
 
 import csv
 import errno
@@ -95,8 +95,8 @@ def test_normalize_pads_at_the_border():
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (np.zeros((64, 64), np.uint8), "nobody"),
-        (np.pad(np.full((39, 1), 255, np.uint8), ((0, 0), (9, 9))), "nobody"),  # sum 9945
+        (np.zeros((64, 64), np.uint8), "no person"),
+        (np.pad(np.full((39, 1), 255, np.uint8), ((0, 0), (9, 9))), "no person"),  # sum 9945
         (np.full((64, 1), 255, np.uint8), "no centre"),
         (np.full((640, 5), 255, np.uint8), "less than one column"),
     ],
@@ -109,7 +109,7 @@ def test_normalize_skips(image, reason):
 def test_the_pixel_sum_limit_is_exclusive():
     image = np.zeros((64, 64), np.uint8)
     image[:50, 30:34] = 50  # 10,000
-    with pytest.raises(SkippedFrameError, match="nobody"):
+    with pytest.raises(SkippedFrameError, match="no person"):
         normalize(image)
     image[0, 30] += 1
     assert normalize(image).any()
@@ -125,7 +125,7 @@ def test_tree_skips_and_reports(raw, tmp_path):
     with (tmp_path / "out" / "skipped.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["subject"], r["frame"]) for r in rows] == [("001", "002.png"), ("003", "")]
-    assert "nobody" in rows[0]["reason"]
+    assert "no person" in rows[0]["reason"]
     assert "no PNG" in rows[1]["reason"]
     assert (summary.skipped_frames, summary.skipped_sequences) == (1, 1)
 
@@ -162,7 +162,7 @@ def test_interrupted_run_goes_on(raw, tmp_path):
     assert files(out) == before
 
 
-def test_new_frames_are_taken_up(raw, tmp_path):
+def test_new_frames_are_used_by_the_next_run(raw, tmp_path):
     prepare_dataset(TREE, raw, tmp_path / "out")
     write_png(raw / "002" / "nm-01" / "090" / "003.png", person())
     prepare_dataset(TREE, raw, tmp_path / "out")
@@ -216,7 +216,7 @@ def test_bad_png(raw, tmp_path, content, message):
     assert len(arrays(tmp_path / "out")["002/nm-01/090"]) == 2
 
 
-def test_mended_file_is_taken_up(raw, tmp_path):
+def test_a_repaired_file_is_used_by_the_next_run(raw, tmp_path):
     bad = raw / "002" / "nm-01" / "090" / "001.png"
     sound = bad.read_bytes()
     bad.write_bytes(b"")
@@ -239,40 +239,40 @@ def test_a_damaged_sequence_can_be_deleted(raw, tmp_path):
     assert [ref.subject for ref in list_tree(out)] == ["001"]
 
 
-def test_a_source_that_has_gone(raw, tmp_path):
+def test_a_missing_source_is_refused(raw, tmp_path):
     out = tmp_path / "out"
     prepare_dataset(TREE, raw, out)
     shutil.rmtree(raw / "002")
-    with pytest.raises(DataError, match=r"002/nm-01/090/090\.pkl: its source is gone; .* delete .*/090'"):
+    with pytest.raises(DataError, match=r"002/nm-01/090/090\.pkl: its source is missing; .* delete .*/090'"):
         prepare_dataset(TREE, raw, out)
     shutil.rmtree(out / "002")
     assert prepare_dataset(TREE, raw, out).sequences == 1
 
 
-def test_the_wrong_folder_is_no_success(raw, tmp_path):
+def test_a_wrong_source_folder_is_an_error(raw, tmp_path):
     above = tmp_path / "above"
     (above / "archive").mkdir(parents=True)
     raw.rename(above / "archive" / "raw")
     for file_format in ("pkl", "records"):
         out = tmp_path / file_format
-        with pytest.raises(DataError, match="not one usable frame .* says why") as error:
+        with pytest.raises(DataError, match="no usable sequence .* lists the reasons") as error:
             prepare_dataset(TREE, above, out, file_format=file_format)
-        table = Path(str(error.value).split("; ")[1].removesuffix(" says why"))
+        table = Path(str(error.value).split("; ")[1].removesuffix(" lists the reasons"))
         assert "no PNG" in table.read_text()
     (above / "archive").rename(above / "train")
     with pytest.raises(DataError, match="train' is not a subject"):
         prepare_dataset(download_of("casiab"), above, tmp_path / "out")
 
 
-def test_an_archive_left_packed_is_named(raw, tmp_path, caplog):
+def test_a_packed_archive_is_named(raw, tmp_path, caplog):
     (raw / "001.tar.gz").touch()
     (raw / "004.tar.gz").touch()
     prepare_dataset(TREE, raw, tmp_path / "out")
-    assert "004.tar.gz: not unpacked" in caplog.text
+    assert "004.tar.gz: archive is not unpacked" in caplog.text
     assert "001.tar.gz" not in caplog.text
 
 
-def test_three_gallery_videos_are_refused(tmp_path):
+def test_more_than_two_gallery_videos_of_grew_are_refused(tmp_path):
     for video in "abc":
         write_png(tmp_path / "raw" / "test" / "gallery" / "7" / video / "1.png", person())
     with pytest.raises(DataError, match=r"gallery/7: 3 videos"):
@@ -314,7 +314,7 @@ def test_unusable_folders(raw, tmp_path):
     with pytest.raises(DataError, match="not empty"):
         prepare_dataset(TREE, raw, tmp_path / "full")
     prepare_dataset(TREE, raw, out)
-    with pytest.raises(DataError, match="something else"):
+    with pytest.raises(DataError, match="another source"):
         prepare_dataset(download_of("gait3d"), raw, out)
     with pytest.raises(DataError, match="pkl tree already"):
         prepare_dataset(TREE, out, tmp_path / "again")
@@ -370,12 +370,14 @@ def with_another_person():
     ],
     ids=["specks", "another person", "grey", "border"],
 )
-def test_oddities_are_said_in_one_line_and_cleaned_if_asked(tmp_path, caplog, image, remark, cleaning):
+def test_faulty_frames_are_reported_in_one_line_and_cleaned_if_asked(
+    tmp_path, caplog, image, remark, cleaning
+):
     walk_of(tmp_path / "raw", person(), frames=3)
     walk_of(tmp_path / "raw", image, subject="002", frames=3)
     prepare_dataset(TREE, tmp_path / "raw", tmp_path / "out")
     (line,) = [record.getMessage() for record in caplog.records]
-    assert f"3 of 6 frames looked at, such as 002/nm-01/090/000.png, {remark}" in line
+    assert f"3 of 6 frames checked, such as 002/nm-01/090/000.png, {remark}" in line
     caplog.clear()
     if cleaning is not None:
         prepare_dataset(TREE, tmp_path / "raw", tmp_path / "clean", cleaning=cleaning)
@@ -384,16 +386,16 @@ def test_oddities_are_said_in_one_line_and_cleaned_if_asked(tmp_path, caplog, im
         height = 60 if remark.startswith("have specks") else 100
         np.testing.assert_array_equal(found["002/nm-01/090"][0], normalize(person(height=height)))
         np.testing.assert_array_equal(found["001/nm-01/090"], arrays(tmp_path / "out")["001/nm-01/090"])
-        with pytest.raises(DataError, match="prepared from something else"):
+        with pytest.raises(DataError, match="prepared from another source"):
             prepare_dataset(TREE, tmp_path / "raw", tmp_path / "out", cleaning=cleaning)
 
 
-def test_numbers_that_are_not_padded_are_said_and_the_order_is_a_choice(tmp_path, caplog):
+def test_unpadded_frame_numbers_are_reported_and_can_be_sorted(tmp_path, caplog):
     for number in (9, 10, 11):
         path = tmp_path / "raw" / "001" / "nm-01" / "090" / f"f{number}.png"
         write_png(path, person(height=70 + number))
     prepare_dataset(TREE, tmp_path / "raw", tmp_path / "name")
-    assert "1 of 1 walks looked at, such as 001/nm-01/090, have frames whose numbers are not" in caplog.text
+    assert "1 of 1 walks checked, such as 001/nm-01/090, have frames whose numbers are not" in caplog.text
     caplog.clear()
     prepare_dataset(TREE, tmp_path / "raw", tmp_path / "number", cleaning=Cleaning(order="number"))
     assert not caplog.records
@@ -402,7 +404,7 @@ def test_numbers_that_are_not_padded_are_said_and_the_order_is_a_choice(tmp_path
     assert len({frame.tobytes() for frame in by_name}) == 3
 
 
-def test_sound_frames_have_no_remark(real_silhouettes, raw):
+def test_sound_frames_get_no_warning(real_silhouettes, raw):
     assert oddities(TREE.layout, list_sequences(TREE.layout, raw)[0]) == []
     real = list_sequences(TREE.layout, real_silhouettes / "png")[0]
     assert oddities(TREE.layout, real) == []

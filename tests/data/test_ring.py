@@ -1,4 +1,4 @@
-"""Results come out of shared memory as they went in, in their order, and wait for each other."""
+"""Results pass through shared memory unchanged and in order, and wait for free slots."""
 
 import errno
 import functools
@@ -39,7 +39,7 @@ def assert_equal(found: dict, expected: dict) -> None:
         assert found[name].dtype == array.dtype
 
 
-def test_results_come_out_as_they_went_in_lap_after_lap(slots):
+def test_results_pass_through_the_ring_unchanged(slots):
     sender = pickle.loads(pickle.dumps(slots))
     for first in range(0, 6, 2):
         parcels = [pickle.loads(pickle.dumps(sender.put(n, making(n)))) for n in (first, first + 1)]
@@ -47,7 +47,7 @@ def test_results_come_out_as_they_went_in_lap_after_lap(slots):
             assert_equal(slots.take(parcel), result(n))
 
 
-def test_what_was_taken_is_a_copy(slots):
+def test_a_taken_result_is_a_copy(slots):
     found = slots.take(slots.put(0, making(1)))
     slots.put(2, making(2))
     assert_equal(found, result(1))
@@ -66,7 +66,7 @@ def test_a_full_slot_is_waited_for(slots):
     assert_equal(slots.take(sent[0]), result(2))
 
 
-def test_who_waits_is_sent_away_at_the_end(slots):
+def test_waiting_ends_when_the_ring_is_closed(slots):
     slots.put(0, making(0))
     failures = []
 

@@ -1,4 +1,4 @@
-"""Every frame-sampling mode and the P×K draw, against the rules they must keep."""
+"""Every frame-sampling mode and the P×K draw follow their rules."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def draws(sampling: FrameSampling, available: int, length: int, count: int = 200
     return np.stack([sample_frames(rng, available, length, sampling) for _ in range(count)])
 
 
-def test_unordered_draws_without_replacement_if_it_can():
+def test_unordered_draws_without_replacement_if_possible():
     sampling = FrameSampling("fixed_unordered", frames=5)
     for indices in draws(sampling, 8, 5):
         assert len(set(indices)) == 5
@@ -42,7 +42,7 @@ def test_unfixed_lengths_are_uniform():
     max_rate=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
-def test_ordered_clips_keep_the_rules(available, length, skip, max_rate, seed):
+def test_ordered_clips_follow_the_rules(available, length, skip, max_rate, seed):
     sampling = FrameSampling("fixed_ordered", frames=length, skip=skip, max_rate=max_rate)
     indices = sample_frames(np.random.default_rng(seed), available, length, sampling)
     assert len(indices) == length
@@ -82,7 +82,7 @@ def test_skipped_frames_are_left_out_anywhere():
         ({"mode": "fixed_ordered", "min_rate": 3, "max_rate": 2}, "min_rate ≤ max_rate"),
     ],
 )
-def test_impossible_settings_are_named(settings_, message):
+def test_invalid_settings_are_named(settings_, message):
     with pytest.raises(ConfigError, match=message):
         FrameSampling(**settings_)
 
@@ -126,10 +126,10 @@ def people_of(walks: dict[str, int]) -> Split:
 @pytest.mark.parametrize(
     ("walks", "batch", "message"),
     [
-        ({"anna": 5}, (2, 2), "the training split has one person, 'anna': nobody to tell them from"),
-        ({"anna": 1, "ben": 1}, (2, 2), "none of the 2 training people has a second walk"),
-        ({"anna": 5, "ben": 5}, (2, 1), "train.batch: 2 people × 1 walks have nothing to compare"),
-        ({"anna": 5, "ben": 5}, (1, 2), "train.batch: 1 people × 2 walks have nothing to compare"),
+        ({"anna": 5}, (2, 2), "the training split has only one person, 'anna'; at least 2"),
+        ({"anna": 1, "ben": 1}, (2, 2), "none of the 2 training people has more than one walk"),
+        ({"anna": 5, "ben": 5}, (2, 1), r"train.batch: \(2, 1\) people × walks give no pairs"),
+        ({"anna": 5, "ben": 5}, (1, 2), r"train.batch: \(1, 2\) people × walks give no pairs"),
     ],
 )
 def test_a_split_without_pairs_is_refused(walks, batch, message):
@@ -142,5 +142,6 @@ def test_more_walks_a_batch_than_people_have_are_said_in_one_line(caplog):
     assert not caplog.records
     require_pairs(people_of({"anna": 4, "ben": 3, "cleo": 1}), (2, 4))
     (record,) = caplog.records
-    assert record.getMessage().startswith("2 of 3 training people have fewer than train.batch's K = 4 walks")
-    assert record.getMessage().endswith("such as 'ben' with 3")
+    message = record.getMessage()
+    assert message.startswith("2 of 3 training people have fewer walks than the K = 4 of train.batch")
+    assert "such as 'ben' with 3;" in message

@@ -18,7 +18,7 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"")
 
 
-def test_tree_is_listed_sorted_without_what_systems_leave(tmp_path):
+def test_a_tree_is_listed_sorted_without_system_files(tmp_path):
     touch(tmp_path, "002/nm-01/090/a.pkl", "001/nm-02/000/000.pkl", "notes.txt", "__MACOSX/a/b/c/d.pkl")
     touch(tmp_path, "001/.DS_Store", "001/@eaDir/0/a.pkl", "002/nm-01/090/._a.pkl", "002/__pycache__/a/b.pkl")
     sequences = scan_tree(tmp_path)
@@ -26,7 +26,7 @@ def test_tree_is_listed_sorted_without_what_systems_leave(tmp_path):
     assert Path(sequences[1].location).name == "a.pkl"
 
 
-def test_of_several_files_in_a_folder_a_pattern_chooses(tmp_path):
+def test_a_pattern_chooses_among_several_files(tmp_path):
     touch(tmp_path, "001/nm-01/090/090-pose.pkl", "001/nm-01/090/090-sil.pkl", "002/nm-01/090/090-sil.pkl")
     several = (
         r"001/nm-01/090: 2 pkl files, 090-pose\.pkl, 090-sil\.pkl; .*--config\.data\.file='\*-pose\.pkl'"
@@ -41,7 +41,7 @@ def test_of_several_files_in_a_folder_a_pattern_chooses(tmp_path):
         scan_tree(tmp_path, "x*")
 
 
-def test_of_several_files_in_a_folder_a_number_chooses(tmp_path):
+def test_a_number_chooses_among_several_files(tmp_path):
     names = [f"{i:02d}-000-{kind}.pkl" for i, kind in enumerate(("Depth", "Sils_raw", "Sils_aligned"))]
     touch(tmp_path, *(f"001/00-nm/000/{name}" for name in names))
     for choice in ("3", "02-*", "*-x.pkl|3", "*aligned.pkl|*.pkl"):
@@ -53,7 +53,7 @@ def test_of_several_files_in_a_folder_a_number_chooses(tmp_path):
         scan_tree(tmp_path, "4")
     with pytest.raises(DataError, match=r"2 pkl files, 01-.*, 02-.*; say which .* or by its number"):
         scan_tree(tmp_path, "*Sils*")
-    with pytest.raises(DataError, match=r"data\.file: is '0'; files are counted from 1"):
+    with pytest.raises(DataError, match=r"data\.file: is '0'; files are numbered from 1"):
         open_dataset("casiab", tmp_path, file="0")
 
 
@@ -70,7 +70,7 @@ def test_every_candidate_is_listed(tmp_path):
     assert Path(sequence.location).name == "06-000-Camera-Sils_aligned.pkl"
 
 
-def test_folders_of_people_nobody_needs_stop_nothing(tmp_path):
+def test_faulty_folders_of_unused_people_are_ignored(tmp_path):
     touch(tmp_path, *(f"{subject:03d}/nm-01/000/a.pkl" for subject in range(1, 76)))
     (tmp_path / "999" / "nm-01" / "000").mkdir(parents=True)
     dataset = open_dataset("casiab", tmp_path)
@@ -82,7 +82,7 @@ def test_folders_of_people_nobody_needs_stop_nothing(tmp_path):
         dataset.test_split()
 
 
-def test_a_root_at_another_level_is_said_with_the_right_one(tmp_path):
+def test_an_error_suggests_the_right_level_for_the_root(tmp_path):
     touch(tmp_path, "CASIA/CASIA/001/nm-01/000/a.pkl", "CASIA/CASIA/002/nm-01/000/a.pkl")
     with pytest.raises(DataError, match=r"is a level too high: its only folder is 'CASIA'; set"):
         scan_tree(tmp_path / "CASIA")
@@ -91,7 +91,7 @@ def test_a_root_at_another_level_is_said_with_the_right_one(tmp_path):
         ("001/nm-01", "two levels"),
         ("001/nm-01/000", "three levels"),
     ):
-        with pytest.raises(DataError, match=rf"a\.pkl lies {levels} short .*data\.root=\S*/CASIA/CASIA if"):
+        with pytest.raises(DataError, match=rf"a\.pkl is {levels} short .*data\.root=\S*/CASIA/CASIA if"):
             scan_tree(tmp_path / "CASIA" / "CASIA" / inside)
     touch(tmp_path, "CASIA/notes/001/nm-01/000/a.pkl")
     with pytest.raises(DataError, match=r"has a level too many: .*CASIA/CASIA/001/nm-01 holds folders"):
@@ -141,11 +141,11 @@ def test_malformed_partitions_are_named(tmp_path, content, message):
 
 
 def test_missing_partition_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"p\.json: the partition cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"p\.json: cannot read the partition: No such file"):
         read_partition(tmp_path / "p.json")
 
 
-def test_class_is_the_rank_among_subjects_found():
+def test_class_is_the_position_among_subjects_found():
     sequences = [SequenceRef(s, "nm-01", "000", s) for s in ("003", "001", "009")]
     split = select(sequences, ["009", "001", "002"], "training", PklSource())
     assert split.subjects == ("001", "009")
@@ -156,7 +156,7 @@ def test_a_split_without_subjects_or_with_twins_is_refused():
     sequences = [SequenceRef("001", "nm-01", "000", "a"), SequenceRef("001", "nm-01", "000", "b")]
     with pytest.raises(DataError, match="none of the 1 test subjects .* folders like '002'"):
         select(sequences, ["002"], "test", PklSource())
-    with pytest.raises(DataError, match="001/nm-01/000: two sequences of this name: a, b"):
+    with pytest.raises(DataError, match="001/nm-01/000: two sequences have this name: a, b"):
         select(sequences, ["001"], "test", PklSource())
 
 
@@ -167,11 +167,11 @@ def test_rules_of_the_datasets():
     assert "probe" in grew.test
 
 
-def test_opening_needs_a_root_and_a_partition(tmp_path):
+def test_opening_a_dataset_needs_a_root_and_a_partition(tmp_path):
     with pytest.raises(DataError, match="data.root is empty"):
         open_dataset("casiab", "")
     touch(tmp_path, "001/nm-01/000/000.pkl")
-    with pytest.raises(DataError, match="gait3d has no rule for its split"):
+    with pytest.raises(DataError, match="gait3d has no built-in split"):
         open_dataset("gait3d", str(tmp_path))
     assert open_dataset("casiab", str(tmp_path), file_format="tree").train_split().subjects == ("001",)
 
@@ -185,7 +185,7 @@ def test_a_name_that_is_not_utf_8_is_refused_where_sequences_are_listed(tmp_path
     assert SequenceRef("Zoë", "nm-01", "090", "").key == "Zoë/nm-01/090"
 
 
-def test_a_gallery_set_is_read_and_a_byte_order_mark_passed_over(tmp_path):
+def test_a_gallery_set_is_read_and_a_byte_order_mark_ignored(tmp_path):
     path = tmp_path / "p.json"
     content = {"TRAIN_SET": ["1"], "TEST_SET": ["2"], "PROBE_SET": ["2-a-b"], "GALLERY_SET": ["2-a-c"]}
     path.write_text(json.dumps(content), encoding="utf-8-sig")
@@ -195,14 +195,14 @@ def test_a_gallery_set_is_read_and_a_byte_order_mark_passed_over(tmp_path):
     assert read_partition(path).gallery_set is read_gallery_set(path) is None
 
 
-def test_numbers_for_names_are_named(tmp_path):
+def test_numbers_instead_of_names_are_refused(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"TRAIN_SET": [1, 2], "TEST_SET": ["3"]}))
     with pytest.raises(DataError, match='TRAIN_SET holds numbers, such as 1; .*such as "1" or "001"'):
         read_partition(path)
 
 
-def test_names_written_otherwise_are_said_with_both_sides(tmp_path, caplog):
+def test_names_spelled_differently_are_shown_in_both_spellings(tmp_path, caplog):
     touch(tmp_path, "001/nm-01/000/a.pkl", "002/nm-01/000/a.pkl")
     sequences = scan_tree(tmp_path)
     with pytest.raises(DataError, match="like '1', found '001', '002'; '1' is written '001' there"):

@@ -1,4 +1,4 @@
-"""Packed silhouettes come back as they were, whole or frame by frame, whatever their pixels."""
+"""Packed silhouettes are unpacked without loss, whole or frame by frame, for all pixel values."""
 
 import numpy as np
 import pytest

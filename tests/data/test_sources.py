@@ -128,14 +128,14 @@ def long_way(content: bytes) -> np.ndarray:
 # With frames that end before the pixels, frames around them, and, in protocol 3, none.
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("frames", [FRAMES[:1], FRAMES, np.zeros((300, 64, 44), np.uint8)], ids=len)
-def test_the_short_way_is_taken_and_agrees(frames, protocol):
+def test_the_fast_reader_is_used_and_agrees(frames, protocol):
     content = pickle.dumps(frames, protocol)
     assert np.array_equal(read_silhouettes(content), frames)
     assert np.array_equal(long_way(content), frames)
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_the_short_way_is_taken_for_older_numpy(protocol):
+def test_the_fast_reader_is_used_for_older_numpy(protocol):
     content = pickle.dumps(FRAMES[:1], protocol).replace(b"numpy._core", b"numpy.core")
     if protocol > 3:  # the name has a letter less, and so has the frame around it
         name = content.index(b"numpy.core")
@@ -148,7 +148,7 @@ def test_the_short_way_is_taken_for_older_numpy(protocol):
 
 @settings(max_examples=300)
 @given(st.data())
-def test_the_short_way_reads_no_damaged_file_otherwise(data):
+def test_the_fast_reader_treats_damaged_files_alike(data):
     content = bytearray(pickle.dumps(FRAMES[:1, :4, :4], data.draw(st.integers(3, 5))))
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] = data.draw(st.integers(0, 255))
@@ -214,7 +214,7 @@ def person(frames: int = 4, width: int = 64) -> np.ndarray:
     ],
     ids=["0 and 1", "black", "dark", "white", "inverted", "inverted and cut", "transposed"],
 )
-def test_what_is_no_silhouette_is_refused(tmp_path, value, message):
+def test_frames_that_are_no_silhouettes_are_refused(tmp_path, value, message):
     with pytest.raises(DataError, match=rf"a\.pkl: .*{message}"):
         read(write(tmp_path / "a.pkl", np.ascontiguousarray(value)))
 

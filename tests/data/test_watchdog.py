@@ -1,4 +1,4 @@
-"""A feed that stands still: named, started again once with the same results, given up, left by a signal."""
+"""A stalled feed is reported, replaced once with the same results, and then given up; signals end it."""
 
 import contextlib
 import dataclasses
@@ -64,9 +64,9 @@ def test_a_stopped_worker_is_named_and_replaced_and_no_result_differs(tmp_path, 
     with no_process_stays(), prefetched(sequences(tmp_path, stop=True), range(6), 2, timeout=6) as results:
         assert greys(results) == list(range(6))
     assert re.fullmatch(
-        r"data\.timeout: no batch for 6 s: sequence \d of 6 is awaited from worker 0 of 2 "
+        r"data\.timeout: no batch for 6 s: waiting for sequence \d of 6 from worker 0 of 2 "
         r"\(process \d+, stopped\), which is at sequence 001/nm-01/001 of sequence 5 of 6; "
-        r"it is replaced, once",
+        r"replacing it, once",
         "\n".join(record.getMessage() for record in caplog.records),
     )
 
@@ -76,13 +76,13 @@ def test_a_second_hang_gives_up(tmp_path):
     hanging = sequences(tmp_path, stop=True, always=True)
     with no_process_stays(), prefetched(hanging, range(4, 6), 1, timeout=4) as results:
         with pytest.raises(
-            StalledError, match=r"sequence 001/nm-01/001 .*; it had been replaced already; see"
+            StalledError, match=r"sequence 001/nm-01/001 .*; it was replaced once already; check"
         ):
             next(results)
         assert list(results) == []
 
 
-def test_a_hanging_thread_is_left_behind(tmp_path, caplog):
+def test_a_hanging_thread_is_abandoned(tmp_path, caplog):
     split = Split(SEQUENCES, ("000", "001"), HangingSource(tmp_path / "mark", False, False))
     loader = TrainLoader(
         split,
@@ -95,7 +95,7 @@ def test_a_hanging_thread_is_left_behind(tmp_path, caplog):
     with prefetched(loader, range(3), 0, timeout=1) as results:
         batches = list(results)
     assert (
-        "step 1 is awaited from the reading thread (waiting), which is at sequence 001/nm-01/001 of step 1"
+        "waiting for step 1 from the reading thread (waiting), which is at sequence 001/nm-01/001 of step 1"
         in (caplog.text)
     )
     for step, batch in enumerate(batches):
@@ -145,7 +145,9 @@ def test_a_process_ends_whose_thread_hangs(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: data.timeout: no batch for 0.2 s: sequence 5 of 6")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: data.timeout: no batch for 0.2 s: waiting for sequence 5 of 6"
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -171,7 +173,7 @@ def test_the_state_of_a_process_in_words():
 
 
 @pytest.mark.parametrize("poll", [0.2, 30])  # ours asks first, or Grain
-def test_a_script_without_a_main_guard_is_told_so(people, tmp_path, poll):
+def test_a_script_without_a_main_guard_gets_an_explanation(people, tmp_path, poll):
     script = tmp_path / "script.py"
     script.write_text(
         f"""
@@ -192,4 +194,4 @@ with prefetched(SequenceLoader(sequences, PklSource()), range(4), 1) as results:
         [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
-    assert "a worker ended before it began" in done.stderr.splitlines()[-1]
+    assert "a worker failed to start" in done.stderr.splitlines()[-1]

@@ -1,11 +1,11 @@
-"""One training, and one test, on several numbers of devices and hosts in float64: how far apart they end.
+"""Compares a training and a test in float64 on several numbers of devices and hosts.
 
     python tests/devices/layouts.py                                  # the table of docs/reliability.md
     python tests/devices/layouts.py --rates 1e-3 1e-2 --layouts 1x4  # the rates at which rounding grows
 
-A layout is hosts × devices of each; every one runs in processes of its own and is compared with 1x1.
-"Rounding" is 1x1 again from initial parameters off by their last bit: what another order of sums does.
-With --namespaces every host runs in a network namespace of its own, joined by a bridge (as root, on Linux).
+A layout is hosts × devices per host; each runs in separate processes and is compared with 1x1. "Rounding" is
+1x1 again with initial parameters changed in their last bit, an effect like that of another order of sums.
+With --namespaces, every host runs in its own network namespace, joined by a bridge (as root, on Linux).
 """
 
 import argparse

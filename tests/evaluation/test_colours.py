@@ -35,7 +35,7 @@ def lab(colour: str, sight) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_conditions_are_told_apart_by_everybody(sight):
+def test_colour_blind_people_can_distinguish_conditions(sight):
     colours = [*(look.colour for look in looks(map(str, range(6))).values()), OVERALL.colour]
     pairs = itertools.combinations([lab(colour, SIGHT[sight]) for colour in colours], 2)
     assert min(np.linalg.norm(a - b) for a, b in pairs) > 25  # 2 is just seen side by side

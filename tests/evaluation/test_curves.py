@@ -10,7 +10,7 @@ from mcl_jax.evaluation.page.charts import ticks
 from mcl_jax.evaluation.page.curves import LINES, PAGE, About, Curves, training_page
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_drops_what_came_after_it(tmp_path):
+def test_a_resumed_run_drops_later_points(tmp_path):
     curves = Curves(tmp_path, 0)
     for step in (10, 20, 30):
         curves.add(step, {"train/loss": 1 / step})
@@ -35,7 +35,7 @@ def page_of(points, **about) -> str:
 def test_a_curve_goes_from_corner_to_corner_of_a_grid():
     page = page_of([{"step": step, "loss": value} for step, value in ((0, 3.0), (5, 2.0), (10, 1.0))])
     assert 'points="56.0,10.0 224.0,97.0 392.0,184.0"' in page
-    assert "loss by step: between 1 and 3, at last 1" in page
+    assert "loss by step: between 1 and 3, last 1" in page
     assert all(f">{mark}</text>" in page for mark in ("1", "1.5", "2", "2.5", "3"))
 
 
@@ -54,7 +54,7 @@ def test_a_value_that_is_not_finite_leaves_a_gap():
     assert page.count("<polyline") == 2
 
 
-def test_the_rate_is_drawn_in_steps_and_on_a_scale_that_shows_them():
+def test_the_learning_rate_is_drawn_in_steps_on_a_logarithmic_scale():
     rates = [float(np.float32(0.1 if i < 6 else 0.001)) for i in range(1, 11)]
     page = page_of([{"step": 10 * (i + 1), "train/lr": rate} for i, rate in enumerate(rates)])
     points = [tuple(map(float, p.split(","))) for p in re.search(r'points="([^"]*)"', page)[1].split()]
@@ -63,7 +63,7 @@ def test_the_rate_is_drawn_in_steps_and_on_a_scale_that_shows_them():
     assert re.findall(r'text-anchor="end">([\d.]+)<', page)[:3] == ["0.001", "0.01", "0.1"]
 
 
-def test_scores_of_tests_share_a_chart_in_the_colours_of_their_conditions(tmp_path):
+def test_test_scores_share_a_chart_with_the_colours_of_conditions(tmp_path):
     curves = Curves(tmp_path, 0, About("run", "gaitset on walkers", {5: "step 5 (2026-01-01)"}))
     scores = {"NM": {"Rank-1": 90.0}, "BG": {"Rank-1": 80.0}, "mean": {"Rank-1": 85.0}}
     for step in (10, 20, 20):  # that of the last step comes twice where training goes on from it
@@ -77,7 +77,7 @@ def test_scores_of_tests_share_a_chart_in_the_colours_of_their_conditions(tmp_pa
     assert drawn == [styles["NM"].colour, styles["BG"].colour, OVERALL.colour]
     assert "NM 90 at step 10" in page
     assert "gaitset on walkers" in page
-    assert "<title>started again after step 5 (2026-01-01)</title>" in page
+    assert "<title>restarted after step 5 (2026-01-01)</title>" in page
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_scores_of_tests_share_a_chart_in_the_colours_of_their_conditions(tmp_pa
         (0.0, 60_000.0, [0, 20_000, 40_000, 60_000]),
     ],
 )
-def test_marks_of_an_axis_are_round_and_enclose_its_values(low, high, marks):
+def test_ticks_of_an_axis_are_round_and_enclose_its_values(low, high, marks):
     found = ticks(low, high)
     assert found[0] <= low
     assert found[-1] >= high

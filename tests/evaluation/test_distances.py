@@ -70,7 +70,7 @@ def test_duplicates_are_near_zero_and_tie(metric):
 @pytest.mark.parametrize(
     ("n", "m", "p", "c"), [(1, 1, 1, 1), (14, 32, 2, 8), (171, 83, 3, 33), (64, 200, 16, 256)]
 )
-def test_products_of_our_own_and_of_xla_give_the_same_up_to_rounding(metric, n, m, p, c, monkeypatch):
+def test_the_cpp_kernels_and_xla_agree_up_to_rounding(metric, n, m, p, c, monkeypatch):
     if not is_ready():
         pytest.skip("no C++ compiler")
     x, y = jnp.asarray(draw(n, n, p, c)), jnp.asarray(draw(100 + m, m, p, c))
@@ -95,7 +95,7 @@ def test_zero_embedding_has_no_cosine_and_no_nan():
     np.testing.assert_array_equal(pairwise_distances(x, draw(3, 2, 2, 3), metric="cos"), np.ones((1, 2)))
 
 
-def test_mistakes_are_told():
+def test_invalid_arguments_are_refused():
     x = draw(4, 2, 2, 3)
     with pytest.raises(ConfigError, match="metric: 'l1' is unknown: choose one of euc, cos"):
         pairwise_distances(x, x, metric="l1")

@@ -84,7 +84,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         ({"subjects": np.array(["000", "001"])}, r"subjects: .*each of the 3 embeddings.*\[2\]"),
         ({"subjects": np.array(["a", "b", "\udce9"])}, r"subjects: '.udce9' is not UTF-8"),
         ({"views": np.array([0, 90, 180])}, r"views: expected one string .*found int64"),
-        ({"subjects": np.array(["000", "001", "000"])}, r"000-nm-01-090 comes more than once"),
+        ({"subjects": np.array(["000", "001", "000"])}, r"000-nm-01-090 occurs more than once"),
     ],
 )
 def test_unusable_arrays_are_refused(changes, message):
@@ -160,7 +160,7 @@ def test_zip_of_something_else_is_refused(tmp_path):
         EmbeddingSet.load(tmp_path / "e.npz")
 
 
-def test_lists_are_taken_and_the_text_is_short():
+def test_lists_are_accepted_and_the_repr_is_short():
     arrays = dataclasses.asdict(make())
     made = EmbeddingSet(**{key: value.tolist() for key, value in arrays.items()})
     assert made.embeddings.dtype == np.float32

@@ -58,7 +58,7 @@ def ranking(draw):
 
 
 @given(ranking())
-def test_equals_the_walk_down_the_list(case):
+def test_equals_a_loop_over_the_ranking(case):
     distances, match = case
     truth = [slow(d, ok) for d, ok in zip(distances, match, strict=True)]
     assert metrics.first_match_ranks(distances, match).tolist() == [rank for rank, _, _ in truth]

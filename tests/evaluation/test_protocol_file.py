@@ -15,7 +15,7 @@ def write(path, **content):
     return path
 
 
-def test_a_protocol_of_ones_own_is_scored_by(tmp_path):
+def test_a_protocol_from_a_json_file_is_used(tmp_path):
     path = write(
         tmp_path / "nights.json",
         title="Our hall",
@@ -34,7 +34,7 @@ def test_a_protocol_of_ones_own_is_scored_by(tmp_path):
     assert report.metrics["protocol"] == "nights"
 
 
-def test_null_is_the_rest_and_the_probe_set(tmp_path):
+def test_null_means_the_other_sequences_or_the_probe_set(tmp_path):
     protocol = read_protocol(write(tmp_path / "a.json", gallery=None, probes={"all": None}))
     assert (protocol.gallery, protocol.probes, protocol.data) == (THE_REST, {"all": PROBE_SET}, "a")
 
@@ -51,9 +51,15 @@ def test_null_is_the_rest_and_the_probe_set(tmp_path):
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "blocks": "no"}, "blocks: is 'no'; choose one of all, "),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "title": 1}, "title: must be a text"),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "mean": 1}, "mean: must be true or false"),
-        ({"gallery": {"b": ["x"]}, "probes": {"a": ["y"]}}, "gallery has the groups b, and probes a"),
-        ({"gallery": ["x"], "probes": {"a": "THE_REST"}}, "THE_REST is of galleries: for probes give EVERY"),
-        ({"gallery": None, "probes": {"a": "EVERY_OTHER"}}, "a: probes and gallery are both the other"),
+        ({"gallery": {"b": ["x"]}, "probes": {"a": ["y"]}}, "gallery has the groups b, but probes has a"),
+        (
+            {"gallery": ["x"], "probes": {"a": "THE_REST"}},
+            "THE_REST is for galleries: use EVERY_OTHER for probes",
+        ),
+        (
+            {"gallery": None, "probes": {"a": "EVERY_OTHER"}},
+            "a: probes and gallery are each defined as all sequences not",
+        ),
         ({"gallery": ["x"], "probes": {"a": ["y"]}, "leave_out": "identical_view"}, "needs blocks view_pair"),
     ],
 )
@@ -62,12 +68,12 @@ def test_mistakes_are_named_with_their_file(tmp_path, content, message):
         read_protocol(write(tmp_path / "p.json", **content))
 
 
-def test_files_that_are_none_are_named(tmp_path):
+def test_files_that_are_not_protocols_are_named(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read_protocol(tmp_path / "none.json")
     for text in ("{", "[1]", "[" * 100_000):
         (tmp_path / "p.json").write_text(text)
-        with pytest.raises(ConfigError, match=r"p\.json: (is no JSON|must be an object)"):
+        with pytest.raises(ConfigError, match=r"p\.json: (is not a JSON file|must be an object)"):
             read_protocol(tmp_path / "p.json")
 
 
@@ -97,7 +103,7 @@ def test_lists_of_the_partition_and_galleries_of_groups_by_their_names(tmp_path)
     assert own.gallery == {"UP": ("b*",), "DN": ("c",)}
 
 
-def test_a_sequence_that_is_probe_and_gallery_does_not_meet_itself(tmp_path):
+def test_a_sequence_is_never_compared_with_itself(tmp_path):
     walks = ["walk-0", "walk-1", "walk-2"]
     path = write(tmp_path / "both.json", gallery=walks, probes={"all": walks})
     report = mcl_jax.score(_strangers(20, 3), str(path))
@@ -109,7 +115,7 @@ def test_a_sequence_that_is_probe_and_gallery_does_not_meet_itself(tmp_path):
     )
 
 
-def test_leave_one_out_passes_over_people_of_one_walk(tmp_path):
+def test_leave_one_out_skips_people_with_one_walk(tmp_path):
     pairs = _strangers(5, 2)
     subjects = np.array(["solo", "other", *pairs.subjects[2:]])  # two people of one walk
     together = dataclasses.replace(pairs, subjects=subjects)
@@ -124,7 +130,7 @@ def test_leave_one_out_passes_over_people_of_one_walk(tmp_path):
 def test_probes_of_the_gallery_are_not_reranked():
     from mcl_jax.evaluation.rerank import Rerank
 
-    with pytest.raises(DataError, match="re-ranking needs probes that are not in the gallery"):
+    with pytest.raises(DataError, match="re-ranking is impossible if probes are in the gallery"):
         mcl_jax.score(_strangers(5, 2), "leave_one_out", rerank=Rerank())
 
 

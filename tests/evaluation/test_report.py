@@ -122,11 +122,11 @@ def test_single_view_is_null_in_json_and_na_in_the_table(tmp_path):
 def test_sheet_is_skipped_without_silhouettes(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="absl")
     score(casia(), "casiab_cross_view").write(tmp_path)
-    assert "no retrieval sheet: the silhouettes were not given" in caplog.text
+    assert "no retrieval.png: no silhouettes were given" in caplog.text
     assert not (tmp_path / "retrieval.png").exists()
 
 
-def test_sheet_asks_for_the_same_sequences_every_time_and_never_the_probes_view(tmp_path):
+def test_the_sheet_is_deterministic_and_excludes_the_probes_view(tmp_path):
     embedding_set = casia(subjects=8)
     asked: list[list[int]] = []
     for name in ("a", "b"):
@@ -176,11 +176,11 @@ def test_submission_equals_the_reference(shared_parity, tmp_path):
 
 
 def test_submission_needs_a_gallery_and_numbers():
-    with pytest.raises(DataError, match="18 gallery sequences cannot fill 20 ranks"):
+    with pytest.raises(DataError, match="the gallery has 18 sequences, and the submission needs 20 ranks"):
         score(grew(gallery=9), "grew_submission")
     embedding_set = grew()
     names = np.where(embedding_set.subjects == "00003", "3b", embedding_set.subjects)
-    with pytest.raises(DataError, match="gallery subject '3b' is no number"):
+    with pytest.raises(DataError, match="gallery subject '3b' is not a number"):
         score(dataclasses.replace(embedding_set, subjects=names), "grew_submission")
 
 
@@ -203,7 +203,7 @@ def test_files_of_an_earlier_report_do_not_stay(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == written | {"notes.txt"}
 
 
-def test_a_sequence_that_cannot_be_shown_leaves_no_numbers_behind(tmp_path):
+def test_a_sequence_that_cannot_be_drawn_leaves_no_metrics(tmp_path):
     def damaged(i: int) -> np.ndarray:
         raise DataError(f"sequence {i}: damaged")
 
@@ -214,7 +214,7 @@ def test_a_sequence_that_cannot_be_shown_leaves_no_numbers_behind(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == PICTURES
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="out/metrics.json: cannot be removed: Not a directory"):
         score(grew(), "grew_submission").write(tmp_path / "out")
@@ -228,7 +228,7 @@ def test_a_protocol_of_other_figures_has_its_pictures(tmp_path):
     assert (tmp_path / "heatmap.png").is_file()
 
 
-def test_unknown_names_are_told_with_the_known_ones():
+def test_unknown_names_are_refused_with_a_list_of_known_ones():
     with pytest.raises(ConfigError, match="metric: 'l1' is unknown: choose one of euc, cos"):
         score(casia(), "casiab", metric="l1")
     with pytest.raises(ConfigError, match="protocol: 'casia' is unknown: choose one of casiab, .*oumvlp"):
@@ -244,10 +244,10 @@ def test_equal_embeddings_are_refused(noise):
         score(collapsed, "casiab")
 
 
-def test_a_gallery_of_one_person_is_said(caplog):
+def test_a_gallery_of_one_person_is_warned_about(caplog):
     report = score(casia(subjects=1), "casiab")
     assert report.scores["NM"]["Rank-1"] == 100
-    assert "the gallery has one person, '000': whoever comes is taken for them" in caplog.text
+    assert "the gallery has one person, '000': every probe is taken for this person" in caplog.text
 
 
 def test_a_notebook_shows_the_figures_as_a_table():

@@ -67,7 +67,7 @@ def test_the_worst_confusion_comes_first():
     assert len(rows) == 18
 
 
-def test_the_plane_is_that_of_the_largest_spread():
+def test_the_plane_has_the_principal_components():
     rng = np.random.default_rng(1)
     x = rng.standard_normal((40, 3, 4)) * 0.01
     x[:, 1, 2] += np.linspace(-3, 3, 40)  # the first direction, and a smaller second one
@@ -79,11 +79,11 @@ def test_the_plane_is_that_of_the_largest_spread():
     assert np.array_equal(plane, principal_plane(x))
 
 
-def test_walks_that_are_all_alike_are_one_point():
+def test_equal_walks_are_one_point():
     assert not principal_plane(np.ones((3, 2, 2))).any()
 
 
-def test_packed_frames_are_every_second_one_and_start_again():
+def test_packed_frames_are_every_second_one_and_short_walks_repeat():
     import base64
     import zlib
 
@@ -96,14 +96,14 @@ def test_packed_frames_are_every_second_one_and_start_again():
 
 
 def test_noise_that_cannot_be_compressed_gets_fewer_frames(monkeypatch):
-    monkeypatch.setattr("mcl_jax.evaluation.page.walk_frames.MOST_BYTES", 20_000)
+    monkeypatch.setattr("mcl_jax.evaluation.page.walk_frames.MAX_BYTES", 20_000)
     rng = np.random.default_rng(0)
     packed = pack_walks(range(10), lambda i: rng.integers(0, 256, (24, 64, 44), np.uint8))
     assert packed.frames == 4  # 10 · 4 · 352 bytes
 
 
 def test_frames_of_two_sizes_are_refused():
-    with pytest.raises(DataError, match="report.html: sequence 1 has frames"):
+    with pytest.raises(DataError, match="report.html: frames of sequence 1 are"):
         pack_walks([0, 1], lambda i: np.zeros((3, 64, 44 + 20 * i), np.uint8))
 
 
@@ -126,7 +126,7 @@ def test_titles_name_what_was_scored(tmp_path):
 
 def test_without_silhouettes_the_page_says_so(tmp_path):
     page = page_of(tmp_path, silhouettes=None)
-    assert "the silhouettes were not at hand" in page.read_text()
+    assert "the silhouettes were not available" in page.read_text()
     assert data_of(page)["frames"] is None
     assert 'id="frames"' not in page.read_text()
 

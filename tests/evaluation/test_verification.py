@@ -60,17 +60,18 @@ def test_hand_computed_rates_and_thresholds():
     assert point.groups["all"] == point.tar
     # At 2.5 a quarter of the genuine pairs is refused, and 2 of 12 impostor pairs are accepted.
     assert (result.eer.value, result.eer_threshold) == (25, 2.5)
-    assert result.left_out[1e-2] == "12 impostor pairs are fewer than the 100 that one false accept needs"
+    assert result.left_out[1e-2] == "there are 12 impostor pairs, but this rate needs at least 100"
     assert list(result.left_out) == [1e-2, 1e-3, 1e-4]
     assert result.threshold(0.17) == 2.5
     assert result.threshold(0.25) == 3
     with pytest.raises(
-        ConfigError, match="no threshold for 0.07: 12 impostor pairs are fewer than the 15 that"
+        ConfigError,
+        match="no threshold for 0.07: there are 12 impostor pairs, but this rate needs at least 15",
     ):
         result.threshold(0.07)
 
 
-def test_a_rate_that_is_met_exactly_is_not_exceeded():
+def test_a_threshold_with_exactly_the_rate_is_allowed():
     pairs_of_five = [5, *range(6, 25)]
     matrix = np.zeros((5, 5))
     matrix[~np.eye(5, dtype=bool)] = pairs_of_five
@@ -86,7 +87,7 @@ def test_ties_are_refused_together():
     assert four([1, 1, *range(2, 12)], genuine=(0.5, 1, 1, 1)).points[0].tar.value == 25
     lowest = four([1, 1, *range(2, 12)], genuine=(1, 3, 3, 3))
     assert not lowest.points
-    assert lowest.left_out[0.1] == "0.17 of the impostor pairs have the lowest distance of all, 1"
+    assert lowest.left_out[0.1] == "0.17 of the impostor pairs have the minimum distance, 1"
     with pytest.raises(ConfigError, match=r"^far: no threshold for 0.1: 0.17 of the impostor pairs"):
         lowest.threshold(0.1)
 
@@ -195,7 +196,7 @@ def test_pairs_count_by_the_weights_of_their_subjects():
             assert found[b, k] == expected
 
 
-def test_resamples_draw_the_subjects_that_are_there():
+def test_resamples_draw_only_present_subjects():
     present = np.array([True, False, True, True])
     weights = bootstrap.subject_weights(present)
     assert weights.shape == (1 + bootstrap.RESAMPLES, 4)
@@ -207,7 +208,7 @@ def test_resamples_draw_the_subjects_that_are_there():
     assert len(bootstrap.subject_weights(np.array([False, True]))) == 1
 
 
-def test_an_interval_is_that_of_its_resamples_shifted_to_the_figure():
+def test_an_interval_is_shifted_to_the_figure():
     resampled = np.array([49.0, *np.linspace(0, 80, 1000), np.nan])
     estimate = bootstrap.estimate(50.0, resampled)
     assert (estimate.low, estimate.high) == pytest.approx((80 * 0.025 + 1, 80 * 0.975 + 1))
@@ -265,7 +266,7 @@ def test_without_impostor_pairs_nothing_is_known():
         result.threshold(1e-3)
 
 
-def test_without_genuine_pairs_thresholds_are_known_but_no_true_accepts():
+def test_without_genuine_pairs_only_true_accept_rates_are_unknown():
     result = verified(np.arange(1, 21), ["a"], ["b"] * 10 + ["c"] * 10)
     (point,) = result.points
     assert (point.threshold, point.far.value) == (2, 0.1)
@@ -273,8 +274,8 @@ def test_without_genuine_pairs_thresholds_are_known_but_no_true_accepts():
 
 
 @pytest.mark.parametrize("far", [0.0, 1.0, -0.1, 1.5, float("nan")])
-def test_what_is_no_rate_is_told(far):
-    with pytest.raises(ConfigError, match=r"^far: .* is no false-accept rate: give a share such as 0.001"):
+def test_an_invalid_rate_is_refused(far):
+    with pytest.raises(ConfigError, match=r"^far: .* is not a false-accept rate: give a share such as 0.001"):
         four(range(1, 13)).threshold(far)
 
 
@@ -286,7 +287,7 @@ def casia(views=("000", "090", "180")) -> EmbeddingSet:
     return sets(*zip(*labels, strict=True), points)
 
 
-def test_a_report_has_the_pairs_that_its_protocol_shows(tmp_path):
+def test_a_report_counts_the_pairs_of_its_protocol(tmp_path):
     report = score(casia(), "casiab")
     result = report.verification
     # Per group 6 subjects of 3 views; each probe meets 2 walks of each subject in the 2 other views.
@@ -334,7 +335,7 @@ def test_a_single_view_has_pictures_that_say_so(tmp_path):
         assert not axes.lines
 
 
-def test_a_benchmark_that_scores_itself_has_no_threshold():
+def test_submission_protocols_have_no_threshold():
     labels = [(f"{s}", "01", "g") for s in range(20)] + [("probe", "03", "p")]
     report = score(sets(*zip(*labels, strict=True), np.arange(21)), "grew_submission")
     assert report.verification is None
@@ -343,7 +344,7 @@ def test_a_benchmark_that_scores_itself_has_no_threshold():
         report.threshold(1e-3)
 
 
-def test_error_rates_have_axes_on_which_the_curves_stand_apart():
+def test_axes_of_error_rates_separate_the_curves():
     report = score(casia(), "casiab")
     lowest = max(1 / report.verification.impostor, min(p.rate for p in report.verification.points) / 3)
     for draw, scales in ((draw_roc, ("log", "linear")), (draw_det, ("function", "function"))):

@@ -1,14 +1,14 @@
-"""Faults on real runs: kills at any moment and damaged checkpoints, then a comparison bit by bit.
+"""Injects faults into real runs (kills at any moment, damaged checkpoints) and compares results bit by bit.
 
     python tests/faults/harness.py kill FOLDER --times 200 --workers 1
     python tests/faults/harness.py damage FOLDER --times 60
     python tests/faults/harness.py table FOLDER
 
 FOLDER keeps the data, the undisturbed run and `results.jsonl`; each call adds to it, so that the work can be
-done in pieces (with another --seed each). `make faults` does all three. Linux only.
+done in pieces (each with another --seed). `make faults` does all three. Linux only.
 
-A run is a process forked from this one, which has imported the package but touched no device; the kills aimed
-at importing start an interpreter of their own.
+A run is a process forked from this one, which has imported the package but used no device; kills during
+imports start a new interpreter.
 """
 
 import argparse

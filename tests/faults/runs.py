@@ -1,4 +1,4 @@
-"""The runs that faults happen to: what they train on, how they are started, and what they end with."""
+"""Runs for fault injection: their data, commands and results."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""A short version of `make faults`: a run that was killed in a save ends as an undisturbed one does."""
+"""A short version of `make faults`: a run killed during a save ends like an undisturbed one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Walks of videos, as the Python API and the command line take them."""
+"""Choosing walks from videos, in Python and on the command line."""
 
 import numpy as np
 import pytest

@@ -111,7 +111,7 @@ class Camera:
         self._capture.release()
 
 
-def test_a_camera_that_goes_takes_nothing_with_it(alone, monkeypatch):
+def test_a_disconnected_camera_loses_no_walks(alone, monkeypatch):
     real = cv2.VideoCapture
 
     def fake(place, *rest):

@@ -1,4 +1,4 @@
-"""Files that name others are no videos, whatever they are called: FFmpeg would open what they name."""
+"""Playlists are not accepted as videos, whatever their name: FFmpeg would open the files they list."""
 
 import os
 import shutil

@@ -42,7 +42,7 @@ def test_it_writes_a_tree_and_pictures(alone, masks, tmp_path, capsys):
         run("--video", alone, "--out", out)
 
 
-def test_nobody_of_use_is_an_error_with_a_table(masks, tmp_path):
+def test_no_usable_walk_is_an_error_with_a_table(masks, tmp_path):
     out = tmp_path / "walks"
     with pytest.raises(DataError, match="no walk in its .* is usable: person-001: too short to judge"):
         run("--video", masks, "--out", out, "--min-frames", 1000, "--no-overlay")
@@ -51,7 +51,7 @@ def test_nobody_of_use_is_an_error_with_a_table(masks, tmp_path):
     assert not list(tmp_path.rglob("*.mp4"))
 
 
-def test_what_cannot_be_meant(alone, tmp_path):
+def test_unsuitable_flags_are_refused(alone, tmp_path):
     with pytest.raises(DataError, match="two videos are called 'alone'"):
         run("--video", alone, alone, "--out", tmp_path / "a")
     with pytest.raises(DataError, match="camera 0 has no end; set --max-frames"):

@@ -1,4 +1,4 @@
-"""Galleries: who is nearest, who may be named, and what two writers, a kill or damage do to the files."""
+"""Galleries: nearest people, thresholds, and the files after two writers, a kill or damage."""
 
 import contextlib
 import json
@@ -94,7 +94,7 @@ def test_a_reader_keeps_its_snapshot_while_another_deletes(gallery):
         (lambda g: g.calibrate(CALIBRATION) or g.identify(at(1, 1)[0], far=0.5), "no threshold for 0.5"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_and_changes_nobody(gallery, change, told):
+def test_a_mistake_is_one_line_and_changes_nothing(gallery, change, told):
     with pytest.raises(DataError) as error:
         change(gallery)
     assert told in str(error.value)
@@ -195,7 +195,7 @@ def test_a_gallery_without_a_digest_is_read_with_a_line_and_the_next_change_adds
 COMPOSED, DECOMPOSED = "Ren\u00e9", "Rene\u0301"
 
 
-def test_names_that_look_the_same_are_one_person(gallery):
+def test_names_that_look_alike_are_one_person(gallery):
     assert gallery.enroll(f" {DECOMPOSED} ", at(7, 7), [30]) == COMPOSED
     for name in (COMPOSED, DECOMPOSED, f"{COMPOSED} "):
         with pytest.raises(DataError, match="'René' exists already"):

@@ -23,7 +23,7 @@ def test_by_hand():
     np.testing.assert_allclose(Search(rows, metric="cos").distances(walk), [1 - (0.6 + 1) / 2, 1], atol=1e-6)
 
 
-def test_what_overflows_is_told():
+def test_overflowing_distances_are_refused():
     rows = np.full((2, 1, 2), 2e19, np.float32)
     with pytest.raises(DataError, match="overflows float32"):
         Search(rows, metric="euc")

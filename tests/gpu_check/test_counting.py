@@ -1,4 +1,4 @@
-"""Counts of a scheduled program, against one written by hand."""
+"""Counting operations in a scheduled program written by hand."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Programs of the published recipes, compiled for an H100 that is not there: they compile, and are lean.
+"""Programs of the published recipes, compiled for an H100 without having one: few kernels and copies.
 
     make test-gpu
 
-Figures are kept in `expected.json`, by version of JAX; after a change that is meant, write them anew with
+Figures are stored in `expected.json`, by version of JAX; after an intended change, write them again with
 `python tests/gpu_check/test_programs.py`.
 """
 

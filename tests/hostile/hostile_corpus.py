@@ -1,6 +1,6 @@
-"""Files made to run something, or to take all memory or time: kind of file → name → content.
+"""Files made to execute code, or to use up memory or time: kind of file → name → content.
 
-Where a file would run something, that is to write CANARY into the working directory.
+Files that would execute code write CANARY into the working directory.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Reads files by their endings, under limits of memory and time; prints what became of each, in JSON.
+"""Reads files by their endings, with limits on memory and time; prints each result as JSON.
 
 python read_files.py FOLDER MEBIBYTES SECONDS
 """

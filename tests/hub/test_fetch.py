@@ -1,4 +1,4 @@
-"""Models that lie elsewhere: fetched once, compared, and refused in one line where something is wrong."""
+"""Remote models are fetched once, compared with their digests, and refused in one line if wrong."""
 
 import json
 import pickle
@@ -46,7 +46,7 @@ def gets(hub: Hub) -> list[str]:
         ("https://example.org/m.pt", WebFile("https://example.org/m.pt")),
     ],
 )
-def test_names_of_files_that_lie_elsewhere(name, file):
+def test_names_of_remote_files(name, file):
     assert parse_reference(name) == file
     assert parse_reference(str(file)) == file
 
@@ -66,7 +66,7 @@ def test_names_of_files_that_lie_elsewhere(name, file):
         "http://example.org/m.pt",
     ],
 )
-def test_a_name_that_cannot_be_fetched_is_refused(name):
+def test_an_invalid_remote_name_is_refused(name):
     with pytest.raises(ConfigError, match="://"):
         local_copy(name)
 
@@ -85,14 +85,14 @@ def test_a_published_checkpoint_is_loaded_by_name(hub, checkpoint, monkeypatch, 
     assert not gets(hub), "asked whether it has changed, and not fetched again"
 
 
-def test_a_file_of_that_name_comes_first(hub, monkeypatch, tmp_path):
+def test_a_local_file_takes_precedence_over_a_published_name(hub, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("gait3d_mcl").write_bytes(b"")
     assert local_copy("gait3d_mcl") == Path("gait3d_mcl")
     assert not hub.asked
 
 
-def test_nothing_is_fetched_for_a_list(hub, capsys):
+def test_listing_checkpoints_fetches_nothing(hub, capsys):
     assert run(["pretrained"]) == 0
     told = capsys.readouterr().out
     assert all(f"\n{name} " in told for name in PUBLISHED)
@@ -103,7 +103,7 @@ def test_nothing_is_fetched_for_a_list(hub, capsys):
     assert not hub.asked
 
 
-def test_every_published_checkpoint_is_of_a_recipe_and_of_its_dataset():
+def test_every_published_checkpoint_has_a_recipe_for_its_dataset():
     for name, entry in PUBLISHED.items():
         assert mcl_jax.load_config(name).data.dataset == entry.dataset
         assert parse_reference(str(entry.file)) == entry.file
@@ -115,21 +115,21 @@ def test_a_file_that_is_not_the_published_one_is_refused(hub, checkpoint, monkey
     monkeypatch.chdir(tmp_path)
     entry = PUBLISHED["gait3d_triplet"]
     hub.files[f"{entry.file.repository}/{entry.file.path}"] = checkpoint
-    with pytest.raises(CheckpointError, match=r"is not the file that was published: its SHA-256 is "):
+    with pytest.raises(CheckpointError, match=r"is not the published file: its SHA-256 is "):
         mcl_jax.load("gait3d_triplet")
     assert mcl_jax.load(str(entry.file)).name == "gaitbase", "by its address it is what was asked for"
 
 
-def test_a_download_that_is_cut_off_goes_on_where_it_was(hub):
+def test_an_interrupted_download_resumes(hub):
     served(hub).cut = 2
     assert fetch(FILE).read_bytes() == CONTENT
     assert len(gets(hub)) == 3
 
 
-def test_a_download_that_never_comes_is_one_line_and_leaves_nothing(hub, tmp_path):
+def test_a_failed_download_is_one_line_and_leaves_no_file(hub, tmp_path):
     served(hub).silent = 100
     with pytest.raises(
-        CheckpointError, match=rf"^{NAME}: did not come whole .*; the same command tries again$"
+        CheckpointError, match=rf"^{NAME}: the download failed .*; run the same command to try again$"
     ):
         fetch(FILE)
     assert not is_here(FILE)
@@ -139,7 +139,7 @@ def test_a_download_that_never_comes_is_one_line_and_leaves_nothing(hub, tmp_pat
 
 def test_a_wrong_size_is_refused(hub):
     served(hub).surplus = 10
-    with pytest.raises(CheckpointError, match=rf"^{NAME}: did not come whole"):
+    with pytest.raises(CheckpointError, match=rf"^{NAME}: the download failed"):
         fetch(FILE)
     assert not is_here(FILE)
 
@@ -156,10 +156,10 @@ def test_a_wrong_size_is_refused(hub):
         ),
         (NAME, (401, ""), "there is no http://.*/owner/repo, or it is private"),
         (NAME, (403, "GatedRepo"), "is behind a form: ask for access at http://.*/owner/repo, then log in"),
-        (NAME, (500, ""), "cannot be reached, and is not here yet"),
+        (NAME, (500, ""), "cannot be reached, and there is no local copy"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(hub, name, refusal, told):
+def test_refusals_of_the_hub_are_one_line(hub, name, refusal, told):
     served(hub).refusal = refusal
     with pytest.raises(CheckpointError, match=rf"^{name}: {told}") as caught:
         local_copy(name)
@@ -167,7 +167,7 @@ def test_what_the_hub_refuses_is_one_line(hub, name, refusal, told):
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_without_network_a_line_says_what_to_put_where(hub, monkeypatch, offline):
+def test_without_network_a_line_says_where_to_put_the_file(hub, monkeypatch, offline):
     if offline:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     else:
@@ -176,25 +176,25 @@ def test_without_network_a_line_says_what_to_put_where(hub, monkeypatch, offline
     with pytest.raises(CheckpointError) as caught:
         fetch(FILE)
     address = f"{'http://127.0.0.1:9' if not offline else hub.address}/owner/repo/resolve/main/some/model.pt"
-    assert f"download {address} elsewhere and put it at {place}" in str(caught.value)
+    assert f"download {address} on another machine, and put it at {place}" in str(caught.value)
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
     assert fetch(FILE) == place
     assert not hub.asked
 
 
-def test_what_is_here_needs_no_network(hub, monkeypatch):
+def test_local_copies_need_no_network(hub, monkeypatch):
     first = fetch(served(hub) and FILE)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert fetch(FILE) == first
 
 
-def test_another_file_than_the_first_download_is_refused(hub):
+def test_a_file_that_differs_from_the_first_download_is_refused(hub):
     fetch(served(hub) and FILE)
     path = fetch(FILE)
     path.resolve().write_bytes(CONTENT[1:])  # a bad disk, or another publisher
     with pytest.raises(
-        CheckpointError, match=rf"^{NAME}: has changed since its first download: .* give that"
+        CheckpointError, match=rf"^{NAME}: has changed since its first download: .* give this"
     ):
         fetch(FILE)
     assert mcl_jax.hub.fetch.local_copy(path) == path
@@ -215,9 +215,9 @@ def test_a_full_disk_is_one_line(hub):
     assert not is_here(FILE)
 
 
-def test_a_file_that_is_no_checkpoint_is_one_line(hub):
+def test_a_file_that_is_not_a_checkpoint_is_refused_in_one_line(hub):
     served(hub)
-    with pytest.raises(CheckpointError, match=rf"^{NAME}: .*is no PyTorch checkpoint"):
+    with pytest.raises(CheckpointError, match=rf"^{NAME}: .*is not a PyTorch checkpoint"):
         mcl_jax.load(NAME)
 
 
@@ -235,7 +235,7 @@ def test_a_token_is_not_sent_to_the_storage(hub, monkeypatch):
     assert to_storage == ""
 
 
-def test_an_unknown_name_is_told_the_nearest_ones():
+def test_an_unknown_name_gets_similar_names():
     with pytest.raises(CheckpointError, match="gait3d_mlc: no such run .* such as gait3d_mcl"):
         mcl_jax.load("gait3d_mlc")
     assert nearest_names("Gait3D-MCL")[0] == "gait3d_mcl"
@@ -257,19 +257,19 @@ class TestWeb:
         hub.files["/files/model.pt"] = CONTENT
         hub.cut, hub.surplus = cut, surplus
         with pytest.raises(
-            CheckpointError, match=r"only [\d,]+ of [\d,]+ bytes came; the same command tries"
+            CheckpointError, match=r"received only [\d,]+ of [\d,]+ bytes; run the same command"
         ):
             fetch(WebFile(f"{hub.address}/files/model.pt"))
         hub.surplus = 0
         assert fetch(WebFile(f"{hub.address}/files/model.pt")).read_bytes() == CONTENT
 
-    def test_not_there(self, hub):
-        with pytest.raises(CheckpointError, match="the server answers 404 Not Found; check it"):
+    def test_a_missing_web_file_is_refused(self, hub):
+        with pytest.raises(CheckpointError, match="the server answers 404 Not Found; check the address"):
             fetch(WebFile(f"{hub.address}/files/none.pt"))
 
     def test_no_network(self, hub):
         with pytest.raises(
-            CheckpointError, match=r"cannot be reached, .* elsewhere and put it at .*model\.pt"
+            CheckpointError, match=r"cannot be reached, .* on another machine, and put it at .*model\.pt"
         ):
             fetch(WebFile("http://127.0.0.1:9/model.pt"))
 

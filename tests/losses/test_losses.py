@@ -1,4 +1,4 @@
-"""Losses against hand-computed values, an obvious loop, and their own invariances."""
+"""Losses: hand-computed values, comparison with plain loops, and invariances."""
 
 import itertools
 import math

@@ -47,5 +47,5 @@ def test_with_several_kinds_frames_count_by_what_they_show(frames):
 def test_pytorch_has_no_such_model():
     model = create_model("gaitenergy", SIZES, dtype="float32")
     params, _ = jax.device_get(model.initial_arrays(0))
-    with pytest.raises(CheckpointError, match="PyTorch has no gaitenergy"):
+    with pytest.raises(CheckpointError, match="OpenGait has no gaitenergy"):
         entries("gaitenergy", params)

@@ -1,4 +1,4 @@
-"""Pieces of GaitGL by hand."""
+"""Parts of GaitGL against hand-computed values."""
 
 import jax
 import jax.numpy as jnp

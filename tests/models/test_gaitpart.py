@@ -1,4 +1,4 @@
-"""Pieces of GaitPart by hand."""
+"""Parts of GaitPart against hand-computed values."""
 
 import jax
 import jax.numpy as jnp

@@ -62,5 +62,5 @@ def test_whitening_by_hand():
 def test_pytorch_has_no_such_model():
     model = create_model("gaitpocket", SIZES, dtype="float32")
     params, _ = jax.device_get(model.initial_arrays(0))
-    with pytest.raises(CheckpointError, match="PyTorch has no gaitpocket"):
+    with pytest.raises(CheckpointError, match="OpenGait has no gaitpocket"):
         entries("gaitpocket", params)

@@ -1,4 +1,4 @@
-"""The branches that GPUs take where CPUs take others, run on a CPU."""
+"""Code paths for GPUs, run on a CPU."""
 
 import jax
 import jax.numpy as jnp

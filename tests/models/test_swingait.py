@@ -1,4 +1,4 @@
-"""Pieces of SwinGait by hand, and beside PyTorch's."""
+"""Parts of SwinGait against hand-computed values and PyTorch."""
 
 import jax
 import jax.numpy as jnp

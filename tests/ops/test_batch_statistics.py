@@ -1,4 +1,4 @@
-"""Sums, means and variances against NumPy's, as the CPU and as a GPU takes them."""
+"""Sums, means and variances against NumPy, on the code paths of CPU and GPU."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Our own ways to convolve against XLA's plain one."""
+"""mcl_jax's convolutions against XLA's."""
 
 import functools
 
@@ -88,7 +88,7 @@ def exact(images, kernel, stride):
 
 @native
 @pytest.mark.parametrize(("images", "kernel", "stride"), CASES)
-def test_our_own_is_exact_to_rounding(images, kernel, stride):
+def test_the_cpp_kernels_are_exact_up_to_rounding(images, kernel, stride):
     x, k, weight, expected, gradients = exact(images, kernel, stride)
     actual, vjp = jax.vjp(lambda x, k: convolve(x, k, stride), x, k)
     assert norm_error(actual, expected) < 4e-6
@@ -137,7 +137,7 @@ def test_a_relu_of_minus_infinity_is_zero(dtype):
 @native
 @pytest.mark.parametrize("kernel", [(3, 3, 32, 32), (5, 5, 32, 32)])
 @pytest.mark.parametrize("slope", [0.0, 1.0])
-def test_what_is_not_a_number_stays_so_and_where_it_is(kernel, slope):
+def test_nan_is_kept_in_its_place(kernel, slope):
     x = jnp.ones((2, 8, 8, 32)).at[1, 5, 5, 7].set(jnp.nan)
     y = np.asarray(convolve_in_test(x, jnp.ones(kernel), bias=jnp.zeros(32), slope=slope))
     assert np.isnan(y[1, 4:6, 4:6]).all()  # the tile that it is in, at least
@@ -176,7 +176,7 @@ def test_devices_share_the_images(images, kernel, stride, devices, monkeypatch):
 
 @native
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 1)])
-def test_only_the_cpu_is_given_our_own(platform, convolutions):
+def test_only_the_cpu_uses_the_cpp_kernels(platform, convolutions):
     x = jax.ShapeDtypeStruct((2, 8, 8, 32), jnp.float32)
     k = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
     program = jax.jit(convolve).trace(x, k).lower(lowering_platforms=(platform,)).as_text()

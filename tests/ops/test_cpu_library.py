@@ -1,4 +1,4 @@
-"""Compiling our own convolutions: once for a CPU, and what becomes of it where that cannot be."""
+"""Compiling the C++ convolutions: once for each CPU, with XLA as fallback."""
 
 import functools
 import hashlib
@@ -97,7 +97,7 @@ def test_other_cpus_and_compilers_have_libraries_of_their_own(cache, monkeypatch
 
 
 @needs_compiler
-def test_what_others_may_write_is_not_loaded(cache, compiled, copying, caplog):
+def test_libraries_that_others_can_write_are_not_loaded(cache, compiled, copying, caplog):
     path = named(cache, compiled)
     path.chmod(0o666)
     assert library.library.__wrapped__().MclConvolve
@@ -120,7 +120,7 @@ def test_a_link_is_not_followed(cache, compiled, copying, caplog, tmp_path):
 
 @needs_compiler
 @pytest.mark.parametrize("kind", ["open", "link", "under an open folder"])
-def test_where_others_may_write_nothing_is_kept_nor_loaded(cache, compiled, copying, caplog, tmp_path, kind):
+def test_folders_that_others_can_write_are_not_used(cache, compiled, copying, caplog, tmp_path, kind):
     path = named(cache, compiled)
     if kind == "open":
         cache.chmod(0o777)

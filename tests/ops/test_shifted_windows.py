@@ -1,4 +1,4 @@
-"""Windows over packed rows by hand."""
+"""Shifted windows over packed rows against hand-computed values."""
 
 import jax.numpy as jnp
 import numpy as np

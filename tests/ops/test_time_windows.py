@@ -1,4 +1,4 @@
-"""Windows over the slots of packed rows, against PyTorch's on each sequence alone."""
+"""Temporal windows over packed rows, against PyTorch on single sequences."""
 
 import jax
 import jax.numpy as jnp

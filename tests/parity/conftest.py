@@ -1,8 +1,7 @@
 """Compiler options of the parity tests.
 
-In float32 and bfloat16, which users run, with the optimisations that users have. In float64, where parity
-shows that the arithmetic is the same, XLA's passes over the graph are the users' and only the machine code is
-made cheaply.
+float32 and bfloat16, which users run, have the users' optimisations. float64, which shows that the arithmetic
+is the same, has the users' XLA passes over the graph, and only the machine code is compiled cheaply.
 """
 
 import jax

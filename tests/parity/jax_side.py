@@ -1,4 +1,4 @@
-"""Our models as the parity tests run them: packed rows in, NumPy arrays in PyTorch's layout out."""
+"""Runs mcl_jax's models for the parity tests: takes packed rows, returns NumPy arrays in PyTorch's layout."""
 
 import dataclasses
 from dataclasses import dataclass

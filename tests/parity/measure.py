@@ -1,8 +1,8 @@
-"""Measures how far our models are from PyTorch's: quantity → largest relative error.
+"""Measures differences between mcl_jax's and PyTorch's models: quantity → largest relative error.
 
-The tests hold these figures to tolerances, `scripts/parity_table.py` prints them. Two sources of truth: our
-own PyTorch modules on random inputs and weights, and, where they are at hand, figures that OpenGait itself
-computed on real silhouettes.
+The tests compare these figures with tolerances, and `scripts/parity_table.py` prints them. There are two
+references: the PyTorch modules in tests/torch_reference with random inputs and weights, and, if available,
+figures that OpenGait itself computed on real silhouettes.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Measures how far our losses are from PyTorch's, as `measure` does for models; same names, same sources."""
+"""Measures differences between mcl_jax's and PyTorch's losses, as `measure` does for models."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Our models against PyTorch: forward passes, gradients, statistics, and six updates."""
+"""mcl_jax's models against PyTorch: forward passes, gradients, statistics, and six updates."""
 
 import measure
 import measure_losses

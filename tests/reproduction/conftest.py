@@ -1,4 +1,4 @@
-"""A hub on the loopback, and a checkpoint to put there."""
+"""Fixtures: a hub on localhost, and a checkpoint for it."""
 
 from hub_fixtures import checkpoint, hub
 

@@ -51,31 +51,29 @@ class TestDataset:
     def test_as_published(self):
         findings = compare_dataset(named("casiab", casiab()), train=True)
         assert [str(finding) for finding in findings] == [
-            "people to test on: 50, as published",
-            "sequences of them: 5,500, as published",
-            "people to train on: 74, as published",
-            "sequences of those: 8,140, as published",
+            "test people: 50, as published",
+            "test sequences: 5,500, as published",
+            "training people: 74, as published",
+            "training sequences: 8,140, as published",
             "conditions: 10, as published",
             "views: 11, as published",
         ]
         assert not any(finding.differs for finding in findings)
 
-    def test_what_is_missing_or_too_many_is_told(self):
+    def test_missing_and_extra_sequences_are_listed(self):
         gone = ("080", "nm-05", "036")
         names = [name for name in casiab(range(75, 124)) if name != gone] + [("075", "xx-01", "000")]
         told = [str(finding) for finding in compare_dataset(named("casiab", names), train=False)]
         assert told == [
-            "people to test on: 49 of 50: 1 missing",
-            "sequences of them: 5,390 of 5,500: 110 missing; such as 080/nm-05/036",
+            "test people: 49 of 50: 1 missing",
+            "test sequences: 5,390 of 5,500: 110 missing; such as 080/nm-05/036",
             "conditions: 11 of 10: 1 too many; not published: xx-01",
             "views: 11, as published",
         ]
 
     def test_another_dataset_is_refused(self):
         names = [("075", "00", "015"), ("076", "01", "015")]
-        with pytest.raises(
-            DataError, match="holds another dataset than casiab: its conditions are 00, 01, and"
-        ):
+        with pytest.raises(DataError, match="is not casiab: its conditions are 00, 01, but"):
             compare_dataset(named("casiab", names), train=False)
 
     def test_probes_of_a_partition(self):
@@ -87,8 +85,8 @@ class TestDataset:
     def test_a_dataset_of_which_nothing_is_published(self, people):
         dataset = build_dataset(toy_config(people))
         told = [str(finding) for finding in compare_dataset(dataset, train=False)]
-        assert told[0] == "people to test on: 3; nothing is published"
-        assert describe_frames(dataset.test_split()) == "64×64, 5 to 7 of a sequence, in 24 sampled"
+        assert told[0] == "test people: 3; no number is published"
+        assert describe_frames(dataset.test_split()) == "64×64, 5 to 7 per sequence, in 24 sampled"
 
 
 class TestParts:
@@ -99,7 +97,7 @@ class TestParts:
         embedder = build_embedder(config, weights.block)
         return config, embedder, fit(weights, embedder.model, *embedder.model.shapes())
 
-    def test_go_on_where_they_were_cut_off(self, model, tmp_path):
+    def test_an_interrupted_embedding_continues(self, model, tmp_path):
         config, embedder, arrays = model
         split = build_dataset(config).test_split()
         read = []
@@ -148,15 +146,15 @@ class TestVerdict:
     def scores(self, nm, cl):
         return {"NM": {"Rank-1": nm, "mAP": 1.0}, "CL": {"Rank-1": cl}, "mean": {"Rank-1": 0.0}}
 
-    def test_within_three_tenths(self):
+    def test_figures_within_the_tolerance_are_reproduced(self):
         rows = compare(PRINTED, self.scores(98.5, 77.3))
         assert [row.agrees for row in rows] == [True, True]
         assert verdict(rows) == (
             True,
-            "Reproduced: every figure is within 0.3 of a point of the published one.",
+            "Reproduced: every figure is within 0.3 points of the published one.",
         )
 
-    def test_beyond(self):
+    def test_figures_beyond_the_tolerance_are_not_reproduced(self):
         rows = compare(PRINTED, self.scores(98.51, 70.0))
         reproduced, sentence = verdict(rows)
         assert reproduced is False
@@ -164,7 +162,7 @@ class TestVerdict:
         assert "CL Rank-1 is 7.60 below" in sentence
         assert table(rows).splitlines()[2] == "CL Rank-1       77.60       70.00       -7.60"
 
-    def test_what_cannot_be_compared_is_no_verdict(self):
+    def test_there_is_no_verdict_without_all_figures(self):
         assert verdict([])[0] is None
         rows = compare(PRINTED, {"NM": {"Rank-1": 98.2}})
         assert verdict(rows) == (None, "Not all published figures were measured here.")
@@ -189,7 +187,7 @@ class TestVerdict:
 
 
 class TestTask:
-    def test_of_published_weights_or_trained(self):
+    def test_a_task_uses_published_weights_or_trains(self):
         assert task_of("gait3d_mcl", model="", training=False).source == "gait3d_mcl"
         assert task_of("gait3d_mcl", model="F.pt", training=False).source == "F.pt"
         assert task_of("gait3d_mcl", model="", training=True).source == ""
@@ -203,15 +201,15 @@ class TestTask:
             (
                 "casiab_gaitset",
                 [],
-                "no checkpoint of this run is published .* --train trains one, --model takes",
+                "no published checkpoint of this run is known; train one with --train, or give one",
             ),
-            ("casiab_mcl", ["--train", "--model=F.pt"], "--train and --model: give one of them"),
+            ("casiab_mcl", ["--train", "--model=F.pt"], "--train and --model: give only one of them"),
             (
                 "casiab_mcl",
                 ["--config.train.steps=3"],
-                "train.steps: would make another run than the published",
+                "train.steps: changing it would not reproduce the published",
             ),
-            ("casiab_mcl", ["--config.eval.metric=cos"], "eval.metric: would make another run"),
+            ("casiab_mcl", ["--config.eval.metric=cos"], "eval.metric: changing it would not reproduce"),
             ("casiab_mcl", [], "nowhere"),
         ],
     )
@@ -231,9 +229,7 @@ def published(monkeypatch, hub, checkpoint, figures, *, recipe="walkers_mcl", da
     hub.files["owner/repo/toy.pt"] = checkpoint
 
 
-def test_from_nothing_to_the_verdict_in_one_command(
-    hub, checkpoint, toy_run, people, tmp_path, monkeypatch, capsys
-):
+def test_one_command_reproduces_a_run(hub, checkpoint, toy_run, people, tmp_path, monkeypatch, capsys):
     """With the weights and the data of a run here, whose figures stand for the published ones."""
     scores = json.loads((toy_run / "test" / "metrics.json").read_text())["scores"]
     del scores["mean"]
@@ -243,7 +239,7 @@ def test_from_nothing_to_the_verdict_in_one_command(
     line = ["reproduce", "toy", f"--root={people}", f"--partition={partition_of(people)}", "--out=R"]
     assert run([*line, "--config.data.workers=0"]) == 0
     told = capsys.readouterr().out
-    assert "people to test on: 3 of 4: 1 missing" in told
+    assert "test people: 3 of 4: 1 missing" in told
     assert "Reproduced: every figure is within 0.3" in told
     record = read_record(Path("R/reproduction.json"))
     assert record["reproduced"] is True
@@ -260,7 +256,7 @@ def test_from_nothing_to_the_verdict_in_one_command(
 
 
 @pytest.mark.slow
-def test_a_second_time_it_goes_on_without_network_and_says_why_figures_differ(
+def test_a_second_run_needs_no_network_and_lists_reasons_for_differences(
     hub, checkpoint, people, tmp_path, monkeypatch, capsys
 ):
     published(monkeypatch, hub, checkpoint, {"NM": {"Rank-1": 3.0}})
@@ -272,7 +268,7 @@ def test_a_second_time_it_goes_on_without_network_and_says_why_figures_differ(
     capsys.readouterr()
     assert run([*line, "--config.data.workers=0"]) == 0
     told = capsys.readouterr().out
-    assert "Not reproduced: 1 of 1 figures differ by more than 0.3" in told
+    assert "Not reproduced: 1 of 1 figure differs by more than 0.3" in told
     assert "usual reason: another preparation" in told
     assert "usual reason: another split" in told
 
@@ -293,8 +289,8 @@ def test_grew_writes_the_submission(hub, checkpoint, people, tmp_path, monkeypat
     shutil.copy(walk, folder / "a.pkl")
     assert run(["reproduce", "toy", "--root=GREW", "--out=R", "--config.data.workers=0"]) == 0
     told = capsys.readouterr().out
-    assert "people to test on: 13 of 6,001: 5,988 missing" in told
-    assert "Its benchmark scores it: upload test/submission.zip" in told
+    assert "test people: 13 of 6,001: 5,988 missing" in told
+    assert "Only the benchmark can score it: upload test/submission.zip" in told
     csv = (tmp_path / "R" / "test" / "submission.csv").read_bytes()
     assert csv.startswith(b"videoId,rank1,")
     content = {
@@ -315,7 +311,7 @@ def get_config():
 
 
 @pytest.mark.slow
-def test_trained_first(hub, checkpoint, people, tmp_path, monkeypatch, capsys):
+def test_a_reproduction_can_train_first(hub, checkpoint, people, tmp_path, monkeypatch, capsys):
     from toy_runs import toy_overrides
 
     overrides = toy_overrides(people)
@@ -325,7 +321,7 @@ def test_trained_first(hub, checkpoint, people, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = ["reproduce", "toy", f"--root={people}", f"--partition={partition_of(people)}", "--train"]
     assert run([*line, "--config.data.workers=0", "--config.train.log_every=1"]) == 0
-    assert "people to train on: 3" in capsys.readouterr().out
+    assert "training people: 3" in capsys.readouterr().out
     record = read_record(Path("reproductions/toy/reproduction.json"))
     assert record["weights"]["trained_here"] is True
     assert record["weights"]["step"] == 3
@@ -357,7 +353,7 @@ RECORD = {
 }
 
 
-def test_a_record_comes_back_and_damage_is_noticed(tmp_path):
+def test_a_record_is_read_back_and_damage_is_detected(tmp_path):
     write_record(tmp_path, RECORD)
     path = tmp_path / "reproduction.json"
     assert read_record(path)["figures"] == RECORD["figures"]
@@ -367,11 +363,11 @@ def test_a_record_comes_back_and_damage_is_noticed(tmp_path):
         read_record(path)
     for content in ("{}", "[1]", "no JSON", '{"format": 1, "name": 3}'):
         path.write_text(content)
-        with pytest.raises(DataError, match=r"reproduction\.json: is no record of a reproduction"):
+        with pytest.raises(DataError, match=r"reproduction\.json: is not a record of a reproduction"):
             read_record(path)
 
 
-def test_the_page_is_made_from_the_records_and_empty_without():
+def test_the_page_is_made_from_the_records():
     text = page([RECORD])
     assert (
         "| casiab_mcl | NM Rank-1 | 98.20 | 98.10 | -0.10 | published | 1 × cpu | 0.1.0 | 2030-01-01 |"
@@ -384,6 +380,6 @@ def test_the_page_is_made_from_the_records_and_empty_without():
     assert "There is no record yet" in page([])
 
 
-def test_the_page_in_the_documentation_is_that_of_its_records():
+def test_the_documentation_page_matches_its_records():
     made = runpy.run_path(str(ROOT / "scripts" / "reproductions.py"))["text"]()
     assert (ROOT / "docs" / "reproductions.md").read_text() == made

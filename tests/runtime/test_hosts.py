@@ -1,4 +1,4 @@
-"""Hosts: flags that do not fit together, and several on one machine; tests/test_main.py trains on two."""
+"""Hosts: invalid combinations of flags, several hosts on one machine; tests/test_main.py trains on two."""
 
 import os
 import signal

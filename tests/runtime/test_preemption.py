@@ -1,4 +1,4 @@
-"""When a second signal is a second request, and when a terminal and a launcher sent one."""
+"""Signals: a second one within a second is the same request, sent by terminal and launcher."""
 
 import signal
 import subprocess

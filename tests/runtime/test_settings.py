@@ -1,4 +1,4 @@
-"""Settings of the process, each tried in a process of its own."""
+"""Settings of the process, each tested in a separate process."""
 
 import os
 import platform

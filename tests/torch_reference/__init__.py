@@ -1,6 +1,6 @@
-"""The models, losses and training step again in PyTorch, with the names of OpenGait's `state_dict`s.
+"""PyTorch versions of models, losses and training step, with the names of OpenGait's `state_dict`s.
 
-Written for comparison only: plain, each sequence by itself where time is convolved.
+Written only for comparison, as simply as possible: temporal convolutions take one sequence at a time.
 """
 
 from torch_reference.losses import cross_entropy, metric_loss

@@ -1,4 +1,4 @@
-"""OpenGait's models. A batch is [frames, h, w] of sequences end to end, and their lengths."""
+"""OpenGait's models in PyTorch. A batch is [frames, h, w] of consecutive sequences, and their lengths."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""OpenGait's SwinGait: every sequence by itself through windows that are rolled and masked."""
+"""OpenGait's SwinGait in PyTorch: one sequence at a time, with rolled and masked windows."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Optimisers and schedule by hand; PyTorch's own are compared in tests/parity."""
+"""Optimisers and schedules against hand-computed values; tests/parity compares them with PyTorch."""
 
 import jax
 import jax.numpy as jnp

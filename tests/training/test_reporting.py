@@ -1,4 +1,4 @@
-"""Reports of a run on its way: of a model that has collapsed, which the loss does not tell."""
+"""Reports during training, such as the warning about a collapsed model, which the loss does not show."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from mcl_jax.training.reporting import TrainingReporter
 
 
-def test_collapse_is_said_once(tmp_path, caplog):
+def test_a_collapse_is_reported_once(tmp_path, caplog):
     def metrics(distance: float):
         plain = {"loss": 0.2, "triplet/mean_dist": distance, "sequences": 4, "frames": 8}
         return {key: np.float32(value) for key, value in plain.items()} | {"left_out": 0, "leave": False}

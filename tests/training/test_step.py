@@ -1,4 +1,4 @@
-"""What a model draws at random in training."""
+"""Random draws of a model in training."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ class Drawing(GaitModule):
         return GaitOutput(self.scale[...] * draws, None, segments_present(segment_ids, num_segments))
 
 
-def test_draws_hang_on_seed_and_step_alone(monkeypatch):
+def test_draws_depend_only_on_seed_and_step(monkeypatch):
     monkeypatch.setitem(MODELS, "drawing", Drawing)
     model, optimizer = create_model("drawing", {}, dtype="float32"), sgd(multi_step(0.0))
     losses = complete_losses({"triplet": {"margin": 5.0}})

@@ -1,4 +1,4 @@
-"""Digests of files: damage is found, and files of earlier versions are told from damaged ones."""
+"""Digests of files: they detect damage, and distinguish files of earlier versions from damaged ones."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from mcl_jax.utils.digest import DIGEST_KEY, DigestError, check_seal, hash_array
 CONTENT = {"names": ("Ann", "Zoë"), "counts": {2: 0.1, 10: 1e-300}, "none": None}
 
 
-def test_what_json_brings_back_fits_its_digest():
+def test_a_digest_survives_json():
     read = json.loads(json.dumps(sealed(CONTENT), indent=1))
     assert check_seal(read)
     assert {**read, DIGEST_KEY: ""} != read

@@ -1,4 +1,4 @@
-"""A disk that comes and goes: tried again after growing pauses, said once, given up with the same error."""
+"""A temporarily failing disk: retries with growing pauses, one log line, and finally the original error."""
 
 import errno
 import os
@@ -66,14 +66,14 @@ def test_a_disk_that_stays_away_is_the_error_it_was(silhouettes, pauses, monkeyp
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EEXIST, errno.ENOTEMPTY])
-def test_what_no_second_try_mends_is_said_at_once(pauses, code):
+def test_permanent_errors_are_not_retried(pauses, code):
     with pytest.raises(OSError, match=os.strerror(code)):
         retry.retried("a file", failing(int, 1, code))
     assert pauses == []
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY])
-def test_what_the_disk_leaves_behind_passes_too(pauses, code):
+def test_missing_files_and_full_folders_are_retried_after_a_disk_error(pauses, code):
     """A missing file while it is away; a folder that threads of the failed try still write into."""
     assert retry.retried("a file", failing(failing(int, 1, code), 1, errno.EIO)) == 0
     assert pauses == [0.5, 1.0]

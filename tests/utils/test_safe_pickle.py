@@ -1,4 +1,4 @@
-"""The machine of opcodes: plain values as Python's own reads them, and nothing else."""
+"""The safe unpickler reads plain values like Python's own, and refuses everything else."""
 
 import pickle
 
@@ -121,7 +121,7 @@ def test_shared_values_count_each_time():
 @pytest.mark.parametrize(
     "program", [b"]q\0h\0a.", b"]q\0]q\1h\0ah\0Na.", b"}q\0K\0h\0s.", b"]q\0\x85h\0Nb."], ids=repr
 )
-def test_what_another_holds_does_not_change_any_more(program):
+def test_a_container_in_another_must_not_change(program):
     with pytest.raises(DamagedPickleError, match="a container changes"):
         safe_pickle.load(program, NOTHING)
 

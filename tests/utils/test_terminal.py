@@ -1,4 +1,4 @@
-"""Names from anywhere reach a terminal as text, never as commands to it."""
+"""Names from strangers are printed as text and cannot control the terminal."""
 
 import io
 import logging as std_logging

@@ -1,4 +1,4 @@
-"""What is taken of a checkpoint of another model."""
+"""Using a checkpoint of another model."""
 
 import jax
 import numpy as np

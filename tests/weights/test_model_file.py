@@ -99,7 +99,7 @@ def test_no_flipped_bit_gives_another_model(gait, tmp_path):
         assert same_numbers(found, sound)
     assert refused > 50
     path.write_bytes(content[:-1])
-    with pytest.raises(CheckpointError, match=r"m\.safetensors: is no safetensors file, or damaged"):
+    with pytest.raises(CheckpointError, match=r"m\.safetensors: is not a safetensors file, or damaged"):
         mcl_jax.load(path)
 
 

@@ -1,4 +1,4 @@
-"""The model in the package: it loads, embeds a fixed walk as it did, and tells synthetic people apart."""
+"""The model in the package: it loads, gives a known embedding, and distinguishes synthetic people."""
 
 import numpy as np
 import pytest

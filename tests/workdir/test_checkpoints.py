@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, damage is noticed, and nothing is lost."""
+"""Checkpoints: they are restored exactly, damage is detected, and nothing is lost."""
 
 import errno
 import os

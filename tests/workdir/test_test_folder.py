@@ -1,4 +1,4 @@
-"""The folder of a test: no test overwrites the results of another, and the plain one stays where it was."""
+"""The folder of a test: no test overwrites the results of another, and the default folder keeps its name."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run does not go on with other data unnoticed: it stops, says what changed, and goes on if accepted."""
+"""A run stops if its data have changed, lists the changes, and continues if they are accepted."""
 
 import json
 import shutil
@@ -51,11 +51,11 @@ def exchange(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (remove_one, "2 sequences gone, such as '001/nm-01/036'"),
+        (remove_one, "2 sequences missing, such as '001/nm-01/036'"),
         (add_one, "2 sequences new, such as '001/nm-09/036'"),
-        (replace_one, "other frames in 1 of 24 sequences, such as 001/nm-01/036"),
-        (rename, "1 people gone, such as '001'; 1 people new, such as '00x'"),
-        (exchange, "other frames in 16 of 24 sequences, such as 001/bg-01/036"),
+        (replace_one, "frames changed in 1 of 24 sequences, such as 001/nm-01/036"),
+        (rename, "1 person missing, such as '001'; 1 person new, such as '00x'"),
+        (exchange, "frames changed in 16 of 24 sequences, such as 001/bg-01/036"),
     ],
 )
 def test_a_change_is_named_by_its_kind(tree, tmp_path, change, message, caplog):
@@ -76,7 +76,7 @@ def test_training_and_test_people_exchanged_are_other_people(tree, tmp_path):
     before = fingerprint(tree)
     write_trained_on(before, tmp_path, "walkers")
     listed = data_changes(fingerprint(tree, ("004", "005", "006")), tmp_path, before.digests)
-    assert listed[:2] == ["3 people gone, such as '001'", "3 people new, such as '004'"]
+    assert listed[:2] == ["3 people missing, such as '001'", "3 people new, such as '004'"]
 
 
 def test_the_same_in_another_place_is_no_change(people, tree):
@@ -96,7 +96,7 @@ def test_a_run_stops_before_its_first_step_and_records_what_is_accepted(people, 
     config.train.steps = 2
     config.data.root = str(tree)  # the same people and pixels
     remove_one(tree)
-    with pytest.raises(ConfigError, match="at step 1, was trained on other data: 2 sequences gone"):
+    with pytest.raises(ConfigError, match="at step 1, was trained on other data: 2 sequences missing"):
         train(config, workdir)
     (workdir / TRAINED_ON).unlink()
     with pytest.raises(ConfigError, match="was trained on other data: other sequences; other frames"):
@@ -150,7 +150,7 @@ def test_a_test_of_trained_people_is_said_in_log_table_and_page(people, tmp_path
     assert note in (tmp_path / "run" / "test" / "table.txt").read_text()
     assert "Trained on 3 of the 3 people" in (tmp_path / "run" / "test" / "report.html").read_text()
     config.train.steps = 2
-    with pytest.raises(ConfigError, match="was trained on other data: 3 people gone, such as '001'"):
+    with pytest.raises(ConfigError, match="was trained on other data: 3 people missing, such as '001'"):
         train(config, tmp_path / "run")
 
 

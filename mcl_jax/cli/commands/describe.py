@@ -1,4 +1,4 @@
-"""`mcl-jax describe`: the size, work and memory of a run, also for a GPU you do not have."""
+"""`mcl-jax describe`: parameters, FLOPs and memory of a run, also for a GPU you do not have."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from mcl_jax.config import validate
 from mcl_jax.describe import describe, describe_on
 from mcl_jax.errors import ConfigError
 
-HELP = "print the size, work and memory of a run, and whether it fits a GPU of your choice"
+HELP = "print parameters, FLOPs and memory of a run, and whether it fits a GPU of your choice"
 
 EXAMPLES = """\
   mcl-jax describe --config casiab_mcl
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints the description.
 
     Raises:
-        UserError: if the config cannot work, or the compiler for GPUs is not installed.
+        UserError: if the config is invalid, or the compiler for GPUs is not installed.
     """
     config = parse_config(arguments.config, arguments.config_keys)
     validate(config)

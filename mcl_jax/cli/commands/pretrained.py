@@ -13,9 +13,9 @@ from mcl_jax.hub.published import PUBLISHED, Published, nearest_names
 HELP = "list the published checkpoints that can be loaded by name, or fetch some"
 
 EXAMPLES = """\
-  mcl-jax pretrained                          # fetches nothing
-  mcl-jax pretrained gait3d_mcl               # all that is known of one
-  mcl-jax pretrained --fetch gait3d_mcl       # to have it before the network is gone
+  mcl-jax pretrained                          # lists them, downloads nothing
+  mcl-jax pretrained gait3d_mcl               # shows everything known about one
+  mcl-jax pretrained --fetch gait3d_mcl       # downloads one, for use without network
 """
 
 _MEGABYTE = 1_000_000
@@ -23,9 +23,9 @@ _MEGABYTE = 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--fetch", action="store_true", help="download those that are named")
+    parser.add_argument("--fetch", action="store_true", help="download the named checkpoints")
     parser.add_argument("--json", action="store_true", help="print one JSON object per checkpoint")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of a recipe; without any, all are listed")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="name of a recipe (all)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,9 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     entries = [_entry(name) for name in arguments.names]
     if arguments.fetch:
         if not entries:
-            raise ConfigError(
-                "--fetch: name what to download; nothing is fetched that is not asked for by name"
-            )
+            raise ConfigError("--fetch: give the names of the checkpoints to download")
         logging.set_verbosity(logging.INFO)
         for entry in entries:
             print(f"{entry.recipe}: {fetch(entry.file, entry.sha256)}", flush=True)

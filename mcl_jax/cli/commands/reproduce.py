@@ -21,21 +21,23 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; some keys of the config come beside them."""
-    parser.add_argument("name", metavar="NAME", help="of a published run; `mcl-jax pretrained` lists them")
+    """Adds the flags; some config keys are accepted too."""
+    parser.add_argument("name", metavar="NAME", help="name of a published run; see `mcl-jax pretrained`")
     parser.add_argument("--root", required=True, metavar="DATASET", help="folder of the dataset")
-    parser.add_argument("--partition", default="", help="partition JSON, where the dataset has no own rule")
-    parser.add_argument("--out", help="folder for the results, the same to go on (reproductions/NAME)")
-    parser.add_argument("--train", action="store_true", help="train by the recipe in place of taking weights")
-    parser.add_argument("--model", default="", help="take these weights in place of the published ones")
+    parser.add_argument(
+        "--partition", default="", help="partition JSON, if the dataset has no built-in split"
+    )
+    parser.add_argument("--out", help="folder for the results; the same one continues (reproductions/NAME)")
+    parser.add_argument("--train", action="store_true", help="train by the recipe, instead of using weights")
+    parser.add_argument("--model", default="", help="use these weights instead of the published ones")
     parser.set_defaults(config_keys=[])
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints what was found, and writes the record.
+    """Prints the comparison and writes the record.
 
     Raises:
-        UserError: for anything the user can mend.
+        UserError: if dataset, weights or settings are unsuitable.
     """
     task = task_of(arguments.name, model=arguments.model, training=arguments.train)
     config = parse_config(task.recipe, arguments.config_keys)
@@ -52,4 +54,4 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{record['verdict']}")
     for reason in record["reasons"]:
         print(f"usual reason: {reason}")
-    print(f"{out / JSON} and {out / MARKDOWN} are fit to be sent in")
+    print(f"wrote {out / JSON} and {out / MARKDOWN}; docs/reproductions.md says how to send them in")

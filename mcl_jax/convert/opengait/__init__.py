@@ -1,4 +1,4 @@
-"""OpenGait's models and ours: a file for each says its tensors, its sizes and its settings."""
+"""Maps OpenGait's models to mcl_jax's; each file has the tensors, sizes and settings of one model."""
 
 from mcl_jax.convert.mapping import Entry
 from mcl_jax.convert.opengait import deepgaitv2, gaitbase, gaitgl, gaitpart, gaitset, swingait
@@ -14,7 +14,7 @@ COUNTERPARTS: dict[str, Counterpart] = {
     "gaitgl": gaitgl.COUNTERPART,
     "swingait": swingait.COUNTERPART,
 }
-"""Key of `mcl_jax.models.MODELS` → the same model there."""
+"""Key of `mcl_jax.models.MODELS` → the same model in OpenGait."""
 
 
 def entries(model: str, params: ArrayTree) -> list[Entry]:
@@ -27,10 +27,10 @@ def entries(model: str, params: ArrayTree) -> list[Entry]:
         params: its parameters.
 
     Raises:
-        CheckpointError: if PyTorch has no such model.
+        CheckpointError: if OpenGait has no such model.
     """
     if model not in COUNTERPARTS:
         raise CheckpointError(
-            f"PyTorch has no {model}, only {', '.join(COUNTERPARTS)}: load it with mcl_jax.load"
+            f"OpenGait has no {model}, only {', '.join(COUNTERPARTS)}: load it with mcl_jax.load"
         )
     return list(COUNTERPARTS[model].entries(params))

@@ -1,4 +1,4 @@
-"""DeepGaitV2 as OpenGait has it."""
+"""Tensors, sizes and settings of OpenGait's DeepGaitV2."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from mcl_jax.utils.pytrees import ArrayTree, TreePath
 
 
 def stages(params: ArrayTree) -> Iterator[Entry]:
-    """Yields the tensors of a stem and the stages behind it."""
+    """Yields the tensors of a stem and the stages after it."""
     yield from conv_norm("layer0.forward_block.0", "layer0.forward_block.1", ("stem",))
     for i, stage in sorted(params["stages"].items()):
         for j, block in sorted(stage.items()):
@@ -65,7 +65,7 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
 
 
 def _block(model: Settings, dataset: str) -> dict[str, Any]:
-    del dataset  # changes nothing
+    del dataset  # not needed
     backbone = model.block("Backbone")
     backbone.must_be("in_channels", 1)
     mode = backbone.take("mode", str)

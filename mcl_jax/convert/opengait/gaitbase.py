@@ -1,4 +1,4 @@
-"""GaitBase as OpenGait has it: `Baseline` with the backbone `ResNet9`."""
+"""Tensors, sizes and settings of OpenGait's GaitBase: `Baseline` with the backbone `ResNet9`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from mcl_jax.utils.pytrees import ArrayTree
 
 _ROOT = "Backbone.forward_block"
 _STAGES = (1, 2, 3, 4)
-# What its ResNet9 assumes where a config does not say.
+# Defaults of OpenGait's ResNet9.
 _RESNET9 = {"channels": [32, 64, 128, 256], "layers": [1, 2, 2, 1], "strides": [1, 2, 2, 1]}
 
 
@@ -46,7 +46,7 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
 
 
 def _block(model: Settings, dataset: str) -> dict[str, Any]:
-    del dataset  # changes nothing
+    del dataset  # not needed
     backbone = model.block("backbone_cfg")
     backbone.must_be("type", "ResNet9")
     backbone.must_be("block", "BasicBlock")
@@ -56,7 +56,7 @@ def _block(model: Settings, dataset: str) -> dict[str, Any]:
         backbone.values.setdefault(key, there)
         block[key] = backbone.numbers(key, 4)
         if min(block[key]) < 1:
-            raise backbone.refused(key, block[key], "mcl_jax has no stage without blocks, channels or stride")
+            raise backbone.refused(key, block[key], "each stage needs blocks, channels and a stride")
     backbone.end()
     bins = model.numbers("bin_num")
     embed_dim = fcs(model, block["channels"][-1], sum(bins))

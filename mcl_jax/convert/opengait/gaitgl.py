@@ -1,4 +1,4 @@
-"""GaitGL as OpenGait has it."""
+"""Tensors, sizes and settings of OpenGait's GaitGL."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +60,7 @@ def _block(model: Settings, dataset: str) -> dict[str, Any]:
     number = model.take("class_num", int)
     necks = "SeparateBNNecks" in model.values
     if necks and (in_necks := classes(model, channels[-1], PARTS)) != number:
-        raise model.refused("class_num", number, f"and {in_necks} in SeparateBNNecks")
+        raise model.refused("class_num", number, f"but {in_necks} in SeparateBNNecks; use the same")
     return {"form": form, "channels": channels, "necks": necks, "num_classes": number}
 
 

@@ -1,4 +1,4 @@
-"""GaitPart as OpenGait has it."""
+"""Tensors, sizes and settings of OpenGait's GaitPart."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ _MOST_STAGES = 16
 
 
 def _convolutions(stages: int) -> Iterator[tuple[int, int, str]]:
-    """Yields stage, place in it and name of each convolution.
+    """Yields stage, position in the stage, and OpenGait's name of each convolution.
 
-    OpenGait numbers them together with activations and poolings.
+    OpenGait's numbers also count activations and poolings.
     """
     place = 0
     for stage in range(stages):
@@ -50,7 +50,7 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
 
 
 def _block(model: Settings, dataset: str) -> dict[str, Any]:
-    del dataset  # changes nothing
+    del dataset  # not needed
     backbone = model.block("backbone_cfg")
     backbone.must_be("type", "Plain")
     backbone.must_be("in_channels", 1)
@@ -69,7 +69,7 @@ def _block(model: Settings, dataset: str) -> dict[str, Any]:
 
 
 def _stages(words: list[Any]) -> list[tuple[int, int]] | None:
-    """Returns channels and strips of each stage, or None where the words do not make such stages."""
+    """Returns channels and strips of each stage; None if `words` do not describe such stages."""
     *pooled, rest = (piece.split() for piece in " ".join(map(str, words)).split(" M "))
     pairs = [*pooled, *(rest[i : i + 2] for i in range(0, len(rest), 2))]
     alike = all(len(pair) == 2 and pair[0] == pair[1] and _WORD.fullmatch(pair[0]) for pair in pairs)
@@ -80,7 +80,7 @@ def _stages(words: list[Any]) -> list[tuple[int, int]] | None:
 
 
 def _published_strips(sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the strips of the published runs with so many stages."""
+    """Returns the strips of the published runs with this number of stages."""
     stages = len(sizes["channels"])
     return {"strips": (1, 4, 8) if stages == 3 else (1, 1, *(8,) * (stages - 2))}
 

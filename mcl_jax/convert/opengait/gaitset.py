@@ -1,4 +1,4 @@
-"""GaitSet as OpenGait has it."""
+"""Tensors, sizes and settings of OpenGait's GaitSet."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from mcl_jax.utils.pytrees import ArrayTree
 
 
 def _entries(params: ArrayTree) -> Iterator[Entry]:
-    del params  # its structure is always the same
+    del params  # the structure is always the same
     names = [(f"set_block{i}.forward_block", f"set{i}") for i in (1, 2, 3)]
     names += [(f"gl_block{i}", f"global{i}") for i in (2, 3)]
     for name, key in names:
@@ -28,7 +28,7 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
 
 
 def _block(model: Settings, dataset: str) -> dict[str, Any]:
-    del dataset  # changes nothing
+    del dataset  # not needed
     depth, *channels = model.numbers("in_channels", 4)
     if depth != 1:
         raise model.refused("in_channels", depth, "silhouettes have 1")

@@ -1,6 +1,6 @@
-"""Tensor names, sizes and settings that several OpenGait models share.
+"""Tensor names, sizes and settings shared by several OpenGait models.
 
-A model's own file puts them together to a `Counterpart`.
+Each model's own file combines them in a `Counterpart`.
 """
 
 from collections import Counter
@@ -22,28 +22,31 @@ CLASSIFIER = "BNNecks.fc_bin"
 
 @dataclass(frozen=True)
 class Counterpart:
-    """An OpenGait model that this package has.
+    """An OpenGait model, and how it maps to the model in mcl_jax.
 
     Attributes:
         title: its name in OpenGait's configs, `model_cfg.model`.
-        marks: tensors of which a `state_dict` of this model, and of no other, has one.
-        entries: from our parameters to its tensors, in the order in which OpenGait registers them. They are
-            read off the parameters, so a residual block has a projection here exactly where it has one there.
-        sizes: from a `state_dict` to the arguments that its shapes tell; None for one whose tensors are
-            missing.
-        block: from `model_cfg` and OpenGait's name of the dataset to the arguments; it takes every setting
-            out.
-        untold: arguments that change what a model computes and that no array tells; of bins, their sum alone.
-        guess: from the sizes to those of `untold` that published runs of these sizes have, where the
-            defaults are not.
-        head: the tensor whose first axis is the parts, for a model whose `untold` has its bins.
-        branches: how many parts there are for each strip of these bins.
-        without: begin names that a `state_dict` of this model has none of, where another has the same marks.
-        groups: of its optimiser, as `optimizer.groups` of a config.
-        own_schedule: whether its rate falls along a cosine up to `trainer_cfg.T_max_iter`, whatever the
-            scheduler of a config.
-        group: from a parameter's name to the number of the optimiser's group that it is in; OpenGait's
-            optimiser numbers the parameters group by group.
+        marks: names of tensors that identify it: a `state_dict` of this model has one of them, and those of
+            other models have none.
+        entries: function of mcl_jax's parameters; yields its tensors in the order in which OpenGait registers
+            them. A residual block has a projection exactly if mcl_jax's parameters have one.
+        sizes: function of a `state_dict`; returns the arguments that can be read from shapes, None for an
+            argument whose tensors are missing.
+        block: function of `model_cfg` and OpenGait's name of the dataset; returns the arguments, and takes
+            out every setting.
+        untold: arguments that change the computation but cannot be read from arrays (only the sum of `bins`
+            can).
+        guess: function of the sizes; returns those of `untold` that differ from the defaults in published
+            runs with these sizes.
+        head: the tensor whose first axis is the parts, for a model with bins in `untold`.
+        branches: number of parts for each strip of these bins.
+        without: prefixes of tensor names that a `state_dict` of this model never has, to distinguish it from
+            a model with the same marks.
+        groups: parameter groups of its optimiser, as in `optimizer.groups` of a config.
+        own_schedule: whether its learning rate always follows a cosine up to `trainer_cfg.T_max_iter`,
+            independent of a config's scheduler.
+        group: function of a parameter's name; returns the number of its group. OpenGait's optimiser numbers
+            parameters group by group.
     """
 
     title: str
@@ -65,7 +68,7 @@ class Counterpart:
 
 
 def conv(name: str, path: TreePath, axes: int = 4) -> Iterator[Entry]:
-    """Yields the kernel of a convolution, which has so many axes in PyTorch."""
+    """Yields the kernel of a convolution, which has `axes` axes in PyTorch."""
     yield Entry(f"{name}.weight", "params", (*path, "kernel"), axes)
 
 
@@ -79,7 +82,7 @@ def norm(name: str, path: TreePath) -> Iterator[Entry]:
 
 
 def conv_norm(conv_name: str, norm_name: str, path: TreePath, axes: int = 4) -> Iterator[Entry]:
-    """Yields the tensors of a convolution and the batch normalisation behind it."""
+    """Yields the tensors of a convolution and the batch normalisation after it."""
     yield from conv(conv_name, (*path, "conv"), axes)
     yield from norm(norm_name, (*path, "norm"))
 
@@ -108,21 +111,21 @@ def part_head() -> Iterator[Entry]:
 
 
 def size(state_dict: StateDict, name: str, axis: int) -> int | None:
-    """Returns one size of a tensor, or None where there is no such tensor or axis."""
+    """Returns one size of a tensor; None if there is no such tensor or axis."""
     if name not in state_dict or axis >= state_dict[name].ndim:
         return None
     return state_dict[name].shape[axis]
 
 
 def stage_widths(state_dict: StateDict, prefixes: Sequence[str]) -> tuple[int, ...] | None:
-    """Returns the width of each stage: that of most of its tensors, so that one that differs shows.
+    """Returns the width of each stage, as most of its tensors have it, so that a deviating one is reported.
 
     Args:
-        state_dict: of the file.
-        prefixes: begin the names of each stage's tensors.
+        state_dict: tensors of the file.
+        prefixes: for each stage, the prefix of its tensors' names.
 
     Returns:
-        None where a stage has none.
+        None if a stage has no tensors.
     """
     widths = []
     for prefix in prefixes:
@@ -138,13 +141,13 @@ def stage_widths(state_dict: StateDict, prefixes: Sequence[str]) -> tuple[int, .
 
 
 def output_channels(state_dict: StateDict, kernels: list[str]) -> tuple[int, ...] | None:
-    """Returns the output channels of convolutions, or None where one is missing."""
+    """Returns the output channels of convolutions; None if one is missing."""
     sizes = [found for name in kernels if (found := size(state_dict, name, 0)) is not None]
     return tuple(sizes) if len(sizes) == len(kernels) else None
 
 
 def count(state_dict: StateDict, prefix: str) -> int:
-    """Returns how many blocks a stage has, by the numbers behind its name."""
+    """Returns the number of blocks in a stage, found from the numbers after the prefix."""
     return len({name[len(prefix) :].split(".")[0] for name in state_dict if name.startswith(prefix)})
 
 
@@ -152,7 +155,7 @@ def count(state_dict: StateDict, prefix: str) -> int:
 
 
 def fcs(model: Settings, inputs: int, parts: int) -> int:
-    """Takes `SeparateFCs` out, which must have these inputs and parts, and returns its output channels."""
+    """Takes out `SeparateFCs`, checks its inputs and parts, and returns its output channels."""
     block = model.block("SeparateFCs")
     block.must_be("in_channels", inputs)
     block.must_be("parts_num", parts)
@@ -162,7 +165,7 @@ def fcs(model: Settings, inputs: int, parts: int) -> int:
 
 
 def classes(model: Settings, inputs: int, parts: int = 16) -> int:
-    """Takes `SeparateBNNecks` out, which must have these inputs and parts, and returns its classes."""
+    """Takes out `SeparateBNNecks`, checks its inputs and parts, and returns its number of classes."""
     necks = model.block("SeparateBNNecks")
     necks.must_be("in_channels", inputs)
     necks.must_be("parts_num", parts)

@@ -1,4 +1,4 @@
-"""SwinGait as OpenGait has it."""
+"""Tensors, sizes and settings of OpenGait's SwinGait."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,8 @@ from mcl_jax.utils.pytrees import ArrayTree, TreePath
 _WIDTHS = (256, 512)
 _NO_DECAY = ("patch_embed", "norm", "relative_position_bias_table")
 
-# All but the transformer learns a tenth as fast; its norms, tokens and tables of positions do not decay.
+# Parameters outside the transformer have a tenth of the learning rate; the transformer's norms, tokens and
+# position tables have no weight decay.
 _GROUPS = (
     ("^(stem|stages|head)/", 0.1, 1.0),
     ("^(tokens|norm)/|^windows/.*/(norm|table)", 1.0, 0.0),
@@ -88,14 +89,14 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
 
 
 def _group(name: str) -> int:
-    """Returns which of OpenGait's seven groups of parameters one is in."""
+    """Returns the number of a parameter's group in OpenGait's optimiser, 0 to 6."""
     if name.startswith("transformer."):
         return 0 if any(word in name for word in _NO_DECAY) else 1
     return 2 + ("FCs", "BNNecks", "layer0", "layer1", "layer2").index(name.split(".")[0])
 
 
 def _settings(model: Settings, dataset: str) -> dict[str, Any]:
-    del dataset  # changes nothing
+    del dataset  # not needed
     backbone = model.block("Backbone")
     backbone.must_be("in_channels", 1)
     backbone.must_be("mode", "p3d")

@@ -1,1 +1,1 @@
-"""From sequences on disk to batches of frames."""
+"""Makes batches of frames from sequences on disk."""

@@ -1,8 +1,8 @@
-"""Augmentation of whole clips with OpenCV, one draw for all frames of a clip.
+"""Augmentation of clips with OpenCV; all frames of a clip are transformed alike.
 
-Clips are arrays [s, h, w], uint8 as the loaders have them or float32 (what the reference computes on). Each
-transform is a plain function of its parameters beside a class that draws them, whose fields are what a config
-can set; `Augmentation` strings them together in the configured order.
+Clips are arrays [s, h, w], uint8 as from the loaders, or float32 as in the reference. Each transform is a
+plain function, and a class that draws its parameters at random and has the fields that a config can set;
+`Augmentation` applies the transforms in the configured order.
 """
 
 import math
@@ -20,21 +20,21 @@ FULL_WIDTH = 64
 CUT_COLUMNS = 10
 
 PERSPECTIVE_REACH = 10
-"""Columns from either edge within which the corners of the quadrilateral lie."""
+"""The corners of the quadrilateral are within this many columns of the left or right edge."""
 
 AFFINE_REACH = 10
-"""Pixels by which each of the three points moves at most, along either axis."""
+"""Each of the three points moves by less than this many pixels along each axis."""
 
 ERASE_TRIES = 100
 
-# OpenCV 5 interpolates exactly for up to this many channels, and to 1/32 pixel beyond.
+# OpenCV 5 interpolates exactly for up to this many channels, and only to 1/32 pixel for more.
 _CHANNELS = 4
 
-cv2.setNumThreads(0)  # the workers are the parallelism
+cv2.setNumThreads(0)  # worker processes run in parallel already
 
 
 def cut(clip: np.ndarray) -> np.ndarray:
-    """Drops 10 columns on each side of 64-wide frames; 44-wide ones are already cut."""
+    """Removes 10 columns on each side of 64-wide frames; 44-wide ones are already cut."""
     return clip[:, :, CUT_COLUMNS:-CUT_COLUMNS] if clip.shape[2] == FULL_WIDTH else clip
 
 
@@ -46,7 +46,7 @@ def flip(clip: np.ndarray) -> np.ndarray:
 def rotate(clip: np.ndarray, degree: float) -> np.ndarray:
     """Rotates every frame; bilinear, zero border.
 
-    The centre is (x, y) = (h // 2, w // 2): the reference swaps the two, and the published runs trained so.
+    The centre is (x, y) = (h // 2, w // 2): the reference swaps the two, also in the published runs.
     """
     _, height, width = clip.shape
     matrix = cv2.getRotationMatrix2D((height // 2, width // 2), degree, 1)
@@ -57,8 +57,8 @@ def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
     """Stretches a quadrilateral of full height to the whole frame; bilinear, zero border.
 
     Args:
-        clip: [s, h, w] with h = w = 64: the corners are drawn for uncut frames.
-        corners: x of its top-left, top-right, bottom-left and bottom-right corner.
+        clip: [s, h, w] with h = w = 64, that is uncut frames.
+        corners: x of the top-left, top-right, bottom-left and bottom-right corner of the quadrilateral.
     """
     _, height, width = clip.shape
     top_left, top_right, bottom_left, bottom_right = corners
@@ -69,12 +69,12 @@ def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
 
 
 def affine(clip: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Moves three points of every frame to where they shall be; bilinear, zero border.
+    """Applies the affine map that moves three given points to three others; bilinear, zero border.
 
     Args:
         clip: [s, h, w].
         source: [3, 2], (x, y) of the points.
-        target: [3, 2], where they come to lie.
+        target: [3, 2], (x, y) after the move.
     """
     _, height, width = clip.shape
     matrix = cv2.getAffineTransform(source.astype(np.float32), target.astype(np.float32))
@@ -82,7 +82,7 @@ def affine(clip: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarr
 
 
 def erase(clip: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """Zeroes one box in all frames; the clip itself is left as it is."""
+    """Returns a copy of the clip with one box set to zero in all frames."""
     erased = clip.copy()
     erased[:, top : top + height, left : left + width] = 0
     return erased
@@ -96,7 +96,7 @@ def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) ->
     for channel in range(_CHANNELS):
         frames = clip[channel::_CHANNELS]
         padded[channel, : len(frames)] = frames
-    tall = (images * height, width)  # OpenCV interleaves all images in one go
+    tall = (images * height, width)  # so that one OpenCV call interleaves all images
     source = cv2.merge(list(padded.reshape(_CHANNELS, *tall))).reshape(images, height, width, _CHANNELS)
     target = np.empty_like(source)
     for image, warped in zip(source, target, strict=True):
@@ -108,10 +108,10 @@ def _warp(clip: np.ndarray, warp: Callable[[np.ndarray, np.ndarray], object]) ->
 
 
 class Transform:
-    """A random transform; a frozen dataclass of the parameters that a config can set.
+    """A random transform: a frozen dataclass whose fields a config can set.
 
     Attributes:
-        per_frame: whether each frame has draws of its own, and its own chance of being transformed.
+        per_frame: whether chance and parameters are drawn for each frame instead of for the whole clip.
     """
 
     per_frame = False
@@ -123,7 +123,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Cut(Transform):
-    """`cut`, always."""
+    """Applies `cut`."""
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the cut clip."""
@@ -133,7 +133,7 @@ class Cut(Transform):
 
 @dataclass(frozen=True)
 class Flip(Transform):
-    """`flip`, always."""
+    """Applies `flip`."""
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the flipped clip."""
@@ -143,7 +143,7 @@ class Flip(Transform):
 
 @dataclass(frozen=True)
 class Rotate(Transform):
-    """`rotate` by as many degrees at most, to either side."""
+    """Applies `rotate` by up to `degree` degrees in either direction."""
 
     degree: Annotated[float, AtLeast(0, below=360)] = 10.0
 
@@ -154,7 +154,7 @@ class Rotate(Transform):
 
 @dataclass(frozen=True)
 class Perspective(Transform):
-    """`perspective` with corners within `PERSPECTIVE_REACH`."""
+    """Applies `perspective` with corners within `PERSPECTIVE_REACH` of the edges."""
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the stretched clip."""
@@ -165,9 +165,9 @@ class Perspective(Transform):
 
 @dataclass(frozen=True)
 class Affine(Transform):
-    """`affine` of three points near corners, moved within `AFFINE_REACH`.
+    """Applies `affine` to three points near corners, moved within `AFFINE_REACH`.
 
-    As the reference, which takes the height for the width: the points are near (0, 0), (h, 0) and (0, w).
+    Like the reference, it confuses height and width: the points are near (0, 0), (h, 0) and (0, w).
     """
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
@@ -182,12 +182,12 @@ class Affine(Transform):
 
 @dataclass(frozen=True)
 class Erase(Transform):
-    """`erase` of one box, the same in all frames unless `per_frame`.
+    """Applies `erase` to one box, the same in all frames unless `per_frame` is set.
 
     Attributes:
-        min_area: least area of the box, as a share of the frame's.
-        max_area: largest area.
-        aspect: least height of the box as a share of its width; the largest is the inverse.
+        min_area: minimum area of the box, as a share of the frame.
+        max_area: maximum area, likewise.
+        aspect: minimum ratio of the box's height to its width; the maximum is 1 / aspect.
         per_frame: see `Transform`.
     """
 
@@ -204,7 +204,7 @@ class Erase(Transform):
             )
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-        """Returns the clip with the box blanked."""
+        """Returns the clip with the box set to zero."""
         _, height, width = clip.shape
         for _ in range(ERASE_TRIES):
             area = rng.uniform(self.min_area, self.max_area) * height * width
@@ -225,18 +225,18 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "affine": Affine,
     "erase": Erase,
 }
-"""Name in `data.augment` → its class, whose fields an entry can set."""
+"""Name in `data.augment` → class, whose fields the entry can set."""
 
 
 class Augmentation:
-    """The configured transforms of a clip, each applied with its own probability; picklable."""
+    """Applies the configured transforms to a clip, each with its own probability; picklable."""
 
     def __init__(self, entries: Sequence[Sequence[Any]]):
         """Takes entries (name, probability), or (name, probability, {parameter: value}), in their order.
 
         Raises:
-            ConfigError: if an entry is none, a name or parameter is unknown or cannot work, a probability is
-                outside [0, 1], frames stay uncut, or perspective, which needs them uncut, comes after it.
+            ConfigError: if an entry is malformed, a name or parameter is unknown or invalid, a probability is
+                outside [0, 1], cut is missing, or perspective, which needs uncut frames, comes after cut.
         """
         self._steps = [_step(entry) for entry in entries]
         kinds = [type(transform) for transform, _ in self._steps]
@@ -249,10 +249,10 @@ class Augmentation:
             raise ConfigError("data.augment: perspective must come before cut, it needs the uncut frames")
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-        """Returns the augmented clip, of its type and of cut width; perhaps a view of it."""
+        """Returns the augmented clip, 44 wide and of the same type; it may be a view of the input."""
         steps = self._steps
         if self._needs_full_width and clip.shape[2] != FULL_WIDTH:
-            # Users who keep frames cut on disk train without it, as there.
+            # Frames that are already cut on disk are trained without perspective, as in the reference.
             steps = [step for step in steps if not isinstance(step[0], Perspective)]
         for transform, probability in steps:
             parts = [clip[i : i + 1] for i in range(len(clip))] if transform.per_frame else [clip]
@@ -269,8 +269,8 @@ def _step(entry: Sequence[Any]) -> tuple[Transform, float]:
     fits = isinstance(entry, tuple | list) and len(entry) in (2, 3)
     if not fits or not all(isinstance(parameters, dict) for parameters in entry[2:]):
         raise ConfigError(
-            f"data.augment: {entry!r} is no entry; expected (name, probability), with parameters behind them "
-            'as in ("rotate", 0.3, {"degree": 15.0})'
+            f"data.augment: {entry!r} is no valid entry; expected (name, probability) or "
+            '(name, probability, parameters), such as ("rotate", 0.3, {"degree": 15.0})'
         )
     name, probability, *rest = entry
     parameters = rest[0] if rest else {}

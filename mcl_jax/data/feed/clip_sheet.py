@@ -1,4 +1,4 @@
-"""Draws a training batch as the model gets it: sampled, augmented, packed."""
+"""Draws a picture of a training batch as the model gets it: sampled, augmented, packed."""
 
 from collections.abc import Mapping
 
@@ -22,10 +22,10 @@ def clip_sheet(
 
     Args:
         batch: from a `TrainLoader`.
-        clips: how many to draw at most.
-        frames: how many of each to draw at most.
+        clips: maximum number of clips.
+        frames: maximum number of frames of each clip.
         names: row and segment → name of a sequence, from `TrainLoader.places`, to write beside its clip,
-            with the numbers of frames above; None for a sheet without them.
+            with frame numbers above; None for a sheet without text.
 
     Returns:
         uint8 [height, width]; black where a clip has fewer frames.
@@ -43,5 +43,5 @@ def clip_sheet(
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Returns a grey image [height, width] as the content of a PNG file."""
+    """Encodes a grey image [height, width] as PNG."""
     return cv2.imencode(".png", image)[1].tobytes()

@@ -1,7 +1,7 @@
-"""From sequences to batches: every batch is a pure function of (seed, step).
+"""Makes batches of sequences; every batch is a pure function of (seed, step).
 
-Nothing here depends on the number of workers, hosts or devices, but for empty rows added at the end of a
-batch so that devices share it evenly.
+A batch does not depend on the number of workers, hosts or devices, except for empty rows at its end, which
+make the number of rows a multiple of the devices.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 CUT_SHAPE = (64, 44)
 
-# Which draw of a step a generator is for; sequences count from here.
+# Numbers of a step's random generators: one for the whole batch, then one for each sequence.
 _BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
 
 
@@ -31,8 +31,8 @@ class HostShare:
 
     Attributes:
         host: index of this host.
-        hosts: how many there are.
-        devices: how many devices share the rows of a batch, over all hosts.
+        hosts: number of hosts.
+        devices: number of devices of all hosts, which share the rows of a batch.
     """
 
     host: int = 0
@@ -48,7 +48,7 @@ class HostShare:
 def train_row_shapes_of(
     batch: tuple[int, int], frames: sampling.FrameSampling, sizes: int, spacing: Spacing
 ) -> tuple[packing.RowShape, ...]:
-    """Returns the shapes, at most `sizes`, of the rows that P×K batches of such clips are packed into."""
+    """Returns the row shapes, up to `sizes`, that P×K batches of such clips are packed into."""
     sequences = batch[0] * batch[1]
     if frames.variable_length:
         return packing.train_row_shapes(sequences, frames.min_frames, frames.max_frames, sizes, spacing)
@@ -57,7 +57,7 @@ def train_row_shapes_of(
 
 
 class TrainLoader:
-    """Makes the training batch of a step; picklable, so that worker processes can have one each."""
+    """Makes the training batch of a step; picklable, so that each worker process can have its own."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class TrainLoader:
         spacing: Spacing = SIDE_BY_SIDE,
         skip_unreadable: bool = False,
     ):
-        """Takes all that the batches depend on.
+        """Takes everything that determines the batches.
 
-        `row_sizes` is the most sizes of rows that batches of drawn lengths are packed into, with the
-        `spacing` that the model asks for.
+        `row_sizes` is the maximum number of row sizes for clips of random length; `spacing` says which gap
+        between sequences the model needs.
         With `skip_unreadable`, the slots of a sequence that cannot be read stay empty.
 
         Raises:
@@ -93,9 +93,9 @@ class TrainLoader:
         self.shapes = train_row_shapes_of(batch, frames, row_sizes, spacing)
 
     def __call__(self, step: int, empty: Empty = np.empty, note: Note = ignore_note) -> packing.TrainBatch:
-        """Returns this host's rows of the batch of a step, in arrays that `empty` made.
+        """Returns this host's rows of the batch of a step, in arrays made by `empty`.
 
-        `note` hears the number of each sequence before it is read.
+        `note` is called with the number of each sequence before it is read.
 
         Raises:
             DataError: if a sequence cannot be read.
@@ -135,12 +135,12 @@ class TrainLoader:
         return batch
 
     def names(self, step: int) -> list[str]:
-        """Returns the names of the sequences of a step's batch, over all hosts, in the order of the draw."""
+        """Returns the names of the sequences in a step's batch, of all hosts, in the order of the draw."""
         chosen, _ = self._subjects.draw(self._generator(step, _BATCH_DRAW))
         return [self._sequences[i].key for i in chosen]
 
     def places(self, step: int) -> dict[tuple[int, int], str]:
-        """Returns where this host's part of a step's batch has which sequence: row and segment → its name."""
+        """Maps each row and segment of this host's part of a step's batch to the name of its sequence."""
         rng = self._generator(step, _BATCH_DRAW)
         chosen, _ = self._subjects.draw(rng)
         _, placement, shape = self._draw_placement(rng, len(chosen))
@@ -153,7 +153,7 @@ class TrainLoader:
         }
 
     def position_name(self, step: int) -> str:
-        """Returns the name of a step in messages, where steps count from 1."""
+        """Returns the name of a step for messages, in which steps count from 1."""
         return f"step {step + 1}"
 
     def sequence_name(self, sequence: int) -> str:
@@ -162,7 +162,7 @@ class TrainLoader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of this host's share of a batch, the largest."""
+        """Bytes of this host's share of the largest batch."""
         shape = self.shapes[-1]
         slot, segment = math.prod(CUT_SHAPE) + 4, 4
         return len(self._share.rows(shape.rows)) * (shape.slots * slot + shape.segments * segment)
@@ -173,8 +173,8 @@ class TrainLoader:
     def _draw_placement(
         self, rng: np.random.Generator, clips: int
     ) -> tuple[np.ndarray, packing.Placement, packing.RowShape]:
-        # Every host draws the lengths of the whole batch, so all find the same shape.
-        # Draws that do not fit the largest are too rare to change the distribution; they are drawn again.
+        # Every host draws the lengths of the whole batch, so that all choose the same shape.
+        # Lengths that do not fit the largest shape are drawn again; too rare to change the distribution.
         while True:
             lengths = self._frames.draw_lengths(rng, clips)
             for shape in self.shapes:
@@ -190,9 +190,9 @@ class TrainLoader:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceLoader:
-    """Reads the sequence at a position, its first `max_frames` frames, cut; picklable.
+    """Reads the first `max_frames` frames of the sequence at a position, and cuts them; picklable.
 
-    With `skip_unreadable`, one that cannot be read has no frames.
+    With `skip_unreadable`, a sequence that cannot be read has no frames.
     """
 
     sequences: Sequence[SequenceRef]
@@ -215,9 +215,9 @@ class SequenceLoader:
         return augment.cut(sequence[: self.max_frames])
 
     def __call__(self, position: int, empty: Empty = np.empty, note: Note = ignore_note) -> Arrays:
-        """Returns the same as item "frames" of a dict, in an array that `empty` made.
+        """Returns {"frames": the same frames}, in an array made by `empty`.
 
-        `note` hears the position before it is read.
+        `note` is called with the position before it is read.
         """
         note(position)
         try:
@@ -231,7 +231,7 @@ class SequenceLoader:
         return {"frames": frames}
 
     def position_name(self, position: int) -> str:
-        """Returns which of all the sequences it is."""
+        """Returns a position for messages, such as "sequence 3 of 50"."""
         return f"sequence {position + 1} of {len(self.sequences)}"
 
     def sequence_name(self, sequence: int) -> str:

@@ -1,9 +1,9 @@
-"""Packing sequences of any length into rows of one static shape.
+"""Packs sequences of any length into rows of a fixed shape.
 
-Neighbours in a row are an empty slot apart, so that a temporal convolution pads each of them with zeros as if
-it were alone, or more where the model's `Spacing` asks for it.
+An empty slot separates neighbours in a row, so that a temporal convolution sees zeros beside each of them as
+if it were alone; more empty slots if the model's `Spacing` asks for them.
 
-By hand, because Grain packs sequences of tokens, without gaps, and not the fixed batches of training.
+Written by hand, because Grain packs sequences of tokens without gaps, and not the fixed batches of training.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ _SEQUENCES_PER_ROW = 8
 _SLOT_MULTIPLE = 8
 _TEST_SLOTS_PER_SEQUENCE = 20
 _SMALLEST_ROW = 32
-# Empty slots that one of the last batches may have: this share of its own, or that of all slots before it.
+# Max. empty slots in one of the last batches, as a share of its own slots, or of all slots before it.
 _EMPTY_OF_BATCH, _EMPTY_OF_ALL = 1 / 8, 1 / 50
-# Share of a training batch's slots that one more size of rows has to save, as it is one more compilation.
-_LEAST_SAVING = 0.015
+# One more row size is one more compilation; it must save at least this share of a training batch's slots.
+_MIN_SAVING = 0.015
 
 
 class TrainBatch(TypedDict):
@@ -35,7 +35,7 @@ class TrainBatch(TypedDict):
     Keys:
         frames: uint8 [rows, slots, height, width], zero at empty slots.
         segment_ids: int32 [rows, slots], the sequence within its row, −1 at empty slots.
-        labels: int32 [rows, segments], class of each sequence of a row, −1 where there is none.
+        labels: int32 [rows, segments], class of each sequence of a row, −1 if there is none.
     """
 
     frames: np.ndarray
@@ -49,7 +49,7 @@ class SequenceBatch(TypedDict):
     Keys:
         frames: uint8 [rows, slots, height, width], zero at empty slots.
         segment_ids: int32 [rows, slots], the sequence within its row, −1 at empty slots.
-        positions: int [rows, segments], place of each sequence among all that are tested, −1 where none.
+        positions: int [rows, segments], position of each sequence among all that are tested, −1 if none.
     """
 
     frames: np.ndarray
@@ -59,7 +59,7 @@ class SequenceBatch(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class RowShape:
-    """Static shape of packed rows: `segments` is how many sequences a row holds at most."""
+    """Static shape of packed rows; `segments` is the maximum number of sequences in a row."""
 
     rows: int
     slots: int
@@ -68,7 +68,7 @@ class RowShape:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """The row, the segment of the row and the first slot of each sequence of a batch, each [n]."""
+    """Row, segment and first slot of each sequence of a batch; arrays [n]."""
 
     row: np.ndarray
     segment: np.ndarray
@@ -80,8 +80,8 @@ def train_row_shape(
 ) -> RowShape:
     """Returns the shape that training batches are packed into.
 
-    Clips of one length get a row each. Clips of lengths uniform in [min_frames, max_frames] share rows of a
-    budget four standard deviations above the mean, which all but one batch in some ten thousand fit.
+    Clips of one length get a row each. Clips of lengths uniform in [min_frames, max_frames] share rows, whose
+    length is four standard deviations above the mean: all but about one batch in ten thousand fit.
     """
     if min_frames == max_frames:
         return RowShape(sequences, spacing.held(max_frames), 1)
@@ -96,10 +96,11 @@ def train_row_shape(
 def train_row_shapes(
     sequences: int, min_frames: int, max_frames: int, sizes: int, spacing: Spacing = SIDE_BY_SIDE
 ) -> tuple[RowShape, ...]:
-    """Returns the shapes that training batches are packed into, each into the smallest that holds it.
+    """Returns several shapes for training batches; each batch is packed into the smallest that holds it.
 
-    They differ in slots alone, rising; the last is that of `train_row_shape`. The others are those with the
-    fewest slots a batch on average, as many as save 1.5 % of them each, but not more than `sizes` in all.
+    They differ only in the number of slots, which increases; the last is that of `train_row_shape`. The
+    others are chosen to minimise the average slots of a batch. There are up to `sizes` shapes, and each but
+    the largest saves at least 1.5 % of the slots.
     """
     largest = train_row_shape(sequences, min_frames, max_frames, spacing)
     if min_frames == max_frames:
@@ -108,7 +109,7 @@ def train_row_shapes(
     slots = [*range(_SLOT_MULTIPLE, largest.slots, _SLOT_MULTIPLE), largest.slots]
     slots = [size for size in slots if size > needed.mean - 4 * needed.stdev]
     held = [*map(needed.cdf, slots[:-1]), 1.0]  # share of the batches that fit
-    # best[i]: the slots that batches which fit slots[i] take on average, and the best sizes for them.
+    # best[i]: mean slots of batches that fit slots[i] (times their share), and the best sizes for them.
     best: list[tuple[float, tuple[int, ...]]]
     best = [(share * size, (size,)) for size, share in zip(slots, held, strict=True)]
     for _ in range(min(sizes, len(slots)) - 1):
@@ -118,14 +119,14 @@ def train_row_shapes(
                 (best[j][0] + (held[i] - held[j]) * slots[i], (*best[j][1], slots[i])) for j in range(i)
             ]
             with_one_more.append(min(several))
-        if with_one_more[-1][0] > (1 - _LEAST_SAVING) * best[-1][0]:
+        if with_one_more[-1][0] > (1 - _MIN_SAVING) * best[-1][0]:
             break
         best = with_one_more
     return tuple(dataclasses.replace(largest, slots=size) for size in best[-1][1])
 
 
 def ordinary_test_rows(rows: int, slots: int, devices: int) -> RowShape:
-    """Returns the shape of an ordinary test batch, as `SequencePacker` makes it: a row on each device."""
+    """Returns the shape of a standard test batch of `SequencePacker`: one row on each device."""
     size = -(-rows // devices) * slots
     return RowShape(devices, size, _segments(size))
 
@@ -133,9 +134,9 @@ def ordinary_test_rows(rows: int, slots: int, devices: int) -> RowShape:
 def _needed_slots(
     sequences: int, segments: int, min_frames: int, max_frames: int, spacing: Spacing
 ) -> NormalDist:
-    """Returns how the slots that the fullest row of a batch needs are distributed, nearly.
+    """Returns the approximate distribution of the slots that the fullest row of a batch needs.
 
-    Rows are dealt evenly, so each has the mean over all of them.
+    Clips are dealt evenly to rows, so each row has about the mean of all rows.
     """
     taken = spacing.taken(np.arange(min_frames, max_frames + 1))
     deviation = math.sqrt(sequences * taken.var()) * segments / sequences
@@ -143,10 +144,10 @@ def _needed_slots(
 
 
 def place(lengths: np.ndarray, shape: RowShape, spacing: Spacing = SIDE_BY_SIDE) -> Placement | None:
-    """Packs clips of the given lengths [rows·segments], `segments` to a row, or returns None if too long.
+    """Packs clips of the given lengths [rows·segments], `segments` to a row; returns None if they do not fit.
 
-    The longest are dealt first, forth and back over the rows, which evens out the rows' sums. Fixed-length
-    clips keep their order.
+    Clips are dealt to the rows from the longest to the shortest, back and forth, which evens out the rows'
+    sums. Clips of one length keep their order.
     """
     order = np.argsort(-lengths, kind="stable")
     deal = np.arange(shape.rows * shape.segments).reshape(shape.segments, shape.rows)
@@ -166,22 +167,22 @@ def place(lengths: np.ndarray, shape: RowShape, spacing: Spacing = SIDE_BY_SIDE)
 class SequencePacker:
     """Packs whole sequences into batches of few static shapes, with few empty slots.
 
-    A batch has one row on each device, with sequences of any length end to end. Two batches of them are read
-    ahead, for some that fit. The last ones go into shorter rows of a ladder of sizes, 3/4, 1/2, 3/8, … of the
-    ordinary one, in as few batches as do not waste slots. A sequence longer than an ordinary row gets one of
-    3/2, 2, 3, … times that size, and others fill it up.
+    A batch has one row on each device, with sequences of any length one after another. Enough sequences for
+    two batches are read ahead, to choose those that fit. The last sequences go into shorter rows of 3/4, 1/2,
+    3/8, … of the standard size, in as few batches as possible without wasting slots. A sequence longer than a
+    standard row gets a row of 3/2, 2, 3, … times that size, and others fill it up.
     """
 
     def __init__(self, rows: int, slots: int, row_multiple: int = 1, spacing: Spacing = SIDE_BY_SIDE):
-        """Takes the size of an ordinary batch, rows · slots, and the number of devices that share it."""
+        """Takes the size of a standard batch, rows · slots, and the number of devices that share it."""
         shape = ordinary_test_rows(rows, slots, row_multiple)
         self._rows, self._slots = shape.rows, shape.slots
         self._spacing = spacing
 
     def sizes(self, longest: int) -> list[int]:
-        """Returns the slots that a row may have to hold `longest` frames, rising.
+        """Returns the row sizes that can hold `longest` frames, in increasing order.
 
-        The last is the ordinary size, or the only one above it that is needed.
+        The last is the standard size, or the smallest sufficient one above it.
         """
         sizes = [self._slots]
         while sizes[0] // 2 >= _SMALLEST_ROW:
@@ -207,7 +208,7 @@ class SequencePacker:
             slots_before += self._rows * size
 
     def _choose(self, waiting: Mapping[int, np.ndarray], size: int) -> list[list[int]]:
-        """Returns the positions of the sequences that fill each row of a batch best."""
+        """Chooses sequences for each row of a batch that fill it best; returns their positions."""
         left = self._taken(waiting)
         rows = []
         for _ in range(self._rows):
@@ -216,10 +217,10 @@ class SequencePacker:
         return rows
 
     def _last_size(self, waiting: Mapping[int, np.ndarray], slots_before: int) -> int:
-        """Returns the size for the next of the last batches.
+        """Returns the row size for the next of the last batches.
 
-        That is the ordinary one if it can be afforded, being compiled already; or the smallest that holds all
-        that is left; or, if that would be wasteful, the largest that is well filled.
+        That is the standard size if few slots stay empty, because it is compiled already; else the smallest
+        that holds all remaining sequences; or, if that would waste slots, the largest that is well filled.
         """
         lengths = self._taken(waiting)
         sizes = self.sizes(max(lengths.values()))
@@ -237,11 +238,11 @@ class SequencePacker:
         return (holding_all or sizes[-1:])[0]
 
     def _taken(self, waiting: Mapping[int, np.ndarray]) -> dict[int, int]:
-        """Returns the slots that each sequence takes, with the empty ones behind it."""
+        """Returns the slots that each sequence takes, including the empty ones after it."""
         return {position: self._spacing.taken(len(frames)) for position, frames in waiting.items()}
 
     def _batch(self, waiting: dict[int, np.ndarray], rows: list[list[int]], size: int) -> SequenceBatch:
-        """Returns the batch of the chosen sequences, which wait no longer."""
+        """Returns the batch of the chosen sequences, and removes them from `waiting`."""
         frame_shape = next(iter(waiting.values())).shape[1:]
         batch: SequenceBatch = {
             "frames": np.zeros((len(rows), size, *frame_shape), np.uint8),
@@ -260,18 +261,18 @@ class SequencePacker:
 
 
 def _segments(size: int) -> int:
-    """Returns how many sequences a row holds at most."""
+    """Returns the maximum number of sequences in a row."""
     return max(1, size // _TEST_SLOTS_PER_SEQUENCE)
 
 
 def _fullest(lengths: Mapping[int, int], size: int) -> list[int]:
-    """Returns the positions of the longest sequence and of those that fill the row best beside it."""
+    """Returns the position of the longest sequence, and of those that best fill the rest of the row."""
     by_length = sorted(lengths, key=lambda position: -lengths[position])
     if not by_length:
         return []
     first, rest = by_length[0], by_length[1:]
     room = size + GAP - lengths[first]
-    # Bit s of reachable[i] says whether some of the first i sequences take exactly s slots.
+    # Bit s of reachable[i]: whether a choice of the first i sequences takes exactly s slots.
     within = (1 << room + 1) - 1
     reachable = [1]
     for position in rest:

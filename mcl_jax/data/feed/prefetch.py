@@ -1,4 +1,4 @@
-"""Loads batches ahead of their use, in worker processes or in a thread."""
+"""Loads batches in advance, in worker processes or in a thread."""
 
 import contextlib
 import dataclasses
@@ -12,26 +12,26 @@ import numpy as np
 from absl import flags
 
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
-from mcl_jax.data.feed.watchdog import Feed, Named, ended_before_it_began
+from mcl_jax.data.feed.watchdog import Feed, Named, failed_to_start
 from mcl_jax.data.feed.worker_status import Note, StatusBoard, ignore_note
 from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 from mcl_jax.utils.extras import require_extra
 
-_RESULTS_AHEAD = 2  # of each worker, besides the one it makes
+_RESULTS_AHEAD = 2  # finished results of each worker, besides the one it is making
 
 _LARGE_BLOCK = 24 << 20
 
 
 class Loader(Named, Protocol):
-    """Makes the result of a position; picklable, so that worker processes can have one each."""
+    """Makes the result of a position; picklable, so that each worker process can have its own."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the largest result."""
 
     def __call__(self, position: int, empty: Empty = np.empty, note: Note = ignore_note, /) -> Any:
-        """Returns a dict of arrays, all made by empty(shape, dtype); each sequence is noted before."""
+        """Returns a dict of arrays, all made by empty(shape, dtype); calls note before each sequence."""
 
 
 @contextlib.contextmanager
@@ -43,23 +43,23 @@ def prefetched(
     timeout: float = 0.0,
     then: Callable[[Any], Any] | None = None,
 ) -> Iterator[Iterator[Any]]:
-    """Runs loader(position) ahead of its use, in `workers` processes or, with 0, in a thread.
+    """Context that runs loader(position) in advance, in `workers` processes or, with 0, in a thread.
 
     Args:
         loader: makes the results.
-        positions: of the results.
-        workers: how many processes.
+        positions: positions of the results.
+        workers: number of processes.
         timeout: seconds without a result after which the workers are replaced, once; 0 for never.
-        then: makes of each result what the iterator gives, in a thread of this process, up to two results
-            ahead of their use; None gives the results themselves.
+        then: function applied to each result, in a thread of this process, up to two results in advance;
+            None for none.
 
     Yields:
         An iterator over the results, in order. It ends with its first error.
 
     Raises:
         MissingExtraError: if there are to be workers, and the extra `train` is not installed.
-        UserError: what the loader raised, in a worker or not; if shared memory is too small; or, as
-            `StalledError`, if no result came for `timeout` seconds again.
+        UserError: if the loader raised it, in a worker or not; if shared memory is too small; or, as
+            `StalledError`, if no result came for `timeout` seconds for the second time.
     """
     if workers:
         require_extra("train", "data.workers above 0", "grain")
@@ -79,7 +79,7 @@ def _each(then: Callable[[Any], Any], results: Generator[Any, None, None]) -> Ge
 
 
 def _in_place(loader: Loader, positions: range, board: StatusBoard) -> Generator[Any, None, None]:
-    """Makes the results in the thread that asks for them: the feed's own, which is a step ahead."""
+    """Makes the results in the calling thread, which is the feed's own and a step ahead of training."""
     board.begin(0, os.getpid())
     for position in positions:
         value = loader(position, np.empty, functools.partial(board.note, 0, position))
@@ -92,13 +92,13 @@ def _from_workers(
 ) -> Generator[Any, None, None]:
     import grain  # of the extra `train`
 
-    if not flags.FLAGS.is_parsed():  # Grain's workers are handed the flags, a library user has none
+    if not flags.FLAGS.is_parsed():  # Grain passes the flags to its workers; library users have none
         flags.FLAGS.mark_as_parsed()
     ring = Ring(workers * (_RESULTS_AHEAD + 1), loader.nbytes)
     try:
         sender = _Sender(loader, positions, ring, workers, board)
         dataset = grain.MapDataset.range(len(positions)).map(_Guarded(sender))
-        # A worker is one thread: a second would only contend for the interpreter.
+        # One thread in each worker: a second one would only compete for the interpreter.
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_RESULTS_AHEAD)
         iterator = iter(dataset.to_iter_dataset(options).mp_prefetch(processes, _start_worker))
@@ -108,12 +108,12 @@ def _from_workers(
         except RuntimeError:
             processes_begun = [board.read(worker).process for worker in range(workers)]
             if None in processes_begun:
-                raise ended_before_it_began() from None
+                raise failed_to_start() from None
             living = {child.pid for child in multiprocessing.active_children()}
             if living.issuperset(processes_begun):
-                raise  # of the loader's own
+                raise  # raised by the loader itself
             raise UserError(
-                "data.workers: a worker process was ended from outside, most often for want of memory; lower "
+                "data.workers: a worker process was killed, most often because memory ran out; lower "
                 "data.workers, and start again"
             ) from None
         finally:
@@ -125,7 +125,7 @@ def _from_workers(
 
 @dataclasses.dataclass(frozen=True)
 class _Sender:
-    """Runs in a worker: makes the n-th result in the memory of the ring."""
+    """Function of a worker process that makes the n-th result in the memory of the ring."""
 
     loader: Loader
     positions: range
@@ -134,7 +134,7 @@ class _Sender:
     board: StatusBoard
 
     def __call__(self, number: int) -> Parcel:
-        worker, position = number % self.workers, self.positions[number]  # Grain has them take turns
+        worker, position = number % self.workers, self.positions[number]  # Grain's workers take turns
         note = functools.partial(self.board.note, worker, position)
         self.board.begin(worker, os.getpid())
         parcel = self.ring.put(number, lambda empty: self.loader(position, empty, note))
@@ -144,7 +144,7 @@ class _Sender:
 
 @dataclasses.dataclass(frozen=True)
 class _Guarded:
-    """Turns a user's error into a value: Grain would wrap it in a worker's traceback."""
+    """Returns a `UserError` as a value, because Grain would wrap it in a worker's traceback."""
 
     make: Callable[[int], Any]
 
@@ -167,10 +167,10 @@ def _start_worker(*_: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc reuse freed memory instead of giving it back to the kernel.
+    """Makes glibc reuse freed memory instead of returning it to the kernel.
 
-    It keeps about as much as the largest block that was ever freed. Sequences of half a megabyte would be
-    given back and asked for again one by one, for which the kernel zeroes every page: half the time it takes
-    to feed them.
+    glibc keeps about as much as the largest block freed so far, so this frees a large one. Otherwise each
+    sequence of half a megabyte would be returned and requested anew; the kernel then zeroes every page, which
+    takes half the time of the feed.
     """
     np.empty(_LARGE_BLOCK, np.uint8)

@@ -1,6 +1,6 @@
-"""Passes arrays from worker processes to this one through shared memory that is reused.
+"""Passes arrays from worker processes to the main process through reused shared memory.
 
-Shared memory made afresh for each batch, as Grain does it, costs more in page faults than a batch to make.
+New shared memory for each batch, as in Grain, costs more in page faults than making the batch.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Empty(Protocol):
-    """Makes an array of any content, as `np.empty` does."""
+    """Makes an uninitialised array, as `np.empty` does."""
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike, /) -> np.ndarray:
         """Returns an array of that shape and type."""
@@ -39,27 +39,27 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 @dataclasses.dataclass(frozen=True)
 class Parcel:
-    """Says where the arrays of a result lie: number of the result, and name → (offset, shape, type)."""
+    """Location of a result's arrays: number of the result, and (name, offset, shape, type) of each array."""
 
     number: int
     arrays: tuple[tuple[str, int, tuple[int, ...], str], ...]
 
 
 class RingClosedError(Exception):
-    """The results are no longer wanted."""
+    """Raised in a worker when its results are no longer needed."""
 
 
 class Ring:
-    """Slots of shared memory that results 0, 1, 2, … go through in turn; picklable, by name.
+    """Slots of shared memory that results 0, 1, 2, … use in turn; picklable, as its name.
 
-    Result n lies in slot n modulo the slots. Whoever puts it there waits until the slot's last content was
-    taken, and results are taken in order: so there is always a next one that need not wait.
+    Result n uses slot n modulo the number of slots. A worker waits until the slot's last result was taken.
+    Results are taken in order, so the worker with the next result never waits.
     """
 
     def __init__(self, slots: int, nbytes: int):
-        """Makes slots for up to 8 arrays of `nbytes` in all; fewer, at least two, where memory is scarce.
+        """Makes slots for up to 8 arrays of `nbytes` in total; fewer slots, at least 2, if memory is scarce.
 
-        Half of what is free is left to others: a test during training has a ring of its own.
+        Half of the free memory is left to others: a test during training has a ring of its own.
 
         Raises:
             UserError: if the machine, or the container, has too little shared memory.
@@ -74,22 +74,22 @@ class Ring:
         except OSError:
             self.free()
             raise UserError(
-                f"data.workers: two batches take {size / 2**20:.1f} MB of shared memory, and "
+                f"data.workers: two batches need {size / 2**20:.1f} MB of shared memory, and "
                 f"{_SHARED_MEMORY} has {free / 2**20:.1f} MB left; set data.workers to 0, or give the "
                 "container more (docker run --shm-size)"
             ) from None
         self._taken(slice(None))[:] = 0
 
     def put(self, number: int, make: Callable[[Empty], Arrays]) -> Parcel:
-        """Has a result made in its slot, once that is free.
+        """Waits until the slot of a result is free, and makes the result there.
 
         Args:
-            number: of the result.
-            make: function of a function like `np.empty`, which it makes all arrays of the result with.
+            number: number of the result.
+            make: makes the result; its argument is a function like `np.empty`, to be used for all arrays.
 
         Raises:
-            RingClosedError: if nobody will take it.
-            ValueError: if it does not fit.
+            RingClosedError: if the ring was closed.
+            ValueError: if the result does not fit into the slot.
         """
         slot, lap = number % self._slots, number // self._slots
         while (taken := self._taken(slot)[0]) != lap:
@@ -122,16 +122,19 @@ class Ring:
         return arrays
 
     def close(self) -> None:
-        """Sends away whoever waits for a free slot."""
+        """Ends all waiting for a free slot with `RingClosedError`."""
         self._taken(slice(None))[:] = _CLOSED
 
     def free(self) -> None:
-        """Gives the memory back."""
+        """Frees the memory."""
         self._memory.close()
         self._memory.unlink()
 
     def _taken(self, slot: int | slice) -> np.ndarray:
-        """Returns how often a slot was emptied, each count [1] on its own cache line; _CLOSED at the end."""
+        """Returns how often each slot was emptied, [slots, 1], or of one slot, [1]; _CLOSED after `close`.
+
+        Each count has its own cache line.
+        """
         counts = np.ndarray((self._slots, _ALIGNMENT // 8), np.int64, self._memory.buf)[:, :1]
         return counts[slot]
 
@@ -141,8 +144,8 @@ def _aligned(nbytes: int) -> int:
 
 
 def _reserve(memory: shared_memory.SharedMemory) -> None:
-    """Reserves the memory, since touching memory that is missing would kill the process."""
+    """Reserves the memory now, because a later access to missing memory would kill the process."""
     path = _SHARED_MEMORY / memory.name
-    if path.exists():  # not so on systems other than Linux
+    if path.exists():  # only on Linux
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, memory.size)

@@ -1,6 +1,6 @@
-"""Draws the subjects, sequences and frames of a training batch, as indices without pixels.
+"""Draws the subjects, sequences and frames of a training batch, as indices.
 
-Every draw takes a NumPy generator, so a batch is a pure function of the generator's seed.
+Every function takes a NumPy generator, so a batch is a pure function of the generator's seed.
 """
 
 import dataclasses
@@ -13,21 +13,21 @@ from mcl_jax.data.sequences import Split
 from mcl_jax.errors import ConfigError, DataError
 
 MAX_TEST_FRAMES = 720
-"""Unless told otherwise, testing takes the first so many frames of a sequence, as the reference does."""
+"""By default, a test takes only this many frames from the start of a sequence, as the reference does."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameSampling:
-    """The choice of frames for a training clip.
+    """Settings for choosing the frames of a training clip.
 
     Attributes:
         mode: a key of `SAMPLERS`.
         frames: clip length of the fixed modes.
-        min_frames: least clip length of `unfixed_unordered`.
-        max_frames: greatest clip length of `unfixed_unordered`.
-        skip: k of `fixed_ordered`: how many of the window's frames are left out.
-        min_rate: least stride of `fixed_ordered`; 1 to 1 unless interval sampling is wanted.
-        max_rate: greatest stride of `fixed_ordered`.
+        min_frames: minimum clip length of `unfixed_unordered`.
+        max_frames: maximum clip length of `unfixed_unordered`.
+        skip: number of frames of the window that `fixed_ordered` leaves out.
+        min_rate: minimum stride of `fixed_ordered`; with strides above 1 this is interval sampling.
+        max_rate: maximum stride of `fixed_ordered`.
     """
 
     mode: str
@@ -89,39 +89,39 @@ class SubjectSampler:
 
 
 def require_pairs(split: Split, batch: tuple[int, int]) -> None:
-    """Checks that a batch has pairs of one subject and of two, without which a loss of distances is 0.
+    """Checks that a batch has pairs of the same and of different subjects; without them triplet losses are 0.
 
     Args:
-        split: to draw from.
+        split: the training sequences.
         batch: P subjects × K sequences.
 
     Raises:
         ConfigError: if P or K is 1.
-        DataError: if there is one subject, or none has two sequences.
+        DataError: if there is only one subject, or no subject has two sequences.
     """
     subjects_per_batch, sequences_per_subject = batch
     walks = Counter(sequence.subject for sequence in split.sequences)
     if len(walks) == 1:
         raise DataError(
-            f"the training split has one person, {split.subjects[0]!r}: nobody to tell them from; "
+            f"the training split has only one person, {split.subjects[0]!r}; at least 2 are needed; "
             "check data.partition and data.root"
         )
     if max(walks.values()) == 1:
         raise DataError(
-            f"none of the {len(walks)} training people has a second walk to compare the first with; "
+            f"none of the {len(walks)} training people has more than one walk; at least 2 are needed; "
             "check data.partition and data.root"
         )
     if min(subjects_per_batch, sequences_per_subject) < 2:
         raise ConfigError(
-            f"train.batch: {subjects_per_batch} people × {sequences_per_subject} walks have nothing to "
+            f"train.batch: ({subjects_per_batch}, {sequences_per_subject}) people × walks give no pairs to "
             "compare; set both to at least 2"
         )
     few = {subject: count for subject, count in sorted(walks.items()) if count < sequences_per_subject}
     if few:
         first = next(iter(few))
         logging.warning(
-            "%d of %d training people have fewer than train.batch's K = %d walks, which are drawn more than "
-            "once, such as %r with %d",
+            "%d of %d training people have fewer walks than the K = %d of train.batch, such as %r with %d; "
+            "their walks are drawn more than once in a batch",
             len(few),
             len(walks),
             sequences_per_subject,
@@ -133,7 +133,7 @@ def require_pairs(split: Split, batch: tuple[int, int]) -> None:
 def sample_unordered(
     rng: np.random.Generator, available: int, length: int, sampling: FrameSampling
 ) -> np.ndarray:
-    """Draws `length` of `available` frames in random order, with replacement only if there are too few."""
+    """Draws `length` of `available` frames in random order; with replacement only if there are too few."""
     del sampling
     return rng.choice(available, length, replace=available < length)
 
@@ -141,7 +141,7 @@ def sample_unordered(
 def sample_ordered(
     rng: np.random.Generator, available: int, length: int, sampling: FrameSampling
 ) -> np.ndarray:
-    """Draws `length` frames in order out of a random window, taken with a random stride (interval sampling).
+    """Draws `length` frames in order from a random window with a random stride (interval sampling).
 
     A sequence shorter than the window is repeated from its start.
     """

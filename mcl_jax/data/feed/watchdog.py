@@ -1,8 +1,8 @@
-"""Notices a stalled data feed, names the worker, restarts it once, and then gives up.
+"""Detects a stalled data feed, names the worker that hangs, replaces the workers once, and then gives up.
 
-A thread takes the results out of Grain's iterator, so that waiting for one can end: by a signal, or because
-nothing came for too long. Every result is a pure function of its position, so a feed that is started again
-at the first one that was not delivered goes on with the same results.
+A thread takes the results from Grain's iterator, so that a wait can be ended by a signal or a time limit.
+Every result is a pure function of its position, so a feed restarted at the first missing result continues
+with the same results.
 """
 
 import contextlib
@@ -19,27 +19,27 @@ from mcl_jax.data.feed.worker_status import StatusBoard, ThreadStatusBoard, stat
 from mcl_jax.errors import UserError
 
 _POLL_SECONDS = 0.2
-# A worker that imports its modules from a slow disk is given this long, however short data.timeout is.
+# A worker may import its modules from a slow disk for this long, even if data.timeout is shorter.
 _START_SECONDS = 60.0
-# At the end workers leave by themselves within a second; the rest are killed.
+# On closing, workers usually end by themselves within a second; after this time they are killed.
 _CLOSE_SECONDS = 3.0
 _KILLED_SECONDS = 5.0
 
 
 class StalledError(UserError):
-    """No result came for `data.timeout` seconds, also after the workers were replaced."""
+    """No result came for `data.timeout` seconds, even after the workers were replaced."""
 
 
-def ended_before_it_began() -> UserError:
-    """Returns the error of a worker that ended while its modules were imported."""
+def failed_to_start() -> UserError:
+    """Returns the error of a worker that ended while importing its modules."""
     return UserError(
-        "data.workers: a worker ended before it began; "
+        "data.workers: a worker failed to start; "
         'scripts have to call mcl_jax under `if __name__ == "__main__":`, or with data.workers=0'
     )
 
 
 class Named(Protocol):
-    """Names a loader's positions and sequences for messages."""
+    """Gives names to a loader's positions and sequences, for messages."""
 
     def position_name(self, position: int, /) -> str:
         """Returns the name of a position."""
@@ -49,7 +49,7 @@ class Named(Protocol):
 
 
 class Feed:
-    """An iterator over results that others make ahead of their use; not endless where they stand still."""
+    """Iterator over results made in advance by workers; it ends with an error if they hang."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class Feed:
         """Starts the feed.
 
         Args:
-            names: of what is under way.
-            positions: of the results.
-            workers: how many processes make them; 0 for a thread.
-            start: function of the positions still to come and of the board to note them on: the results.
+            names: names of positions and sequences, for messages.
+            positions: positions of the results.
+            workers: number of processes that make them; 0 for a thread.
+            start: function of the remaining positions and of the status board; yields the results.
             timeout: seconds without a result after which the workers are replaced; 0 for never.
         """
         self._names, self._positions, self._workers = names, positions, workers
@@ -82,8 +82,8 @@ class Feed:
         """Returns the next result.
 
         Raises:
-            UserError: if a worker ends before it begins.
-            StalledError: if nothing comes for `data.timeout` seconds, for the second time.
+            UserError: if a worker fails to start.
+            StalledError: if no result comes for `data.timeout` seconds, for the second time.
         """
         if self._ended or self._delivered == len(self._positions):
             raise StopIteration
@@ -97,14 +97,14 @@ class Feed:
                     raise error
                 self._delivered += 1
                 return result
-            self._refuse_workers_that_never_began()
+            self._check_started()
             if self._timeout and time.monotonic() - since > self._patience():
                 self._replace()
                 since = time.monotonic()
 
     def close(self) -> None:
-        """Ends the feed and its workers, those that hang as well."""
-        # Whoever waits in vain does not want to wait for the end, too.
+        """Ends the feed and its workers, including those that hang."""
+        # Workers that were still awaited may hang, so they are killed at once.
         self._reader.close(0 if self._waiting else _CLOSE_SECONDS)
         self._kill()
         self._reader.close(_KILLED_SECONDS if self._workers else 0)
@@ -116,14 +116,14 @@ class Feed:
         self._started: set[multiprocessing.process.BaseProcess] = set()
         return _Reader(lambda: self._start(positions, board))
 
-    def _refuse_workers_that_never_began(self) -> None:
-        """Grain itself notices some of them only much later."""
+    def _check_started(self) -> None:
+        """Raises an error if a worker failed to start, which Grain notices only much later."""
         if not self._workers or self._begun():
             return
         self._started.update(set(multiprocessing.active_children()) - self._others)
         if any(child.exitcode for child in self._started):
             self._ended = True
-            raise ended_before_it_began()
+            raise failed_to_start()
 
     def _patience(self) -> float:
         return self._timeout if self._begun() else max(self._timeout, _START_SECONDS)
@@ -132,52 +132,52 @@ class Feed:
         return self._board.read(self._awaited()).process is not None
 
     def _awaited(self) -> int:
-        """Returns the worker whose turn it is: they take turns from the start of the reader on."""
+        """Returns the number of the worker whose turn it is; they take turns."""
         return self._reader.taken % max(self._workers, 1)
 
     def _replace(self) -> None:
-        line = f"data.timeout: no batch for {self._timeout:g} s: {self._what_hangs()}"
+        line = f"data.timeout: no batch for {self._timeout:g} s: {self._stalled_at()}"
         if self._replaced:
             self._ended = True
             raise StalledError(
-                f"{line}; it had been replaced already; see whether the disk of data.root answers"
+                f"{line}; it was replaced once already; check whether the disk of data.root responds"
             )
-        logging.warning("%s; it is replaced, once", line)
+        logging.warning("%s; replacing it, once", line)
         self._replaced = True
         self._kill()
-        # A thread cannot be killed; it is left where it is, with a board of its own.
+        # A thread cannot be killed; it is abandoned together with its board.
         self._reader.close(_KILLED_SECONDS if self._workers else 0)
         self._board.free()
         self._reader = self._read()
 
-    def _what_hangs(self) -> str:
+    def _stalled_at(self) -> str:
         worker = self._awaited()
         noted = self._board.read(worker)
         awaited = self._names.position_name(self._positions[self._delivered])
         if self._workers == 0:
             who, state = "the reading thread", state_of(f"self/task/{self._reader.thread}")
         elif noted.process is None:
-            return f"{awaited} is awaited from worker {worker} of {self._workers}, which has not begun"
+            return f"waiting for {awaited} from worker {worker} of {self._workers}, which has not started"
         else:
             who = f"worker {worker} of {self._workers}"
             state = f"process {noted.process}, {state_of(noted.process) or 'gone'}"
         if noted.position is None or noted.sequence is None:
-            at = "between two of its results"
+            at = "between two results"
         else:
             at = f"at sequence {self._names.sequence_name(noted.sequence)} of "
             at += self._names.position_name(noted.position)
-        return f"{awaited} is awaited from {who} ({state}), which is {at}"
+        return f"waiting for {awaited} from {who} ({state}), which is {at}"
 
     def _kill(self) -> None:
-        """Kills the workers that have begun; a stopped one would not notice a milder signal."""
-        begun = {self._board.read(worker).process for worker in range(self._workers)}
+        """Kills the workers that have started, with SIGKILL: stopped ones would not react to SIGTERM."""
+        started = {self._board.read(worker).process for worker in range(self._workers)}
         for child in multiprocessing.active_children():
-            if child.pid in begun:
+            if child.pid in started:
                 child.kill()
 
 
 class _Reader:
-    """A thread that takes results ahead of their use."""
+    """Thread that takes results in advance."""
 
     def __init__(self, results: Callable[[], Generator[Any, None, None]]):
         """Starts the thread."""
@@ -190,21 +190,21 @@ class _Reader:
 
     @property
     def thread(self) -> int | None:
-        """The system's number of the thread."""
+        """The operating system's number of the thread."""
         return self._thread.native_id
 
     def next(self, seconds: float) -> tuple[Any, BaseException | None]:
-        """Returns the next result, or the error that came in its place: `StopIteration` after the last.
+        """Returns the next result, or the error raised in its place; `StopIteration` after the last.
 
         Raises:
-            queue.Empty: if neither has come after some seconds.
+            queue.Empty: if neither comes within `seconds`.
         """
         result, error = self._next.get(timeout=seconds)
         self.taken += error is None
         return result, error
 
     def close(self, seconds: float) -> bool:
-        """Has the thread end, and returns whether it did within some seconds."""
+        """Asks the thread to end, and returns whether it did within `seconds`."""
         self._closing = True
         until = time.monotonic() + seconds
         while self._thread.is_alive() and time.monotonic() < until:
@@ -221,6 +221,6 @@ class _Reader:
                     self._next.put((result, None))
                     if self._closing:
                         break
-        except BaseException as error:  # the thread that asks is to see it, whatever it is
+        except BaseException as error:  # raised again in the thread that asks for the result
             end = error
         self._next.put((None, end))

@@ -1,4 +1,4 @@
-"""Shared memory in which each worker notes the sequence it is reading."""
+"""Status board: shared memory in which each worker notes the sequence it is reading."""
 
 import dataclasses
 from multiprocessing import shared_memory
@@ -9,15 +9,15 @@ import numpy as np
 
 _NOTHING = -1
 _NUMBER = np.dtype(np.int64)
-_FIELDS = 8  # a cache line for each worker, of which three numbers are used
+_FIELDS = 8  # numbers in a worker's line of the board: a cache line, of which three are used
 _STATES = {"T": "stopped", "t": "stopped", "D": "waiting for a disk", "Z": "dead", "R": "computing"}
 
 
 class Note(Protocol):
-    """Hears which sequence is read next, as its number among those of the loader."""
+    """Function that a loader calls with the number of the sequence it will read next."""
 
     def __call__(self, sequence: int, /) -> None:
-        """Takes that number."""
+        """Notes the number."""
 
 
 def ignore_note(sequence: int) -> None:
@@ -26,7 +26,7 @@ def ignore_note(sequence: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class WorkerStatus:
-    """The last note of a worker: its process, position and sequence; None for none."""
+    """Last note of a worker: its process, position and sequence; None if there is none."""
 
     process: int | None
     position: int | None
@@ -34,28 +34,28 @@ class WorkerStatus:
 
 
 class StatusBoard:
-    """A line of notes for each worker; picklable, by name."""
+    """A line of notes for each worker, in shared memory; picklable, as its name."""
 
     def __init__(self, workers: int):
-        """Makes the memory, with nothing noted."""
+        """Makes the memory, without notes."""
         self._memory = shared_memory.SharedMemory(create=True, size=workers * _FIELDS * _NUMBER.itemsize)
         self._workers = workers
-        self._line: np.ndarray | None = None  # of this process
+        self._line: np.ndarray | None = None  # this process's view of the memory
         self._lines()[:] = _NOTHING
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_line": None}
 
     def begin(self, worker: int, process: int) -> None:
-        """Notes that a worker is at work, its modules imported, and as which process."""
+        """Notes that a worker has started (its modules are imported), and its process."""
         self._lines()[worker, 0] = process
 
     def note(self, worker: int, position: int, sequence: int) -> None:
-        """Notes the sequence that a worker reads next, for the result of a position."""
+        """Notes the sequence that a worker will read next, for the result of a position."""
         self._lines()[worker, 1:3] = position, sequence
 
     def rest(self, worker: int) -> None:
-        """Notes that a worker has made its result."""
+        """Notes that a worker has finished its result."""
         self._lines()[worker, 1:3] = _NOTHING
 
     def read(self, worker: int) -> WorkerStatus:
@@ -64,8 +64,8 @@ class StatusBoard:
         return WorkerStatus(*noted)
 
     def free(self) -> None:
-        """Gives the memory back."""
-        self._line = None  # else the memory could not be closed
+        """Frees the memory."""
+        self._line = None  # the memory cannot be closed while an array uses it
         self._memory.close()
         self._memory.unlink()
 
@@ -76,7 +76,7 @@ class StatusBoard:
 
 
 class ThreadStatusBoard(StatusBoard):
-    """The line of a thread of this process, which may hang on to it for ever: no memory to be given back."""
+    """Board with one line for a thread of this process; not shared memory, because the thread may hang."""
 
     def __init__(self) -> None:
         self._line = np.full((1, _FIELDS), _NOTHING, _NUMBER)
@@ -89,7 +89,7 @@ def state_of(process: int | str) -> str:
     """Returns the state of a process in a word or two, such as "stopped"; "" if it is unknown.
 
     Args:
-        process: its number, or `self/task/N` for a thread of this one.
+        process: number of the process, or `self/task/N` for thread N of this process.
     """
     try:
         content = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")

@@ -1,1 +1,1 @@
-"""From a dataset as downloaded and unpacked to the sequences that training reads."""
+"""Prepares downloaded datasets: turns raw frames into the sequences that training reads."""

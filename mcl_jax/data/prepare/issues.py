@@ -1,4 +1,4 @@
-"""Sequences that a preparation leaves out, and the table of them."""
+"""Frames and sequences that a preparation leaves out, and the table that lists them."""
 
 import csv
 import dataclasses
@@ -13,9 +13,9 @@ CSV_COLUMNS = ("subject", "condition", "view", "frame", "reason")
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Issue:
-    """Something left out: a frame, or a whole sequence if `frame` is empty.
+    """A frame that was left out, or a whole sequence if `frame` is empty.
 
-    `damaged` is set if the user has to do something about it before the sequence can be written.
+    `damaged` is set if the sequence cannot be written until the user repairs or skips the file.
     """
 
     subject: str

@@ -1,6 +1,6 @@
-"""Restartable work: jobs in several processes, each of which writes one file, and a log of them.
+"""Runs jobs in several processes; each job writes one file, and a log lets a later run continue.
 
-By hand, because workflow tools (Snakemake, doit, Luigi) want a program and a database of their own for it.
+Written by hand, because workflow tools (Snakemake, doit, Luigi) need a program and a database of their own.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ W = TypeVar("W")
 
 _FORMAT = 1
 
-# From so many on, a job is too short to be handed to a process by itself.
+# With more jobs than this, a job is too short to be sent to a process by itself.
 _MANY_JOBS = 1000
 
 
@@ -37,9 +37,9 @@ class Job(Generic[W]):
 
     Attributes:
         name: path of the file inside the output folder.
-        work: what to do, for the task to understand; picklable.
-        stamp: changes when what the file is made of does.
-        sequences: how many sequences it is about.
+        work: input of the task; picklable.
+        stamp: changes when the source of the file changes.
+        sequences: number of sequences in the job.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Outcome:
     """Result of a job.
 
     Attributes:
-        name: the job's.
-        stamp: the job's.
-        size: bytes of the file; 0 if nothing was left to write.
-        sequences: what is in the file.
-        issues: what was left out.
-        checksums: of a shard, CRC-32 of each record.
+        name: name of the job.
+        stamp: stamp of the job.
+        size: bytes of the file; 0 if there was nothing to write.
+        sequences: sequences in the file.
+        issues: frames and sequences that were left out.
+        checksums: CRC-32 of each record of a shard; empty for other files.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether the job need not be done again."""
+        """Whether the job is done; a job with damaged source files has to run again."""
         return self.size > 0 or not any(issue.damaged for issue in self.issues)
 
 
@@ -79,8 +79,8 @@ class Finished:
     """Results of all jobs.
 
     Attributes:
-        outcomes: in the order of the jobs. Neither they nor the files depend on the number of workers.
-        new: how many sequences the jobs were about that this run did.
+        outcomes: in the order of the jobs. They and the files do not depend on the number of workers.
+        new: number of sequences in the jobs that this run did.
     """
 
     outcomes: list[Outcome]
@@ -96,18 +96,18 @@ def run_jobs(
     workers: int,
     progress: bool,
 ) -> Finished:
-    """Does the jobs that an earlier run has not done, or whose file was cut off since.
+    """Does the jobs that earlier runs have not done, or whose source or file has changed since.
 
     Args:
-        task: does a job, its file included; picklable.
-        jobs: what to do, in order.
-        folder: where the files and the log go.
-        origin: what the folder is made from; a folder made from something else is refused.
-        workers: processes; 0 works in this one.
+        task: does a job and writes its file; picklable.
+        jobs: all jobs, in order.
+        folder: folder for the files and the log.
+        origin: source of the folder's files; a folder with another origin is refused.
+        workers: number of processes; 0 works in this process.
         progress: show a progress bar on stderr.
 
     Raises:
-        DataError: if the folder holds something else, or cannot be written, or a worker was killed.
+        DataError: if the folder has other content or cannot be written, or a worker was killed.
     """
     if workers < 0:
         raise DataError(f"--workers: {workers}; give 0 or more")
@@ -117,7 +117,7 @@ def run_jobs(
         path = folder / name
         if path.exists():
             raise DataError(
-                f"{path}: its source is gone; bring it back, delete {str(path.parent)!r}, or give another "
+                f"{path}: its source is missing; restore it, delete {str(path.parent)!r}, or give another "
                 "--out folder"
             )
     done = {job.name: known[job.name] for job in jobs if _is_done(job, known.get(job.name), folder)}
@@ -154,7 +154,7 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
     if workers == 0 or len(jobs) <= 1:
         yield from map(task, jobs)
         return
-    context = multiprocessing.get_context("spawn")  # nothing is inherited that could be in an odd state
+    context = multiprocessing.get_context("spawn")  # inherits no state from this process
     size = 8 if len(jobs) > _MANY_JOBS else 1
     chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # A pool for each process: one of several (Python 3.11) can miss a death while it starts another process.
@@ -176,8 +176,8 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
             yield from outcomes
     except BrokenProcessPool:
         raise DataError(
-            "a worker process was killed, perhaps for lack of memory; "
-            "run the same command again to go on, with fewer --workers"
+            "a worker process was killed, perhaps because memory ran out; "
+            "run the same command again with fewer --workers to continue"
         ) from None
     finally:
         threads.shutdown(cancel_futures=True)
@@ -187,18 +187,18 @@ def _run(task: Callable[[Job[W]], Outcome], jobs: Sequence[Job[W]], workers: int
 
 def _start_worker() -> None:
     live_with_parent()
-    cv2.setNumThreads(0)  # the processes are the parallelism
+    cv2.setNumThreads(0)  # worker processes run in parallel already
 
 
 def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
     """Returns the results of earlier runs in a folder by job name, in order; {} if the folder is new.
 
     Raises:
-        DataError: if the folder holds something else, or was made from something else.
+        DataError: if the folder has other content, or was made from another source.
     """
     path = folder / JOB_LOG
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"--out: {str(folder)!r} is not a folder; give another")
+        raise DataError(f"--out: {str(folder)!r} is not a folder; give another path")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -208,24 +208,24 @@ def read_log(folder: Path, origin: dict[str, Any]) -> dict[str, Outcome]:
             ) from None
         return {}
     except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path}: cannot be read; delete the folder, or give a new one") from None
+        raise DataError(f"{path}: cannot be read; check the disk, or give a new --out folder") from None
     header = parse_line(lines[0]) if lines else None
     if header is None or {k: v for k, v in header.items() if k != "complete"} != _header(origin):
         raise DataError(
-            f"--out: {str(folder)!r} was prepared from something else, or by another version; "
-            "give a new folder, or delete this one"
+            f"--out: {str(folder)!r} was prepared from another source, with other options or by another "
+            "version; give a new folder, or delete this one"
         )
     outcomes: dict[str, Outcome] = {}
     for line in lines[1:]:
         outcome = _parse_outcome(line)
-        if outcome is not None:  # the last line of a killed run may be cut off
+        if outcome is not None:  # the last line may be incomplete if the run was killed
             outcomes[outcome.name] = outcome
     return outcomes
 
 
 def _parse_outcome(line: str) -> Outcome | None:
     entry: Any = parse_line(line)
-    try:  # an entry may be no dictionary at all: that is a TypeError, caught below
+    try:  # if the entry is not a dictionary, this raises a TypeError
         name, stamp, size = entry["name"], entry["stamp"], entry["size"]
         sequences = tuple(StoredSequence(*sequence) for sequence in entry["sequences"])
         issues = tuple(Issue(*issue) for issue in entry["issues"])

@@ -1,4 +1,4 @@
-"""Folder layouts of datasets as downloaded; no pixel is read."""
+"""Folder layouts of downloaded datasets; lists sequences without reading pixels."""
 
 import dataclasses
 import functools
@@ -21,17 +21,17 @@ from mcl_jax.data.stores.tree import entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
 
 GREW_PROBE = ("probe", "03")
-"""Subject and condition that every probe of GREW has: whose they are is the secret of its challenge."""
+"""Subject and condition of every probe of GREW; only its challenge knows the real subjects."""
 
 _GREW_GALLERY_VIDEOS = 2
 
 HID_PROBE = "probe"
-"""Subject that every probe of HID has: whose they are is the secret of its competition."""
+"""Subject of every probe of HID; only its competition knows the real subjects."""
 
-_HID_PARTS = ("train", "gallery", HID_PROBE)  # parts of the names of its folders
+_HID_PARTS = ("train", "gallery", HID_PROBE)  # words in the names of its folders
 _HID_CONDITION = "default"  # it has no conditions
 
-_CASIAE_ROOT = "forTrain"  # the folder inside of its archives
+_CASIAE_ROOT = "forTrain"  # the folder inside its archives
 
 _PARTS = ("train", "test")
 
@@ -42,16 +42,16 @@ _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".rar", ".7z")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One kind of download; picklable, so its functions are those of a module.
+    """Folder layout of a download; picklable, so its functions must be module-level ones.
 
     Attributes:
-        scan: from the folder to references to its sequences; their location is a folder of frames.
-        expected: what `scan` looks for, to be shown.
-        to_silhouette: from a raw frame [h, w] to a silhouette [64, 64].
-        endings: of the files of frames, in small letters.
-        ignored: endings of such files that are not frames.
-        least_frames: sequences of fewer are left out.
-        cleaning: of raw frames, before that.
+        scan: function of the folder; yields its sequences, whose locations are folders of frames.
+        expected: the layout that `scan` looks for, for messages.
+        to_silhouette: turns a raw frame [h, w] into a silhouette [64, 64].
+        endings: endings of frame files, in lower case.
+        ignored: endings of files that are no frames, although `endings` fits them.
+        least_frames: sequences with fewer frames are left out.
+        cleaning: cleaning of raw frames, before `to_silhouette`.
     """
 
     scan: Callable[[Path], Iterator[SequenceRef]]
@@ -63,7 +63,7 @@ class Layout:
     cleaning: Cleaning = _AS_IT_IS
 
     def frames(self, folder: str) -> list[Path]:
-        """Returns the files of a sequence's frames, in their order."""
+        """Returns the frame files of a sequence, in order."""
         names = [entry.name for entry in entries(folder) if self._is_frame(entry.name)]
         return [Path(folder, name) for name in self.cleaning.sort(names)]
 
@@ -72,7 +72,7 @@ class Layout:
 
 
 def why_no_frame(folder: str | Path) -> str:
-    """Returns why a folder without PNG files has no frame."""
+    """Returns the reason why a folder has no frames, which are PNG files."""
     names = sorted(entry.name for entry in entries(folder))
     jpeg = next((name for name in names if name.lower().endswith((".jpg", ".jpeg"))), None)
     if jpeg is None:
@@ -90,19 +90,19 @@ def _scan_subjects(src: Path) -> Iterator[SequenceRef]:
         if (src / name).is_dir():
             raise DataError(
                 f"--src: {str(src / name)!r} is not a subject; give the folder of the subjects, "
-                "or prepare grew"
+                "or use `mcl-jax prepare grew` if this is GREW"
             )
     yield from _scan_three_levels(src)
 
 
 def _scan_grew(src: Path) -> Iterator[SequenceRef]:
-    """Rearranges GREW into subject/condition/view, as every protocol of it names its sequences."""
+    """Names GREW's sequences subject/condition/view, as its protocols expect."""
     parts = {name: src / name for name in ("train", "test/gallery", "test/probe")}
     missing = [name for name, folder in parts.items() if not folder.is_dir()]
     if len(missing) == len(parts):
         return
     for name in missing:
-        logging.warning("%s: no folder %s; going on without it", src, name)
+        logging.warning("%s: no folder %s; continuing without it", src, name)
         del parts[name]
     if "train" in parts:
         for subject in subfolders(parts["train"]):
@@ -110,12 +110,12 @@ def _scan_grew(src: Path) -> Iterator[SequenceRef]:
                 yield SequenceRef(f"{subject.name}train", "00", video.name, video.path)
     if "test/gallery" in parts:
         for subject in subfolders(parts["test/gallery"]):
-            # By name: in the order a disk lists them, scores would differ between machines.
+            # Sorted by name: the order of a directory listing would make scores differ between machines.
             videos = subfolders(subject.path)
             if len(videos) > _GREW_GALLERY_VIDEOS:
                 raise DataError(
-                    f"{subject.path}: {len(videos)} videos, and GREW has two of a gallery subject; "
-                    "remove what does not belong there"
+                    f"{subject.path}: {len(videos)} videos, but GREW has two of each gallery subject; "
+                    "remove the others"
                 )
             for number, video in enumerate(videos, start=1):
                 yield SequenceRef(subject.name, f"{number:02d}", video.name, video.path)
@@ -131,7 +131,7 @@ def _scan_oumvlp(src: Path) -> Iterator[SequenceRef]:
     for folder in subfolders(src):
         found = _OUMVLP_FOLDER.fullmatch(folder.name)
         if found is None:
-            logging.warning("%s: not a folder of OU-MVLP's; what is in it is left out", folder.path)
+            logging.warning("%s: not a folder of OU-MVLP; ignored", folder.path)
             continue
         view, condition = found.groups()
         for subject in subfolders(folder.path):
@@ -139,7 +139,7 @@ def _scan_oumvlp(src: Path) -> Iterator[SequenceRef]:
 
 
 def _scan_casiae(src: Path) -> Iterator[SequenceRef]:
-    """Joins height, scene, clothing and number of a walk to its condition, as the protocol names it."""
+    """Joins height, scene, clothing and number of a walk into its condition, as the protocol expects."""
     root = src / _CASIAE_ROOT
     for subject, height, scene, clothing, view in _folders(root if root.is_dir() else src, 5):
         for walk in subfolders(view.path):
@@ -148,7 +148,7 @@ def _scan_casiae(src: Path) -> Iterator[SequenceRef]:
 
 
 def _folders(folder: Path | str, levels: int) -> Iterator[list[os.DirEntry[str]]]:
-    """Yields the folders so many levels below a folder, each behind those that it lies in."""
+    """Yields each folder `levels` below a folder, preceded by the folders above it."""
     for entry in subfolders(folder):
         if levels == 1:
             yield [entry]
@@ -158,11 +158,11 @@ def _folders(folder: Path | str, levels: int) -> Iterator[list[os.DirEntry[str]]
 
 
 def _scan_hid(src: Path) -> Iterator[SequenceRef]:
-    """Gives each video a view of its own: a submission tells probes by it."""
+    """Gives each video its own view, by which a submission identifies probes."""
     for folder in subfolders(src):
         part = next((part for part in _HID_PARTS if part in folder.name.lower()), None)
         if part is None:
-            logging.warning("%s: not a folder of HID's; what is in it is left out", folder.path)
+            logging.warning("%s: not a folder of HID; ignored", folder.path)
         elif part == HID_PROBE:
             for video in subfolders(folder.path):
                 yield SequenceRef(HID_PROBE, _HID_CONDITION, video.name, video.path)
@@ -172,7 +172,7 @@ def _scan_hid(src: Path) -> Iterator[SequenceRef]:
 
 
 SUBJECTS = Layout(_scan_subjects, "subject/condition/view/*.png")
-"""CASIA-B, Gait3D, and whatever else lies as every protocol names its sequences."""
+"""CASIA-B, Gait3D, and any other dataset with folders subject/condition/view."""
 
 GREW = Layout(
     _scan_grew,
@@ -206,13 +206,13 @@ HID = Layout(
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """A dataset as it is downloaded: its layout and reader.
+    """A dataset that can be prepared.
 
     Attributes:
-        name: the dataset's, a Python identifier.
-        layout: how its folders lie.
-        description: one sentence about it, kept with its records.
-        file: which file to take of a pkl tree, where folders hold several; see mcl_jax.data.stores.pkl_file.
+        name: name of the dataset, a Python identifier.
+        layout: its folder layout.
+        description: one sentence about it, stored with its records.
+        file: which file of a pkl tree to take, if folders hold several; see mcl_jax.data.stores.pkl_file.
     """
 
     name: str
@@ -222,7 +222,7 @@ class Download:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Choices that differ from the defaults; the output folder keeps them, and later runs compare."""
+        """Options that differ from the defaults; stored in the output folder, compared by later runs."""
         return self.layout.cleaning.settings | ({"file": self.file} if self.file else {})
 
 
@@ -230,12 +230,12 @@ def list_sequences(layout: Layout, src: Path, file: str = "") -> tuple[list[Sequ
     """Lists the sequences of a download, sorted.
 
     Args:
-        layout: how it lies.
-        src: its folder.
-        file: which file of a folder to take, where it is a pkl tree.
+        layout: layout of the download.
+        src: folder of the download, or a pkl tree made from it.
+        file: in a pkl tree, which file of a folder to take.
 
     Returns:
-        The sequences, and whether they are pkl files, prepared before, rather than folders of PNGs.
+        The sequences, and whether they are prepared pkl files instead of folders of frames.
 
     Raises:
         DataError: if the folder holds no such dataset, or two sequences share a name.
@@ -244,7 +244,7 @@ def list_sequences(layout: Layout, src: Path, file: str = "") -> tuple[list[Sequ
         raise DataError(f"--src: no folder {str(src)!r}; give the folder the dataset was unpacked into")
     archives = _packed_archives(src)
     for archive in archives:
-        logging.warning("%s: not unpacked; what is in it is left out", archive)
+        logging.warning("%s: archive is not unpacked; ignored", archive)
     prepared = holds_pkl(src)
     sequences = sorted(scan_tree(src, file) if prepared else layout.scan(src))
     if not sequences:
@@ -252,7 +252,7 @@ def list_sequences(layout: Layout, src: Path, file: str = "") -> tuple[list[Sequ
     for first, second in itertools.pairwise(sequences):
         if first == second:
             raise DataError(
-                f"{first.key}: two sequences of this name: {first.location}, {second.location}; "
+                f"{first.key}: two sequences have this name: {first.location}, {second.location}; "
                 "rename one of them"
             )
     return sequences, prepared
@@ -265,13 +265,13 @@ def _remedy(layout: Layout, archives: Sequence[Path]) -> str:
 
 
 def _packed_archives(src: Path) -> list[Path]:
-    """Returns the archives in a folder beside which there is no folder of their name."""
+    """Returns the archives in a folder that have no folder of the same name beside them."""
     found = [Path(entry.path) for entry in entries(src) if entry.name.lower().endswith(_ARCHIVES)]
     return sorted(path for path in found if not (src / path.name.split(".")[0]).is_dir())
 
 
 def holds_pkl(src: Path) -> bool:
-    """Whether the first sequence found at subject/condition/view is a pkl file."""
+    """Whether the first sequence found at subject/condition/view holds pkl files."""
     for sequence in _scan_three_levels(src):
         suffixes = {Path(entry.name).suffix.lower() for entry in entries(sequence.location)}
         if suffixes & {".pkl", ".png"}:

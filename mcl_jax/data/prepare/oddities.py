@@ -1,4 +1,4 @@
-"""Looks at some raw frames before they are prepared, for oddities that spoil silhouettes without an error."""
+"""Checks some raw frames before a preparation for faults that would spoil silhouettes without an error."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,25 +15,25 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.errors import DataError
 
 _T = TypeVar("_T")
-_SEQUENCES, _FRAMES = 64, 8  # looked at: so many walks, and so many frames of each
+_SEQUENCES, _FRAMES = 64, 8  # number of walks checked, and of frames of each
 _WHITE = 128
 _WIDENED = 1.1  # times the height of the largest piece
 _SECOND = 0.5  # of the area of the largest piece
-_GREY = 0.3  # of what is not black; along an edge there is less
-_SELDOM = 0.02  # of the frames: a few are in every dataset
+_GREY = 0.3  # of the pixels that are not black; a clean mask has fewer grey ones, along its edge
+_SELDOM = 0.02  # of the frames; every dataset has a few such frames
 
 REMARKS = {
-    "border": "have a mostly white border, so they are inverted or framed: prepare masks of white on black",
-    "grey": "have many grey levels, as of JPEG or of soft masks: --threshold=128 makes them black and white",
-    "specks": "have specks far from the person, which makes the person smaller: --largest-piece removes them",
+    "border": "have a mostly white border, so they are inverted or framed: use masks of white on black",
+    "grey": "have many grey levels, like JPEGs or soft masks: --threshold=128 makes them black and white",
+    "specks": "have specks far from the person, which make the person smaller: --largest-piece removes them",
     "second": "have a second piece half as large as the first, perhaps a person: --largest-piece removes it",
 }
 
 
 def oddities(layout: Layout, sequences: Sequence[SequenceRef]) -> list[str]:
-    """Returns a line for each kind of oddity in an even choice of frames; none for sound ones.
+    """Returns a line for each kind of fault in some evenly spaced frames; none if they are sound.
 
-    Frames that cannot be read are left to the preparation itself.
+    Frames that cannot be read are ignored here; the preparation itself reports them.
     """
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -56,27 +56,27 @@ def oddities(layout: Layout, sequences: Sequence[SequenceRef]) -> list[str]:
             if layout.to_silhouette in (
                 keep,
                 scale,
-            ):  # scaled before: greys, and pieces cut off, are as they came
+            ):  # scaled by the publisher, so grey edges and separate pieces are normal
                 found &= {"border"}
             frames += 1
             counts.update(found)
             for kind in found:
                 examples.setdefault(kind, f"{sequence.key}/{file.name}")
     lines = [
-        f"{counts[kind]} of {frames} frames looked at, such as {examples[kind]}, {text}"
+        f"{counts[kind]} of {frames} frames checked, such as {examples[kind]}, {text}"
         for kind, text in REMARKS.items()
         if counts[kind] > _SELDOM * frames
     ]
     if unordered:
         lines.append(
-            f"{unordered} of {len(chosen)} walks looked at, such as {examples['order']}, have frames whose "
-            "numbers are not padded, so that 10 comes before 9: --order=number puts them in the order of time"
+            f"{unordered} of {len(chosen)} walks checked, such as {examples['order']}, have frames whose "
+            "numbers are not padded, so that 10 sorts before 9: --order=number sorts them by number"
         )
     return lines
 
 
 def remarks(image: np.ndarray) -> set[str]:
-    """Returns the keys of `REMARKS` that hold of a raw frame, uint8 [h, w]."""
+    """Returns the keys of `REMARKS` that apply to a raw frame, uint8 [h, w]."""
     found: set[str] = set()
     border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     lit = np.count_nonzero(image)
@@ -87,7 +87,7 @@ def remarks(image: np.ndarray) -> set[str]:
     if np.count_nonzero((image > 0) & (image < 255)) > _GREY * lit:
         found.add("grey")
     count, _, stats, _ = cv2.connectedComponentsWithStats((image > 0).astype(np.uint8), connectivity=8)
-    if count <= 2 or found:  # pieces tell something of clean masks alone
+    if count <= 2 or found:  # the number of pieces means something only in clean masks
         return found
     pieces = stats[1:]
     largest, second = sorted(pieces, key=lambda piece: -piece[cv2.CC_STAT_AREA])[:2]
@@ -99,8 +99,8 @@ def remarks(image: np.ndarray) -> set[str]:
     return found
 
 
-def _spread(values: Sequence[_T], most: int) -> Sequence[_T]:
-    """Returns at most so many of the values, evenly spaced."""
-    if len(values) <= most:
+def _spread(values: Sequence[_T], maximum: int) -> Sequence[_T]:
+    """Returns up to `maximum` of the values, evenly spaced."""
+    if len(values) <= maximum:
         return values
-    return [values[i] for i in np.linspace(0, len(values) - 1, most).round().astype(int)]
+    return [values[i] for i in np.linspace(0, len(values) - 1, maximum).round().astype(int)]

@@ -20,7 +20,7 @@ from mcl_jax.utils.files import write_atomically
 
 
 def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> Summary:
-    """Writes a download as a pkl tree; `preparation.prepare_dataset` has the arguments.
+    """Writes a download as a pkl tree; the arguments are those of `preparation.prepare_dataset`.
 
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
@@ -28,7 +28,7 @@ def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> 
     sequences, prepared = list_sequences(download.layout, src, download.file)
     if prepared:
         raise DataError(
-            f"--src: {str(src)!r} is a pkl tree already; train from it, or convert it with --format records"
+            f"--src: {str(src)!r} is a pkl tree already; train on it, or convert it with --format records"
         )
     jobs = [job_for(f"{sequence.key}/{sequence.view}.pkl", [sequence]) for sequence in sequences]
     task = _WritePkl(Reader(download.layout, prepared, options.skip_damaged, download.file), out)
@@ -44,7 +44,7 @@ def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _WritePkl:
-    """Writes a sequence as a pickled array, as the reference does."""
+    """Writes a sequence as a pickled array, like the reference."""
 
     reader: Reader
     out: Path

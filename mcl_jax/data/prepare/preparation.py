@@ -25,20 +25,20 @@ def prepare_dataset(
     progress: bool = False,
     cleaning: Cleaning | None = None,
 ) -> Summary:
-    """Prepares a download, or continues a preparation that was interrupted.
+    """Prepares a download, or continues an interrupted preparation.
 
-    What is complete is kept; what was cut off, or whose raw frames came, went or were renamed, is made again.
-    `skipped.csv` in the output folder lists what was left out, and why.
+    Complete files are kept; files that are incomplete, or whose raw frames were added, removed or renamed,
+    are made again. `skipped.csv` in the output folder lists the frames and sequences left out, with reasons.
 
     Args:
-        download: what the source is; `datasets.download_of` knows them by name.
-        src: the download, or a pkl tree that was prepared before, to make records of.
-        out: folder for the result; new, or begun by the same command.
+        download: the dataset; `datasets.download_of` returns it by name.
+        src: folder of the download; to make records also a pkl tree that was prepared before.
+        out: folder for the result; new, or from an earlier run of the same command.
         file_format: "pkl" for a tree of OUT/subject/condition/view/view.pkl, "records" for ArrayRecord files.
-        workers: processes; 0 works in this one. The result does not depend on it.
-        skip_damaged: leave out files that cannot be read; otherwise they fail the run, after all the rest.
+        workers: number of processes; 0 works in this process. It does not change the result.
+        skip_damaged: leave out files that cannot be read, instead of failing after all others are done.
         progress: show a progress bar on stderr.
-        cleaning: of raw frames; None for none, as for the published runs.
+        cleaning: cleaning of raw frames; None for none, as for the published runs.
 
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
@@ -46,7 +46,7 @@ def prepare_dataset(
     if file_format not in FORMATS:
         raise DataError(f"no format {file_format!r}; there are {', '.join(FORMATS)}")
     if out.resolve().is_relative_to(src.resolve()):
-        raise DataError(f"--out: {str(out)!r} is inside --src; give a folder outside of it")
+        raise DataError(f"--out: {str(out)!r} is inside --src; give a folder outside --src")
     if cleaning is not None:
         layout = dataclasses.replace(download.layout, cleaning=cleaning)
         download = dataclasses.replace(download, layout=layout)

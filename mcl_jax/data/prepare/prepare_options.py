@@ -8,8 +8,8 @@ class Options:
     """Options of a preparation.
 
     Attributes:
-        workers: processes; 0 works in this one.
-        skip_damaged: leave out files that cannot be read; otherwise they fail the run, after all the rest.
+        workers: number of processes; 0 works in this process.
+        skip_damaged: leave out files that cannot be read, instead of failing after all others are done.
         progress: show a progress bar on stderr.
     """
 

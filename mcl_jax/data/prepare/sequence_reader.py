@@ -1,4 +1,4 @@
-"""Reads one sequence of a download, with a list of the frames left out."""
+"""Reads one sequence of a download, and lists the frames left out."""
 
 import dataclasses
 import hashlib
@@ -16,6 +16,7 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
+from mcl_jax.utils.terminal import count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Reader:
     """Reads the sequences of one download; picklable.
 
     Attributes:
-        layout: of the download.
-        prepared: the sequences are pkl files, not folders of PNGs.
-        skip_damaged: leave out files that cannot be read, as frames are that show nobody.
-        file: which pkl file of a folder is taken, where it holds several.
+        layout: layout of the download.
+        prepared: whether the sequences are pkl files instead of folders of frames.
+        skip_damaged: leave out files that cannot be read, like frames without a person.
+        file: which pkl file of a folder to take, if it holds several.
     """
 
     layout: Layout
@@ -35,10 +36,10 @@ class Reader:
     file: str = ""
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
-        """Returns silhouettes uint8 [s, 64, w], and the frames left out.
+        """Returns silhouettes uint8 [s, 64, w] or None, and the frames left out.
 
-        There are no silhouettes if nothing remains, or a file is damaged and `skip_damaged` is not set. PNGs
-        give w = 64; a prepared sequence is taken as it is.
+        None means that no frame is usable, or that a file is damaged and `skip_damaged` is not set. Raw
+        frames give w = 64; a prepared sequence is not changed.
         """
         if self.prepared:
             return self._read_pkl(sequence)
@@ -55,12 +56,13 @@ class Reader:
             except DataError as error:
                 issues.append(self._damage(sequence, file, error))
         if not frames:
-            issues.append(_issue(sequence, "", f"none of its {len(files)} frames can be used"))
+            issues.append(_issue(sequence, "", f"0 of {count(len(files), 'frame')} can be used"))
             return None, issues
         if any(issue.damaged for issue in issues):
             return None, issues
-        if len(frames) < (least := self.layout.least_frames):
-            return None, [*issues, _issue(sequence, "", f"{len(frames)} frames, and {least} are the least")]
+        if len(frames) < (minimum := self.layout.least_frames):
+            reason = f"{count(len(frames), 'frame')}, fewer than the minimum of {minimum}"
+            return None, [*issues, _issue(sequence, "", reason)]
         try:
             return check_frames(np.stack(frames), sequence.location), issues
         except DataError as error:
@@ -84,10 +86,10 @@ def _issue(sequence: SequenceRef, frame: str, reason: str, damaged: bool = False
 
 
 def job_for(name: str, sequences: Sequence[SequenceRef]) -> Job[tuple[SequenceRef, ...]]:
-    """Returns the job that writes these sequences to a file, stamped with their present state on disk.
+    """Returns the job that writes these sequences to a file, stamped with their current state on disk.
 
     Raises:
-        DataError: if one has gone meanwhile.
+        DataError: if a sequence has disappeared.
     """
     digest = hashlib.sha256()
     for sequence in sequences:
@@ -95,8 +97,8 @@ def job_for(name: str, sequences: Sequence[SequenceRef]) -> Job[tuple[SequenceRe
             status = Path(sequence.location).stat()
         except OSError as error:
             raise DataError(
-                f"{sequence.location}: {error.strerror}; has the source changed meanwhile?"
+                f"{sequence.location}: {error.strerror}; check whether the source is being changed"
             ) from None
-        # A folder's time changes with the names in it; its size is the file system's affair.
+        # A folder's time changes with the names in it; its size depends on the file system.
         digest.update(f"{sequence.key}\0{status.st_mtime_ns}\n".encode())
     return Job(name, tuple(sequences), digest.hexdigest()[:16], len(sequences))

@@ -1,4 +1,4 @@
-"""Reads a single walk from the path that a user gives."""
+"""Reads a single walk from a path given by the user."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,18 +13,19 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.frames import check_frames
 from mcl_jax.data.stores.tree import PklSource, entries
 from mcl_jax.errors import DataError
+from mcl_jax.utils.terminal import count
 
 _FIRST_WALKS = 3
-"""Of so many walks with odd frames it is said: whoever reads a thousand of them knows by then."""
+"""Number of walks for which a warning about faulty frames is logged; more would repeat themselves."""
 
 
 def read_walk(path: Path) -> np.ndarray:
     """Returns the silhouettes of a walk, uint8 [s, 64, 64 or 44].
 
     Args:
-        path: a pkl file of silhouettes, a folder with one, or a folder of PNG frames, white on black, which
-            are prepared in the order of their names as for the published runs; frames that show nobody are
-            left out.
+        path: a pkl file of silhouettes, a folder with one, or a folder of PNG frames, white on black. Frames
+            are taken in the order of their names and prepared as for the published runs; frames without a
+            person are left out.
 
     Raises:
         DataError: if there is no such walk, or it cannot be used.
@@ -32,7 +33,7 @@ def read_walk(path: Path) -> np.ndarray:
     if path.is_file() and path.suffix.lower() == ".pkl":
         return PklSource().read(SequenceRef("", "", "", str(path)))
     if path.is_file():
-        raise DataError(f"{path}: is no pkl file; give one, or a folder of PNG frames")
+        raise DataError(f"{path}: is not a pkl file; give a pkl file or a folder of PNG frames")
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; give a pkl file or a folder of PNG frames")
     names = sorted(entry.name for entry in entries(path) if entry.is_file())
@@ -55,14 +56,14 @@ def read_walk(path: Path) -> np.ndarray:
                 reasons.append(f"{name}: {reason}")
     if not frames:
         why = (
-            f"none of its {len(reasons)} PNG frames can be used ({reasons[0]})"
+            f"0 of {count(len(reasons), 'PNG frame')} can be used ({reasons[0]})"
             if reasons
             else why_no_frame(path)
         )
         raise DataError(f"{path}: {why}")
     if odd:
-        (kind, count), *_ = odd.most_common(1)
+        (kind, number), *_ = odd.most_common(1)
         logging.log_first_n(
-            logging.WARNING, "%s: %d of %d frames %s", _FIRST_WALKS, path, count, len(frames), REMARKS[kind]
+            logging.WARNING, "%s: %d of %d frames %s", _FIRST_WALKS, path, number, len(frames), REMARKS[kind]
         )
     return check_frames(np.stack(frames), str(path))

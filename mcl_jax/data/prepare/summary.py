@@ -1,4 +1,4 @@
-"""Summary of a preparation, and whether it is good enough."""
+"""Counts the results of a preparation, and checks whether they are usable."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,11 +6,12 @@ from pathlib import Path
 
 from mcl_jax.data.prepare.jobs import Outcome
 from mcl_jax.errors import DataError
+from mcl_jax.utils.terminal import count
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Counts of what was written and left out."""
+    """Numbers of sequences and frames that were written and left out."""
 
     sequences: int
     frames: int
@@ -26,26 +27,28 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
 
 
 def check_usable(outcomes: Sequence[Outcome], src: Path, table: Path) -> None:
-    """Raises an error if nothing of a download could be prepared: it is probably another dataset.
+    """Raises an error if no sequence could be prepared; then it is probably another dataset.
 
     Raises:
         DataError: naming the table of reasons.
     """
     if not any(outcome.sequences for outcome in outcomes):
         raise DataError(
-            f"--src: not one usable frame under {str(src)!r}; {table} says why; is it the folder of subjects?"
+            f"--src: no usable sequence under {str(src)!r}; {table} lists the reasons; "
+            "check that it is the folder of the subjects"
         )
 
 
 def check_damage(outcomes: Sequence[Outcome], table: Path) -> None:
-    """Fails if a job could not be done for damaged files.
+    """Raises an error if a job could not be done because of damaged files.
 
     Raises:
-        DataError: the first of them; the table has all.
+        DataError: with the first damaged file; the table lists all.
     """
     damaged = [i for o in outcomes if not o.complete for i in o.issues if i.damaged]
     if damaged:
-        others = f" (and {len(damaged) - 1} more damaged files, see {table})" if len(damaged) > 1 else ""
+        more = count(len(damaged) - 1, "more damaged file")
+        others = f" (and {more}, see {table})" if len(damaged) > 1 else ""
         raise DataError(
-            f"{damaged[0].reason}{others}; then run this again, or add --skip-damaged to leave them out"
+            f"{damaged[0].reason}{others}; then run this command again, or leave them out with --skip-damaged"
         )

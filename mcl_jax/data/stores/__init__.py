@@ -1,1 +1,1 @@
-"""Reads sequences from disk: from a tree of pickled arrays, or a folder of ArrayRecord files."""
+"""Reads sequences from a tree of pickled arrays or a folder of ArrayRecord files."""

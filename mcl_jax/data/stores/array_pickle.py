@@ -1,4 +1,4 @@
-"""Reads a pickled NumPy array without executing anything that is in the file."""
+"""Reads a pickled NumPy array without executing any code from the file."""
 
 import math
 from collections.abc import Callable
@@ -11,24 +11,24 @@ from mcl_jax.utils import safe_pickle
 from mcl_jax.utils.safe_pickle import DamagedPickleError, Name, RefusedPickleError, Vocabulary
 
 MAX_PICKLE_BYTES = 2**28
-"""A file of more bytes is refused: it would be 65,536 frames of 64×64, or 44 minutes at 25 a second."""
+"""Larger files are refused. This is 65,536 frames of 64×64, or 44 minutes at 25 frames a second."""
 
 # How NumPy spells the types of real numbers in a pickle: "u1", "f4", …
 _CODES = {np.dtype(code).str[1:] for code in "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]}
 
 
 class NotAnArrayError(Exception):
-    """The pickle is damaged, or more than a NumPy array."""
+    """The pickle is damaged, or holds something other than a NumPy array."""
 
 
 def read_array(data: bytes) -> np.ndarray:
-    """Returns the array of real numbers that a pickle holds.
+    """Returns the array of real numbers in a pickle.
 
     Args:
-        data: a pickle of protocol 0 to 5, by any NumPy. Silhouettes are not copied out of it.
+        data: a pickle of protocol 0 to 5, written by any NumPy. Silhouettes are returned as a view of it.
 
     Raises:
-        NotAnArrayError: it is damaged, or holds anything else.
+        NotAnArrayError: if it is damaged, or holds anything else.
     """
     silhouettes = read_silhouettes(data)
     if silhouettes is not None:
@@ -39,7 +39,7 @@ def read_array(data: bytes) -> np.ndarray:
         raise NotAnArrayError(f"truncated or damaged pickle ({error})") from None
     except RefusedPickleError as error:
         raise NotAnArrayError(
-            f"holds {error}, which is not part of a NumPy array; refused, nothing was executed"
+            f"holds {error}, which is not part of a NumPy array; refused without executing anything"
         ) from None
     if not isinstance(value, np.ndarray):
         raise NotAnArrayError(f"holds a {type(value).__name__}, not a NumPy array")
@@ -47,28 +47,28 @@ def read_array(data: bytes) -> np.ndarray:
 
 
 class _Array:
-    """Stands for an array whose state has not come yet."""
+    """Stands for an array whose state has not been read yet."""
 
 
 class _Dtype:
-    """Stands for a dtype: its code, and the byte order that its state sets afterwards."""
+    """Stands for a dtype: its code, and the byte order, which its state sets later."""
 
     def __init__(self, code: str):
         self.code, self.order = code, "|"
 
 
 def _names(size: int) -> dict[str, Callable[..., Any] | None]:
-    """Returns the functions that stand for the names in an array's pickle of `size` bytes."""
+    """Returns a harmless function for each name allowed in an array's pickle of `size` bytes."""
     left = size
 
     def latin1_bytes(text: Any, encoding: Any) -> bytes:
-        """Returns the bytes that pickle wrote as text, up to protocol 2; no more than the pickle holds."""
+        """Returns bytes that protocols up to 2 write as text; in total no more than the pickle holds."""
         nonlocal left
         if type(text) is not str or encoding != "latin1":
             raise TypeError("not bytes")
         left -= len(text)
         if left < 0:
-            raise ValueError("the bytes of one text, more than once")
+            raise ValueError("the bytes of a text are used more than once")
         return text.encode("latin1")
 
     names: dict[str, Callable[..., Any] | None] = {

@@ -1,4 +1,4 @@
-"""A folder of records: ArrayRecord files that hold a packed sequence in each record."""
+"""Reads a folder of records: ArrayRecord files with one packed sequence in each record."""
 
 import zlib
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ _REMEDY = "restore the folder from a copy, or prepare it again as a new one"
 
 
 class RecordsSource:
-    """Reads the sequences of a folder of records; each process opens the files when it first reads.
+    """Reads the sequences of a folder of records; each process opens the files at its first read.
 
-    A record is compared with its checksum when a process first reads it, not at each epoch: that would take
-    as long as unpacking a clip. ArrayRecord itself finds what is damaged on the disk later.
+    A process compares a record with its checksum only at the first read: in every epoch, that would take as
+    long as unpacking a clip. ArrayRecord itself detects later damage on the disk.
     """
 
     def __init__(self, root: Path, checksums: Sequence[int] = ()):
@@ -31,7 +31,7 @@ class RecordsSource:
 
         Args:
             root: the folder.
-            checksums: CRC-32 of each record; none where they are not known.
+            checksums: CRC-32 of each record; empty if they are unknown.
         """
         self._root = root
         self._checksums = np.array(checksums, np.uint32)
@@ -58,10 +58,10 @@ class RecordsSource:
         except Exception as error:  # a damaged file raises nearly anything
             raise DataError(f"{name}: cannot be read ({type(error).__name__}); {_REMEDY}") from None
         if held == sequence and not as_written:
-            raise DataError(f"{name}: is damaged, or of another preparation; {_REMEDY}")
+            raise DataError(f"{name}: is damaged, or comes from another preparation; {_REMEDY}")
         if held != sequence:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
-        if number not in self._sound:  # once, since unpacking a frame takes time
+        if number not in self._sound:  # only once, because unpacking a frame takes time
             check_frames(frames, name)
             self._sound.add(number)
         return frames
@@ -79,25 +79,25 @@ class RecordsSource:
         try:
             return self._records[number]
         except Exception:
-            self._records = None  # a disk that comes back does not know the open files any more
+            self._records = None  # after a disk was disconnected, the open files stay unusable
             raise
 
 
 def _open_folder(root: Path) -> Sequence[bytes]:
-    # Not by TFDS, which would import whatever module the folder's features.json names.
+    # Not with TFDS, which would import any module that the folder's features.json names.
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     manifest = read_manifest(root)
     records: Sequence[bytes] = ArrayRecordDataSource([str(root / name) for name in manifest.files])
     if len(records) != len(manifest.sequences):
         raise DataError(
-            f"{root}: has {len(records)} records, and {RECORDS_MANIFEST} lists {len(manifest.sequences)}"
+            f"{root}: has {len(records)} records, but {RECORDS_MANIFEST} lists {len(manifest.sequences)}"
         )
     return records
 
 
 def _decode(example: bytes) -> tuple[PackedFrames, SequenceRef]:
-    """Returns frames that are still packed, and whose they are; TFDS would unpack them all."""
+    """Returns the frames, still packed, and the sequence's names; TFDS would unpack all frames."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     features = tf_example_pb2.Example.FromString(example).features.feature
@@ -112,15 +112,15 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
     """Lists the sequences of a folder of records, sorted, and returns the source that reads them.
 
     Raises:
-        DataError: if the folder is missing, of another version or cut off, or records cannot be read here.
+        DataError: if the folder is missing, incomplete or of another version, or an extra is missing.
     """
     manifest = read_manifest(root)
     check_files(root, manifest)
     require_extra("records", "a folder of records")
     if not manifest.checksums:
         logging.warning(
-            "%s: records of an earlier version, without digests: a shard of another preparation would not be "
-            "noticed; to have them, prepare a new folder",
+            "%s: records of an earlier version, without digests: a shard from another preparation would go "
+            "unnoticed; to get digests, prepare a new folder",
             root,
         )
     sequences = [

@@ -1,4 +1,4 @@
-"""Checks silhouettes for the form in which every store returns them."""
+"""Checks that silhouettes have the form that models expect."""
 
 from typing import TypeVar
 
@@ -13,30 +13,30 @@ WIDTHS = (64, 44)
 MEND = "prepare the sequence again, or leave it out"
 """Advice about a sequence that cannot be used."""
 
-_WHITE = 128  # a pixel of at least this is the person's
+_WHITE = 128  # pixels of at least this value belong to the person
 _MOSTLY = 0.9
 
 _F = TypeVar("_F", np.ndarray, PackedFrames)
 
 
 def check_frames(frames: _F, name: str) -> _F:
-    """Returns the frames if they are a non-empty uint8 [s, 64, 64 or 44] of people, white on black.
+    """Returns the frames if they are uint8 [s, 64, 64 or 44], s > 0, of a person, white on black.
 
     Raises:
-        DataError: if not, or if they are of 0 and 1, all black or white, inverted or transposed, which
-            a model would embed without a word; the message starts with `name`.
+        DataError: if not. Frames with values 0 and 1, all black or white, inverted or transposed are refused,
+            because a model would embed them without a warning. The message starts with `name`.
     """
     if frames.dtype != np.uint8:
         raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 silhouettes in 0…255; {MEND}")
     check_shape(tuple(frames.shape), name)
-    # One frame tells a sound sequence, in a hundredth of the time that all would take.
+    # One sound frame suffices for a sound sequence, in a hundredth of the time for all frames.
     if not _is_sound(frames[len(frames) // 2]) and (fault := _fault(frames[:])):
         raise DataError(f"{name}: {fault}; {MEND}")
     return frames
 
 
 def _is_sound(frame: np.ndarray) -> bool:
-    """Whether a frame [h, w] surely has a person from top to bottom, and black at a side."""
+    """Whether a frame [h, w] certainly shows a person from top to bottom, and is black at one side."""
     if frame.max() < _WHITE or not (frame[0].any() and frame[-1].any()):
         return False
     return bool(frame[:, 0].max() < _WHITE or frame[:, -1].max() < _WHITE)
@@ -46,7 +46,7 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
     """Checks the shape of a sequence's frames.
 
     Raises:
-        DataError: if they are not [s, 64, 64 or 44], or there are none; the message starts with `name`.
+        DataError: if it is not [s, 64, 64 or 44], or s is 0; the message starts with `name`.
     """
     if len(shape) != 3 or shape[1] != HEIGHT or shape[2] not in WIDTHS:
         raise DataError(
@@ -58,7 +58,7 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
 
 
 def _fault(frames: np.ndarray) -> str:
-    """Returns why frames [s, h, w] are no silhouettes of a walking person; "" where they may be."""
+    """Returns why frames [s, h, w] are no silhouettes of a walking person; "" if no fault is found."""
     expected = "expected a person of 255 on a background of 0"
     brightest = int(frames.max())
     if brightest == 0:
@@ -73,7 +73,7 @@ def _fault(frames: np.ndarray) -> str:
     sides = white[:, :, [0, -1]]  # [s, h, 2], where nearly all is background
     if sides.mean() > _MOSTLY:
         return f"white at the left and right border: inverted; {expected}: subtract the values from 255"
-    # A prepared person reaches from the top row to the bottom row, and seldom to a side.
+    # In prepared frames, a person reaches from the top row to the bottom row, and seldom a side.
     touches_sides = np.all(np.any(sides, axis=1), axis=1)
     touches_top_and_bottom = np.all(np.any(white[:, [0, -1]], axis=2), axis=1)
     if touches_sides.mean() > _MOSTLY and touches_top_and_bottom.mean() < 1 - _MOSTLY:

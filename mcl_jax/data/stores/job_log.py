@@ -1,6 +1,6 @@
-"""Tells whether the command that fills a folder with sequences has finished.
+"""Reads the log of a prepared folder, which says whether its preparation has finished.
 
-`prepare/jobs.py` writes the log; here is what readers of the folder need to know of it.
+`prepare/jobs.py` writes the log; this module has the part that readers of the folder need.
 """
 
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 JOB_LOG = "prepared.jsonl"
-"""Its first line says what the folder is made from and whether it is complete, the others what is in it."""
+"""Name of the log. Its first line has the folder's source and whether it is complete; the rest list files."""
 
 
 def read_header(folder: Path) -> dict[str, Any] | None:
-    """Returns the first line of a folder's log, or None if there is no log, or none that can be read."""
+    """Returns the first line of a folder's log; None if there is no log, or it cannot be read."""
     try:
         with (folder / JOB_LOG).open(encoding="utf-8") as file:
             return parse_line(file.readline())
@@ -21,7 +21,7 @@ def read_header(folder: Path) -> dict[str, Any] | None:
 
 
 def parse_line(line: str) -> dict[str, Any] | None:
-    """Returns the object in a line of the log, or None if the line was cut off or damaged."""
+    """Returns the object in a line of the log; None if the line is incomplete or damaged."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
@@ -30,6 +30,6 @@ def parse_line(line: str) -> dict[str, Any] | None:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a folder was begun to be filled and is not complete."""
+    """Whether a preparation of the folder was started and has not finished."""
     header = read_header(folder)
     return header is not None and not header.get("complete")

@@ -1,9 +1,9 @@
-"""Remembers the sequences of a pkl tree from one start to the next.
+"""Lists the sequences of a pkl tree, and caches the list for the next start.
 
-Listing a tree of a hundred thousand sequences means opening as many folders, minutes on a network disk. A
-cache file holds the result with the time of last change of every folder; as long as these hold, it is the
-listing. It pays: with half a millisecond added to every request, as a network disk may take, 3,000 sequences
-were listed in 4.2 s at first and in 0.9 s from the cache.
+Listing a tree of 100,000 sequences means opening as many folders, which takes minutes on a network disk. A
+cache file holds the list and the modification time of every folder; if no time has changed, the cached list
+is used. With half a millisecond added to every request, as on a network disk, listing 3,000 sequences took
+4.2 s at first and 0.9 s from the cache.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from mcl_jax.utils.files import user_cache, write_atomically
 CACHE_NAME = ".mcl_jax_listing.json"
 _FORMAT = 3
 
-# Folders changed this shortly before they were listed may change again within the same tick of the file
-# system's clock, unnoticed; such a listing is not kept.
+# If a folder changed this shortly before it was listed, another change within the same tick of the file
+# system's clock would go unnoticed; such a listing is not cached.
 _SETTLED_SECONDS = 2.0
 
-# On a network disk a request is a round trip, so that many at once pay; on a local one they only get in each
-# other's way. The first few requests tell which it is.
+# On a network disk each request is a round trip, so many at once are faster; on a local disk they slow each
+# other down. The time of the first requests decides.
 _THREADS = 16
 _TRIAL = 1000
 _SLOW_SECONDS = 50e-6
@@ -42,12 +42,11 @@ _SLOW_SECONDS = 50e-6
 def list_tree(root: Path, file: str = "") -> list[SequenceRef]:
     """Lists the sequences of a pkl tree as `tree.scan_tree` does, from the cache if the tree is unchanged.
 
-    The cache lies in the root or, where that cannot be written, in the user's cache folder; where neither
-    can be written, the tree is listed anew each time. Only names are listed: new pixels under an old name
-    make no difference.
+    The cache file is in the root or, if that is not writable, in the user's cache folder; if neither is
+    writable, the tree is listed anew each time. The cache holds only names, so changed pixels do not matter.
 
     Args:
-        root: of the tree.
+        root: folder of the tree.
         file: choice of the file to take from each folder; see `tree.scan_tree`.
 
     Raises:
@@ -58,7 +57,7 @@ def list_tree(root: Path, file: str = "") -> list[SequenceRef]:
     if is_unfinished(root):
         raise DataError(
             f"data.root: the preparation of {str(root)!r} is not complete; run the command that wrote it "
-            "(scripts/prepare_data.py or scripts/make_walkers.py) again"
+            "(`mcl-jax prepare` or `mcl-jax walkers`) again"
         )
     for path in _cache_paths(root):
         sequences = _read_cache(path, root, file)
@@ -79,7 +78,7 @@ def _cache_paths(root: Path) -> list[Path]:
 
 
 def _times(folders: Sequence[str]) -> list[int] | None:
-    """Returns when the contents of each folder last changed, in ns, or None if one has gone."""
+    """Returns the modification time of each folder in ns; None if a folder is missing."""
     try:
         start = time.perf_counter()
         trial = [_time(folder) for folder in folders[:_TRIAL]]
@@ -96,12 +95,12 @@ def _time(folder: str) -> int:
 
 
 def _read_cache(path: Path, root: Path, file: str) -> list[SequenceRef] | None:
-    """Returns the sequences of a cache file that fits the tree, or None."""
+    """Returns the sequences in a cache file; None if it does not fit the tree."""
     try:
         content = json.loads(path.read_bytes())
         if not check_seal(content) or (content["format"], content["file"]) != (_FORMAT, file):
             return None
-        # Of the root itself the names are compared: writing the cache there changes its time.
+        # For the root, names are compared instead of times: writing the cache there changes its time.
         names = {name for name in content["folders"] if "/" not in name}
         if names != {entry.name for entry in subfolders(root)}:
             return None
@@ -129,4 +128,4 @@ def _write_cache(
         try:
             return write_atomically(path, encoded)
         except UserError as error:
-            logging.info("the listing is not kept: %s", error)
+            logging.info("the list of sequences is not cached: %s", error)

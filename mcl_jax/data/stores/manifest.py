@@ -1,7 +1,7 @@
-"""records.json: the list of sequences in a folder of records. Written last, so it marks a complete folder.
+"""Manifest of a folder of records, records.json; written last, so it marks a complete folder.
 
-It has a digest of itself, one of the beginning and end of each shard, which is compared when the folder is
-opened, and the CRC-32 of each record, which is compared when a process first reads that.
+It lists the sequences, and has a digest of itself, a digest of the beginning and end of each shard, compared
+when the folder is opened, and a CRC-32 of each record, compared when a process first reads the record.
 """
 
 import dataclasses
@@ -21,23 +21,23 @@ from mcl_jax.utils.retry import retried
 RECORDS_MANIFEST = "records.json"
 
 RECORDS_FORMAT = 2
-"""Version of the folder's content; raise it when older folders cannot be read any more."""
+"""Version of the folder's content; increase it when older folders can no longer be read."""
 
 RECORDS_SPLIT = "sequences"
-"""The one split that TFDS knows of: who trains and who tests, the partition says, not the files."""
+"""The only split for TFDS; the partition, not the files, separates training from test."""
 
 _MAX_BYTES = 2**28
-"""About 40 bytes a sequence: fifty times as many as the largest dataset has."""
+"""At about 40 bytes a sequence, this is fifty times the largest dataset."""
 
-_SAMPLE = 2**16  # bytes of each end of a shard: the first and last records, of which others differ
+_SAMPLE = 2**16  # bytes of each end of a shard, that is its first and last records
 _THREADS = 16  # on a network disk each request is a round trip
 
-_PREPARE = "run scripts/prepare_data.py with --format records again"
+_PREPARE = "run `mcl-jax prepare … --format records` again"
 _REMEDY = f"restore the folder from a copy, or {_PREPARE}"
 
 
 class StoredSequence(NamedTuple):
-    """A sequence that has been written: its names, and how many frames it has."""
+    """A sequence in a file: its names and its number of frames."""
 
     subject: str
     condition: str
@@ -50,13 +50,13 @@ class RecordsManifest:
     """Content of a folder of records.
 
     Attributes:
-        dataset: name of the dataset it was made of.
-        source: a stamp that changes with the download.
-        skipped_sequences: how many sequences were left out.
-        skipped_frames: how many frames of other sequences were left out.
-        files: name of each ArrayRecord file → its bytes; the records are in order of the files.
-        sequences: in order of the records, which is sorted.
-        samples: name of each file → `sample_of` it; empty in folders of earlier versions.
+        dataset: name of the dataset.
+        source: stamp that changes with the source.
+        skipped_sequences: number of sequences left out.
+        skipped_frames: number of frames left out of other sequences.
+        files: name of each ArrayRecord file → size in bytes; in the order of the records.
+        sequences: sorted; record n holds sequence n.
+        samples: name of each file → its `sample_of`; empty in folders of earlier versions.
         checksums: CRC-32 of each record; empty in folders of earlier versions.
     """
 
@@ -85,7 +85,7 @@ def read_manifest(root: Path, *, any_format: bool = False) -> RecordsManifest:
 
     Args:
         root: the folder of records.
-        any_format: accept other versions, whose sequences have the same names.
+        any_format: accept other versions too; the names of sequences are the same in all.
 
     Raises:
         DataError: if the folder or the file is missing, damaged, or of another version.
@@ -120,7 +120,7 @@ def sample_of(path: Path) -> str:
     """Returns the digest of the beginning and the end of a file.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
         sample = file.read(_SAMPLE)
@@ -129,12 +129,12 @@ def sample_of(path: Path) -> str:
 
 
 def check_files(root: Path, manifest: RecordsManifest) -> None:
-    """Checks that the files of a folder of records are there, whole, and those it was written with.
+    """Checks that the files of a folder of records are present, complete and unchanged.
 
-    By their sizes, and by the digests of their beginnings and ends: all of them would take hours to read.
+    It compares sizes and digests of beginnings and ends, because reading everything would take hours.
 
     Raises:
-        DataError: naming the first that is missing, was cut off, or is another.
+        DataError: naming the first file that is missing, incomplete or different.
     """
     for name, fault in faults(root, manifest).items():
         raise DataError(f"{root / name}: {fault}; {_REMEDY}")
@@ -153,20 +153,20 @@ def _fault(file: Path, manifest: RecordsManifest) -> str:
     if found is None:
         return "missing"
     if found != size:
-        return f"cut off or changed ({found} of {size} bytes)"
+        return f"incomplete or changed ({found} bytes instead of {size})"
     try:
         other = sample is not None and retried(str(file), lambda: sample_of(file)) != sample
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return "damaged, or of another preparation" if other else ""
+    return "damaged, or from another preparation" if other else ""
 
 
 class _MalformedError(Exception):
-    """A value has another type or form than it is written in; the message names its key."""
+    """A value has a wrong type or form; the message names its key."""
 
 
 def _parse(content: dict[str, Any]) -> RecordsManifest:
-    content = {"samples": {}, "checksums": []} | content  # which earlier versions did not write
+    content = {"samples": {}, "checksums": []} | content  # earlier versions did not write these
     fields: dict[str, Any] = {
         field.name: content.get(field.name) for field in dataclasses.fields(RecordsManifest)
     }
@@ -177,7 +177,7 @@ def _parse(content: dict[str, Any]) -> RecordsManifest:
     sequences = tuple(StoredSequence(*sequence) for sequence in content["sequences"])
     checksums = tuple(content["checksums"])
     if checksums and len(checksums) != len(sequences):
-        raise _MalformedError("checksums must be as many as sequences")
+        raise _MalformedError("there must be as many checksums as sequences")
     return RecordsManifest(**fields | {"sequences": sequences, "checksums": checksums})
 
 
@@ -186,7 +186,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    # Half of a surrogate pair, which JSON can spell, is no text that could be shown.
+    # JSON can contain half of a surrogate pair, which cannot be shown as text.
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
 
 
@@ -225,9 +225,9 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "source": (_is_text, "text"),
     "skipped_sequences": (_is_count, "a count"),
     "skipped_frames": (_is_count, "a count"),
-    "files": (_are_files, "plain file names with their bytes"),
+    "files": (_are_files, "plain file names with their sizes in bytes"),
     "sequences": (_are_sequences, "a list of [subject, condition, view, frames]"),
     "samples": (_are_samples, "digests of files"),
     "checksums": (_are_checksums, "a list of numbers"),
 }
-"""Field of the manifest → whether a value can be it, and what is said of one that cannot."""
+"""Field of the manifest → check of its value, and the expected form for the error message."""

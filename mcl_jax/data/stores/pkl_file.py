@@ -1,7 +1,7 @@
 """Chooses the pkl file with the silhouettes in the folder of a sequence.
 
-A choice is a text: "" for the only pkl file; a number, counting the files by name from 1; a pattern such as
-"*-sil.pkl"; or several of these with | between them, of which the first counts that fits a file.
+A choice is a text: "" for the only pkl file; a number, counting the files in order of their names from 1; a
+pattern such as "*-sil.pkl"; or several of these separated by |, of which the first that fits a file is used.
 """
 
 import fnmatch
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from mcl_jax.errors import DataError
 
 _EITHER = "|"
-_MOST_DIGITS = 6
-_MOST_LISTED = 20  # SUSTech1K has 16 files in a folder
+_MAX_DIGITS = 6
+_MAX_LISTED = 20  # SUSTech1K has 16 files in a folder
 
 
 def chosen_files(names: Sequence[str], choice: str) -> list[str]:
-    """Returns the pkl files that a choice fits, by name; a sound folder has one.
+    """Returns the pkl files that a choice fits, sorted; in a sound folder this is one file.
 
     Args:
-        names: of the pkl files in a folder, in any order.
-        choice: as above.
+        names: names of the pkl files in a folder, in any order.
+        choice: see above.
     """
     ordered = sorted(names)
     for part in choice.split(_EITHER):
@@ -40,15 +40,15 @@ def check_choice(choice: str) -> None:
     """
     for part in choice.split(_EITHER):
         if _is_number(part) and not int(part):
-            raise DataError(f"data.file: is {choice!r}; files are counted from 1, in order of their names")
+            raise DataError(f"data.file: is {choice!r}; files are numbered from 1, in order of their names")
 
 
 def why_not_one(names: Sequence[str], choice: str) -> str:
-    """Returns why a choice fits none or several of the pkl files in a folder, naming them, and what to do.
+    """Returns an error message for a choice that fits none or several of the pkl files in a folder.
 
     Args:
-        names: of the pkl files in a folder, at least one.
-        choice: one that fits none of them, or several.
+        names: names of the pkl files in a folder, at least one.
+        choice: the choice that fits none or several of them.
     """
     fitting = chosen_files(names, choice)
     if not fitting:
@@ -64,15 +64,15 @@ def why_not_one(names: Sequence[str], choice: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Returns names in one line."""
-    return ", ".join(names[:_MOST_LISTED]) + ", …" * (len(names) > _MOST_LISTED)
+    return ", ".join(names[:_MAX_LISTED]) + ", …" * (len(names) > _MAX_LISTED)
 
 
 def _is_number(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS
+    return part.isascii() and part.isdigit() and len(part) <= _MAX_DIGITS
 
 
 def _example(files: Sequence[str]) -> str:
-    """Returns a pattern that fits the first of some files alone."""
+    """Returns a pattern that fits only the first of some files."""
     name = files[0]
     ends = [name[i:] for i in range(len(name) - len(".pkl") - 1, 0, -1)]
     alone = (end for end in ends if sum(other.endswith(end) for other in files) == 1 and not end[0].isalnum())

@@ -1,10 +1,10 @@
-"""Packs silhouettes into a quarter of their bytes; a clip unpacks faster than the whole could be read.
+"""Packs silhouettes to a quarter of their size; unpacking a clip is faster than reading a whole sequence.
 
-Nearly every pixel of a silhouette is 0 or 255, which takes a bit; the others, along its edge, are listed.
-By hand, because zstd took four times as long to unpack a sequence as all the rest of reading it.
-Content, little-endian: uint16 height, width and L; for each frame its bits; for each frame the places of L
-pixels (uint16); for each frame their values (uint8). A frame with fewer such pixels lists one of them again.
-Where the lists would take more than the pixels, L is 65535 and the pixels follow as they are.
+Most pixels of a silhouette are 0 or 255 and are stored as one bit; the others, along the edge, are listed.
+Written by hand, because unpacking with zstd took four times as long as all other reading of a sequence.
+Format, little-endian: uint16 height, width and L; the bits of each frame; for each frame the places of L
+listed pixels (uint16); for each frame their values (uint8). A frame with fewer listed pixels repeats some.
+If the lists would take more space than the pixels, L is 65535 and the unpacked pixels follow.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ _LISTED_BYTES = _NUMBER.itemsize + 1
 
 
 def pack(frames: np.ndarray) -> bytes:
-    """Packs frames, uint8 [s, h, w], without loss."""
+    """Packs frames, uint8 [s, h, w], losslessly."""
     count, height, width = frames.shape
     pixels = frames.reshape(count, height * width)
     listed = (pixels != 0) & (pixels != 255)
@@ -34,7 +34,7 @@ def pack(frames: np.ndarray) -> bytes:
 
 
 class PackedFrames:
-    """Frames that are unpacked when they are indexed, as an array [s, h, w] would be along its first axis.
+    """Packed frames; indexing along the first axis, as of an array [s, h, w], unpacks the chosen ones.
 
     Attributes:
         shape: (s, h, w).
@@ -47,7 +47,7 @@ class PackedFrames:
         """Takes packed silhouettes, as `pack` returns them.
 
         Raises:
-            ValueError: if it is something else.
+            ValueError: if the content is something else.
         """
         height, width, listed = (int(n) for n in np.frombuffer(content, _NUMBER, 3))
         self._plain = listed == _PLAIN
@@ -62,7 +62,7 @@ class PackedFrames:
         self._bits = body[:places].reshape(count, bits)
         self._places = body[places:values].view(_NUMBER).reshape(count, listed)
         self._values = body[values:].reshape(count, listed)
-        # Such a place would be in the next frame.
+        # Such a place would belong to the next frame.
         if (self._places >= self._area).any():
             raise ValueError("not packed frames")
         self.shape = (count, height, width)
@@ -71,7 +71,7 @@ class PackedFrames:
         return self.shape[0]
 
     def __getitem__(self, chosen: np.ndarray | slice | int) -> np.ndarray:
-        """Returns the chosen frames, uint8 [n, h, w], or the one, [h, w]."""
+        """Returns the chosen frames, uint8 [n, h, w], or [h, w] for an integer."""
         if isinstance(chosen, int | np.integer):
             return self[np.array([chosen])][0]
         if self._plain:

@@ -1,8 +1,8 @@
 """Fast reader for the usual pickle of a silhouette sequence.
 
-Training reads hundreds of these a second, and all that differs between them is the shape, the bytes and their
-number: pickle writes every C-contiguous uint8 [s, h, w] with the same opcodes. A file that is not so to the
-last byte goes the long way, through `array_pickle`, which gives the same array.
+Training reads hundreds of them a second. Pickle writes every C-contiguous uint8 [s, h, w] with the same
+opcodes, so only shape, size and bytes differ. A file that differs in anything else is read more slowly by
+`array_pickle`, which returns the same array.
 """
 
 import math
@@ -19,7 +19,7 @@ _DTYPE_STATE = rb"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"
 
 
 def _text(*choices: str) -> bytes:
-    """A pattern of a SHORT_BINUNICODE of one of these texts, put into the memo."""
+    """Returns a pattern for the opcodes that put one of these texts into the memo (SHORT_BINUNICODE)."""
     spelled = (b"\x8c" + bytes([len(text)]) + re.escape(text.encode()) for text in choices)
     return b"(?:" + b"|".join(spelled) + rb")\x94"
 
@@ -27,7 +27,7 @@ def _text(*choices: str) -> bytes:
 _DTYPE = rb"\x8c\x05dtype\x94\x93\x94" + _text("u1") + rb"\x89\x88\x87\x94R\x94\(K\x03" + _text("|")
 _DTYPE += _DTYPE_STATE + rb"\x94b"
 
-# Protocol → what comes before the pixels, and what after.
+# Protocol → patterns of the bytes before the pixels and after them.
 _LAYOUTS = {
     3: (
         rb"\x80\x03cnumpy\._?core\.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02C\x01bq\x03"
@@ -70,7 +70,7 @@ _PATTERNS = {
 
 
 def read_silhouettes(data: bytes) -> np.ndarray | None:
-    """Returns the array uint8 [s, h, w] of a pickle, a view of `data`; None if it is of another form."""
+    """Returns the array uint8 [s, h, w] in a pickle, as a view of `data`; None if it has another form."""
     patterns = _PATTERNS.get(data[1]) if len(data) > 1 else None
     if patterns is None:
         return None
@@ -89,17 +89,17 @@ def read_silhouettes(data: bytes) -> np.ndarray | None:
     return np.frombuffer(data, np.uint8, size, head.end()).reshape(shape)
 
 
-MOST_AROUND = 512
-"""Bytes: more than such a pickle has before its pixels, and more than it has behind them."""
+MAX_AROUND = 512
+"""Such a pickle has fewer bytes than this before its pixels, and fewer after them."""
 
 
 def shape_of(head: bytes, tail: bytes, size: int) -> tuple[int, ...] | None:
-    """Returns the shape of the array in a pickle by its two ends; None if it is of another form or cut off.
+    """Returns the shape of a pickle's array from its two ends; None if it has another form or is cut off.
 
     Args:
-        head: its first `MOST_AROUND` bytes.
-        tail: its last `MOST_AROUND` bytes.
-        size: how many it has.
+        head: its first `MAX_AROUND` bytes.
+        tail: its last `MAX_AROUND` bytes.
+        size: its size in bytes.
     """
     patterns = _PATTERNS.get(head[1]) if len(head) > 1 else None
     before = patterns[0].match(head) if patterns else None

@@ -10,10 +10,10 @@ from mcl_jax.data.stores.silhouette_codec import PackedFrames, pack
 
 
 class Silhouettes(tfds.features.FeatureConnector):
-    """The silhouettes of a sequence, uint8 [s, 64, 64 or 44], as one value of bytes."""
+    """Feature for the silhouettes of a sequence, uint8 [s, 64, 64 or 44], stored as one bytes value."""
 
     ALIASES: ClassVar[list[str]] = ["mcl_jax.data.builders.silhouettes.Silhouettes"]
-    """Its name in the features.json of folders that were written before it lay here."""
+    """Earlier name of this class, found in the features.json of older folders."""
 
     def get_tensor_info(self) -> tfds.features.TensorInfo:
         """Returns the shape and type of decoded silhouettes."""
@@ -32,7 +32,7 @@ class Silhouettes(tfds.features.FeatureConnector):
         return PackedFrames(cast(bytes, example_data))[:]
 
     def decode_example(self, tfexample_data: Any) -> Any:
-        """Refuses, since unpacking needs NumPy: TFDS would hand out the packed bytes to TensorFlow.
+        """Refuses to decode, because unpacking needs NumPy and TensorFlow would get the packed bytes.
 
         Raises:
             NotImplementedError: always.

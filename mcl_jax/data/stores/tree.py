@@ -1,4 +1,4 @@
-"""A tree of pickled arrays, ROOT/subject/condition/view/*.pkl, as OpenGait reads it."""
+"""Lists and reads a tree of pickled arrays, ROOT/subject/condition/view/*.pkl, the layout of OpenGait."""
 
 import itertools
 import os
@@ -11,34 +11,34 @@ from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
 from mcl_jax.data.stores.frames import MEND, check_frames, check_shape
 from mcl_jax.data.stores.pkl_file import chosen_files, why_not_one
-from mcl_jax.data.stores.silhouette_pickle import MOST_AROUND, shape_of
+from mcl_jax.data.stores.silhouette_pickle import MAX_AROUND, shape_of
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import is_junk, read_bounded
 from mcl_jax.utils.retry import retried
 
-_FOOTAGE = "a video or a folder of masks becomes one by `mcl-jax silhouettes --video {} --out TREE`"
-_LOOK_AT = 100  # folders, to tell why a tree has no sequence
+_FOOTAGE = "to make one of a video or a folder of masks: `mcl-jax silhouettes --video {} --out TREE`"
+_MAX_SEARCHED = 100  # folders that are searched to explain why a tree has no sequence
 _LEVELS = ("a level", "two levels", "three levels")
 
 
 def scan_tree(root: Path, file: str = "") -> list[SequenceRef]:
     """Lists the sequences of a pkl tree ROOT/subject/condition/view/*.pkl, sorted.
 
-    A folder that has not one pkl file, or cannot be read, is listed too, as its own location: `PklSource`
-    says what is wrong with it when somebody needs it.
+    A folder that is unreadable, or does not have exactly one pkl file, is listed too, with the folder itself
+    as location: `PklSource` reports the fault when the sequence is needed.
 
     Args:
-        root: of the tree.
-        file: choice of the file to take where folders hold several; see `pkl_file`.
+        root: folder of the tree.
+        file: choice of the file to take if folders hold several; see `pkl_file`.
 
     Raises:
-        DataError: if there is no such tree, or not one usable sequence in it.
+        DataError: if there is no such tree, or no usable sequence in it.
     """
     return walk_tree(root, file)[0]
 
 
 def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]:
-    """Scans a tree as `scan_tree`, and also returns every folder that was visited.
+    """Lists a tree like `scan_tree`, and also returns all visited folders.
 
     Raises:
         DataError: as `scan_tree`.
@@ -54,7 +54,7 @@ def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]
         folders.append(folder.path)
         try:
             return subfolders(folder.path)
-        except DataError:  # nobody may need it
+        except DataError:  # perhaps the sequence is not needed
             sequences.append(SequenceRef(subject, condition, "", folder.path))
             return []
 
@@ -70,12 +70,12 @@ def walk_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], list[str]]
 
 
 def is_faulty(sequence: SequenceRef) -> bool:
-    """Whether the folder of a listed sequence has no pkl file, or several of which none is chosen."""
+    """Whether the folder of a listed sequence has no pkl file, or several without a choice."""
     return not sequence.location.endswith(".pkl")
 
 
 def _only_pkl(folder: str, choice: str) -> str | None:
-    """Returns the path of the pkl file in a folder; None if it is not one, or cannot be looked for."""
+    """Returns the path of the only chosen pkl file in a folder; None if there is not exactly one."""
     try:
         files = _pkl_files(folder, choice)
     except DataError:
@@ -91,8 +91,8 @@ def one_pkl(folder: str | Path, choice: str = "") -> str:
     """Returns the name of the pkl file in the folder of a sequence.
 
     Args:
-        folder: of the sequence.
-        choice: of the file to take, where there are several; see `pkl_file`.
+        folder: folder of the sequence.
+        choice: choice of the file to take if there are several; see `pkl_file`.
 
     Raises:
         DataError: if there is none, or more than one, or the folder cannot be read.
@@ -100,25 +100,23 @@ def one_pkl(folder: str | Path, choice: str = "") -> str:
     files = _pkl_files(folder, choice)
     if len(files) == 1:
         return files[0]
-    if there := _pkl_files(folder):
-        raise DataError(f"{folder}: {why_not_one(there, choice)}")
+    if present := _pkl_files(folder):
+        raise DataError(f"{folder}: {why_not_one(present, choice)}")
     if any(entry.name.lower().endswith(".png") for entry in entries(folder)):
-        raise DataError(
-            f"{folder}: no .pkl file; its PNGs must be prepared first, by scripts/prepare_data.py"
-        )
+        raise DataError(f"{folder}: no .pkl file, but PNGs; prepare them first with `mcl-jax prepare`")
     if deeper := subfolders(folder):
         raise DataError(
             f"{folder}: no .pkl file but folders, such as {deeper[0].name!r}; expected "
             "subject/condition/view/*.pkl: set data.root to the folder of the subjects"
         )
-    raise DataError(f"{folder}: no .pkl file; prepare the sequence again, or leave its person out")
+    raise DataError(f"{folder}: no .pkl file; prepare the sequence again, or leave this person out")
 
 
 def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str:
-    """Returns why a tree has no usable sequence: most often its root is a level too high or too low."""
+    """Returns why a tree has no usable sequence: usually its root is a level too high or too low."""
     inside = subfolders(root)
     if any(entry.name.lower().endswith(".png") for entry in entries(root)):
-        return f"data.root: {root} holds PNG frames, and is no pkl tree; {_FOOTAGE.format(root)}"
+        return f"data.root: {root} holds PNG frames, not a pkl tree; {_FOOTAGE.format(root)}"
     if sequences:
         deep = next((s for s in sequences if subfolders(s.location)), None)
         if deep is not None and len(inside) == 1:
@@ -128,20 +126,20 @@ def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str
             )
         if deep is not None:
             return (
-                f"data.root: {root} has a level too many: subject/condition/view/*.pkl are expected, and "
+                f"data.root: {root} has a level too many: expected subject/condition/view/*.pkl, but "
                 f"{deep.location} holds folders; set data.root to the folder of the subjects"
             )
         try:
             one_pkl(sequences[0].location, file)
         except DataError as error:
             return str(error)
-    # Pickles one or two levels below the root, not three: it is a subject or a condition.
+    # If pkl files are fewer than three levels below the root, the root is a subject, condition or view.
     for levels in (2, 1, 0):
-        for path in itertools.islice(_folders_at(str(root), levels), _LOOK_AT):
+        for path in itertools.islice(_folders_at(str(root), levels), _MAX_SEARCHED):
             if files := _pkl_files(path):
                 above = root.resolve().parents[2 - levels]
                 return (
-                    f"data.root: {Path(path, files[0])} lies {_LEVELS[2 - levels]} short of "
+                    f"data.root: {Path(path, files[0])} is {_LEVELS[2 - levels]} short of "
                     f"subject/condition/view/*.pkl; set --config.data.root={above} if that is the folder of "
                     "the subjects, or add the missing folders"
                 )
@@ -149,7 +147,7 @@ def _why_nothing(root: Path, sequences: Sequence[SequenceRef], file: str) -> str
 
 
 def _folders_at(folder: str, levels: int) -> Iterator[str]:
-    """Yields the folders so many levels below a folder."""
+    """Yields the folders `levels` levels below a folder."""
     if levels == 0:
         yield folder
         return
@@ -158,7 +156,7 @@ def _folders_at(folder: str, levels: int) -> Iterator[str]:
 
 
 def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Returns the folders in a folder, by name, without hidden ones.
+    """Returns the folders in a folder, sorted by name, without hidden ones.
 
     Raises:
         DataError: if it cannot be read.
@@ -167,7 +165,7 @@ def subfolders(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Returns what is in a folder, without hidden entries and those that systems leave behind.
+    """Returns the entries of a folder, without hidden ones and those created by operating systems.
 
     Raises:
         DataError: if it cannot be read.
@@ -184,34 +182,36 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 class PklSource:
-    """The pickled arrays of a pkl tree. Only NumPy arrays are accepted, and nothing in a file is executed."""
+    """Reads the arrays of a pkl tree. It accepts only NumPy arrays, and executes nothing from a file."""
 
     def __init__(self, file: str = ""):
-        """Takes the choice of files that the tree was listed with."""
+        """Takes the choice of files with which the tree was listed."""
         self._file = file
 
     def require_file(self, sequence: SequenceRef) -> None:
-        """Checks that the folder of a listed sequence had one pkl file; nothing is read.
+        """Checks that the folder of a listed sequence had one chosen pkl file, without reading it.
 
         Raises:
-            DataError: if not, saying what is in it.
+            DataError: if not, with the content of the folder.
         """
         if is_faulty(sequence):
             one_pkl(sequence.location, self._file)
 
     def look(self, sequence: SequenceRef) -> None:
-        """Checks that a file opens and has a size that models take, without reading its pixels.
+        """Checks that a file opens and has frames of a usable size, without reading its pixels.
+
+        A file of an unusual form is read completely.
 
         Raises:
-            DataError: if not. A file of an unusual form is read whole.
+            DataError: if not.
         """
         self.require_file(sequence)
         try:
             with Path(sequence.location).open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                head = file.read(MOST_AROUND)
-                file.seek(max(0, size - MOST_AROUND))
-                shape = shape_of(head, file.read(MOST_AROUND), size)
+                head = file.read(MAX_AROUND)
+                file.seek(max(0, size - MAX_AROUND))
+                shape = shape_of(head, file.read(MAX_AROUND), size)
         except OSError as error:
             raise DataError(f"{sequence.location}: cannot be read: {error.strerror}; {MEND}") from None
         if not size:

@@ -1,1 +1,1 @@
-"""Pages to look at, each one HTML file by itself: a scored test set, and the curves of a run."""
+"""HTML pages for people, each in one file: the report of a test, and the curves of a run."""

@@ -11,13 +11,13 @@ from mcl_jax.utils.names import short_name
 
 LEFT, TOP, RIGHT, BOTTOM = 56.0, 10.0, 392.0, 184.0  # of the frame, in a picture of 400 × 210
 
-_MOST_POINTS = 500  # of a line: more than its pixels show
-_MOST_DOTS = 40  # of a line whose points are marked
-_LOG_FROM = 99.9  # largest value / least value, where all are above 0: 100, but for rounding to float32
+_MAX_POINTS = 500  # of a line; its pixels could not show more
+_MAX_DOTS = 40  # a line with more points has no dots
+_LOG_FROM = 99.9  # max / min from which the scale is logarithmic: 100, minus rounding to float32
 _ROUNDING = 1e-6
 
 Points = Sequence[tuple[int, float | None]]
-"""Values by step; None, or one that is not finite, where there is a gap."""
+"""Values by step; None or a value that is not finite makes a gap."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Line:
 
     Attributes:
         key: its name in the file of points.
-        name: what it shows; "" where the chart has one line.
+        name: its name in the legend; "" if the chart has only one line.
         points: its values.
         look: its colour and dash.
-        stepped: whether each value holds since the one before, as that of a schedule.
-        dotted: whether its points are marked, if they are few.
+        stepped: whether each value holds since the previous step, like a schedule's.
+        dotted: whether its points are marked with dots, if there are few.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Line:
         object.__setattr__(self, "known", known)
 
     def row(self) -> dict[str, str]:
-        """Its last, least and largest value as text, for a table."""
+        """Returns its last, minimum and maximum value as text, for a table."""
         values = [value for _, value in self.known]
         shown = [f"{v:.4g}" for v in (values[-1], min(values), max(values))] if values else ["n/a"] * 3
         return {"key": self.key} | dict(zip(("last", "low", "high"), shown, strict=True))
@@ -58,11 +58,11 @@ def chart(
     """Returns the data of a chart for the template.
 
     Args:
-        name: its heading.
-        lines: at least one.
+        name: heading of the chart.
+        lines: at least one line.
         end: the last step; all charts of a page have the same axis of steps.
-        restarts: step → what to say of it, where the run was started again.
-        from_zero: whether the axis of values begins at 0, so that small changes look small.
+        restarts: step at which the run was restarted → text about it.
+        from_zero: whether the axis of values starts at 0, so that small changes look small.
     """
     rows = [line.row() for line in lines]
     values = [value for line in lines for _, value in line.known]
@@ -94,12 +94,12 @@ def chart(
     }
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Returns round numbers, at least two, from one at or below `low` to one at or above `high`."""
+def ticks(low: float, high: float, target: int = 5) -> list[float]:
+    """Returns about `target` round numbers, at least two, from at or below `low` to at or above `high`."""
     if high <= low:
         room = abs(low) / 10 or 1.0
         low, high = low - room, high + room
-    rough = (high - low) / (most - 1)
+    rough = (high - low) / (target - 1)
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -117,9 +117,9 @@ def _short(step: float) -> str:
 
 
 def _drawn(line: Line, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
-    """The polylines and dots of a line; a value that is alone between gaps is a dot."""
+    """Returns the polylines and dots of a line; a single value between gaps becomes a dot."""
     parts = [_thinned(part) for part in _parts(line.points)]
-    dotted = line.dotted and len(line.known) <= _MOST_DOTS
+    dotted = line.dotted and len(line.known) <= _MAX_DOTS
     dots = line.known if dotted else [part[0] for part in parts if len(part) == 1]
     polylines = []
     for part in parts:
@@ -150,7 +150,7 @@ def _drawn(line: Line, x: Callable[[float], float], y: Callable[[float], float])
 
 
 def _parts(points: Points) -> list[list[tuple[int, float]]]:
-    """The stretches without a gap."""
+    """Returns the stretches without gaps."""
     parts: list[list[tuple[int, float]]] = [[]]
     for step, value in points:
         if value is not None and math.isfinite(value):
@@ -161,10 +161,10 @@ def _parts(points: Points) -> list[list[tuple[int, float]]]:
 
 
 def _thinned(part: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Its first and last point, and the least and the largest of each few others: no peak is lost."""
-    if len(part) <= _MOST_POINTS:
+    """Keeps the first and last point, and minimum and maximum of each few others, so that no peak is lost."""
+    if len(part) <= _MAX_POINTS:
         return part
-    size = -(-len(part) // (_MOST_POINTS // 2))
+    size = -(-len(part) // (_MAX_POINTS // 2))
     kept = {0, len(part) - 1}
     for start in range(0, len(part), size):
         few = range(start, min(start + size, len(part)))

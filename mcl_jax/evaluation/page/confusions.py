@@ -1,4 +1,4 @@
-"""Probes for the page, the worst confusions first."""
+"""Chooses the probes for the page; the worst confusions come first."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from mcl_jax.evaluation.roles import Roles
 from mcl_jax.evaluation.scoring import DistanceFn
 
 CANDIDATES = 4096  # probes that are ranked for the page
-MOST_PROBES = 1000
-MOST_WALKS = 2000
+MAX_PROBES = 1000
+MAX_WALKS = 2000
 _AT_ONCE = 512
 
 
@@ -25,10 +25,10 @@ class ProbeRow:
         probe: index of its sequence.
         group: its group in the protocol.
         rank: rank of the first sequence of its subject, from 1.
-        margin: distance to the nearest other subject minus that to its nearest own walk; below 0 the
-            nearest sequence is wrong. Infinite where nobody else is there.
+        margin: distance to the nearest walk of another subject minus that to the nearest of its own; below 0
+            if the nearest sequence is wrong. Infinite if there is no other subject.
         nearest: indices of the nearest gallery sequences, nearest first.
-        distances: to these.
+        distances: distances to these.
     """
 
     probe: int
@@ -42,19 +42,20 @@ class ProbeRow:
 def worst_first(
     protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
 ) -> list[ProbeRow]:
-    """Ranks the whole gallery that each probe may see; probes that nothing can be found for are left out.
+    """Ranks the gallery for each probe, and returns the probes with the worst confusions first.
 
-    Of more than `MOST_PROBES` the worst are kept, half as many, and an even choice of the others; where they
-    and their nearest are more than `MOST_WALKS` sequences, those that fit.
+    Probes without a visible gallery sequence of their subject are left out. Of more than `MAX_PROBES` probes,
+    half are the worst and half are evenly spaced among the others. Probes that would bring the number of
+    sequences above `MAX_WALKS` are left out.
 
     Args:
-        protocol: says what a probe must not see.
+        protocol: the rules, also about hidden gallery sequences.
         embedding_set: the labels.
-        roles: probes and gallery; of more than `CANDIDATES` probes an even choice is ranked.
-        distances: called with at most 512 probes at a time.
+        roles: probes and gallery; of more than `CANDIDATES` probes, evenly spaced ones are ranked.
+        distances: called with up to 512 probes at a time.
 
     Returns:
-        Ordered by margin, the worst confusion first.
+        Rows ordered by margin, smallest first.
     """
     everybody, groups = roles.rankings()
     rows: list[ProbeRow] = []
@@ -63,8 +64,8 @@ def worst_first(
         part = chosen[start : start + _AT_ONCE]
         rows += _rank(protocol, embedding_set, roles, distances, everybody[part], groups[part])
     rows.sort(key=lambda row: (row.margin, row.probe))
-    worst, rest = rows[: MOST_PROBES // 2], rows[MOST_PROBES // 2 :]
-    return _within(worst + [rest[i] for i in spread(np.arange(len(rest)), MOST_PROBES // 2)])
+    worst, rest = rows[: MAX_PROBES // 2], rows[MAX_PROBES // 2 :]
+    return _within(worst + [rest[i] for i in spread(np.arange(len(rest)), MAX_PROBES // 2)])
 
 
 def _rank(
@@ -100,12 +101,12 @@ def _rank(
 
 
 def _within(rows: list[ProbeRow]) -> list[ProbeRow]:
-    """The rows, in their order, whose sequences are `MOST_WALKS` together."""
+    """Returns the rows, in order, that together have up to `MAX_WALKS` sequences."""
     walks: set[int] = set()
     kept = []
     for row in rows:
         more = walks | {row.probe, *row.nearest}
-        if len(more) <= MOST_WALKS:
+        if len(more) <= MAX_WALKS:
             walks = more
             kept.append(row)
     return kept

@@ -1,4 +1,4 @@
-"""Curves of a training run: kept as one JSON line a report, and drawn in training.html."""
+"""Curves of a training run: stored as one JSON line per report, and drawn in training.html."""
 
 import json
 import math
@@ -19,12 +19,12 @@ _TRAIN, _TEST, _RATE, _SPEED = "train/", "test/", "train/lr", "_per_second"
 
 @dataclass(frozen=True)
 class About:
-    """The run that curves are of, as its page names it.
+    """Description of the run for its page.
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         whose: the model and the data.
-        restarts: step → what to say of it, where the run was started again.
+        restarts: step at which the run was restarted → text about it.
     """
 
     name: str
@@ -33,24 +33,24 @@ class About:
 
 
 class Curves:
-    """Figures of a run by step; those after the step that a run resumes from are dropped."""
+    """Figures of a run by step; a resumed run drops the figures after the step it resumes from."""
 
     def __init__(self, workdir: Path, start: int, about: About | None = None):
-        """Reads the curves of the steps before, if there are any."""
+        """Reads the stored curves up to step `start`, if there are any."""
         self._workdir, self._path = workdir, workdir / LINES
         self._about = about or About(workdir.name)
         self._points = [point for point in _read(self._path) if point["step"] <= start]
         write_atomically(self._path, "".join(map(_line, self._points)).encode())
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Keeps the figures of a step."""
+        """Stores the figures of a step."""
         point = {"step": step, **figures}
         self._points.append(point)
         with self._path.open("a") as file:
             file.write(_line(point))
 
     def add_scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """Keeps the scores of a test, group of probes → figure → percent, unless they are kept already."""
+        """Stores the scores of a test, group of probes → figure → percent, unless they are stored already."""
         figures = {f"{_TEST}{group}/{name}": v for group, each in scores.items() for name, v in each.items()}
         if figures and not any(
             point["step"] == step and figures.keys() <= point.keys() for point in self._points
@@ -71,7 +71,7 @@ def training_page(about: About, points: list[dict[str, Any]]) -> bytes:
 
     Args:
         about: the run.
-        points: figures with their "step", in ascending order of it.
+        points: figures with their "step", in ascending order of steps.
     """
     keys = list(dict.fromkeys(key for point in points for key in point if key != "step"))
     end = points[-1]["step"] if points else 0
@@ -97,7 +97,7 @@ def training_page(about: About, points: list[dict[str, Any]]) -> bytes:
     ]
     slow = sum(not key.endswith(_SPEED) for key in others)
     sections = {"Test": tests, "Training": charts[:slow], "Speed": charts[slow:]}
-    again = {"started again after": "; ".join(restarts.values())} if restarts else {}
+    again = {"restarted after": "; ".join(restarts.values())} if restarts else {}
     return render(
         "training.html.j2",
         title=f"Training of {about.name}" + (f": {about.whose}" if about.whose else ""),
@@ -109,7 +109,7 @@ def training_page(about: About, points: list[dict[str, Any]]) -> bytes:
 
 
 def _scores(keys: list[str]) -> dict[str, list[tuple[str, str, Look]]]:
-    """Figure of the tests → key, group of probes and look of each of its lines."""
+    """Returns figure of the tests → (key, group of probes, style) of each of its lines."""
     split = [(key, *key.removeprefix(_TEST).rpartition("/")[::2]) for key in keys if key.startswith(_TEST)]
     styles = looks(dict.fromkeys(group for _, group, _ in split if group != "mean")) | {"mean": OVERALL}
     found: dict[str, list[tuple[str, str, Look]]] = {}
@@ -119,7 +119,7 @@ def _scores(keys: list[str]) -> dict[str, list[tuple[str, str, Look]]]:
 
 
 def _place(key: str) -> tuple[int, str]:
-    """Puts the loss first, then its parts, the rate, all else, and the speed last."""
+    """Returns a sort key: loss first, then its parts, the learning rate, everything else, and speed last."""
     kinds = (key == f"{_TRAIN}loss", key.count("/") > 1, key == _RATE, not key.endswith(_SPEED), True)
     return kinds.index(True), key
 
@@ -135,7 +135,7 @@ def _line(point: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The points of a file; a line that a killed run left half written is passed over."""
+    """Returns the points in a file, without incomplete lines, which a killed run may leave."""
     points = []
     try:
         lines = path.read_text().splitlines()

@@ -6,11 +6,10 @@ _VECTORS, _ROUNDS = 8, 20
 
 
 def principal_plane(embeddings: np.ndarray) -> np.ndarray:
-    """Returns coordinates [n, 2] of embeddings [n, ...] along the two directions that they spread most in.
+    """Returns coordinates [n, 2], in −1…1, of embeddings [n, ...] on their two principal components.
 
-    By subspace iteration (Halko, Martinsson & Tropp 2011, arXiv:0909.4061) from a fixed start, so that equal
-    embeddings give an equal map. The sign of each direction makes its largest coordinate positive. Scaled
-    into −1…1.
+    Computed by subspace iteration (Halko, Martinsson & Tropp 2011, arXiv:0909.4061) from a fixed start, so
+    that equal embeddings give equal maps. The sign of each direction makes its largest coordinate positive.
     """
     x = embeddings.reshape(len(embeddings), -1).astype(np.float64)
     x = x - x.mean(axis=0)

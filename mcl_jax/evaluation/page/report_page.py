@@ -1,4 +1,4 @@
-"""The page of a scored test set: report.html."""
+"""Makes report.html, the page of a scored test set."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -25,7 +25,7 @@ from mcl_jax.utils.names import short_names
 
 _MAP_SIZE = 1000
 _CAPTION_LENGTH = 12  # letters of a name below a moving silhouette
-_MOST_COUNTS = 4  # groups of probes whose numbers the heading gives one by one
+_MAX_COUNTS = 4  # with more groups of probes, the heading has only their total
 
 
 def report_page(
@@ -43,14 +43,14 @@ def report_page(
 
     Args:
         protocol: the rules.
-        embedding_set: what was scored.
+        embedding_set: the scored embeddings.
         roles: probes and gallery.
         groups: figures of each group.
         verification: error rates and thresholds.
         metrics: the content of metrics.json.
-        pictures: PNG files by their names: cmc.png, roc.png and det.png.
-        distances: before re-ranking.
-        silhouettes: gives the frames of a sequence; None: no moving pictures, and the page says so.
+        pictures: PNG files by name: cmc.png, roc.png and det.png.
+        distances: distances before re-ranking.
+        silhouettes: returns the frames of a sequence; None: no moving pictures, and the page says so.
 
     Raises:
         DataError: if `silhouettes` cannot read a sequence.
@@ -87,7 +87,7 @@ def report_page(
 
 
 def model_of(metrics: Mapping[str, Any]) -> str:
-    """Returns the model of metrics.json as titles name it, with its step where that is known; else ""."""
+    """Returns the model in metrics.json for titles, with its step if known; "" if the model is unknown."""
     model = metrics.get("model", {})
     return ", step ".join(str(model[key]) for key in ("name", "step") if model.get(key))
 
@@ -95,7 +95,7 @@ def model_of(metrics: Mapping[str, Any]) -> str:
 def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     counts = metrics["counts"]
     probes = ", ".join(f"{name} {count:,}" for name, count in counts["probes"].items())
-    if len(counts["probes"]) > _MOST_COUNTS:
+    if len(counts["probes"]) > _MAX_COUNTS:
         probes = f"{sum(counts['probes'].values()):,} in {len(counts['probes'])} groups"
     rerank = metrics["rerank"]
     notes = {"note": " ".join(metrics["notes"])} if "notes" in metrics else {}
@@ -111,7 +111,7 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _marks(groups: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Group, or "mean" → its colour, whether its lines are dashed, and its name as tables show it."""
+    """Returns group, or "mean" → colour, whether lines are dashed, and short name for tables."""
     styles = {"mean": colours.OVERALL} | colours.looks(groups)
     short = short_names(styles, NAME_LENGTH)
     return {
@@ -123,7 +123,7 @@ def _marks(groups: Iterable[str]) -> dict[str, dict[str, Any]]:
 def _figures(
     protocol: Protocol, groups: dict[str, GroupScores], verification: Verification
 ) -> list[dict[str, Any]]:
-    """Rows of the main table: group, its figures, and the interval of its rank-1."""
+    """Returns the rows of the main table: group, figures, and interval of rank-1."""
     rows: list[dict[str, Any]] = [{"name": name, "values": group.scores} for name, group in groups.items()]
     if protocol.mean and len(groups) > 1:
         mean = {f: float(np.mean([group.scores[f] for group in groups.values()])) for f in protocol.figures}
@@ -139,7 +139,7 @@ def _figures(
 
 
 def _interval(estimate: Mapping[str, float], *, value: bool = True) -> str:
-    """An estimate in % with its interval, or that alone."""
+    """Returns an estimate in % with its interval, or only the interval if `value` is False."""
     if np.isnan(estimate["value"]):
         return "n/a"
     known = not (np.isnan(estimate["low"]) or np.isnan(estimate["high"]))
@@ -164,7 +164,7 @@ def _per_view(protocol: Protocol, groups: dict[str, GroupScores], views: list[st
 
 
 def _heat(protocol: Protocol, groups: dict[str, GroupScores], views: list[str]) -> dict[str, Any] | None:
-    """The colours of the scale, and group → rows of cells with text, style and tooltip."""
+    """Returns the colours of the scale, and group → rows of cells with text, style and tooltip."""
     if protocol.blocks != "view_pair" or len(views) < 2:
         return None
     table = heat_map(protocol, groups)
@@ -217,7 +217,7 @@ def _data(
     walks: list[int],
     packed: PackedWalks | None,
 ) -> dict[str, Any]:
-    """Data for the page's script; sequences are numbered by their place among the walks of the page."""
+    """Returns the data for the page's script; sequences are numbered by their place in `walks`."""
     place = {walk: i for i, walk in enumerate(walks)}
     plane = principal_plane(embedding_set.embeddings[walks]) if len(walks) > 1 else np.zeros((len(walks), 2))
     on_map = np.round(plane * _MAP_SIZE).astype(int).tolist()

@@ -1,4 +1,4 @@
-"""Fills the templates. Every value is escaped, so a subject may have any name."""
+"""Fills the HTML templates. Every value is escaped, so a subject may have any name."""
 
 import base64
 import functools
@@ -32,11 +32,11 @@ def render(template: str, **values: Any) -> bytes:
 
     Args:
         template: a file in templates/.
-        values: what it shows.
+        values: values for the template.
     """
     return _environment().get_template(template).render(**values).encode()
 
 
 def picture(png: bytes | memoryview) -> str:
-    """Returns a PNG file as an address that needs no file."""
+    """Returns a PNG file as a data URL."""
     return PREFIX + base64.b64encode(png).decode()

@@ -1,14 +1,15 @@
-// Convolutions of float32 images, channels last, for the CPU that this is compiled for, as calls for XLA.
+// Convolutions of float32 images (channels last) as functions that XLA calls; compiled for this machine's
+// CPU.
 //
-// A 3×3 kernel with stride 1 goes through Winograd's F(4×4, 3×3) (tiles.h): 36 products for every 4×4 outputs
-// instead of 144. Tiles are transformed, multiplied and transformed back some at a time, so that what lies
-// between stays in a core's cache. Any other kernel is a product of it and runs of pixels (direct.h). Both
-// end in the same products of matrices, whose sums stay in registers (products.h).
+// A 3×3 kernel with stride 1 uses Winograd's F(4×4, 3×3) (tiles.h): 36 multiplications for 4×4 outputs
+// instead of 144. A few tiles at a time are transformed, multiplied and transformed back, so that
+// intermediate results stay in a core's cache. For any other kernel, runs of pixels are multiplied with it
+// directly (direct.h). Both use the same matrix products, which keep their sums in registers (products.h).
 //
-// Results are the same whatever the number of threads: a sum that threads share is cut by its shape alone
+// Results do not depend on the number of threads: sums are divided among threads by their shape only
 // (groups.h).
 //
-// The distances between embeddings (distances.h) are those products too, and so are here.
+// Distances between embeddings (distances.h) use the same products, so they are in this library too.
 
 #include <cstdint>
 #include <new>
@@ -48,7 +49,7 @@ bool HaveRank(size_t rank, const Buffers&... buffers) {
   return ((buffers.dimensions().size() == rank) && ...);
 }
 
-// Whether each pixel of the output belongs to one of the input, and kernels have their channels.
+// Whether the shapes of input, kernel and output fit together.
 bool Fit(const Images& in, const Images& out, ffi::Span<const int64_t> kernel, int64_t stride, int64_t top,
          int64_t left) {
   return in.n == out.n && kernel[2] == in.c && kernel[3] == out.c && stride > 0 && top >= 0 && left >= 0 &&

@@ -13,8 +13,8 @@
 
 namespace {
 
-// A row of the kernel and all channels lie one behind the other in an image too, so that each row of the
-// kernel is one product over kw · c numbers.
+// The pixels and channels under one row of the kernel are contiguous in the image, so each row of the kernel
+// is one product over kw · c numbers.
 void ConvolveDirectly(ffi::ThreadPool& pool, const float* x, Images in, const float* kernel, Window k,
                       float* y, Images out, Finish finish) {
   const int64_t depth = k.kw * in.c, panel = PanelFor(out.c);
@@ -42,7 +42,7 @@ void ConvolveDirectly(ffi::ThreadPool& pool, const float* x, Images in, const fl
   });
 }
 
-// Copies a band's pixels, of c numbers and then zeros up to `wide`; returns the copy.
+// Copies a band's pixels of c numbers, each padded with zeros to `wide`; returns the copy.
 const float* Copy(const float* from, const Band& band, int64_t row_step, int64_t c, int64_t wide, float* to) {
   for (int64_t pixel = 0; pixel < band.rows * band.columns; ++pixel) {
     const int64_t row = pixel / band.columns, column = pixel % band.columns;
@@ -75,7 +75,7 @@ void KernelGradientDirectly(ffi::ThreadPool& pool, const float* x, Images in, co
       Cut(x + band.image * in.size(), in, seen.top, seen.left, seen.rows, seen.columns, cut);
       const float* gradient = g + begin * out.c;
       int64_t row_step = out.w * out.c, step = out.c;
-      // A vector of a pixel may reach into the next ones, whose sums go nowhere, but not beyond the last.
+      // A pixel's vector may reach into the next pixels (those sums are ignored), but not beyond the last.
       if ((out.n * out.h * out.w - end + 1) * out.c < wide) {
         gradient = Copy(gradient, band, row_step, out.c, wide, cut + seen.rows * seen.columns * in.c);
         row_step = band.columns * wide, step = wide;

@@ -18,8 +18,8 @@ namespace {
 
 inline Vector Root(Vector x) {
 #if defined(__AVX512F__)
-  // A guess of 14 bits and one step of Newton's, within two units in the last place: the exact instruction
-  // takes as long as forty products. Infinity becomes NaN.
+  // An estimate of 14 bits and one Newton step, correct to two units in the last place, because the exact
+  // instruction takes as long as forty multiplications. Infinity becomes NaN.
   const Vector guess = x == 0.0f ? Vector{} : Vector(_mm512_rsqrt14_ps(__m512(x)));
   const Vector root = x * guess;
   return root * (1.5f - 0.5f * (root * guess));
@@ -34,8 +34,9 @@ struct Pairs {
   int64_t parts, n, m, c;
 };
 
-// Writes |x|² of `count` vectors of c numbers, `step` apart. Each is summed in the order of the products, so
-// that nothing is left of an embedding's distance to itself; several at once, as every sum waits for itself.
+// Writes |x|² of `count` vectors of c numbers, `step` apart. Numbers are summed in the same order as in the
+// products, so that an embedding's distance to itself is exactly 0. Several sums run at once, because each
+// addition waits for the previous one of its sum.
 void Squares(const float* x, int64_t step, int64_t count, int64_t c, float* to) {
   constexpr int64_t together = 8;
   for (int64_t first = 0; first < count; first += together) {
@@ -50,8 +51,8 @@ void Squares(const float* x, int64_t step, int64_t count, int64_t c, float* to) 
   }
 }
 
-// Writes one part of up to kPanel embeddings, `step` apart, as a panel [c + 1, kPanel]: the last row has
-// their squares. Zeros fill it up.
+// Writes one part of up to kPanel embeddings, `step` apart, as a panel [c + 1, kPanel], padded with zeros;
+// the last row has the squares |y|².
 void ToPanel(const float* embeddings, int64_t step, int64_t count, int64_t c, float* panel) {
   if (count < kPanel) std::fill(panel, panel + (c + 1) * kPanel, 0.0f);
   for (int64_t j = 0; j < count; ++j)
@@ -59,7 +60,7 @@ void ToPanel(const float* embeddings, int64_t step, int64_t count, int64_t c, fl
   Squares(embeddings, step, count, c, panel + c * kPanel);
 }
 
-// Writes Σ over parts of √(|x|² + |y|² − 2 x · y), or of x · y alone where not `euclidean`, as [n, m].
+// Writes Σ over parts of √(|x|² + |y|² − 2 x · y), or of x · y if not `euclidean`, as [n, m].
 void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs pairs, bool euclidean,
                   float* to) {
   constexpr int64_t block = 12 * kRows;
@@ -73,7 +74,7 @@ void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs p
   ForEach(pool, Ceil(n, block), [&](int64_t item) {
     const int64_t first = item * block, count = std::min(block, n - first);
     float* products = of_item.Get(kRows * kPanel + block * (c + 1));
-    // One part of x; where it lies, rows would share lines of a cache.
+    // Copies one part of x, because its rows in x would compete for the same cache lines.
     float* rows = products + kRows * kPanel;
     float* own = rows + block * c;  // their squares
     for (int64_t part = 0; part < pairs.parts; ++part) {
@@ -88,7 +89,7 @@ void SumDistances(ffi::ThreadPool& pool, const float* x, const float* y, Pairs p
               Vector sum = At(products + i * kPanel + v);
               if (euclidean) {
                 sum = own[r + i] + At(panel + c * kPanel + v) - 2.0f * sum;
-                // Rounding can leave it below zero; NaN stays.
+                // Rounding may make it negative; NaN is kept.
                 sum = Root(sum < 0.0f ? Vector{} : sum);
               }
               float* at = to + (first + r + i) * m + p + v;

@@ -11,33 +11,32 @@
 
 namespace {
 
-constexpr int64_t kBand = 8;      // output rows that are computed together,
-constexpr int64_t kColumns = 56;  // and columns, at most
+constexpr int64_t kBand = 8;      // max. output rows that are computed together
+constexpr int64_t kColumns = 56;  // max. output columns that are computed together
 
 struct Images {
   int64_t n, h, w, c;
   int64_t size() const { return h * w * c; }
 };
 
-// What becomes of a sum: bias and residual are added where there are any; below zero it is multiplied by
-// slope.
+// Turns a sum into an output: adds bias and residual, if any, and multiplies negative results by the slope.
 struct Finish {
   const float* bias;
   const float* residual;
   float slope;
 
-  // `at` is where in the output, d which channel, and count how many there are.
+  // `at` is the position in the output, d the first channel, and `count` the number of channels.
   inline Vector operator()(Vector sum, int64_t at, int64_t d, int64_t count = kLanes) const {
     if (bias != nullptr) sum += Part(bias + d, count);
     if (residual != nullptr) sum += Part(residual + at, count);
     if (slope == 1.0f) return sum;
-    // Compared so that NaN stays; 0 times minus infinity would be one.
+    // Written so that NaN is kept, and because 0 · −∞ would be NaN.
     if (slope == 0.0f) return sum <= 0.0f ? Vector{} : sum;
     return sum <= 0.0f ? slope * sum : sum;
   }
 };
 
-// Copies rows [top, top + rows) and columns [left, left + columns) of an image; outside of it are zeros.
+// Copies rows [top, top + rows) and columns [left, left + columns) of an image; zeros outside the image.
 void Cut(const float* image, const Images& of, int64_t top, int64_t left, int64_t rows, int64_t columns,
          float* to) {
   const int64_t first = std::clamp<int64_t>(-left, 0, columns),
@@ -54,13 +53,13 @@ void Cut(const float* image, const Images& of, int64_t top, int64_t left, int64_
   }
 }
 
-// Output channels of a product: of one vector where there are no more.
+// Number of output channels of a product: those of one vector if there are no more.
 inline int64_t PanelFor(int64_t channels) { return channels <= kLanes ? kLanes : kPanel; }
 
-// How many channels whole panels have.
+// Number of channels, rounded up to whole panels.
 inline int64_t Widened(int64_t channels, int64_t panel = kPanel) { return Ceil(channels, panel) * panel; }
 
-// Writes a matrix [depth, d] as panels [panels, depth, panel]; zeros fill up the last one.
+// Writes a matrix [depth, d] as panels [panels, depth, panel]; the last one is padded with zeros.
 void ToPanels(const float* matrix, int64_t depth, int64_t d, float* panels, int64_t panel = kPanel) {
   for (int64_t p = 0; p < d; p += panel)
     for (int64_t k = 0; k < depth; ++k, panels += panel) {
@@ -70,7 +69,7 @@ void ToPanels(const float* matrix, int64_t depth, int64_t d, float* panels, int6
     }
 }
 
-// The bands that an output is cut into: which image, and which of its rows and columns.
+// Divides an output into bands: rows and columns of one image.
 struct Band {
   int64_t image, top, rows, left, columns;
 };
@@ -92,7 +91,7 @@ struct Window {
   int64_t kh, kw, stride, top, left;  // size, stride, and the zeros above and to the left
 };
 
-// The part of the padded input that a band sees.
+// The part of the padded input that a band needs.
 struct Seen {
   int64_t top, left, rows, columns;
   Seen(const Band& band, const Window& k)

@@ -44,7 +44,7 @@ def _is_wanted() -> bool:
 
 
 def suits(x: Float[Array, "n h w c"], features_out: int) -> bool:
-    """Returns whether these kernels can compute a convolution of x to so many channels."""
+    """Returns whether these kernels can compute a convolution of x to `features_out` channels."""
     return x.dtype == jnp.float32 and features_out >= _FEWEST_CHANNELS and x.size > 0 and is_ready()
 
 

@@ -1,4 +1,4 @@
-// Vectors, and the products of matrices whose sums stay in registers: all arithmetic that counts.
+// Vectors, and matrix products that keep their sums in registers; nearly all computing time is spent here.
 
 #ifndef MCL_JAX_NATIVE_PRODUCTS_H_
 #define MCL_JAX_NATIVE_PRODUCTS_H_
@@ -10,7 +10,7 @@
 
 namespace {
 
-// As many sums as leave registers for two vectors of the kernel and one number of the image.
+// The number of sums that leaves registers for two vectors of the kernel and one number of the image.
 #if defined(__AVX512F__)
 constexpr int64_t kLanes = 16, kRows = 14;
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -20,15 +20,15 @@ constexpr int64_t kLanes = 4, kRows = 14;
 #else
 constexpr int64_t kLanes = 4, kRows = 6;
 #endif
-constexpr int64_t kPanel = 2 * kLanes;  // output channels of a product; kLanes where there are no more
+constexpr int64_t kPanel = 2 * kLanes;  // output channels of a product; kLanes if there are no more
 
-// Need not lie at a multiple of its size.
+// A vector at any address, aligned or not.
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 inline Vector& At(float* p) { return *reinterpret_cast<Vector*>(p); }
 inline const Vector& At(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 
-// The same for the first `count` numbers alone, where there may be no more.
+// Likewise for the first `count` numbers only; there may be no more.
 inline Vector Part(const float* p, int64_t count) {
   if (count >= kLanes) return At(p);
   Vector x = {};
@@ -117,7 +117,7 @@ MultiplyTransposedRows TransposedRowsOf(int64_t rows, std::integer_sequence<int,
 
 using UpToRows = std::make_integer_sequence<int, kRows>;
 
-// The products for so many rows, and panels of so many channels.
+// The products for a number of rows, and panels of a number of channels.
 inline MultiplyRows Rows(int64_t rows, int64_t panel = kPanel) {
   return panel == kPanel ? RowsOf<2>(rows, UpToRows()) : RowsOf<1>(rows, UpToRows());
 }
@@ -125,8 +125,8 @@ inline MultiplyTransposedRows TransposedRows(int64_t rows, int64_t panel = kPane
   return panel == kPanel ? TransposedRowsOf<2>(rows, UpToRows()) : TransposedRowsOf<1>(rows, UpToRows());
 }
 
-// Calls part(begin, size) for as few parts of at most kRows as there can be, of sizes as equal as they can
-// be.
+// Calls part(begin, size) for the smallest number of parts with at most kRows rows, as equal in size as
+// possible.
 template <typename Part>
 inline void InParts(int64_t count, const Part& part) {
   const int64_t parts = Ceil(count, kRows);

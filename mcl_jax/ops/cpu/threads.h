@@ -19,7 +19,7 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// Memory that a thread keeps from call to call, as first use of fresh pages is slow.
+// Memory that a thread keeps between calls, because the first use of new pages is slow.
 class Scratch {
  public:
   ~Scratch() { std::free(data_); }
@@ -42,9 +42,9 @@ class Scratch {
 
 thread_local Scratch of_call, of_item;
 
-// Runs work(0), …, work(count − 1) on all threads of the pool and returns when all are done. The caller takes
-// part and waits for none that has not begun, so calls from threads of the pool cannot wait for each other.
-// Where one runs out of memory, all the same are run, and the caller gets std::bad_alloc.
+// Runs work(0), …, work(count − 1) on all threads of the pool and returns when all are done. The caller works
+// too, and never waits for a thread that has not started, so calls from threads of the pool cannot deadlock.
+// If one runs out of memory, the others still run, and the caller gets std::bad_alloc.
 template <typename Work>
 void ForEach(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct State {

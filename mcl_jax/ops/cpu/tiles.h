@@ -1,4 +1,4 @@
-// Convolutions with a 3×3 kernel and stride 1, by Winograd's way.
+// Convolutions with a 3×3 kernel and stride 1, by Winograd's algorithm.
 
 #ifndef MCL_JAX_NATIVE_TILES_H_
 #define MCL_JAX_NATIVE_TILES_H_
@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kChannels = 128;  // output channels that are transformed back together
 
-// Applies a 1-D transform to the columns and then to the rows of from × from vectors.
+// Applies a 1-D transform to the columns and then to the rows of `from` × `from` vectors.
 template <int from, int to>
 inline void InTwoDimensions(void (*transform)(const Vector*, Vector*), const Vector (&x)[from][from],
                             Vector (&y)[to][to]) {
@@ -37,7 +37,7 @@ inline void InTwoDimensions(void (*transform)(const Vector*, Vector*), const Vec
   }
 }
 
-// Writes size × size vectors, one into each plane.
+// Writes size × size vectors, one to each plane.
 template <int size>
 inline void ToPlanes(const Vector (&x)[size][size], float* to, int64_t plane) {
 #pragma GCC unroll 6
@@ -54,7 +54,7 @@ inline void FromPlanes(const float* from, int64_t plane, Vector (&x)[size][size]
     for (int j = 0; j < size; ++j) x[i][j] = At(from + (i * size + j) * plane);
 }
 
-// The tiles that images are cut into, in order.
+// Divides images into tiles, in order.
 struct Tiling {
   int64_t down, across;
   explicit Tiling(const Images& images) : down(Ceil(images.h, kOut)), across(Ceil(images.w, kOut)) {}
@@ -64,7 +64,7 @@ struct Tiling {
   int64_t left(int64_t tile) const { return tile % across * kOut; }
 };
 
-// Transforms what a tile sees of the images; `zeros` is what lies outside.
+// Transforms the input of a tile; `zeros` replaces pixels outside the images.
 void TransformInput(const float* x, const Images& in, const Tiling& tiling, int64_t tile, const float* zeros,
                     float* to, int64_t plane) {
   const int64_t image = tiling.image(tile), top = tiling.top(tile) - 1, left = tiling.left(tile) - 1;
@@ -85,7 +85,7 @@ void TransformInput(const float* x, const Images& in, const Tiling& tiling, int6
   }
 }
 
-// Transforms d products of a tile, from channel `first` on, into its outputs.
+// Transforms d channels of a tile's products, starting at channel `first`, into its outputs.
 void TransformOutput(const float* products, int64_t plane, const Images& out, const Tiling& tiling,
                      int64_t tile, int64_t first, int64_t d, const Finish& finish, float* y) {
   const int64_t top = tiling.top(tile), left = tiling.left(tile);
@@ -103,7 +103,7 @@ void TransformOutput(const float* products, int64_t plane, const Images& out, co
   }
 }
 
-// Transforms channels [p, p + kPanel) of a kernel [3, 3, c, d] into panels [c, kPanel], one in each plane.
+// Transforms channels [p, p + kPanel) of a kernel [3, 3, c, d] into panels [c, kPanel], one for each plane.
 void TransformKernel(const float* kernel, int64_t c, int64_t d, int64_t p, float* to, int64_t plane) {
   for (int64_t k = 0; k < c; ++k)
     for (int64_t v = 0; v < kPanel; v += kLanes) {
@@ -114,8 +114,8 @@ void TransformKernel(const float* kernel, int64_t c, int64_t d, int64_t p, float
     }
 }
 
-// How many tiles are transformed together: more where there are more weights to fetch for them, so that these
-// need not come from memory each time, and fewer where threads would have none. It changes no number.
+// Number of tiles that are transformed together: more if there are more weights, so that these are fetched
+// from memory less often, and fewer if threads would be idle. It does not change results.
 int64_t TilesAtOnce(const ffi::ThreadPool& pool, int64_t channels, int64_t tiles) {
   const int64_t most = kRows * Ceil(channels, 64);
   const int64_t fair = Ceil(Ceil(tiles, std::max<int64_t>(pool.num_threads(), 1)), kRows) * kRows;
@@ -132,7 +132,7 @@ void ConvolveByTiles(ffi::ThreadPool& pool, const float* x, Images in, const flo
     TransformKernel(kernel, in.c, out.c, p * kPanel, weights + p * in.c * kPanel, kernel_plane);
   });
   const int64_t block = TilesAtOnce(pool, in.c, tiles);
-  const int64_t row = in.c + 16;  // rows of 2^n numbers would all lie in the same places of the cache
+  const int64_t row = in.c + 16;  // rows of 2^n numbers would compete for the same cache lines
   const int64_t channels = std::min(out.c, kChannels), product_row = channels + 16;
   const int64_t plane = block * row, product_plane = block * product_row;
   ForEach(pool, Ceil(tiles, block), [&](int64_t item) {
@@ -159,7 +159,7 @@ void ConvolveByTiles(ffi::ThreadPool& pool, const float* x, Images in, const flo
 }
 
 // Transforms the gradient of a tile's outputs into panels [panels, count, kPanel] of each plane, for d
-// channels from `first` on.
+// channels starting at `first`.
 void TransformGradient(const float* g, const Images& out, const Tiling& tiling, int64_t tile, int64_t first,
                        int64_t d, float* to, int64_t panel, int64_t plane) {
   const int64_t top = tiling.top(tile), left = tiling.left(tile);

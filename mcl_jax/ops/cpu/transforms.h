@@ -10,12 +10,12 @@
 namespace {
 
 // The 1-D transforms of F(4, 3): Aᵀ[(G w) ⊙ (Bᵀ x)] are four outputs of six inputs x and three weights w.
-// They are those of the points 0, ±1/√2, ±√2 and ∞, whose rounding is a quarter of that of the usual 0, ±1,
-// ±2 and ∞.
+// They use the points 0, ±1/√2, ±√2 and ∞, whose rounding errors are a quarter of those of the usual points
+// 0, ±1, ±2 and ∞.
 constexpr int kOut = 4, kIn = 6;
 constexpr float kSmall = 0.70710678f, kLarge = 1.41421356f;
 
-// Bᵀ, of six inputs.
+// Bᵀ applied to six inputs.
 inline void Input(const Vector* x, Vector* y) {
   const Vector a = x[4] - 2.0f * x[2], b = kSmall * (x[3] - 2.0f * x[1]);
   const Vector c = x[4] - 0.5f * x[2], d = kLarge * (x[3] - 0.5f * x[1]);
@@ -27,7 +27,7 @@ inline void Input(const Vector* x, Vector* y) {
   y[5] = x[1] - 2.5f * x[3] + x[5];
 }
 
-// G, of three weights.
+// G applied to three weights.
 inline void Kernel(const Vector* x, Vector* y) {
   const Vector a = (-2.0f / 3.0f) * (x[0] + 0.5f * x[2]), b = (-2.0f / 3.0f * kSmall) * x[1];
   const Vector c = (1.0f / 6.0f) * (x[0] + 2.0f * x[2]), d = (1.0f / 6.0f * kLarge) * x[1];
@@ -39,7 +39,7 @@ inline void Kernel(const Vector* x, Vector* y) {
   y[5] = x[2];
 }
 
-// Aᵀ, to four outputs.
+// Aᵀ: gives four outputs.
 inline void Output(const Vector* x, Vector* y) {
   const Vector a = x[1] + x[2], b = x[1] - x[2], c = x[3] + x[4], d = x[3] - x[4];
   y[0] = x[0] + a + c;
@@ -48,7 +48,7 @@ inline void Output(const Vector* x, Vector* y) {
   y[3] = 0.5f * kSmall * b + 2.0f * kLarge * d + x[5];
 }
 
-// A, of the gradient of four outputs.
+// A applied to the gradient of four outputs.
 inline void Gradient(const Vector* x, Vector* y) {
   const Vector a = x[0] + 0.5f * x[2], b = kSmall * (x[1] + 0.5f * x[3]);
   const Vector c = x[0] + 2.0f * x[2], d = kLarge * (x[1] + 2.0f * x[3]);
@@ -60,7 +60,7 @@ inline void Gradient(const Vector* x, Vector* y) {
   y[5] = x[3];
 }
 
-// Gᵀ, to the gradient of three weights.
+// Gᵀ: gives the gradient of three weights.
 inline void KernelBack(const Vector* x, Vector* y) {
   const Vector a = (-2.0f / 3.0f) * (x[1] + x[2]), b = (-2.0f / 3.0f * kSmall) * (x[1] - x[2]);
   const Vector c = (1.0f / 6.0f) * (x[3] + x[4]), d = (1.0f / 6.0f * kLarge) * (x[3] - x[4]);

@@ -1,4 +1,4 @@
-"""Everything that is attacked, by name.
+"""All targets of an attack, by name.
 
 Pictures, pages and TensorBoard's files are left out: nothing reads them again.
 """

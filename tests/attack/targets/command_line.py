@@ -1,4 +1,4 @@
-"""Command lines, as somebody may mistype them. Not of `train` and `test`: `config` checks the same keys."""
+"""Mistyped command lines. Not of `train` and `test`: `config` checks the same keys."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A gallery: whose walk is nearest, and whether near enough."""
+"""A gallery: the nearest person, and whether it is below the threshold."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Text files that say what is tested: partitions and protocols, in JSON, which come with a dataset."""
+"""Partitions and protocols, JSON files that come with a dataset."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The library of convolutions that is compiled once and kept in the user's cache."""
+"""The compiled library of convolutions in the user's cache."""
 
 import os
 from pathlib import Path

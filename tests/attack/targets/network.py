@@ -1,4 +1,4 @@
-"""Segmentation networks from anybody, in both of the formats that are read."""
+"""Segmentation networks from strangers, in both supported formats."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A folder of records, and the tree that they are made of."""
+"""A folder of records, and the tree they are made from."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""Videos from anybody, and files called so that make FFmpeg open others."""
+"""Videos from strangers, and files named like videos that make FFmpeg open other files."""
 
 import hashlib
 import random

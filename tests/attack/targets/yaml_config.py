@@ -1,4 +1,4 @@
-"""OpenGait's YAML configs, which come with code from anybody."""
+"""OpenGait's YAML configs from strangers."""
 
 import json
 import random

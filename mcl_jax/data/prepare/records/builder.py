@@ -1,4 +1,4 @@
-"""The TFDS builder of any dataset: raw folders in, ArrayRecord files, TFDS's metadata and a manifest out."""
+"""TFDS builder for any dataset: turns raw folders into ArrayRecord files, TFDS's metadata and a manifest."""
 
 import shutil
 from pathlib import Path
@@ -19,16 +19,16 @@ from mcl_jax.utils.files import write_atomically
 class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's, untyped
     tfds.core.dataset_builder.FileReaderBuilder, skip_registration=True
 ):
-    """Writes the sequences of a download that lies in TFDS's manual directory.
+    """Writes the sequences of a download in TFDS's manual directory.
 
-    One class serves all datasets: an instance has the name and the layout of the download it is given.
+    One class serves all datasets: each instance has the name and the layout of its download.
     """
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version.", "2.0.0": "Packed silhouettes."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "The folder the dataset was unpacked into, or a pkl tree made of it."
 
-    # Nothing is downloaded. TFDS would look for checksums with a package that it does not install.
+    # Nothing is downloaded; without this, TFDS would look for checksums with a package it does not install.
     url_infos: ClassVar[None] = None
 
     def __init__(
@@ -39,13 +39,13 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
         options: Options | None = None,
         **kwargs: Any,
     ):
-        """Takes the plan of the shards, and TFDS's own arguments.
+        """Takes the download, options, and TFDS's own arguments.
 
         Args:
-            download: what lies in the manual directory.
-            staging: keeps the shards of an interrupted run for the next one; without it they are lost.
-            options: how to work.
-            **kwargs: TFDS's, such as data_dir.
+            download: the dataset in the manual directory.
+            staging: folder that keeps the shards of an interrupted run for the next; None loses them.
+            options: options of the preparation.
+            **kwargs: arguments of TFDS, such as data_dir.
         """
         self.name = download.name  # before TFDS derives paths from it
         self._download, self._staging = download, staging
@@ -79,7 +79,7 @@ class SilhouetteBuilder(  # type: ignore[call-arg] # skip_registration is TFDS's
             path = Path(template.sharded_filepath(shard_index=number, num_shards=len(written)))
             (staging / outcome.name).replace(path)
             sizes[path.name], samples[path.name] = outcome.size, sample_of(path)
-        (staging / JOB_LOG).replace(target / JOB_LOG)  # for the next run to see what it need not do again
+        (staging / JOB_LOG).replace(target / JOB_LOG)  # tells the next run which shards are done
         if self._staging is None:
             shutil.rmtree(staging)
         split = tfds.core.SplitInfo(

@@ -1,4 +1,4 @@
-"""Prepares a dataset as a folder of records, and resumes an unfinished one."""
+"""Prepares a dataset as a folder of records, or resumes an unfinished preparation."""
 
 import contextlib
 import io
@@ -20,9 +20,9 @@ from mcl_jax.errors import DataError
 
 
 def prepare_records(download: Download, src: Path, out: Path, options: Options) -> Summary:
-    """Writes a download as records; `preparation.prepare_dataset` has the arguments.
+    """Writes a download as records; the arguments are those of `preparation.prepare_dataset`.
 
-    Everything is made in a folder `.OUT.partial` beside OUT, and takes its place when complete.
+    Everything is written to a folder `.OUT.partial` beside OUT, which replaces OUT when complete.
 
     Raises:
         DataError: if the source or the output folder cannot be used, or files of the source are damaged.
@@ -51,7 +51,7 @@ def _prepare(download: Download, src: Path, out: Path, options: Options) -> Summ
         shutil.rmtree(built, ignore_errors=True)
         _take_over(plan, out, partial / "shards")
         config = tfds.download.DownloadConfig(manual_dir=str(src), try_download_gcs=False)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download of unknown size
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints lines about a download of unknown size
             builder.download_and_prepare(download_config=config)
     if out.exists():
         shutil.rmtree(partial / "replaced", ignore_errors=True)
@@ -62,34 +62,34 @@ def _prepare(download: Download, src: Path, out: Path, options: Options) -> Summ
 
 
 def _check_same(plan: shards.Plan, out: Path) -> None:
-    """Refuses to replace records that this source cannot give again."""
+    """Refuses to replace records that cannot be made again from this source."""
     try:
         manifest = read_manifest(out, any_format=True)
-    except DataError:  # none, or damaged: to be made anew
+    except DataError:  # missing or damaged, so they are made anew
         return
     planned = {sequence for job in plan.jobs for sequence in job.work}
     held = [SequenceRef(s, c, v, "") for s, c, v, _ in manifest.sequences]
     gone = [sequence for sequence in held if sequence not in planned]
     if manifest.dataset != plan.download.name or gone:
         other = manifest.dataset != plan.download.name
-        what = f"of {manifest.dataset}" if other else f"of {gone[0].key}, which --src has not"
+        kept = f"of {manifest.dataset}" if other else f"of {gone[0].key}, which is not in --src"
         raise DataError(
-            f"--out: {str(out)!r} holds records {what}; give a new folder, or delete this one first"
+            f"--out: {str(out)!r} holds records {kept}; give a new folder, or delete this one first"
         )
 
 
 def _take_over(plan: shards.Plan, out: Path, staging: Path) -> None:
-    """Moves shards of an earlier run to where the builder finds them, so that they are kept."""
-    if staging.exists():  # an interrupted run has done so
+    """Links or copies sound shards of an earlier run to the staging folder, instead of making them again."""
+    if staging.exists():  # an interrupted run has done this
         return
     try:
         names = [name for name, outcome in read_log(out, plan.origin).items() if outcome.size]
         manifest = read_manifest(out)
         shards_of_files = list(zip(manifest.files, names, strict=True))
-    except (DataError, ValueError):  # none, damaged, or not of each other: all is done again
+    except (DataError, ValueError):  # missing, damaged or inconsistent: all shards are made again
         return
     staging.mkdir(parents=True)
-    shutil.copy2(out / JOB_LOG, staging / JOB_LOG)  # first: what is missing then is done again
+    shutil.copy2(out / JOB_LOG, staging / JOB_LOG)  # first, because shards missing later are made again
     unfit = faults(out, manifest)
     for file, name in shards_of_files:
         if file not in unfit:

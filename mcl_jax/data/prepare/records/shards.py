@@ -27,8 +27,8 @@ from mcl_jax.errors import DataError
 
 SEQUENCES_PER_SHARD = 512
 
-# One record a group, so that a sequence is read without its neighbours. Silhouettes are packed already: zstd
-# would halve the files once more, and take four times as long to read as all the rest of a record.
+# One record per group, so that a sequence is read without its neighbours. No zstd, because silhouettes are
+# packed already: it would halve the files again, but unpacking takes four times as long as all other reading.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
@@ -37,10 +37,10 @@ class Plan:
     """Plan of the shards to be written.
 
     Attributes:
-        download: what it is made of.
-        prepared: whether that is a pkl tree already.
-        jobs: one for each shard.
-        stamp: changes with the download.
+        download: the source dataset.
+        prepared: whether the source is a pkl tree.
+        jobs: one job for each shard.
+        stamp: changes when the source or the options change.
     """
 
     download: Download
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Identifies the source of shards; those of another source are not kept."""
+        """Identifies the source of shards; shards of another source are not kept."""
         return {
             "dataset": self.download.name,
             "kind": "records",
@@ -74,7 +74,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def plan(download: Download, src: Path) -> Plan:
-    """Deals the sequences of a download to shards, in order.
+    """Assigns the sequences of a download to shards, in order.
 
     Raises:
         DataError: if the folder holds no such dataset.
@@ -96,13 +96,13 @@ def plan(download: Download, src: Path) -> Plan:
 
 
 def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
-    """Writes the shards that an earlier run has not written completely.
+    """Writes the shards that earlier runs have not completed.
 
     Raises:
-        DataError: if the folder cannot be used. Damage in the source is in the outcomes.
+        DataError: if the folder cannot be used. Damaged source files are in the outcomes instead.
     """
     names = {job.name for job in plan.jobs}
-    for surplus in folder.glob("*.array_record"):  # of sequences that the user has deleted since
+    for surplus in folder.glob("*.array_record"):  # shards of sequences that the user has deleted since
         if surplus.name not in names:
             surplus.unlink()
     task = _WriteShard(
@@ -114,7 +114,7 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
 
 @dataclasses.dataclass(frozen=True)
 class _WriteShard:
-    """Writes a shard, unless a sequence of it is damaged or all are empty."""
+    """Writes a shard, unless one of its sequences is damaged or all are empty."""
 
     reader: Reader
     folder: Path
@@ -130,7 +130,7 @@ class _WriteShard:
                 return Outcome(job.name, job.stamp, size, tuple(sequences), tuple(issues), tuple(checksums))
             temporary.unlink()
             path.unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's
+        except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError
             reason = error.strerror if isinstance(error, OSError) else str(error).split(";")[0]
             raise DataError(f"{path}: cannot be written: {reason}") from None
         return Outcome(job.name, job.stamp, 0, (), tuple(issues))
@@ -157,7 +157,7 @@ def _serialize(frames: np.ndarray, subject: str, condition: str, view: str) -> b
     layout, serializer = _serializer()
     example = {"silhouettes": frames, "subject": subject, "condition": condition, "view": view}
     message = serializer.get_tf_example(layout.encode_example(example))
-    return message.SerializeToString(deterministic=True)  # its fields come in an order of chance otherwise
+    return message.SerializeToString(deterministic=True)  # otherwise the order of fields is random
 
 
 @functools.cache
