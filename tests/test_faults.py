@@ -53,9 +53,17 @@ def test_an_update_that_is_not_finite_stops_the_run_and_is_never_saved(people, t
     if (tmp_path / "checkpoints").is_dir() and all_saved(tmp_path):
         assert load_weights(tmp_path).step == before.step
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lr", [1e30, 3e38])
+def test_a_run_goes_on_after_an_update_that_was_not_finite(people, tmp_path, lr):
+    config = toy_config(people)
+    config.optimizer.lr, config.train.steps, config.train.save_every = lr, 5, 1
+    with pytest.raises(UserError, match="lower optimizer.lr"):
+        train(config, tmp_path)
     # With a rate that works, the run goes on from where it was, or from before a state that was lost already.
-    if lost:
-        shutil.rmtree(tmp_path / "checkpoints" / str(before.step))
+    if lr == 1e30:
+        shutil.rmtree(tmp_path / "checkpoints" / str(load_weights(tmp_path / "nonfinite").step))
     config.optimizer.lr = 0.01
     train(config, tmp_path, accept_changes=True)
     assert load_weights(tmp_path).step == 5

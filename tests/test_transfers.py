@@ -82,7 +82,7 @@ def test_an_update_that_is_left_out_is_read_by_name(guarded_both_ways, caplog):
     assert guarded_both_ways == ["disallow"]
 
 
-@pytest.mark.parametrize("way", ["there", "back"])
+@pytest.mark.parametrize("way", ["there", pytest.param("back", marks=pytest.mark.slow)])
 def test_an_implicit_transfer_in_the_loop_is_an_error(way, people, tmp_path, monkeypatch, guarded_both_ways):
     number = jnp.ones(())
     transfer = {"there": lambda: number + np.ones(3), "back": lambda: float(number)}[way]
@@ -141,7 +141,7 @@ def test_the_embedder_puts_a_batch_before_the_one_ahead_of_it_is_computed(
     np.testing.assert_allclose(embedded[5], gait.embed(walks[5:6])[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_results_are_finished_in_the_thread_that_reads_ahead(workers):
     threads = []
 

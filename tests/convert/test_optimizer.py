@@ -38,7 +38,7 @@ def fresh(toy, checkpoint, name):
     return optimizer, optimizer.init(params), params
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
 def test_the_next_update_is_pytorchs(toy, name):
     """From the same gradients, the third update: the first at the lower rate."""
     trainer = toy.trained(SETTINGS[name], steps=2)

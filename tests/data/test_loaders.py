@@ -18,6 +18,7 @@ from mcl_jax.data.feed.sampling import FrameSampling
 from mcl_jax.data.sequences import Split, select
 from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import DataError, UserError
+from mcl_jax.utils.extras import MissingExtraError
 
 FIXED = FrameSampling("fixed_unordered", frames=4)
 VARIABLE = FrameSampling("unfixed_unordered", min_frames=2, max_frames=6)
@@ -51,7 +52,9 @@ def assert_equal(a: dict, b: dict) -> None:
         assert np.array_equal(a[key], b[key]), key
 
 
-@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
+@pytest.mark.parametrize(
+    "frames", [pytest.param(FIXED, marks=pytest.mark.slow), VARIABLE], ids=["fixed", "variable"]
+)
 def test_batches_do_not_depend_on_workers_or_start(split, frames):
     load = loader(split, frames)
     expected = [load(step) for step in range(6)]
@@ -155,6 +158,19 @@ def test_a_bad_sequence_is_one_line_from_any_worker(split, workers):
         pytest.raises(DataError, match=r"^missing\.pkl: cannot be read: No such file or directory; .*"),
     ):
         next(sequences)
+
+
+def test_without_grain_a_thread_loads_and_workers_are_refused(split, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with prefetched(loader(split), range(1), 0) as batches:
+        assert_equal(next(batches), loader(split)(0))
+    with (
+        pytest.raises(
+            MissingExtraError, match=r"^data.workers above 0 needs grain: pip install 'mcl_jax\[train\]'$"
+        ),
+        prefetched(loader(split), range(1), 1),
+    ):
+        pass
 
 
 @dataclasses.dataclass(frozen=True)

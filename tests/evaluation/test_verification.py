@@ -122,7 +122,7 @@ def matrices(draw):
     return distances, probes, gallery
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(matrices())
 def test_properties_of_curve_and_thresholds(example):
     distances, probes, gallery = example
@@ -156,7 +156,7 @@ def test_properties_of_curve_and_thresholds(example):
         assert result.eer.value == 100 * worse.min()
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(matrices(), st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7]))
 def test_neither_order_nor_tiles_change_anything(example, seed, tile):
     distances, probes, gallery = example

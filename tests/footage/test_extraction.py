@@ -18,7 +18,7 @@ def iou(a, b):
     return np.count_nonzero(a & b) / np.count_nonzero(a | b)
 
 
-@pytest.mark.parametrize("segmenter", ["mog2", "knn"])
+@pytest.mark.parametrize("segmenter", ["mog2", pytest.param("knn", marks=pytest.mark.slow)])
 def test_two_who_cross_are_found_and_kept_apart(crossing, segmenter):
     path, truth = crossing
     scores: dict[str, list[tuple[int, float]]] = {}

@@ -20,7 +20,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(value=VALUES, protocol=st.integers(0, 5))
 def test_plain_values_come_back(value, protocol):
     assert safe_pickle.load(pickle.dumps(value, protocol), NOTHING) == value

@@ -115,7 +115,14 @@ def test_a_state_may_be_donated_while_it_is_saved(tmp_path):
     assert_equal(restore(tmp_path), make_state(7))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "metadata", "a key of the metadata"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flipped",
+        "a key of the metadata",
+        *[pytest.param(d, marks=pytest.mark.slow) for d in ("truncated", "metadata")],
+    ],
+)
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, damage):
     save(tmp_path, 3, 5)
     folder = tmp_path / "checkpoints" / "5"

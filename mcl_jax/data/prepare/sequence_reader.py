@@ -61,8 +61,8 @@ class Reader:
         if any(issue.damaged for issue in issues):
             return None, issues
         if len(frames) < (minimum := self.layout.least_frames):
-            reason = f"{count(len(frames), 'frame')}, fewer than the minimum of {minimum}"
-            return None, [*issues, _issue(sequence, "", reason)]
+            too_short = f"{count(len(frames), 'frame')}, fewer than the minimum of {minimum}"
+            return None, [*issues, _issue(sequence, "", too_short)]
         try:
             return check_frames(np.stack(frames), sequence.location), issues
         except DataError as error:
