@@ -31,10 +31,11 @@ from mcl_jax.train_loop import train as train_config
 from mcl_jax.utils.pytrees import ArrayTree, count_numbers
 from mcl_jax.utils.signatures import lookup
 from mcl_jax.weights.card import Card
-from mcl_jax.weights.load import fit, load_weights
+from mcl_jax.weights.load import fit, is_average, load_weights, run_of
 from mcl_jax.weights.model_file import write_model
 from mcl_jax.weights.pretrained import push_folder, write_folder
 from mcl_jax.weights.provenance import measured
+from mcl_jax.workdir.checkpoints import AVERAGE
 from mcl_jax.workdir.test_folder import TEST_FOLDER
 
 Walk = np.ndarray | str | Path
@@ -145,7 +146,8 @@ class Gait:
             ConfigError: if the licence is no identifier, or the folder has a README.md already.
             UserError: if a file cannot be written.
         """
-        metrics = measured(Path(self.source) / TEST_FOLDER / "metrics.json", self.digest)
+        test = TEST_FOLDER + f"-{AVERAGE}" * is_average(self.source)
+        metrics = measured(run_of(self.source)[0] / test / "metrics.json", self.digest)
         card = Card(self._weights(), self.parts, self.channels, self.digest, metrics, licence)
         write_folder(Path(folder), card)
 
@@ -215,11 +217,12 @@ def load(
     """Loads a trained model; its kind and sizes are read from the file.
 
     Args:
-        path: the workdir of a run, whose newest undamaged checkpoint is taken, a PyTorch
-            checkpoint of OpenGait, a file or folder that `Gait.save` or `Gait.save_pretrained` wrote, or a
-            model packed by scripts/pack_model.py. Or what is fetched from
-            elsewhere and kept: a published checkpoint by the name of its recipe, such as "gait3d_mcl"
-            (`mcl-jax pretrained` lists them), "hf://OWNER/REPO/PATH[@REVISION]", "hf://OWNER/REPO" for what
+        path: the workdir of a run, whose newest undamaged checkpoint is taken (with @average behind it, its
+            weights averaged over training, see `train.ema`), a PyTorch checkpoint of OpenGait, a file or
+            folder that `Gait.save` or `Gait.save_pretrained` wrote, or a model packed by
+            scripts/pack_model.py. Or what is fetched from elsewhere and kept: a published checkpoint by the
+            name of its recipe, such as "gait3d_mcl" (`mcl-jax pretrained` lists them),
+            "hf://OWNER/REPO/PATH[@REVISION]", "hf://OWNER/REPO" for what
             `Gait.push_to_hub` put there, or an https address.
             Nothing in it is executed, and PyTorch is not needed. None for the model that comes with the
             package, which was trained on synthetic people alone; docs/model_card.md says what it is worth.

@@ -26,9 +26,12 @@ from mcl_jax.models.registry import (
     model_of,
 )
 from mcl_jax.runtime.settings import testing_precision
+from mcl_jax.training.averaging import averaging
 from mcl_jax.training.nonfinite import GuardedStep, guarded
-from mcl_jax.training.optimizers import OPTIMIZERS, SCHEDULES
+from mcl_jax.training.optimizers import OPTIMIZERS, SCHEDULES, check_groups
+from mcl_jax.training.state import TrainState, create_state, start_average
 from mcl_jax.training.step import StepFunction, make_train_step
+from mcl_jax.utils.pytrees import ArrayTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,9 @@ def build_train_loader(config: ConfigDict, split: Split) -> TrainLoader:
         row_sizes=config.train.row_sizes,
         spacing=model_class(config.model.name).SPACING,
         skip_unreadable=config.data.on_error == "skip",
-        share=HostShare(jax.process_index(), jax.process_count(), jax.device_count()),
+        share=HostShare(
+            jax.process_index(), jax.process_count(), jax.device_count(), config.train.accumulate
+        ),
     )
 
 
@@ -82,7 +87,7 @@ def build_train_model(config: ConfigDict, block: Mapping[str, Any], subjects: in
         subjects: number of training subjects.
 
     Raises:
-        ConfigError: if there are more subjects than classes.
+        ConfigError: if there are more subjects than classes, or a group of the optimiser has no parameter.
     """
     block = dict(block)
     if "num_classes" in block:
@@ -90,7 +95,10 @@ def build_train_model(config: ConfigDict, block: Mapping[str, Any], subjects: in
         if classes < subjects:
             raise ConfigError(f"model.num_classes: is {classes}, but there are {subjects} training subjects")
         block["num_classes"] = classes
-    return model_of(block, dtype=config.train.precision)
+    model = model_of(block, dtype=config.train.precision)
+    if groups := config.optimizer.get("groups"):
+        check_groups(groups, model.name, model.shapes()[0])
+    return model
 
 
 def build_optimization(config: ConfigDict) -> Optimization:
@@ -111,14 +119,24 @@ def build_train_step(
         optimization: its optimiser.
         remat: overrides `train.remat`; None uses it.
     """
-    return make_train_step(
+    train_step = make_train_step(
         model,
         optimization.optimizer,
         config.loss.to_dict(),
         remat=config.train.remat if remat is None else remat,
         freeze_batch_norm=config.train.freeze_batch_norm,
         seed=config.seed,
+        chunks=config.train.accumulate,
     )
+    return averaging(train_step, config.train.ema) if config.train.ema else train_step
+
+
+def build_state(
+    config: ConfigDict, params: ArrayTree, batch_stats: ArrayTree, optimization: Optimization
+) -> TrainState:
+    """Returns the state before the first update, with averaged weights if the config asks for them."""
+    state = create_state(params, batch_stats, optimization.optimizer)
+    return start_average(state) if config.train.ema else state
 
 
 def build_guarded_step(

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.data.datasets import DATASETS, OPENERS
 from mcl_jax.data.feed.augment import Augmentation
+from mcl_jax.data.feed.loaders import train_row_shapes_of
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
@@ -61,6 +62,8 @@ _DEFAULTS: dict[str, Any] = {
         "batch": (8, 16),  # P subjects × K sequences, over all devices
         "precision": "bfloat16",  # what the backbone computes in: bfloat16 or float32
         "row_sizes": 5,  # most sizes of rows for drawn lengths, each a compilation when first needed
+        "accumulate": 1,  # chunks of a batch, one after the other in memory, with the whole batch's losses
+        "ema": 0.0,  # decay of weights averaged over training, tested and saved beside the trained; 0: none
         "remat": False,  # compute activations within blocks again for the gradient: less memory
         "keep_classifier": False,  # of init_from, where it is of the same people; known for runs
         "fit_partly": False,  # take of init_from what fits, of another model, too; the rest is listed
@@ -100,6 +103,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "data.sampling.max_rate": (1, 10_000),
     "train.steps": (0, 1_000_000_000),
     "train.row_sizes": (1, 100),
+    "train.accumulate": (1, 65_536),
+    "train.ema": (0, 0.999_999),
     "train.log_every": (1, 1_000_000_000),
     "train.save_every": (1, 1_000_000_000),
     "train.keep": (1, 1_000_000_000),
@@ -299,10 +304,23 @@ def _check_batches(config: ConfigDict, sampling: FrameSampling) -> None:
             f"train.batch: {brief(batch)} clips of up to {longest} frames are more than the "
             f"{_MOST_TRAINING_FRAMES:,} frames that a batch may have; lower it, or data.sampling"
         )
+    _check_chunks(config, sampling)
     if config.eval.rows * config.eval.slots > _MOST_TEST_FRAMES:
         raise ConfigError(
             f"eval.rows: {config.eval.rows} rows of {config.eval.slots} slots are more than the "
             f"{_MOST_TEST_FRAMES:,} frames that a test batch may have; lower it, or eval.slots"
+        )
+
+
+def _check_chunks(config: ConfigDict, sampling: FrameSampling) -> None:
+    """Checks that the chunks of a batch have equally many rows."""
+    batch, chunks = config.train.batch, config.train.accumulate
+    shape = train_row_shapes_of(batch, sampling, 1, model_class(config.model.name).SPACING)[-1]
+    if shape.rows % chunks:
+        packed = f", {shape.segments} to a row" if shape.segments > 1 else ""
+        raise ConfigError(
+            f"train.accumulate: is {chunks}, which does not divide the {shape.rows} rows of a batch of "
+            f"{batch[0]} × {batch[1]} clips{packed}; set it to a divisor of {shape.rows}"
         )
 
 

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mcl_jax.build import build_dataset, build_guarded_step, build_optimization, build_train_model
+from mcl_jax.build import (
+    build_dataset,
+    build_guarded_step,
+    build_optimization,
+    build_state,
+    build_train_model,
+)
 from mcl_jax.config import frame_sampling, model_block
 from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
@@ -22,7 +28,6 @@ from mcl_jax.gpu_check.estimate import estimate, lines, tasks_of
 from mcl_jax.models.registry import Model, model_of
 from mcl_jax.runtime.settings import compiler_options
 from mcl_jax.training.nonfinite import start_counter
-from mcl_jax.training.state import create_state
 from mcl_jax.utils.pytrees import count_numbers, flat_keys
 
 _FRAMES = 30  # length of the sequence for which FLOPs are counted
@@ -45,13 +50,14 @@ def describe(config: ConfigDict) -> str:
         config.train.batch, frame_sampling(config), config.train.row_sizes, model.spacing
     )
     largest, slots = shapes[-1], ", ".join(str(shape.slots) for shape in shapes)
+    chunks = f", in {config.train.accumulate} chunks" if config.train.accumulate > 1 else ""
     params, _ = model.shapes()
     facts: dict[str, Any] = {
         "parameters": f"{count_numbers(params):,}",
         "classes": model.arguments.get("num_classes", "no classifier"),
         "FLOPs a frame": f"{_flops_of_a_frame(model):.3g} to embed a sequence of {_FRAMES}",
         "batch": f"{math.prod(config.train.batch)} sequences in {largest.rows} rows of {slots} frames of "
-        f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}",
+        f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}{chunks}",
     }
     for precision, remat in itertools.product(("float32", "bfloat16"), (False, True)):
         memory = memory_of_a_step(config, model_of(model.block, dtype=precision), largest, remat=remat)
@@ -141,7 +147,7 @@ def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat
         None if the backend does not report it.
     """
     optimization = build_optimization(config)
-    state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimization.optimizer))
+    state = jax.eval_shape(lambda: build_state(config, *model.initial_arrays(0), optimization))
     batch = {
         "frames": jax.ShapeDtypeStruct((shape.rows, shape.slots, *CUT_SHAPE), jnp.uint8),
         "segment_ids": jax.ShapeDtypeStruct((shape.rows, shape.slots), jnp.int32),

@@ -27,8 +27,17 @@ from mcl_jax.evaluation.roles import assign_roles
 from mcl_jax.models.registry import Model, digest_of, model_class
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
-from mcl_jax.weights.load import WeightsSource, fit, load_weights, run_of, source_of
-from mcl_jax.workdir.checkpoints import FOLDER
+from mcl_jax.weights.load import (
+    WeightsSource,
+    average_of,
+    fit,
+    has_average,
+    is_average,
+    load_weights,
+    run_of,
+    source_of,
+)
+from mcl_jax.workdir.checkpoints import AVERAGE, FOLDER
 from mcl_jax.workdir.lock import held
 from mcl_jax.workdir.test_folder import TEST_FOLDER, TestSubject, folder_of_test
 from mcl_jax.workdir.trained_on import trained_people
@@ -52,18 +61,39 @@ def test(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         workdir: of the training run, or where to write.
 
     Returns:
-        The metrics.
+        The metrics; if the checkpoint of the run has averaged weights, theirs as `average`.
 
     Raises:
         UserError: for anything the user can mend: config, data, checkpoints.
     """
     dataset = open_test_data(config)  # fails now, not after the weights are read
     path = _checkpoint_of(workdir, config.eval.step) if config.eval.step else config.init_from or workdir
+    tested, source = _test(config, workdir, path, dataset)
+    if path == config.init_from or not has_average(source):
+        return tested
+    return joined_tests(tested, _test(config, workdir, average_of(path), dataset)[0])
+
+
+def joined_tests(tested: dict[str, Any], average: dict[str, Any]) -> dict[str, Any]:
+    """Returns the metrics of a test with those of the averaged weights; nothing if there are none."""
+    return tested | {AVERAGE: average} if tested else tested
+
+
+def all_scores(tested: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Returns the scores of a test by group; those of averaged weights under `average-GROUP`."""
+    scores = dict(tested.get("scores", {}))
+    average = tested.get(AVERAGE, {}).get("scores", {})
+    return scores | {f"{AVERAGE}-{group}": figures for group, figures in average.items()}
+
+
+def _test(
+    config: ConfigDict, workdir: Path, path: str | Path, dataset: OpenDataset
+) -> tuple[dict[str, Any], WeightsSource]:
     folder = folder_of_test(workdir, subject_of_test(config, path, dataset))
     embedder, arrays, source = load_embedder(config, path)
     own = workdir if folder == workdir / TEST_FOLDER else folder
     write_config(config, own / "config_test.json")
-    return evaluate(config, folder, dataset, embedder, *arrays, source=source)
+    return evaluate(config, folder, dataset, embedder, *arrays, source=source), source
 
 
 def open_test_data(config: ConfigDict) -> OpenDataset:
@@ -101,9 +131,8 @@ def subject_of_test(config: ConfigDict, path: str | Path, dataset: OpenDataset) 
     """Returns what a test is of, to find its folder."""
     run, step = run_of(path)
     split = dataset.test_split()
-    return TestSubject(
-        run, step, config.data.dataset, Path(config.data.root), lambda: fingerprint_of(split).digest
-    )
+    root, average = Path(config.data.root), is_average(path)
+    return TestSubject(run, step, config.data.dataset, root, lambda: fingerprint_of(split).digest, average)
 
 
 def require_scorable(config: ConfigDict, dataset: OpenDataset) -> Split:
@@ -187,6 +216,8 @@ def _evaluate(
     split = dataset.test_split()
     logging.info("testing on %d sequences of %d subjects", len(split.sequences), len(split.subjects))
     note = note_of_trained_people(config, source.run, split)
+    if source.is_average:
+        note = f"Of the weights averaged over training. {note}".rstrip()
     embeddings = embed_test(config, embedder, (params, batch_stats), split)
     if jax.process_index() != 0:
         return {}

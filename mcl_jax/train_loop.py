@@ -20,6 +20,7 @@ from mcl_jax.build import (
     build_embedder,
     build_guarded_step,
     build_optimization,
+    build_state,
     build_train_loader,
     build_train_model,
     trained_block,
@@ -36,7 +37,7 @@ from mcl_jax.data.first_look import look_at
 from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
-from mcl_jax.evaluate import NotScoredError, evaluate, require_scorable
+from mcl_jax.evaluate import NotScoredError, all_scores, evaluate, joined_tests, require_scorable
 from mcl_jax.evaluation.page.curves import About, Curves
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
@@ -45,12 +46,12 @@ from mcl_jax.runtime.preemption import PreemptedError, Preemption
 from mcl_jax.runtime.settings import compiler_options, options_to_run_once, warn_of_missing_bfloat16
 from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guarded, start_counter
 from mcl_jax.training.reporting import TrainingReporter
-from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.training.state import AveragedState, TrainState, start_average
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import all_finite
 from mcl_jax.utils.spacing import Spacing
-from mcl_jax.weights.load import fit, fit_partly, load_weights, run_of, source_of
-from mcl_jax.workdir.checkpoints import Checkpoints, newest_block
+from mcl_jax.weights.load import average_of, fit, fit_partly, load_weights, run_of, source_of
+from mcl_jax.workdir.checkpoints import AVERAGE, Checkpoints, newest_block
 from mcl_jax.workdir.failed_step import save_failed_step
 from mcl_jax.workdir.history import RunHistory, restarts
 from mcl_jax.workdir.location import check_workdir
@@ -111,7 +112,7 @@ def train(
         tested = tests.run(state, workdir / TEST_FOLDER)
         if tested:  # on the first host, where something was scored
             curves = Curves(workdir, int(state.step), _about(config, workdir))
-            curves.add_scores(int(state.step), tested.get("scores", {}))
+            curves.add_scores(int(state.step), all_scores(tested))
             curves.write_page()
         return tested
 
@@ -264,7 +265,7 @@ def _first_state(
     """
     whole = replicated(update.mesh)
     arrays = model.initial_arrays(config.seed, options_to_run_once())
-    state = jax.device_put(create_state(*arrays, update.optimization.optimizer), whole)
+    state = jax.device_put(build_state(config, *arrays, update.optimization), whole)
     restored = checkpoints.restore(state)
     if restored is not None:
         logging.info("resuming after step %d", int(restored.step))
@@ -276,7 +277,8 @@ def _first_state(
         place = fit_partly if config.train.fit_partly else fit
         trained = place(weights, model, *arrays, keep_classifier=keep)
         params, batch_stats = jax.device_put(trained, whole)
-        return dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        return start_average(state) if config.train.ema else state
     if config.train.freeze_batch_norm:
         logging.warning(
             "train.freeze_batch_norm: without init_from the statistics are, and stay, means 0, variances 1"
@@ -403,16 +405,26 @@ class _Tests:
         return bool(every) and step % every == 0
 
     def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
-        """Tests a state, writes the report into a folder, and returns its metrics."""
+        """Tests a state, writes the report into a folder, and returns its metrics.
+
+        Averaged weights are tested, too, into a folder beside it; the metrics hold theirs as `average`.
+        """
         arrays = state.params, state.batch_stats
         source = source_of(self._workdir, int(state.step))
-        return evaluate(self._config, folder, self._dataset, self._embedder, *arrays, source=source)
+        tested = evaluate(self._config, folder, self._dataset, self._embedder, *arrays, source=source)
+        if isinstance(state, AveragedState):
+            arrays = state.average["params"], state.average["batch_stats"]
+            source = source_of(average_of(self._workdir), int(state.step))
+            folder = folder.with_name(f"{folder.name}-{AVERAGE}")
+            average = evaluate(self._config, folder, self._dataset, self._embedder, *arrays, source=source)
+            tested = joined_tests(tested, average)
+        return tested
 
     def run_on_the_way(self, step: int, state: TrainState) -> dict[str, Any]:
         """Tests a state during training, which goes on where nothing can be scored; returns the scores."""
         try:
             with jax.transfer_guard("allow"):  # for the scores; the embedder's loop has a guard of its own
-                scores = self.run(state, self._workdir / f"{TEST_FOLDER}-{step}").get("scores", {})
+                scores = all_scores(self.run(state, self._workdir / f"{TEST_FOLDER}-{step}"))
         except NotScoredError as error:
             logging.warning("%s", error)
             return {}

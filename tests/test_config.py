@@ -16,6 +16,7 @@ from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
 from mcl_jax.training.state import create_state
 from mcl_jax.training.step import make_train_step
+from mcl_jax.utils.pytrees import leaves_by_name
 
 RUNS = sorted(recipes())
 SUBJECTS = {"casiab": 74, "grew": 20_000, "gait3d": 3_000, "oumvlp": 5_153, "casiae": 200, "walkers": 100}
@@ -378,6 +379,34 @@ def test_one_step_at_toy_width(run):
     assert float(metrics["loss"]) == pytest.approx(float(sum(shares)), rel=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "run",
+    [
+        "casiab_gaitset",
+        "casiab_gaitpart",
+        "casiab_gaitgl",
+        "casiab_mcl",
+        "gait3d_deepgaitv2",
+        "gait3d_swingait",
+    ],
+)
+def test_groups_reach_the_parameters_of_every_model(run):
+    config = toy(run)
+    params, _ = build_train_model(config, model_block(config), 4).shapes()
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params)
+    first = next(iter(leaves_by_name(params))).split("/")[0]
+    config = make_config(
+        model={"name": config.model.name},
+        loss=TRIPLET,
+        optimizer={"name": "sgd", "lr": 1.0, "weight_decay": 0.0, "groups": ((f"^{first}/", 0.0, 1.0),)},
+    )
+    optimizer = build_optimization(config).optimizer
+    updates, _ = jax.jit(optimizer.update)(ones, optimizer.init(ones), ones)
+    for name, update in leaves_by_name(updates).items():
+        assert (update == (0 if name.startswith(f"{first}/") else -1)).all()
+
+
 def test_rows_of_the_published_batches():
     grew = frame_sampling(load_config("grew_mcl"))
     assert train_row_shape(128, grew.min_frames, grew.max_frames).rows == 16
@@ -406,6 +435,9 @@ def test_rows_of_the_published_batches():
         ("train.batch", (8, 0), "train.batch"),
         ("train.precision", "float16", "train.precision: no 'float16'"),
         ("train.log_every", 0, "train.log_every: is 0; must be from 1 to 1,000,000,000"),
+        ("train.ema", 1.0, "train.ema: is 1.0; must be from 0 to 0.999999"),
+        ("train.accumulate", 0, "train.accumulate: is 0; must be from 1"),
+        ("train.accumulate", 3, "is 3, which does not divide the 64 rows of a batch of 8 × 8 clips; set"),
         ("eval.max_frames", 0, "eval.max_frames: is 0; must be from 1 to 1,000,000"),
         ("eval.step", -1, "eval.step: is -1; must be from 0 to 1,000,000,000"),
         ("eval.precision", "float64", "eval.precision: no 'float64'; there are float32, bfloat16, float16"),
@@ -419,6 +451,15 @@ def test_rows_of_the_published_batches():
 def test_values_that_cannot_work_are_named(key, value, message):
     config = walkers_config(**{key: value})
     with pytest.raises(ConfigError, match=message):
+        validate(config)
+
+
+def test_chunks_of_packed_rows_have_equally_many_of_them():
+    config = load_config("grew_mcl")
+    config.train.accumulate = 16
+    validate(config)
+    config.train.accumulate = 32
+    with pytest.raises(ConfigError, match="the 16 rows of a batch of 32 × 4 clips, 8 to a row; set it to"):
         validate(config)
 
 

@@ -122,6 +122,21 @@ def test_arguments_that_a_model_came_to_have_later_are_no_change(people, tmp_pat
     assert changes(config, tmp_path) == ["model.strides was [1, 2, 2, 1] and is [1, 2, 1, 1]"]
 
 
+def test_keys_of_later_versions_that_are_off_are_no_change(people, tmp_path):
+    config = toy_config(people)
+    record_stretch(config, tmp_path, 0, [])
+    line = json.loads((tmp_path / "stretches.jsonl").read_text())
+    for key in ("ema", "accumulate"):
+        del line["config"]["train"][key]
+    (tmp_path / "stretches.jsonl").write_text(json.dumps(line) + "\n")
+    assert changes(config, tmp_path) == []
+    config.train.ema, config.train.accumulate = 0.9, 2
+    assert changes(config, tmp_path) == [
+        "train.accumulate was 1 and is 2",
+        "train.ema was absent and is 0.9",
+    ]
+
+
 def test_a_workdir_has_one_run(tmp_path):
     """In one process too: each opens the file anew, and the system's lock is of the opened file."""
     path = tmp_path / "run" / RUN_LOCK

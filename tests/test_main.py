@@ -104,6 +104,40 @@ def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
 
 
 @pytest.mark.slow
+def test_averages_and_chunks_go_on_bit_for_bit_and_both_weights_are_tested(people, tmp_path):
+    config = toy_config(people)
+    config.train.steps, config.train.ema, config.train.accumulate = 4, 0.9, 2
+    config.train.test_every, config.train.keep_best = 2, "average-NM/Rank-1"
+    whole = train(config, tmp_path / "whole")
+    config.train.steps = 2
+    train(config, tmp_path / "parts")
+    config.train.steps, config.data.workers = 4, 1
+    train(config, tmp_path / "parts")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    averages = [load_weights(f"{tmp_path / name}@average") for name in ("whole", "parts")]
+    for x, y in zip(*(jax.tree.leaves(w.params) for w in averages), strict=True):
+        assert np.array_equal(x, y)
+
+    run = tmp_path / "whole"
+    for folder in ("test", "test-average", "test-2", "test-2-average"):
+        assert (run / folder / "metrics.json").is_file()
+    origin = json.loads((run / "test-average" / "metrics.json").read_text())["model"]
+    assert origin["checkpoint"].endswith("checkpoints/4@average")
+    assert origin["digest"] == mcl_jax.load(f"{run}@average").digest == whole["average"]["model"]["digest"]
+    assert whole["model"]["digest"] == mcl_jax.load(run).digest != origin["digest"]
+    assert "Of the weights averaged over training." in (run / "test-average" / "table.txt").read_text()
+    assert "average-NM" in (run / "training.html").read_text()
+    again = evaluate_run(config, run)
+    assert (again["scores"], again["average"]["scores"]) == (whole["scores"], whole["average"]["scores"])
+
+    config.train.steps, config.train.ema = 5, 0.0
+    with pytest.raises(ConfigError, match=r"train.ema was 0.9 and is 0.0"):
+        train(config, run)
+    config.init_from, config.train.steps = f"{run}@average", 1
+    train(config, tmp_path / "fine-tuned")
+
+
+@pytest.mark.slow
 def test_two_hosts_train_and_test_like_one(people, tmp_path):
     # One step: rounding grows tenfold with each, and how this one is compiled differs between the two.
     settings = [*flags(people), "--config.train.steps=1", "--config.optimizer.lr=0.001"]

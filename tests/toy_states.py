@@ -9,7 +9,7 @@ import numpy as np
 from mcl_jax.models.registry import create_model
 from mcl_jax.runtime.mesh import data_mesh, replicated
 from mcl_jax.training.optimizers import multi_step, sgd
-from mcl_jax.training.state import TrainState, create_state
+from mcl_jax.training.state import AveragedState, TrainState, create_state, with_average
 from mcl_jax.workdir.checkpoints import Checkpoints
 from mcl_jax.workdir.retention import Keep
 
@@ -27,6 +27,12 @@ def initial_state(embed_dim: int) -> TrainState:
 def make_state(step: int, embed_dim: int = 4) -> TrainState:
     state = jax.tree.map(lambda x: x + np.asarray(step, x.dtype), initial_state(embed_dim))
     return jax.device_put(state, replicated(data_mesh()))
+
+
+def make_averaged(step: int) -> AveragedState:
+    """A state whose average is of other numbers than its weights."""
+    other = make_state(step + 1)
+    return with_average(make_state(step), {"params": other.params, "batch_stats": other.batch_stats})
 
 
 def assert_equal(a: TrainState, b: TrainState) -> None:

@@ -24,7 +24,8 @@ from mcl_jax.ops.cpu import kernels
 from mcl_jax.utils.digest import sealed
 from mcl_jax.utils.files import write_atomically
 from mcl_jax.utils.signatures import lookup
-from mcl_jax.weights.load import load_weights, run_of
+from mcl_jax.weights.load import is_average, load_weights, run_of
+from mcl_jax.workdir.checkpoints import AVERAGE
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.saved_config import config_of_run, last_config
 from mcl_jax.workdir.test_folder import TEST_FOLDER, require_no_other
@@ -97,7 +98,8 @@ def cross_test(model: str, places: Sequence[Place], workdir: Path | None, keys: 
         check_workdir(workdir, config.data.root)
     kernels.prepare()
     datasets = {name: open_test_data(config) for name, config in configs.items()}
-    names = [TEST_FOLDER, *([] if step is None else [str(step)]), "on", "+".join(configs)]
+    of_weights = [*([] if step is None else [str(step)]), *[AVERAGE] * is_average(model)]
+    names = [TEST_FOLDER, *of_weights, "on", "+".join(configs)]
     folder = workdir / "-".join(names)
     for name, config in configs.items():
         require_no_other(folder / name, subject_of_test(config, model, datasets[name]))

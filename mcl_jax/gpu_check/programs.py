@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mcl_jax.build import build_guarded_step, build_optimization
+from mcl_jax.build import build_guarded_step, build_optimization, build_state
 from mcl_jax.config import frame_sampling
 from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
@@ -16,7 +16,6 @@ from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
 from mcl_jax.models.registry import Model, model_of
 from mcl_jax.training.nonfinite import compile_guarded, start_counter
-from mcl_jax.training.state import create_state
 
 Program = tuple[jax.stages.Wrapped, tuple[Any, ...]]
 """A jitted function, and the shapes of its arguments."""
@@ -47,12 +46,14 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
     optimization = build_optimization(config)
     shape = largest_rows(config, model)
     rows, slots = shape.rows, variant.slots or shape.slots
-    if rows % mesh.size:
+    chunks = config.train.accumulate
+    if rows % (mesh.size * chunks):
+        of_chunks = f" in {chunks} chunks" if chunks > 1 else ""
         raise ConfigError(
-            f"--devices: {rows} rows of a batch cannot be split over {mesh.size} devices evenly"
+            f"--devices: {rows} rows of a batch{of_chunks} cannot be split over {mesh.size} devices evenly"
         )
     step = build_guarded_step(config, model, optimization, remat=variant.remat)
-    state = jax.eval_shape(lambda: create_state(*model.initial_arrays(0), optimization.optimizer))
+    state = jax.eval_shape(lambda: build_state(config, *model.initial_arrays(0), optimization))
     batch = _batch(rows, slots) | {
         "labels": jax.ShapeDtypeStruct((rows, shape.segments), jnp.int32),
         "leave": jax.ShapeDtypeStruct((mesh.size,), jnp.bool_),

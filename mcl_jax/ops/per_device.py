@@ -19,6 +19,25 @@ def on_every_device(x: Array) -> Array:
     return lax.with_sharding_constraint(x, PartitionSpec())
 
 
+def rows_in_chunks(x: Array, chunks: int) -> Array:
+    """Splits rows [r, …] into chunks [c, r / c, …]: row i goes to chunk i modulo c.
+
+    So every chunk has rows of every device, which stay there, and what is in a chunk does not hang on the
+    number of devices.
+    """
+    parts = x.reshape(len(x) // chunks, chunks, *x.shape[1:]).swapaxes(0, 1)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return parts
+    return lax.with_sharding_constraint(parts, PartitionSpec(None, *mesh.axis_names))
+
+
+def rows_of_chunks(parts: Array) -> Array:
+    """Returns the rows [r, …] that `rows_in_chunks` split into [c, r / c, …]."""
+    chunks, rows, *shape = parts.shape
+    return parts.swapaxes(0, 1).reshape(chunks * rows, *shape)
+
+
 def on_each_device(
     function: Callable[..., Array],
     split: tuple[Array | None, ...],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mcl_jax.errors import ConfigError
+from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
 from mcl_jax.utils.signatures import AtLeast, NotNegative, PositiveInt, Sizes
 
 Groups = Sequence[tuple[str, float, float]]
@@ -222,6 +223,31 @@ def _factors(groups: Groups, column: int) -> Callable[[Any], Any]:
         return next((number for pattern, number in patterns if pattern.search(name)), 1.0)
 
     return lambda tree: jax.tree_util.tree_map_with_path(factor, tree)
+
+
+def check_groups(groups: Groups, model: str, params: ArrayTree) -> None:
+    """Checks that each group has a parameter of a model, so that a misspelt pattern is noticed.
+
+    Args:
+        groups: those of an optimiser.
+        model: name of the model, for the message.
+        params: its parameters, or their shapes.
+
+    Raises:
+        ConfigError: naming the first group without a parameter, or what is no group.
+    """
+    _factors(groups, column=1)  # refuses anything that is no group
+    left = list(leaves_by_name(params))
+    for pattern, *_ in groups:
+        taken = [name for name in left if re.search(pattern, name)]
+        if not taken:
+            shown = ", ".join(left[:: max(1, len(left) // 4)][:4])
+            there = f"those that are left are such as {shown}" if shown else "none is left"
+            raise ConfigError(
+                f"optimizer.groups: {pattern!r} matches no parameter of {model} that the groups before it "
+                f"leave; {there}"
+            )
+        left = [name for name in left if name not in taken]
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {

@@ -1,5 +1,6 @@
 """One update of the parameters: a pure function of (state, batch)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,8 +10,9 @@ import optax
 from flax import nnx
 
 from mcl_jax.losses.pairwise import Metrics
-from mcl_jax.losses.total import total_loss
+from mcl_jax.models.base import GaitOutput
 from mcl_jax.models.registry import Model
+from mcl_jax.training import gradients
 from mcl_jax.training.state import TrainState
 from mcl_jax.utils.pytrees import ArrayTree, norm
 
@@ -25,6 +27,7 @@ def make_train_step(
     remat: bool = False,
     freeze_batch_norm: bool = False,
     seed: int = 0,
+    chunks: int = 1,
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
@@ -35,28 +38,38 @@ def make_train_step(
         remat: whether to compute activations within blocks again for the gradient instead of keeping them.
         freeze_batch_norm: whether batch normalisation uses its running statistics without changing them.
         seed: random seed for the numbers that the model draws in each step.
+        chunks: number of chunks of rows, one after the other in memory; see `training.gradients`.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.
     """
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        labels = batch["labels"]
-        drawn = {"key": jax.random.fold_in(jax.random.key(seed), state.step)} if model.draws else {}
+        key = jax.random.fold_in(jax.random.key(seed), state.step) if model.draws else None
 
-        def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
+        def forward(
+            params: ArrayTree, rows: gradients.Rows, key: jax.Array | None
+        ) -> tuple[GaitOutput, ArrayTree]:
             module = model.merge(params, state.batch_stats, remat=remat, frozen=freeze_batch_norm)
-            frames, ids = batch["frames"], batch["segment_ids"]
-            output = module(frames, ids, num_segments=labels.shape[1], train=True, **drawn)
-            total, metrics = total_loss(output, labels.reshape(-1), losses)
-            return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
+            frames, ids, segments = rows["frames"], rows["segment_ids"], rows["labels"].shape[1]
+            drawn = {} if key is None else {"key": key}
+            output = module(frames, ids, num_segments=segments, train=True, **drawn)
+            return output, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-        gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["gradient_norm"] = norm(gradients)
-        metrics["sequences"] = (labels >= 0).sum()
-        metrics["frames"] = (batch["segment_ids"] >= 0).sum()
+        if chunks == 1:
+            found = gradients.of_batch(forward, losses, state.params, batch, key)
+        else:
+            found = gradients.of_chunks(forward, losses, state.params, state.batch_stats, batch, key, chunks)
+        updates, opt_state = optimizer.update(found.params, state.opt_state, state.params)
+        metrics = found.metrics | {
+            "gradient_norm": norm(found.params),
+            "sequences": (batch["labels"] >= 0).sum(),
+            "frames": (batch["segment_ids"] >= 0).sum(),
+        }
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), jax.tree.map(jnp.asarray, metrics)
+        updated = dataclasses.replace(
+            state, step=state.step + 1, params=params, batch_stats=found.batch_stats, opt_state=opt_state
+        )
+        return updated, jax.tree.map(jnp.asarray, metrics)
 
     return train_step

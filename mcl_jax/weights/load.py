@@ -23,17 +23,19 @@ from mcl_jax.utils.pytrees import ArrayTree, get_leaf, leaf_name, leaves_by_name
 from mcl_jax.weights.model_file import read_model
 from mcl_jax.weights.packed import SHIPPED, SUFFIX, read_packed
 from mcl_jax.weights.provenance import plain_recipe, recipe_of_run
-from mcl_jax.workdir.checkpoints import FOLDER, Checkpoints
+from mcl_jax.workdir.checkpoints import AVERAGE, FOLDER, Checkpoints
+
+_SUFFIX = f"@{AVERAGE}"
 
 
 def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = None) -> Weights:
     """Returns the weights of a run or of a file, with the model's name and sizes.
 
     Args:
-        path: the workdir of a run, for its newest undamaged checkpoint; or one of its checkpoints/STEP; or a
-            PyTorch checkpoint of OpenGait; or a file or folder that `Gait.save` or `save_pretrained` wrote;
-            or a packed model; or the name of one to fetch, see `mcl_jax.hub.fetch.local_copy`; None for the
-            model in the package.
+        path: the workdir of a run, for its newest undamaged checkpoint; or one of its checkpoints/STEP; with
+            @average behind either, the weights averaged over training; or a PyTorch checkpoint of OpenGait;
+            or a file or folder that `Gait.save` or `save_pretrained` wrote; or a packed model; or the name of
+            one to fetch, see `mcl_jax.hub.fetch.local_copy`; None for the model in the package.
         expected: `model` block of a config, or some arguments of the model, for settings that a PyTorch file
             does not contain: `Counterpart.untold`.
 
@@ -62,8 +64,10 @@ def _read(path: Path, expected: Mapping[str, Any] | None) -> Weights:
     folder, step = run_of(path)
     if (folder / FOLDER).is_dir():
         with Checkpoints(folder) as checkpoints:
-            weights = checkpoints.load_weights(step)
+            weights = checkpoints.load_weights(step, average=is_average(path))
         return dataclasses.replace(weights, recipe=recipe_of_run(folder))
+    if is_average(path) and folder.exists():
+        raise CheckpointError(f"{folder}: has no averaged weights; leave out {_SUFFIX}")
     if (folder / MODEL_FILE).is_file():
         folder = folder / MODEL_FILE
     if folder.is_file() and folder.suffix == SUFFIX:
@@ -79,9 +83,19 @@ def _read(path: Path, expected: Mapping[str, Any] | None) -> Weights:
     )
 
 
+def is_average(path: str | Path) -> bool:
+    """Returns whether a path of weights asks for those averaged over training: RUN@average."""
+    return str(path).endswith(_SUFFIX) and not Path(path).exists()
+
+
+def average_of(path: str | Path) -> str:
+    """Returns the path of the averaged weights beside others."""
+    return f"{path}{_SUFFIX}"
+
+
 def run_of(path: str | Path) -> tuple[Path, int | None]:
     """Returns the workdir and the step that a path of weights names; for a file, the file and None."""
-    folder = Path(path)
+    folder = Path(str(path).removesuffix(_SUFFIX) if is_average(path) else path)
     step: int | None = None
     if folder.parent.name == FOLDER and folder.name.isdigit() and folder.is_dir():
         folder, step = folder.parent, int(folder.name)
@@ -98,11 +112,13 @@ class WeightsSource:
         path: absolute path of the checkpoint or file.
         step: number of updates that made them.
         run: workdir of the run that trained them; the file for a file.
+        is_average: whether they are averaged over training; the path says so, too.
     """
 
     path: Path
     step: int
     run: Path
+    is_average: bool = False
 
 
 def source_of(path: str | Path, step: int) -> WeightsSource:
@@ -114,7 +130,17 @@ def source_of(path: str | Path, step: int) -> WeightsSource:
     """
     run, _ = run_of(path)
     checkpoint = run / FOLDER / str(step) if (run / FOLDER).is_dir() else run
+    if is_average(path):
+        return WeightsSource(Path(average_of(checkpoint.absolute())), step, run, is_average=True)
     return WeightsSource(checkpoint.absolute(), step, run)
+
+
+def has_average(source: WeightsSource) -> bool:
+    """Returns whether there are averaged weights beside those that were read."""
+    if not (source.run / FOLDER).is_dir():
+        return False
+    with Checkpoints(source.run) as checkpoints:
+        return checkpoints.has_average(source.step)
 
 
 def fit(

@@ -26,7 +26,13 @@ from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.registry import PROVIDED, Weights, digest_of_weights, model_class, plain_block
-from mcl_jax.training.state import TrainState
+from mcl_jax.training.state import (
+    AveragedState,
+    TrainState,
+    start_average,
+    with_average,
+    without_average,
+)
 from mcl_jax.utils.pytrees import all_finite, leaves_by_name
 from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.retry import retried
@@ -36,10 +42,13 @@ from mcl_jax.workdir.retention import Keep
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "checkpoints-damaged"
+AVERAGE = "average"
+"""Name of the averaged weights: in a checkpoint, in the folder of their test, and in RUN@average."""
 
 _FORMAT = 2
 _BLOCK = "model"
 _TRAINED_ON = "trained_on"
+_WEIGHTS = ("params", "batch_stats")
 _NOT_FINITE = "it holds numbers that are not finite"
 _T = TypeVar("_T")
 
@@ -195,19 +204,21 @@ class Checkpoints:
 
         Damaged newer ones are moved to WORKDIR/checkpoints-damaged, so that those steps can be saved again.
 
+        Averaged weights start from the others if the checkpoint has none, and are left out if the template
+        has none.
+
         Args:
             template: a state of the same structure; shapes, types and shardings are taken from it.
 
         Raises:
             CheckpointError: if every checkpoint is damaged, or made for another model or optimiser.
         """
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template
-        )
+        plain, averaged = _abstract(template)
 
         def load(step: int, metadata: Any) -> TrainState | None:
-            self._check_structure(step, metadata.metadata, template)
-            state = self._checkpointer.load(step, abstract)
+            abstract = averaged if AVERAGE in metadata.metadata else plain
+            self._check_structure(step, metadata.metadata, abstract)
+            state: TrainState = self._checkpointer.load(step, abstract)
             host_state = jax.device_get(state)
             found, expected = _digests(host_state), metadata.custom_metadata["digests"]
             if any(found[part] != expected.get(part) for part in found):
@@ -216,30 +227,42 @@ class Checkpoints:
             return state
 
         state, damaged = self._newest_undamaged(load)
-        if state is not None:
-            self._set_aside(damaged)
-        return state
+        if state is None:
+            return None
+        self._set_aside(damaged)
+        if isinstance(template, AveragedState) and not isinstance(state, AveragedState):
+            logging.warning("train.ema: the average starts from the weights of step %d", int(state.step))
+            return start_average(state)
+        return state if isinstance(template, AveragedState) else without_average(state)
 
-    def load_weights(self, step: int | None = None) -> Weights:
+    def load_weights(self, step: int | None = None, *, average: bool = False) -> Weights:
         """Returns the newest undamaged parameters and statistics, of a run with any optimiser.
 
         Args:
             step: step of the checkpoint to use; None for the newest undamaged one.
+            average: whether to return those averaged over training.
 
         Raises:
-            CheckpointError: if there is no undamaged checkpoint.
+            CheckpointError: if there is no undamaged checkpoint, or it has no averaged weights.
         """
 
         def load(step: int, metadata: Any) -> Weights | None:
             raw = self._load_raw(step, metadata)
             custom = metadata.custom_metadata
-            parts = ("params", "batch_stats")
+            if average and AVERAGE not in raw:
+                raise CheckpointError(
+                    f"{self._name(step)}: has no averaged weights, since train.ema was 0; leave out "
+                    f"@{AVERAGE} for the others"
+                )
+            parts = (AVERAGE,) if average else _WEIGHTS
             if any(_digest(raw[part]) != custom["digests"].get(part) for part in parts):
                 return None
-            _require_finite([raw[part] for part in parts])
-            params, batch_stats = (_integer_keys(raw[part]) for part in parts)
+            chosen = raw[AVERAGE] if average else raw
+            _require_finite([chosen[part] for part in _WEIGHTS])
+            params, batch_stats = (_integer_keys(chosen[part]) for part in _WEIGHTS)
+            source = f"{self._workdir}@{AVERAGE}" if average else str(self._workdir)
             uncounted = custom.get("uncounted_batches", 0)
-            return Weights(_block(custom), params, batch_stats, step, str(self._workdir), uncounted)
+            return Weights(_block(custom), params, batch_stats, step, source, uncounted)
 
         weights, _ = self._newest_undamaged(load, None if step is None else [step])
         if weights is None:
@@ -247,6 +270,11 @@ class Checkpoints:
                 f"{self._workdir}: has no checkpoint; train first, or set --config.init_from to one"
             )
         return weights
+
+    def has_average(self, step: int) -> bool:
+        """Returns whether the checkpoint of a step has averaged weights."""
+        metadata = self._metadata(step)
+        return metadata is not None and AVERAGE in metadata.metadata
 
     def survey(self) -> Iterator[Stored]:
         """Yields the checkpoints, the oldest first; reads each one completely."""
@@ -272,7 +300,7 @@ class Checkpoints:
             return f"damaged: {', '.join(changed)}", ""
         if not all_finite(raw):
             return _NOT_FINITE, ""
-        arrays = (_integer_keys(raw[part]) for part in ("params", "batch_stats"))
+        arrays = (_integer_keys(raw[part]) for part in _WEIGHTS)
         with contextlib.suppress(ConfigError):  # a user's own model, which is not imported here
             return "", digest_of_weights(_block(custom), *arrays)
         return "", ""
@@ -393,6 +421,15 @@ def newest_block(workdir: Path) -> dict[str, Any] | None:
         return None
     with Checkpoints(workdir) as checkpoints:
         return checkpoints.newest_block()
+
+
+def _abstract(template: TrainState) -> tuple[TrainState, AveragedState]:
+    """Returns the shapes of a state without and with averaged weights."""
+    shapes: TrainState = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), template
+    )
+    average = {"params": shapes.params, "batch_stats": shapes.batch_stats}
+    return without_average(shapes), with_average(shapes, average)
 
 
 def _require_finite(tree: Any) -> None:

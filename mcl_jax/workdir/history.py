@@ -50,6 +50,9 @@ _FREE = (
     "eval.",
 )
 
+# Keys of later versions that are off at another value than 0, False or "".
+_OFF = {"train.accumulate": 1}
+
 
 def changes(config: ConfigDict, workdir: Path) -> list[str]:
     """Lists the differences that matter between a config and that of the run so far.
@@ -62,7 +65,7 @@ def changes(config: ConfigDict, workdir: Path) -> list[str]:
         return []
     if before.get("model", {}).get("name") == config.model.name:  # otherwise the different names are listed
         before["model"] = plain_block(added_arguments(config.model.name)) | before["model"]
-    old, new = flat_keys(before), flat_keys(_plain(config))
+    old, new = _OFF | flat_keys(before), flat_keys(_plain(config))
     return [
         f"{key} was {_shown(old.get(key))} and is {_shown(new.get(key))}"
         for key in sorted(old.keys() | new.keys())

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcl_jax.errors import ConfigError
 from mcl_jax.utils.files import read_bounded
-from mcl_jax.workdir.checkpoints import FOLDER
+from mcl_jax.workdir.checkpoints import AVERAGE, FOLDER
 from mcl_jax.workdir.saved_config import last_config
 
 TEST_FOLDER = "test"
@@ -32,6 +32,7 @@ class TestSubject:
         dataset: name of the dataset in a config.
         root: folder of the dataset.
         digest: returns the digest of the test sequences; reads some of them.
+        average: whether the weights are those averaged over training.
     """
 
     __test__ = False  # tells pytest that this is not a test
@@ -41,6 +42,7 @@ class TestSubject:
     dataset: str
     root: Path
     digest: Callable[[], str]
+    average: bool = False
 
 
 def folder_of_test(workdir: Path, subject: TestSubject) -> Path:
@@ -89,8 +91,9 @@ def require_no_other(folder: Path, subject: TestSubject) -> None:
 
 
 def _name_of_weights(workdir: Path, subject: TestSubject) -> list[str]:
+    run = [] if subject.run.resolve() == workdir.resolve() else [_plain(subject.run.stem)]
     step = [] if subject.step is None else [str(subject.step)]
-    return step if subject.run.resolve() == workdir.resolve() else [_plain(subject.run.stem), *step]
+    return [*run, *step, *[AVERAGE] * subject.average]
 
 
 def _name_of_data(workdir: Path, subject: TestSubject) -> list[str]:
@@ -106,7 +109,10 @@ def _name_of_data(workdir: Path, subject: TestSubject) -> list[str]:
 def _is_of(checkpoint: Path, subject: TestSubject) -> bool:
     """Whether a checkpoint is the one to test, or, if no step is requested, an older one of the run."""
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else checkpoint
-    return run == subject.run.absolute() and (subject.step is None or checkpoint.name == str(subject.step))
+    step, _, kind = checkpoint.name.partition("@")
+    if checkpoint.parent.name == FOLDER and (kind == AVERAGE) != subject.average:
+        return False
+    return run == subject.run.absolute() and (subject.step is None or step == str(subject.step))
 
 
 def _is_elsewhere(data: dict[str, Any], subject: TestSubject) -> bool:

@@ -92,7 +92,7 @@ def train(
         frames=frame_sampling(config),
         augmentation=config.data.augment,
         seed=config.seed,
-        share=HostShare(jax.process_index(), jax.process_count(), mesh.size),
+        share=HostShare(jax.process_index(), jax.process_count(), mesh.size, config.train.accumulate),
         row_sizes=config.train.row_sizes,
     )
     optimizer = build_optimization(config).optimizer
@@ -100,7 +100,8 @@ def train(
     params, batch_stats = jax.tree.map(lambda x: x.astype(jnp.float64), model.initial_arrays(config.seed))
     params = jax.tree.map(lambda x: x * (1 + off_by), params)
     state = jax.device_put(create_state(params, batch_stats, optimizer), replicated(mesh))
-    step = compile_guarded(guarded(make_train_step(model, optimizer, config.loss.to_dict()), 0), mesh, {})
+    update = make_train_step(model, optimizer, config.loss.to_dict(), chunks=config.train.accumulate)
+    step = compile_guarded(guarded(update, 0), mesh, {})
     left_out, losses = jax.device_put(start_counter(), replicated(mesh)), []
     for number in range(steps):
         leave = np.zeros(len(mesh.local_devices), bool)

@@ -2,14 +2,17 @@
 
 import jax
 import numpy as np
+import pytest
 from layouts import difference, in_a_row, toy_config, train
 
 from mcl_jax.build import build_dataset, build_train_loader
 from mcl_jax.runtime.mesh import data_mesh
 
 
-def test_four_devices_train_like_one(people):
-    config = toy_config(people, lengths="drawn", rate=1e-4)
+@pytest.mark.parametrize(("lengths", "chunks"), [("drawn", 1), ("fixed", 3)])
+def test_four_devices_train_like_one(people, lengths, chunks):
+    config = toy_config(people, lengths=lengths, rate=1e-4)
+    config.train.accumulate = chunks
     with jax.enable_x64(True):
         (_, one, losses), (_, four, losses_of_four) = [
             train(config, data_mesh(jax.devices()[:count]), 3) for count in (1, 4)

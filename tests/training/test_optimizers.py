@@ -10,6 +10,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.training.optimizers import (
     OPTIMIZERS,
     adam,
+    check_groups,
     cosine,
     multi_step,
     rate_of_group,
@@ -127,3 +128,19 @@ def test_groups_by_name_are_pytorchs_parameter_groups(name):
 def test_what_is_no_group_is_refused(groups):
     with pytest.raises(ConfigError, match=r"optimizer.groups: "):
         adam(multi_step(0.1), groups=groups)
+
+
+def test_a_group_without_a_parameter_is_refused():
+    params = {"stem": {"kernel": 1}, "head": {"kernel": 2, "bias": 3}}
+    check_groups((("^stem/", 0.1, 1.0), ("kernel", 1.0, 0.0)), "toy", params)
+    check_groups((), "toy", params)
+    with pytest.raises(
+        ConfigError, match=r"'steem' matches no parameter of toy .* such as head/bias, head/k"
+    ):
+        check_groups((("steem", 0.1, 1.0),), "toy", params)
+    with pytest.raises(
+        ConfigError, match=r"'kernel' matches no parameter of toy that the groups before it l"
+    ):
+        check_groups((("kernel|stem", 0.1, 1.0), ("kernel", 1.0, 0.0)), "toy", params)
+    with pytest.raises(ConfigError, match="invalid pattern"):
+        check_groups((("(", 0.1, 1.0),), "toy", params)

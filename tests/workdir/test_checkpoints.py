@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
-from toy_states import MODEL, assert_equal, make_state, restore, save
+from toy_states import MODEL, assert_equal, make_averaged, make_state, restore, save
 
 from mcl_jax.errors import CheckpointError, ConfigError
+from mcl_jax.training.state import without_average
 from mcl_jax.weights.load import load_weights
 from mcl_jax.workdir.checkpoint_table import table
 from mcl_jax.workdir.checkpoints import Checkpoints
@@ -42,6 +43,45 @@ def test_the_newest_comes_back_whole(tmp_path):
     ):
         assert jax.tree.structure(mine) == jax.tree.structure(its)
         assert all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (mine, its)), strict=True))
+
+
+def save_averaged(workdir: Path, step: int) -> None:
+    with Checkpoints(workdir, keep=Keep(9)) as checkpoints:
+        checkpoints.save(make_averaged(step), MODEL)
+
+
+def test_averaged_weights_come_back_and_can_be_chosen(tmp_path):
+    save(tmp_path, 2)
+    assert not any(b"'average'" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    save_averaged(tmp_path, 3)
+    with Checkpoints(tmp_path, keep=Keep(9)) as checkpoints:
+        assert_equal(checkpoints.restore(make_averaged(0)), make_averaged(3))
+        assert [checkpoints.has_average(step) for step in (2, 3)] == [False, True]
+        assert [found.problem for found in checkpoints.survey()] == ["", ""]
+    for name in ("@average", "/checkpoints/3@average"):
+        weights = load_weights(f"{tmp_path}{name}")
+        assert (weights.step, weights.source) == (3, f"{tmp_path}@average")
+        found = jax.tree.leaves((weights.params, weights.batch_stats))
+        average = make_averaged(3).average
+        expected = jax.tree.leaves((average["params"], average["batch_stats"]))
+        assert all(np.array_equal(x, y) for x, y in zip(found, expected, strict=True))
+    assert_equal(load_weights(tmp_path).params, make_state(3).params)
+    with pytest.raises(CheckpointError, match=r"2: has no averaged weights, since train.ema was 0; leave"):
+        load_weights(f"{tmp_path}/checkpoints/2@average")
+    flip_a_byte(tmp_path / "checkpoints" / "3")
+    with pytest.raises(CheckpointError, match="all checkpoints .* are damaged"):
+        load_weights(f"{tmp_path}/checkpoints/3@average")
+
+
+def test_an_average_starts_and_ends_where_a_run_is_resumed(tmp_path, caplog):
+    save(tmp_path / "on", 2)
+    save_averaged(tmp_path / "off", 2)
+    with Checkpoints(tmp_path / "on", keep=Keep(9)) as checkpoints:
+        state = checkpoints.restore(make_averaged(0))
+    assert "train.ema: the average starts from the weights of step 2" in caplog.text
+    assert_equal(without_average(state), make_state(2))
+    assert_equal(state.average, {"params": state.params, "batch_stats": state.batch_stats})
+    assert_equal(restore(tmp_path / "off"), make_state(2))
 
 
 def test_only_the_newest_are_kept(tmp_path):

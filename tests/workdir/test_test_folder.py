@@ -26,9 +26,15 @@ def write_metrics(folder: Path, checkpoint: Path, root: str = "/data/a", digest:
 
 
 def subject(
-    weights: Path, step: int | None = None, *, dataset: str = "casiab", root="/data/a", digest="A"
+    weights: Path,
+    step: int | None = None,
+    *,
+    dataset: str = "casiab",
+    root: str = "/data/a",
+    digest: str = "A",
+    average: bool = False,
 ) -> TestSubject:
-    return TestSubject(weights, step, dataset, Path(root), lambda: digest)
+    return TestSubject(weights, step, dataset, Path(root), lambda: digest, average)
 
 
 def test_the_newest_checkpoint_on_the_run_s_data_stays_in_its_place(run):
@@ -44,6 +50,8 @@ def test_the_newest_checkpoint_on_the_run_s_data_stays_in_its_place(run):
     ("weights", "step", "data", "name"),
     [
         ("run", 3, {}, "test-3"),
+        ("run", None, {"average": True}, "test-average"),
+        ("run", 3, {"average": True}, "test-3-average"),
         ("run", None, {"dataset": "gait3d", "root": "/data/b"}, "test-gait3d"),
         ("run", 3, {"dataset": "gait3d", "root": "/data/b"}, "test-3-gait3d"),
         ("run", None, {"root": "/data/site b", "digest": "B"}, "test-site_b"),
@@ -53,6 +61,14 @@ def test_the_newest_checkpoint_on_the_run_s_data_stays_in_its_place(run):
 )
 def test_another_step_other_weights_and_other_data_have_folders_of_their_own(run, weights, step, data, name):
     assert folder_of_test(run, subject(run.parent / weights, step, **data)) == run / name
+
+
+def test_averaged_weights_and_the_others_do_not_overwrite_each_other(run):
+    write_metrics(run / "test-average", run / "checkpoints" / "9@average")
+    assert folder_of_test(run, subject(run, average=True)) == run / "test-average"
+    write_metrics(run / "test-9", run / "checkpoints" / "9@average")
+    with pytest.raises(ConfigError, match="which this one would overwrite"):
+        folder_of_test(run, subject(run, 9))
 
 
 def test_a_run_that_was_imported_has_no_data_but_those_of_its_first_test(run):

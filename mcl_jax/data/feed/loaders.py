@@ -33,15 +33,19 @@ class HostShare:
         host: index of this host.
         hosts: number of hosts.
         devices: number of devices of all hosts, which share the rows of a batch.
+        chunks: number of chunks of a batch that the devices share one after the other, see
+            `training.gradients`.
     """
 
     host: int = 0
     hosts: int = 1
     devices: int = 1
+    chunks: int = 1
 
     def rows(self, rows: int) -> range:
-        """Returns this host's rows of a batch, after rounding up to a multiple of the devices."""
-        padded = -(-rows // self.devices) * self.devices
+        """Returns this host's rows of a batch, after rounding up so that devices share each chunk evenly."""
+        shares = self.devices * self.chunks
+        padded = -(-rows // shares) * shares
         return range(padded * self.host // self.hosts, padded * (self.host + 1) // self.hosts)
 
 
