@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 import mcl_jax
 from mcl_jax.errors import DataError, UserError
@@ -184,10 +184,14 @@ def _add_errors(app: FastAPI) -> None:
         status, detail = error.status_code, error.detail  # type: ignore[attr-defined]  # Starlette's
         return refused(RequestError(status, f"{request.method} {request.url.path[:200]}: {detail}"))
 
+    async def gone(request: Request, error: Exception) -> Response:
+        return refused(RequestError(400, "the client left before the end of the body"))
+
     async def fault(request: Request, error: Exception) -> Response:
         return refused(RequestError(500, "an internal error; the service's log has it"))
 
     app.add_exception_handler(UserError, mistake)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, fault)

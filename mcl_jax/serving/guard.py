@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from absl import logging
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
@@ -33,6 +34,10 @@ _HEADERS = {
 }
 
 
+class _NotTakenError(Exception):
+    """The client does not take its answer."""
+
+
 class Guard:
     """An ASGI application around another one; see the module."""
 
@@ -53,6 +58,8 @@ class Guard:
                 await refused(refusal)(scope, receive, request.send)
             else:
                 await self._app(scope, request.receive, request.send)
+        except _NotTakenError:
+            logging.warning("a client did not take its answer in %g s", self.limits.seconds)
         finally:
             self._held -= request.held
             path = scope["path"] if scope["path"] in ENDPOINTS else "other"
@@ -132,7 +139,7 @@ class _Request:
         """Sends a piece of the answer.
 
         Raises:
-            TimeoutError: if the client does not take it.
+            _NotTakenError: if the client does not take it.
         """
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -147,8 +154,11 @@ class _Request:
         await self._send_in_time(message)
 
     async def _send_in_time(self, message: Message) -> None:
-        async with asyncio.timeout(self._guard.limits.seconds):
-            await self._send(message)
+        try:
+            async with asyncio.timeout(self._guard.limits.seconds):
+                await self._send(message)
+        except TimeoutError:
+            raise _NotTakenError from None
 
     async def _discard_rest(self) -> None:
         """Takes what a refused client still sends, for a moment: it could lose the answer otherwise."""

@@ -219,24 +219,44 @@ def test_no_http_is_answered_and_no_end_of_a_head_is_awaited_for_long(served, tm
         assert answer.count(b"HTTP/1.1") <= 1
 
 
-def test_a_body_that_does_not_end_is_not_awaited_for_long(tmp_path):
-    open_gallery(tmp_path / "G", create=MODEL)
-    service = Service(embed, MODEL, tmp_path / "G", dataclasses.replace(LIMITS, seconds=0.01))
+@pytest.mark.parametrize(
+    ("ending", "status", "line"),
+    [
+        (None, 408, b"the request took longer than 0.01 s to arrive"),
+        ({"type": "http.disconnect"}, 400, b"the client left before the end of the body"),
+    ],
+)
+def test_a_body_without_an_end_is_not_awaited_for_long(tmp_path, ending, status, line):
+    sent = in_memory(tmp_path / "G", [{"type": "http.request", "body": b"x", "more_body": True}, ending])
+    assert sent[0]["status"] == status
+    assert sent[1]["body"] == b'{"error":"%b"}' % line
+
+
+def test_an_answer_that_is_not_taken_is_given_up(tmp_path, caplog):
+    whole = {"type": "http.request", "body": ONE, "more_body": False}
+    assert in_memory(tmp_path / "G", [whole], takes=0) == []
+    assert "a client did not take its answer in 0.01 s" in caplog.text
+
+
+def in_memory(folder: Path, pieces: list, takes: int = 9) -> list:
+    """Returns what is sent in answer to a body, of which `takes` messages are taken."""
+    open_gallery(folder, create=MODEL)
+    service = Service(embed, MODEL, folder, dataclasses.replace(LIMITS, seconds=0.01))
     headers = [(b"host", b"localhost"), (b"content-type", b"application/octet-stream")]
     scope = {"type": "http", "method": "POST", "path": "/embed", "headers": headers, "query_string": b""}
-    pieces = iter([{"type": "http.request", "body": b"x", "more_body": True}])
-    sent = []
+    coming, sent = iter(pieces), []
 
     async def receive():
-        return next(pieces, None) or await asyncio.Future()
+        return next(coming, None) or await asyncio.Future()
 
     async def send(message):
+        if len(sent) == takes:
+            await asyncio.Future()
         sent.append(message)
 
     asyncio.run(make_application(service, None)(scope, receive, send))
     service.close()
-    assert sent[0]["status"] == 408
-    assert sent[1]["body"] == b'{"error":"the request took longer than 0.01 s to arrive"}'
+    return sent
 
 
 def test_walks_of_many_clients_share_batches_and_each_gets_its_own(tmp_path):
