@@ -97,8 +97,9 @@ def _add_work(app: FastAPI, service: Service) -> None:
 
     async def upload(request: Request, *settings: str) -> Upload:
         for name in request.query_params.keys() - set(settings):
-            listed = " and ".join(settings) if settings else "none"
-            raise DataError(f"{name[:100]!r}: is no setting of this address; there is {listed}")
+            raise DataError(
+                f"{name[:100]!r}: is no setting of this address; it has {', '.join(settings) or 'none'}"
+            )
         return await read_upload(request, service.limits, decoding)
 
     @app.post("/embed", **_described(EmbedAnswer, *FILES))

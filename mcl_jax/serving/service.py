@@ -23,6 +23,7 @@ from mcl_jax.serving.metrics import Metrics
 from mcl_jax.serving.people import People
 from mcl_jax.serving.walk_files import Walks
 from mcl_jax.utils.resource_limits import resource_limit
+from mcl_jax.utils.terminal import count
 
 
 class Service:
@@ -76,7 +77,7 @@ class Service:
             RequestError: if there are not two, or no threshold for the rate.
         """
         if len(walks) != 2:
-            raise RequestError(422, f"the request has {len(walks)} walks; send two to compare")
+            raise RequestError(422, f"the request has {count(len(walks), 'walk')}; send two to compare")
         metric, threshold, rate = await asyncio.to_thread(self._people.decision, far)
         one, other = await self._embed(walks)
         distance = float(Search(one[None], metric=metric).distances(other)[0])

@@ -168,7 +168,7 @@ BAD = {
     "rate": ("POST", "/identify?far=2", ONE, RAW, 422, "far: Input should be less than 1"),
     "both": ("POST", "/identify?far=.1&threshold=1", ONE, RAW, 422, "give one of them"),
     "text": ("POST", "/identify?top=x", ONE, RAW, 422, "top: Input should be a valid integer"),
-    "one": ("POST", "/compare", ONE, RAW, 422, "has 1 walks; send two"),
+    "one": ("POST", "/compare", ONE, RAW, 422, "has 1 walk; send two"),
     "no name": ("POST", "/enroll", ONE, RAW, 422, "name: is missing"),
     "name": ("POST", "/enroll", *form(ONE, name=" "), 422, "name: ' ' is not valid"),
     "add": ("POST", "/enroll", *form(ONE, name="A", add="yes"), 422, "add: is 'yes'"),
