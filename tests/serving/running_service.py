@@ -5,6 +5,7 @@ import dataclasses
 import http.client
 import io
 import json
+import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from mcl_jax.serving.service import Service
 MODEL = ModelId("runs/a", "0" * 64, 2, 2)
 LIMITS = Limits(min_frames=15, body_bytes=2**20, walks=4)
 RAW = {"Content-Type": "application/octet-stream"}
+HEAD = b"POST /embed HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/octet-stream\r\n"
 
 
 def walk(frames: int, left: int = 20) -> np.ndarray:
@@ -118,3 +120,33 @@ def serving(
         thread.join(60)
         listener.close()
     assert not thread.is_alive()
+
+
+class Gate:
+    """The formula, which waits to be let go, and notes its batches."""
+
+    def __init__(self):
+        self.open, self.entered = threading.Event(), threading.Event()
+        self.batches: list[int] = []
+
+    def __call__(self, walks):
+        self.batches.append(len(walks))
+        self.entered.set()
+        assert self.open.wait(60)
+        return embed(walks)
+
+
+def embedding_of(answer) -> list[float]:
+    return answer["walks"][0]["embedding"][0]
+
+
+def talk(port: int, sent: bytes) -> bytes:
+    """Sends bytes and returns all that comes back until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            return b"".join(iter(lambda: connection.recv(4096), b""))
+    return b""
+
+
+ONE = npy(walk(15))
