@@ -71,6 +71,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: App, limits: Limits, ready: Callable[[], None]):
         """Takes the application, and what to call once clients can connect."""
         self._ready = ready
+        patience: Any = limits.seconds  # declared as whole seconds, but used as they are
+        leaving: Any = limits.leaving_seconds
         config = uvicorn.Config(
             app,
             http=_Patient,
@@ -83,8 +85,8 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             limit_concurrency=limits.connections,
-            timeout_keep_alive=limits.seconds,  # type: ignore[arg-type]  # a fraction does as well
-            timeout_graceful_shutdown=limits.leaving_seconds,  # type: ignore[arg-type]
+            timeout_keep_alive=patience,
+            timeout_graceful_shutdown=leaving,
         )
         super().__init__(config)
 

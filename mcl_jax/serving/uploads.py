@@ -53,7 +53,7 @@ async def read_upload(request: Request, limits: Limits, decoding: asyncio.Semaph
         DataError: if its walks cannot be used, or it has none.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    upload, files = Upload(), []
+    upload = Upload()
     if kind == FORM:
         files = await _read_form(request, limits, upload)
     elif kind in FILES:
