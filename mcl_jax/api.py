@@ -116,6 +116,10 @@ class Gait:
         """
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
 
+    def compile_all(self) -> int:
+        """Compiles all that `embed` can need, so that no later call waits; returns how many programs."""
+        return self._embedder.compile_all(*self._arrays)
+
     def save(self, path: str | Path) -> None:
         """Writes the model as one safetensors file, which `mcl_jax.load` reads.
 

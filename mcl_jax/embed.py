@@ -11,7 +11,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
-from mcl_jax.data.feed.packing import SequenceBatch, SequencePacker
+from mcl_jax.data.feed.packing import EMPTY, SequenceBatch, SequencePacker
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.ring import Arrays
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
@@ -120,6 +120,26 @@ class Embedder:
         if not embedded:
             return np.empty((0, *self.embedding_shape(params, batch_stats)), np.float32)
         return np.stack([embedded[i] for i in range(len(embedded))])
+
+    def compile_all(self, params: ArrayTree, batch_stats: ArrayTree) -> int:
+        """Compiles the programs that any number of walks of any lengths can need; returns how many.
+
+        Args:
+            params: parameters of the model, on the host or on devices.
+            batch_stats: its running statistics.
+        """
+        params, batch_stats = self.put(params, batch_stats)
+        shapes = self._packer.shapes(MAX_TEST_FRAMES)
+        for shape in shapes:
+            empty: SequenceBatch = {
+                "frames": np.zeros((shape.rows, shape.slots, *CUT_SHAPE), np.uint8),
+                "segment_ids": np.full((shape.rows, shape.slots), EMPTY, np.int32),
+                "positions": np.full((shape.rows, shape.segments), EMPTY, np.int64),
+            }
+            _, rows = self._put_frames(empty)
+            arguments = params, batch_stats, rows["frames"], rows["segment_ids"], shape.segments
+            jax.block_until_ready(self._embed(*arguments))
+        return len(shapes)
 
     def put(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[ArrayTree, ArrayTree]:
         """Returns the arrays on every device of this host, where they are left if they lie there."""

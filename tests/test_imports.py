@@ -38,6 +38,7 @@ ROOMS = (
         "exporting",
         "model_check",
         "reproduction",
+        "serving",
         "cli",
         "main",
     ),

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Module → package, where they differ.
 PACKAGES = {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"}
+PACKAGES |= {"python_multipart": "python-multipart", "prometheus_client": "prometheus-client"}
 
 
 def names(lines: list[str]) -> set[str]:

@@ -21,6 +21,10 @@ from mcl_jax.utils.file_lock import locked
 _LONGEST_NAME = 200
 
 
+class NameTakenError(DataError):
+    """Somebody in the gallery has the name already."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Match:
     """A person of the gallery, and the distance of their nearest walk."""
@@ -129,10 +133,11 @@ class Gallery:
             The person's name in the gallery.
 
         Raises:
-            DataError: if the name is invalid or exists already, or the embeddings do not fit.
+            NameTakenError: if the name exists already, and `add` is False.
+            DataError: if the name is invalid, or the embeddings do not fit.
             UserError: if the gallery cannot be written.
         """
-        normal = _normal_name(name)
+        normal = checked_name(name)
         shape = (len(frames), self.model.parts, self.model.channels)
         if embeddings.shape != shape or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
             raise DataError(f"{self.path}: needs finite float32 embeddings of shape {shape}")
@@ -142,7 +147,7 @@ class Gallery:
             nonlocal known
             known = _find(index, name)
             if known is not None and not add:
-                raise DataError(
+                raise NameTakenError(
                     f"{self.path}: {known!r} exists already; add walks to this person with --add, or "
                     "give another name"
                 )
@@ -163,7 +168,7 @@ class Gallery:
             DataError: if there is no such person, or somebody else has the new name.
             UserError: if the gallery cannot be written.
         """
-        normal = _normal_name(new)
+        normal = checked_name(new)
 
         def write(index: Index) -> Index:
             known = self._known(index, old)
@@ -328,7 +333,12 @@ def _normal(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def _normal_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """Returns a person's name as a gallery spells it: composed (Unicode NFC), without outer spaces.
+
+    Raises:
+        DataError: if it cannot be a name.
+    """
     normal = _normal(name)
     if not normal or not normal.isprintable() or len(normal) > _LONGEST_NAME:
         raise DataError(f"name: {name[:50]!r} is not valid; give 1 to {_LONGEST_NAME} printable characters")

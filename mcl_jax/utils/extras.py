@@ -11,6 +11,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("onnx", "onnxruntime"),
     "network": ("onnx", "tflite"),
     "hub": ("huggingface_hub",),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
 }
 """Extra of pyproject.toml → the modules that it brings."""
 

@@ -1,4 +1,4 @@
-"""Reads .npz files after checking their sizes.
+"""Reads .npz and .npy files after checking their sizes.
 
 `numpy.load` trusts every size in the file. It tries to reserve 10 TB for an array that claims 10 TB, and a
 few megabytes can unpack to thousands of times as much.
@@ -7,7 +7,7 @@ few megabytes can unpack to thousands of times as much.
 import math
 import zipfile
 from collections.abc import Collection
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -37,11 +37,34 @@ def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[s
         DataError: it is missing or damaged, holds objects, or claims impossible sizes.
     """
     try:
-        size = path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
+        limit = MAX_GROWTH * path.stat().st_size + MIN_ALLOWANCE
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file: {remedy} or give another path") from None
+    except OSError as error:
+        raise DataError(f"{path}: not a readable .npz file ({error.strerror}): {remedy}") from None
+    return read_npz_file(path, str(path), keys, limit=limit, remedy=remedy)
+
+
+def read_npz_file(
+    file: Path | IO[bytes], path: str, keys: Collection[str] | None, *, limit: int, remedy: str
+) -> dict[str, np.ndarray]:
+    """Does the same as `read_npz` for a file that may be open, or in memory.
+
+    Args:
+        file: the file.
+        path: its name, for messages.
+        keys: the names to read; None for all.
+        limit: how many bytes the arrays may unpack to.
+        remedy: how to make a sound file, for messages.
+
+    Raises:
+        DataError: as of `read_npz`.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
             entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = {name: info for name, info in entries.items() if keys is None or name in keys}
-            total, limit = sum(info.file_size for info in wanted.values()), MAX_GROWTH * size + MIN_ALLOWANCE
+            total = sum(info.file_size for info in wanted.values())
             if total > limit:
                 raise DataError(
                     f"{path}: claims to unpack to {total} bytes, but its size allows {limit}: {remedy}"
@@ -54,8 +77,6 @@ def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[s
                 with archive.open(info) as entry:
                     arrays[name] = _read_array(entry, name, info.file_size)
             return arrays
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file: {remedy} or give another path") from None
     except _BadEntryError as error:
         raise DataError(f"{path}: {error}: {remedy}") from None
     except DataError:
@@ -63,6 +84,23 @@ def read_npz(path: Path, keys: Collection[str] | None, *, remedy: str) -> dict[s
     except Exception as error:  # zipfile, zlib and lzma raise many kinds of errors on a damaged file
         detail = " ".join(str(error).split())[:100] or type(error).__name__
         raise DataError(f"{path}: not a readable .npz file ({detail}): {remedy}") from None
+
+
+def read_npy(content: bytes, name: str, *, remedy: str) -> np.ndarray:
+    """Returns the array of an .npy file, a view of its content.
+
+    Args:
+        content: the file.
+        name: for messages.
+        remedy: how to make a sound file, for messages.
+
+    Raises:
+        DataError: it is damaged, holds objects, or its shape does not fit its bytes.
+    """
+    try:
+        return _read_array(BytesIO(content), "it", len(content))
+    except _BadEntryError as error:
+        raise DataError(f"{name}: {error}: {remedy}") from None
 
 
 def _read_array(entry: BufferedIOBase | IO[bytes], name: str, size: int) -> np.ndarray:

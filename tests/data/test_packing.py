@@ -217,3 +217,11 @@ def test_few_sequences_wait_at_a_time():
 
     next(SequencePacker(1, slots=64).pack(sequences()))
     assert len(drawn) == 7  # 7 · 21 slots are more than 2 · 64
+
+
+@given(st.lists(st.integers(1, 720), min_size=1, max_size=12), st.sampled_from([1, 3, 4]))
+def test_every_batch_has_one_of_the_shapes_that_are_told_beforehand(lengths, devices):
+    packer = SequencePacker(4, 256, devices, BY_THREES)
+    told = {(shape.rows, shape.slots, shape.segments) for shape in packer.shapes(720)}
+    batches = packer.pack(np.zeros((length, 1, 1), np.uint8) for length in lengths)
+    assert {(*b["segment_ids"].shape, b["positions"].shape[1]) for b in batches} <= told

@@ -26,6 +26,7 @@ COMMANDS = (
     "identify",
     "compare",
     "gallery",
+    "serve",
     "check",
     "walkers",
     "demo",

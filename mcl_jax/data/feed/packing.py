@@ -192,6 +192,13 @@ class SequencePacker:
             sizes = larger[:1] if larger[0] >= longest else larger[1:]
         return [size for size in sizes if size >= longest]
 
+    def shapes(self, longest: int) -> list[RowShape]:
+        """Returns every shape that batches of sequences of up to `longest` frames can have."""
+        sizes = self.sizes(1)
+        while sizes[-1] < self._spacing.taken(longest):
+            sizes.append(self.sizes(sizes[-1] + 1)[-1])
+        return [RowShape(self._rows, size, _segments(size)) for size in sizes]
+
     def pack(self, sequences: Iterable[np.ndarray]) -> Iterator[SequenceBatch]:
         """Yields batches that together hold every sequence [s, h, w] exactly once."""
         waiting: dict[int, np.ndarray] = {}  # by position

@@ -46,6 +46,19 @@ def read_png(path: Path) -> np.ndarray:
         content = read_bounded(path, MAX_PNG_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; {_REMEDY}") from None
+    return decode_png(content, str(path))
+
+
+def decode_png(content: bytes, path: str) -> np.ndarray:
+    """Returns the pixels of a grey 8-bit PNG, uint8 [h, w]; see `read_png`.
+
+    Args:
+        content: the file.
+        path: its name, for messages.
+
+    Raises:
+        DataError: as of `read_png`.
+    """
     if not content:
         raise DataError(f"{path}: the file is empty (0 bytes); {_REMEDY}")
     # Checked here, because OpenCV decodes other formats too, and prints its own lines about incomplete PNGs.
@@ -63,7 +76,7 @@ def read_png(path: Path) -> np.ndarray:
     return image if image.ndim == 2 else _grey(image, path)
 
 
-def _check_size(content: bytes, path: Path) -> None:
+def _check_size(content: bytes, path: str) -> None:
     """Refuses a frame whose header claims a huge size, before the decoder allocates memory for it."""
     header = content[len(_PNG_START) :][:16]
     if len(header) < 16 or header[4:8] != b"IHDR":
@@ -80,7 +93,7 @@ def _check_size(content: bytes, path: Path) -> None:
     _check_unpacked(content, 8 * (width + 2) * (height + 2), path)
 
 
-def _check_unpacked(content: bytes, limit: int, path: Path) -> None:
+def _check_unpacked(content: bytes, limit: int, path: str) -> None:
     """Refuses a frame that unpacks to more than `limit` bytes, because the decoder would unpack it all."""
     if len(content) * _MAX_DEFLATION <= max(limit, _HARMLESS):
         return
@@ -103,7 +116,7 @@ def _pixel_chunks(content: bytes) -> Iterator[bytes]:
         place += 12 + length
 
 
-def _grey(image: np.ndarray, path: Path) -> np.ndarray:
+def _grey(image: np.ndarray, path: str) -> np.ndarray:
     grey = np.ascontiguousarray(image[..., 0])
     if image.shape[2] == 4 and (image[..., 3] != 255).any():
         raise DataError(f"{path}: the PNG is transparent in places; save it without alpha channel")

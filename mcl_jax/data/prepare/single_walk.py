@@ -1,6 +1,7 @@
 """Reads a single walk from a path given by the user."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -44,26 +45,42 @@ def read_walk(path: Path) -> np.ndarray:
         )
     if pickles:
         return PklSource().read(SequenceRef("", "", "", str(path / pickles[0])))
-    frames, reasons = [], []
+    pictures = [name for name in names if name.lower().endswith(".png")]
+    if not pictures:
+        raise DataError(f"{path}: {why_no_frame(path)}")
+    return walk_of_frames(((name, read_png(path / name)) for name in pictures), str(path))
+
+
+def walk_of_frames(frames: Iterable[tuple[str, np.ndarray]], walk: str) -> np.ndarray:
+    """Returns the silhouettes of a walk, uint8 [s, 64, 64], prepared as for the published runs.
+
+    Args:
+        frames: name and pixels uint8 [h, w] of each raw frame, white on black, at least one; those that show
+            nobody are left out.
+        walk: its name, for messages.
+
+    Raises:
+        DataError: if no frame can be used, or the walk cannot.
+    """
+    silhouettes, reasons = [], []
     odd: Counter[str] = Counter()
-    for name in names:
-        if name.lower().endswith(".png"):
-            try:
-                image = read_png(path / name)
-                frames.append(normalize(image))
-                odd.update(remarks(image))
-            except SkippedFrameError as reason:
-                reasons.append(f"{name}: {reason}")
-    if not frames:
-        why = (
-            f"0 of {count(len(reasons), 'PNG frame')} can be used ({reasons[0]})"
-            if reasons
-            else why_no_frame(path)
-        )
-        raise DataError(f"{path}: {why}")
+    for name, image in frames:
+        try:
+            silhouettes.append(normalize(image))
+            odd.update(remarks(image))
+        except SkippedFrameError as reason:
+            reasons.append(f"{name}: {reason}")
+    if not silhouettes:
+        raise DataError(f"{walk}: 0 of {count(len(reasons), 'PNG frame')} can be used ({reasons[0]})")
     if odd:
         (kind, number), *_ = odd.most_common(1)
         logging.log_first_n(
-            logging.WARNING, "%s: %d of %d frames %s", _FIRST_WALKS, path, number, len(frames), REMARKS[kind]
+            logging.WARNING,
+            "%s: %d of %d frames %s",
+            _FIRST_WALKS,
+            walk,
+            number,
+            len(silhouettes),
+            REMARKS[kind],
         )
-    return check_frames(np.stack(frames), str(path))
+    return check_frames(np.stack(silhouettes), walk)
