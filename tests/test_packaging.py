@@ -12,7 +12,11 @@ from mcl_jax.utils.extras import EXTRAS, MissingExtraError, require_extra
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Module → package, where they differ.
-PACKAGES = {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"}
+PACKAGES = {
+    "array_record": "array-record",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "mlflow": "mlflow-skinny",
+}
 
 
 def names(lines: list[str]) -> set[str]:

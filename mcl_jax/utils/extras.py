@@ -11,6 +11,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("onnx", "onnxruntime"),
     "network": ("onnx", "tflite"),
     "hub": ("huggingface_hub",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow", "alembic", "sqlalchemy"),
 }
 """Extra of pyproject.toml → the modules that it brings."""
 
