@@ -267,7 +267,7 @@ def train(
 
     Args:
         config: the name of a recipe such as "grew_mcl", the path of one, or a config from `load_config`.
-        workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
+        workdir: gets checkpoints/, test/, stretches.jsonl and folders of loggers, such as tensorboard/.
         overrides: keys to change, such as {"data.root": "GREW-pkl", "train.steps": 100}; the weight of a loss
             that the config has not, such as {"loss.triplet.weight": 1.0}, adds it.
         accept_changes: whether a run may go on with a config that differs in what matters.

@@ -19,6 +19,7 @@ from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import PROTOCOLS
+from mcl_jax.loggers.registry import check_loggers
 from mcl_jax.losses import LOSSES
 from mcl_jax.losses import PROVIDED as LOSS_PROVIDED
 from mcl_jax.losses.total import WEIGHT, check_losses, complete_losses
@@ -74,6 +75,7 @@ _DEFAULTS: dict[str, Any] = {
         "keep_every": 0,  # those of every so many steps are kept too; 0: none
         "keep_best": "",  # and the best in the tests of test_every, by NM/Rank-1 for instance
         "test_every": 0,  # 0: test only at the end
+        "loggers": ("tensorboard",),  # who gets the figures: tensorboard, wandb, mlflow; () for none
         "on_nonfinite": "stop",  # an update that is not finite: stop, or skip it
         "max_skipped": 10,  # with skip: the most updates in a row that are left out before the run stops
     },
@@ -270,6 +272,7 @@ def validate(config: ConfigDict) -> None:
         find_protocol(c.eval.protocol)  # its mistakes are told before training, not after
     else:
         lookup("eval.protocol", dict.fromkeys(("", NO_PROTOCOL, *PROTOCOLS)), c.eval.protocol)
+    check_loggers(c.train.loggers)
     for key, limits in _LIMITS.items():
         _check_limits(key, _value(c, key), *limits)
     if c.train.keep_best and not c.train.test_every:

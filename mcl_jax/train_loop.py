@@ -38,7 +38,9 @@ from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import NotScoredError, all_scores, evaluate, joined_tests, require_scorable
-from mcl_jax.evaluation.page.curves import About, Curves
+from mcl_jax.evaluation.page.curves import PAGE, About, Curves
+from mcl_jax.loggers.logger import LoggedRun
+from mcl_jax.loggers.registry import Loggers, open_loggers, require_loggers
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.registry import Model, Weights
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
@@ -48,7 +50,7 @@ from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guar
 from mcl_jax.training.reporting import TrainingReporter
 from mcl_jax.training.state import AveragedState, TrainState, start_average
 from mcl_jax.utils.extras import require_extra
-from mcl_jax.utils.pytrees import all_finite
+from mcl_jax.utils.pytrees import all_finite, flat_keys
 from mcl_jax.utils.spacing import Spacing
 from mcl_jax.weights.load import average_of, fit, fit_partly, load_weights, run_of, source_of
 from mcl_jax.workdir.checkpoints import AVERAGE, Checkpoints, newest_block
@@ -59,6 +61,9 @@ from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
 from mcl_jax.workdir.test_folder import TEST_FOLDER
 from mcl_jax.workdir.trained_on import has_same_people
+
+_LEAVING_SECONDS = 10.0
+"""For the loggers of a run that was asked to end; its state is saved by then."""
 
 # A batch of this host, and its rows on the devices.
 _Batch = tuple[TrainBatch, dict[str, jax.Array]]
@@ -71,7 +76,7 @@ def train(
 
     Args:
         config: a valid config, see `mcl_jax.config.validate`.
-        workdir: gets checkpoints/, tensorboard/, test/ and stretches.jsonl.
+        workdir: gets checkpoints/, test/, stretches.jsonl and folders of loggers, such as tensorboard/.
         accept_changes: whether a run may go on with a config or data that differ in what matters.
         preemption: says when to end before the last step; None for never.
 
@@ -84,6 +89,7 @@ def train(
     """
     check_workdir(workdir, config.data.root)
     require_extra("train", "training")
+    require_loggers(config.train.loggers)
     warn_of_missing_bfloat16(config.train.precision)
     data, start = open_data(config), _find_start(config, workdir)
     test_split = require_scorable(config, data.dataset)
@@ -98,23 +104,19 @@ def train(
     ):
         update = _Update(config, model)
         state = _begin(config, model, update, start.weights, checkpoints, history)
-        saver = _Saver(config, workdir, checkpoints, model.block, preemption or Preemption())
-        saver.finish()
         steps = range(int(state.step) + 1, config.train.steps + 1)
-        with (
-            _batches_of(config, data.loader, steps, update.mesh, model.spacing) as batches,
-            _progress_of(config, workdir, steps, update) as progress,
-            # A transfer that nobody asked for could hold up every step.
-            jax.transfer_guard("disallow"),
-        ):
-            state = _take_steps(state, steps, batches, update, saver, tests, progress, data.loader)
-        saver.finish()
-        tested = tests.run(state, workdir / TEST_FOLDER)
-        if tested:  # on the first host, where something was scored
-            curves = Curves(workdir, int(state.step), _about(config, workdir))
-            curves.add_scores(int(state.step), all_scores(tested))
-            curves.write_page()
-        return tested
+        with _loggers_of(config, workdir, steps) as loggers:
+            saver = _Saver(config, workdir, checkpoints, model.block, preemption or Preemption(), loggers)
+            saver.finish()
+            with (
+                _batches_of(config, data.loader, steps, update.mesh, model.spacing) as batches,
+                _progress_of(config, workdir, steps, update, loggers) as progress,
+                # A transfer that nobody asked for could hold up every step.
+                jax.transfer_guard("disallow"),
+            ):
+                state = _take_steps(state, steps, batches, update, saver, tests, progress, data.loader)
+            saver.finish()
+            return _last_test(config, workdir, tests, state, loggers)
 
 
 def _take_steps(
@@ -149,8 +151,7 @@ def _take_steps(
                 saver.save(state)
             progress.update(step, metrics)
             if leave:
-                saver.finish()
-                raise saver.preemption.error()
+                raise saver.leave()
             if test:
                 saver.finish()
                 progress.scores(step, tests.run_on_the_way(step, state))
@@ -335,8 +336,10 @@ class _Saver:
         checkpoints: Checkpoints,
         block: Mapping[str, Any],
         preemption: Preemption,
+        loggers: Loggers,
     ):
         self._config, self._workdir, self._checkpoints, self._block = config, workdir, checkpoints, block
+        self._loggers = loggers
         self.preemption = preemption
         self.monitor = StepMonitor(allowed_nonfinite(config))
 
@@ -354,6 +357,13 @@ class _Saver:
         """Waits until the newest checkpoint is on disk."""
         self.preemption.note_saved(self._checkpoints.wait())
 
+    def leave(self) -> PreemptedError:
+        """Waits for the newest checkpoint, then a little for the loggers; returns the error to end with."""
+        newest = self._checkpoints.wait()
+        self._loggers.close(finished=False, within=_LEAVING_SECONDS)
+        self.preemption.note_saved(newest)  # from here on the process may exit at any time
+        return self.preemption.error()
+
     def wait_for(self, batches: Iterator[_Batch], state: TrainState) -> _Batch:
         """Returns the next batch; where none comes or the run has to end, saves the state first.
 
@@ -367,8 +377,7 @@ class _Saver:
                 batch = next(batches)
         except PreemptedError:
             self.save(state)
-            self.finish()
-            raise self.preemption.error() from None
+            raise self.leave() from None
         except StalledError as error:
             if alone:  # the other hosts are in a step, not in a save
                 self.save(state)
@@ -433,6 +442,27 @@ class _Tests:
         return scores
 
 
+def _last_test(
+    config: ConfigDict, workdir: Path, tests: _Tests, state: TrainState, loggers: Loggers
+) -> dict[str, Any]:
+    """Tests the last state, adds its scores to the curves and the loggers, and returns its metrics."""
+    step, folder = int(state.step), workdir / TEST_FOLDER
+    tested = tests.run(state, folder)
+    if tested:  # on the first host, where something was scored
+        scores = all_scores(tested)
+        curves = Curves(workdir, step, _about(config, workdir))
+        curves.add_scores(step, scores)
+        curves.write_page()
+        loggers.report(step, scores, folder, workdir / PAGE)
+    return tested
+
+
+def _loggers_of(config: ConfigDict, workdir: Path, steps: range) -> Loggers:
+    """Returns the loggers of a run; only the first host has any."""
+    names = config.train.loggers if jax.process_index() == 0 else ()
+    return open_loggers(names, LoggedRun(workdir, steps.start - 1, flat_keys(config)))
+
+
 def _batches_of(
     config: ConfigDict, loader: TrainLoader, steps: range, mesh: Mesh, spacing: Spacing
 ) -> AbstractContextManager[Iterator[_Batch]]:
@@ -456,7 +486,9 @@ def _batches_of(
     return prefetched(loader, numbers, config.data.workers, timeout=config.data.timeout, then=put)
 
 
-def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Update) -> TrainingReporter:
+def _progress_of(
+    config: ConfigDict, workdir: Path, steps: range, update: _Update, loggers: Loggers
+) -> TrainingReporter:
     return TrainingReporter(
         workdir,
         start=steps.start - 1,
@@ -465,6 +497,7 @@ def _progress_of(config: ConfigDict, workdir: Path, steps: range, update: _Updat
         sequences_per_step=math.prod(config.train.batch),
         schedule=update.optimization.schedule,
         about=_about(config, workdir),
+        loggers=loggers,
     )
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcl_jax"
 # Rooms from the lowest to the highest: a room may import those before it, and none behind it.
 # A room is a folder of the package, of data/ a folder or file in it, or a file on the doorstep.
 ROOMS = (
-    *("errors", "utils", "runtime", "ops", "evaluation", "models", "losses"),
+    *("errors", "utils", "runtime", "loggers", "ops", "evaluation", "models", "losses"),
     *(
         "data.workers",
         "data.sequences",
@@ -46,7 +46,8 @@ ROOMS = (
 
 # What a room may not import although it lies lower.
 FORBIDDEN: dict[str, set[str]] = {
-    "evaluation": {"runtime"},
+    "loggers": {"runtime"},
+    "evaluation": {"runtime", "loggers"},
     "models": {"evaluation", "runtime"},
     "losses": {"evaluation", "runtime"},
     "footage": {"models", "losses", "evaluation", "runtime", "ops"},
@@ -57,7 +58,10 @@ FORBIDDEN: dict[str, set[str]] = {
 # Modules that work where none of these is installed, or that would start slowly with them.
 FREE_OF: dict[str, set[str]] = {
     "mcl_jax": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
-    "mcl_jax.api": {"torch", "tensorflow", "tensorflow_datasets", "matplotlib", "jinja2", "tensorboardX"},
+    "mcl_jax.api": {
+        *("torch", "tensorflow", "tensorflow_datasets", "matplotlib", "jinja2"),
+        *("tensorboardX", "wandb", "mlflow"),
+    },
     "mcl_jax.cli.program": {"jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "grain"},
     "mcl_jax.evaluation.metrics": {"jax", "flax", "torch", "tensorflow"},
     "mcl_jax.evaluation.protocols": {"jax", "flax", "torch", "tensorflow"},

@@ -146,6 +146,7 @@ def test_two_hosts_train_and_test_like_one(people, tmp_path):
     assert done.stdout.count("step 1/1") == 1
     starts = (tmp_path / "two" / "stretches.jsonl").read_text().splitlines()
     assert [(json.loads(start)["hosts"], json.loads(start)["devices"][0]) for start in starts] == [(2, 4)]
+    assert len([*(tmp_path / "two" / "tensorboard").glob("events*")]) == 1  # only the first logs
     done = run_quickly(f"--workdir={tmp_path / 'one'}", *settings)
     assert done.returncode == 0, done.stderr
     for x, y in zip(final_arrays(tmp_path / "one"), final_arrays(tmp_path / "two"), strict=True):

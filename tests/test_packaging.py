@@ -12,8 +12,13 @@ from mcl_jax.utils.extras import EXTRAS, MissingExtraError, require_extra
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Module → package, where they differ.
-PACKAGES = {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"}
-PACKAGES |= {"python_multipart": "python-multipart", "prometheus_client": "prometheus-client"}
+PACKAGES = {
+    "array_record": "array-record",
+    "mlflow": "mlflow-skinny",
+    "prometheus_client": "prometheus-client",
+    "python_multipart": "python-multipart",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
 
 
 def names(lines: list[str]) -> set[str]:

@@ -1,10 +1,10 @@
-"""Reports training: progress bar, console lines, TensorBoard scalars and a page of curves."""
+"""Reports training: progress bar, console lines, loggers and a page of curves."""
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -12,10 +12,8 @@ import optax
 from absl import logging
 
 from mcl_jax.evaluation.page.curves import About, Curves
+from mcl_jax.loggers.registry import Loggers
 from mcl_jax.utils.progress_bar import ProgressBar
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
 
 _COLLAPSED = 1e-6
 """Mean distance of embeddings below which no gradient pulls them apart any more."""
@@ -36,6 +34,7 @@ class TrainingReporter:
         sequences_per_step: int,
         schedule: optax.Schedule,
         about: About | None = None,
+        loggers: Loggers | None = None,
     ):
         """Starts the clock. Only the first host shows anything; the page says what `about` does."""
         self._schedule = jax.jit(schedule)  # one program instead of one for every operation
@@ -46,7 +45,7 @@ class TrainingReporter:
         self._clips: tuple[int, np.ndarray] | None = None
         self._collapsed = False
         active = jax.process_index() == 0
-        self._board = _Board(workdir / "tensorboard", start) if active else None
+        self._loggers = loggers or Loggers()
         self._curves = Curves(workdir, start, about) if active else None
         self._waiting = ProgressBar("training", "step", steps, start, show=active)
 
@@ -57,8 +56,6 @@ class TrainingReporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._waiting.__exit__(kind, error, trace)
-        if self._board is not None:
-            self._board.close()
         if self._curves is not None:
             self._curves.write_page()
 
@@ -79,8 +76,8 @@ class TrainingReporter:
         means = self._means()
         # Only computed here, because its value has to wait for the running steps.
         means["lr"] = float(jax.device_get(self._schedule(jax.device_put(np.int32(step - 1)))))
-        if self._board is not None:
-            self._report(self._board, step, means)
+        if self._curves is not None:
+            self._report(self._curves, step, means)
         return True
 
     def leave_out(self, seconds: float) -> None:
@@ -99,10 +96,7 @@ class TrainingReporter:
             step: number of updates done.
             scores: group of probes → figure → percent.
         """
-        if self._board is not None:
-            for group, figures in scores.items():
-                for figure, value in figures.items():
-                    self._board.writer.add_scalar(f"test/{group}/{figure}", value, step)
+        self._loggers.scores(step, scores)
         if self._curves is not None:
             self._curves.add_scores(step, scores)
         self._since = time.monotonic()
@@ -122,10 +116,10 @@ class TrainingReporter:
         self._pending, self._since = [], now
         return means
 
-    def _report(self, board: "_Board", step: int, means: Mapping[str, float]) -> None:
-        figures = {key: value for key, value in means.items() if key.split("/")[-1] in _SHOWN}
-        first = {"loss": figures.pop("loss")}
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | figures).items())
+    def _report(self, curves: Curves, step: int, means: Mapping[str, float]) -> None:
+        printed = {key: value for key, value in means.items() if key.split("/")[-1] in _SHOWN}
+        first = {"loss": printed.pop("loss")}
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in (first | printed).items())
         if self._skipped:
             shown += f"  skipped {self._skipped}"
         if self._left_out:
@@ -133,17 +127,13 @@ class TrainingReporter:
         self._note_collapse(step, means)
         speed = f"{means['sequences_per_second']:.4g} seq/s  {means['frames_per_second']:.4g} frames/s"
         self._waiting.say(f"step {step}/{self._last_step}  {shown}  {speed}")
-        writer = board.writer
         if self._clips is not None:
-            writer.add_image("train/clips", self._clips[1], self._clips[0], dataformats="HW")
+            self._loggers.clips(*self._clips)
             self._clips = None
-        for key, value in means.items():
-            writer.add_scalar(f"train/{key}", value, step)
-        if self._curves is not None:
-            self._curves.add(step, {f"train/{key}": value for key, value in means.items()})
-        writer.add_scalar("train/sequences_skipped", self._skipped, step)
-        writer.add_scalar("train/updates_left_out", self._left_out, step)
-        writer.flush()
+        figures = {f"train/{key}": value for key, value in means.items()}
+        curves.add(step, figures)
+        counts = {"train/sequences_skipped": self._skipped, "train/updates_left_out": self._left_out}
+        self._loggers.figures(step, figures | counts)
 
     def _note_collapse(self, step: int, means: Mapping[str, float]) -> None:
         """Warns each time that all embeddings become equal, which the loss alone does not show."""
@@ -157,26 +147,3 @@ class TrainingReporter:
                 min(distances),
             )
         self._collapsed = collapsed
-
-
-class _Board:
-    """TensorBoard's file, opened when it is first written to.
-
-    Its library imports PyTorch if that is installed, which takes seconds; so the first step need not wait.
-    """
-
-    def __init__(self, folder: Path, start: int) -> None:
-        self._folder, self._start = folder, start
-        self._opened: SummaryWriter | None = None
-
-    @property
-    def writer(self) -> "SummaryWriter":
-        if self._opened is None:
-            from tensorboardX import SummaryWriter
-
-            self._opened = SummaryWriter(str(self._folder), purge_step=self._start)
-        return self._opened
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()

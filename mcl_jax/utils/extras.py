@@ -12,6 +12,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "network": ("onnx", "tflite"),
     "hub": ("huggingface_hub",),
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow", "alembic", "sqlalchemy"),
 }
 """Extra of pyproject.toml → the modules that it brings."""
 

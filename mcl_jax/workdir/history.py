@@ -43,6 +43,7 @@ _FREE = (
     "train.keep_every",
     "train.keep_best",
     "train.test_every",
+    "train.loggers",
     "train.on_nonfinite",
     "train.max_skipped",
     "train.remat",

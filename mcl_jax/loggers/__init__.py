@@ -1,0 +1,1 @@
+"""Loggers of experiments: TensorBoard, Weights & Biases and MLflow, behind one small protocol."""
