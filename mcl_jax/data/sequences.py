@@ -99,11 +99,13 @@ class Split:
         sequences: sorted.
         subjects: sorted; a subject's rank here is its class.
         source: reads their pixels.
+        one: the pixel value that models see as 1.
     """
 
     sequences: tuple[SequenceRef, ...]
     subjects: tuple[str, ...]
     source: Source
+    one: int = 255
 
 
 def read_partition(path: Path) -> Partition:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.losses.total import total_loss
+from mcl_jax.models.layers import WHITE, as_models_take
 from mcl_jax.models.registry import Model
 from mcl_jax.training.state import TrainState
 from mcl_jax.utils.pytrees import ArrayTree, norm
@@ -25,6 +26,7 @@ def make_train_step(
     remat: bool = False,
     freeze_batch_norm: bool = False,
     seed: int = 0,
+    one: int = WHITE,
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
@@ -35,6 +37,7 @@ def make_train_step(
         remat: whether to compute activations within blocks again for the gradient instead of keeping them.
         freeze_batch_norm: whether batch normalisation uses its running statistics without changing them.
         seed: random seed for the numbers that the model draws in each step.
+        one: the pixel value that the model sees as 1.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.
@@ -46,7 +49,7 @@ def make_train_step(
 
         def loss_of(params: ArrayTree) -> tuple[jax.Array, tuple[Metrics, ArrayTree]]:
             module = model.merge(params, state.batch_stats, remat=remat, frozen=freeze_batch_norm)
-            frames, ids = batch["frames"], batch["segment_ids"]
+            frames, ids = as_models_take(batch["frames"], one), batch["segment_ids"]
             output = module(frames, ids, num_segments=labels.shape[1], train=True, **drawn)
             total, metrics = total_loss(output, labels.reshape(-1), losses)
             return total, (metrics, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))

@@ -8,7 +8,7 @@ can set; `Augmentation` strings them together in the configured order.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -112,9 +112,11 @@ class Transform:
 
     Attributes:
         per_frame: whether each frame has draws of its own, and its own chance of being transformed.
+        blends: whether it interpolates between pixels.
     """
 
     per_frame = False
+    blends: ClassVar[bool] = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the transformed clip."""
@@ -145,6 +147,7 @@ class Flip(Transform):
 class Rotate(Transform):
     """`rotate` by as many degrees at most, to either side."""
 
+    blends: ClassVar[bool] = True
     degree: Annotated[float, AtLeast(0, below=360)] = 10.0
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
@@ -155,6 +158,8 @@ class Rotate(Transform):
 @dataclass(frozen=True)
 class Perspective(Transform):
     """`perspective` with corners within `PERSPECTIVE_REACH`."""
+
+    blends: ClassVar[bool] = True
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the stretched clip."""
@@ -169,6 +174,8 @@ class Affine(Transform):
 
     As the reference, which takes the height for the width: the points are near (0, 0), (h, 0) and (0, w).
     """
+
+    blends: ClassVar[bool] = True
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the moved clip."""
@@ -247,6 +254,12 @@ class Augmentation:
         self._needs_full_width = Perspective in kinds
         if self._needs_full_width and kinds.index(Perspective) > kinds.index(Cut):
             raise ConfigError("data.augment: perspective must come before cut, it needs the uncut frames")
+
+    @property
+    def blending(self) -> list[str]:
+        """Names of the transforms that interpolate between pixels."""
+        kinds = {type(transform) for transform, chance in self._steps if transform.blends and chance}
+        return [name for name, kind in TRANSFORMS.items() if kind in kinds]
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the augmented clip, of its type and of cut width; perhaps a view of it."""

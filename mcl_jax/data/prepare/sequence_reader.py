@@ -13,7 +13,7 @@ from mcl_jax.data.prepare.jobs import Job
 from mcl_jax.data.prepare.layouts import Layout, why_no_frame
 from mcl_jax.data.prepare.silhouette import SkippedFrameError
 from mcl_jax.data.sequences import SequenceRef
-from mcl_jax.data.stores.frames import check_frames
+from mcl_jax.data.stores.frames import SILHOUETTES, Pixels
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 
@@ -27,12 +27,14 @@ class Reader:
         prepared: the sequences are pkl files, not folders of PNGs.
         skip_damaged: leave out files that cannot be read, as frames are that show nobody.
         file: which pkl file of a folder is taken, where it holds several.
+        pixels: what the frames are.
     """
 
     layout: Layout
     prepared: bool
     skip_damaged: bool
     file: str = ""
+    pixels: Pixels = SILHOUETTES
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         """Returns silhouettes uint8 [s, 64, w], and the frames left out.
@@ -62,13 +64,13 @@ class Reader:
         if len(frames) < (least := self.layout.least_frames):
             return None, [*issues, _issue(sequence, "", f"{len(frames)} frames, and {least} are the least")]
         try:
-            return check_frames(np.stack(frames), sequence.location), issues
+            return self.pixels.check(np.stack(frames), sequence.location), issues
         except DataError as error:
             return None, [*issues, self._damage(sequence, None, error)]
 
     def _read_pkl(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         try:
-            return PklSource(self.file).read(sequence), []
+            return PklSource(self.file, self.pixels).read(sequence), []
         except DataError as error:
             return None, [self._damage(sequence, None, error)]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
-from mcl_jax.data.stores.frames import MEND, check_frames, check_shape
+from mcl_jax.data.stores.frames import MEND, SILHOUETTES, Pixels, check_shape
 from mcl_jax.data.stores.pkl_file import chosen_files, why_not_one
 from mcl_jax.data.stores.silhouette_pickle import MOST_AROUND, shape_of
 from mcl_jax.errors import DataError
@@ -186,9 +186,10 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 class PklSource:
     """The pickled arrays of a pkl tree. Only NumPy arrays are accepted, and nothing in a file is executed."""
 
-    def __init__(self, file: str = ""):
-        """Takes the choice of files that the tree was listed with."""
+    def __init__(self, file: str = "", pixels: Pixels = SILHOUETTES):
+        """Takes the choice of files that the tree was listed with, and what their frames are."""
         self._file = file
+        self._pixels = pixels
 
     def require_file(self, sequence: SequenceRef) -> None:
         """Checks that the folder of a listed sequence had one pkl file; nothing is read.
@@ -234,4 +235,5 @@ class PklSource:
             raise DataError(f"{sequence.location}: cannot be read: {error.strerror}; {MEND}") from None
         except NotAnArrayError as error:
             raise DataError(f"{sequence.location}: {error}; {MEND}") from None
-        return check_frames(array, sequence.location)
+        self._pixels.check(array, sequence.location)
+        return array
