@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.config import TEST_PRECISIONS, add_parts, load_config, validate
 from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
+from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.prepare.single_walk import read_walk
@@ -93,9 +94,11 @@ class Gait:
             float32 [n, parts, channels].
 
         Raises:
+            ConfigError: if the model was trained on parsing maps.
             DataError: if a walk is empty, of another shape or type, or cannot be read, or several people
                 walk in a video and `track` does not choose.
         """
+        self._require_silhouettes()
         alone = isinstance(walks, str | Path) or (isinstance(walks, np.ndarray) and walks.ndim == 3)
         several: Sequence[Walk] = [walks] if alone else walks  # type: ignore[list-item, assignment] # mypy does not see `alone` narrow
         if len(several) == 0:
@@ -189,10 +192,23 @@ class Gait:
 
         Args:
             make: called with the arrays on one device.
+
+        Raises:
+            ConfigError: if the model was trained on parsing maps: a program takes silhouettes.
         """
+        self._require_silhouettes()
         model = self._embedder.model
         arrays = jax.device_put(jax.device_get(self._arrays), jax.local_devices()[0])
         return make(model_of(model.block, dtype="float32"), *arrays)
+
+    def _require_silhouettes(self) -> None:
+        data = self.recipe.get("data")
+        name = data.get("dataset") if isinstance(data, Mapping) else None
+        if isinstance(name, str) and name in DATASETS and DATASETS[name].pixels.labels:
+            raise ConfigError(
+                f"{self.source}: was trained on the parsing maps of {name}, and this takes silhouettes; for "
+                f"maps there is embed_split, with mcl_jax.open_dataset({name!r}, …)"
+            )
 
     def _facts(self) -> dict[str, str]:
         sizes = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())

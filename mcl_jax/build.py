@@ -10,7 +10,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mcl_jax.config import frame_sampling, model_block, named_arguments
-from mcl_jax.data.datasets import OpenDataset, open_dataset
+from mcl_jax.data.datasets import DATASETS, OpenDataset, open_dataset
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
 from mcl_jax.data.feed.sampling import require_pairs
 from mcl_jax.data.sequences import Split
@@ -127,6 +127,7 @@ def build_train_step(
         freeze_batch_norm=config.train.freeze_batch_norm,
         seed=config.seed,
         chunks=config.train.accumulate,
+        one=DATASETS[config.data.dataset].pixels.one,
     )
     return averaging(train_step, config.train.ema) if config.train.ema else train_step
 

@@ -284,7 +284,7 @@ def validate(config: ConfigDict) -> None:
         arguments = named_arguments(config, block)
         check_arguments(block, c[block].name, table[c[block].name], arguments, PROVIDED[block])
     sampling = frame_sampling(config)
-    Augmentation(c.data.augment)
+    _check_augmentation(config)
     _check_batches(config, sampling)
 
 
@@ -294,6 +294,16 @@ def _check_limits(key: str, value: Any, least: float, most: float) -> None:
     if least <= value <= most:
         return
     raise ConfigError(f"{key}: is {brief(value)}; must be from {least:,} to {most:,.15g}")
+
+
+def _check_augmentation(config: ConfigDict) -> None:
+    """Checks the transforms of clips, also that none blends the pixels of frames that must not be blended."""
+    blending = Augmentation(config.data.augment).blending
+    if blending and DATASETS[config.data.dataset].pixels.labels:
+        raise ConfigError(
+            f"data.augment: {', '.join(blending)} would blend the numbers of neighbouring body parts, which "
+            f"the maps of {config.data.dataset} hold; take it out"
+        )
 
 
 def _check_batches(config: ConfigDict, sampling: FrameSampling) -> None:

@@ -19,6 +19,7 @@ from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.models.layers import WHITE
 from mcl_jax.models.registry import Model
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.settings import compiler_options
@@ -89,7 +90,7 @@ class Embedder:
                     yield sequence["frames"]
 
         with prefetched(loader, mine, workers, timeout=timeout) as loaded:
-            embedded = self.embed(params, batch_stats, readable(loaded))
+            embedded = self.embed(params, batch_stats, readable(loaded), one=split.one)
         whole = np.zeros((len(mine), *embedded.shape[1:]), np.float32)
         whole[was_read] = embedded
         present = _gather(was_read[:, None, None], len(sequences), hosts)[:, 0, 0]
@@ -107,16 +108,24 @@ class Embedder:
         _, parts, channels = jax.eval_shape(output, params, batch_stats, frames, ids).shape
         return parts, channels
 
-    def embed(self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterable[np.ndarray]) -> np.ndarray:
+    def embed(
+        self,
+        params: ArrayTree,
+        batch_stats: ArrayTree,
+        sequences: Iterable[np.ndarray],
+        *,
+        one: int = WHITE,
+    ) -> np.ndarray:
         """Returns the embeddings [n, p, c] float32 of sequences uint8 [s, 64, 44], in their order.
 
         Args:
             params: parameters of the model, on the host or on devices.
             batch_stats: its running statistics.
             sequences: any number.
+            one: the pixel value that the model sees as 1.
         """
         params, batch_stats = self.put(params, batch_stats)
-        embedded = self._embed_all(params, batch_stats, _noting_short_ones(sequences))
+        embedded = self._embed_all(params, batch_stats, _noting_short_ones(sequences), one)
         if not embedded:
             return np.empty((0, *self.embedding_shape(params, batch_stats)), np.float32)
         return np.stack([embedded[i] for i in range(len(embedded))])
@@ -158,7 +167,7 @@ class Embedder:
             )
 
     def _embed_all(
-        self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterator[np.ndarray]
+        self, params: ArrayTree, batch_stats: ArrayTree, sequences: Iterator[np.ndarray], one: int
     ) -> dict[int, np.ndarray]:
         embedded: dict[int, np.ndarray] = {}
         in_flight: deque[tuple[SequenceBatch, jax.Array]] = deque()
@@ -172,7 +181,7 @@ class Embedder:
 
         for batch, on_device in _one_ahead(map(self._put_frames, self._packer.pack(sequences))):
             num_segments = batch["positions"].shape[1]
-            arguments = params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments
+            arguments = params, batch_stats, on_device["frames"], on_device["segment_ids"], num_segments, one
             with jax.transfer_guard("disallow"):  # all that goes to the devices or comes back is asked for
                 output = self._embed(*arguments)
                 in_flight.append((batch, output))

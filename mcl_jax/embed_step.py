@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from mcl_jax.models.layers import WHITE, as_models_take
 from mcl_jax.models.registry import Model
 from mcl_jax.runtime.mesh import replicated, split_rows
 from mcl_jax.utils.pytrees import ArrayTree
@@ -20,14 +21,15 @@ def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]
         compiler_options: options of `jax.jit`.
 
     Returns:
-        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and
-        the number of segments in a row (static); it returns float32 [rows · segments, parts, channels].
+        A function of parameters, batch statistics, frames [rows, slots, h, w], segment ids [rows, slots] and,
+        static, the number of segments in a row and the pixel value that the model sees as 1; it returns
+        float32 [rows · segments, parts, channels].
     """
     whole, split = replicated(mesh), split_rows(mesh)
 
     @functools.partial(
         jax.jit,
-        static_argnums=4,
+        static_argnums=(4, 5),
         in_shardings=(whole, whole, split, split),
         out_shardings=split,
         compiler_options=compiler_options,
@@ -38,10 +40,11 @@ def embedding_program(model: Model, mesh: Mesh, compiler_options: dict[str, str]
         frames: jax.Array,
         segment_ids: jax.Array,
         num_segments: int,
+        one: int = WHITE,
     ) -> jax.Array:
         module = model.merge(params, batch_stats)
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            output = module(frames, segment_ids, num_segments=num_segments, train=False)
+            output = module(as_models_take(frames, one), segment_ids, num_segments=num_segments, train=False)
         return output.embeddings.astype(jnp.float32)
 
     return embed

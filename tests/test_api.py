@@ -12,6 +12,7 @@ import mcl_jax
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError, DataError
+from mcl_jax.exporting.embedding_function import embedding_program
 from mcl_jax.weights.load import load_weights
 
 
@@ -61,6 +62,16 @@ def test_embeddings_are_in_order_whatever_the_lengths(gait, walks):
 def test_frames_beyond_the_720th_do_not_count(gait, walks):
     long = np.concatenate([walks[1]] * 3)
     assert np.array_equal(gait.embed(long), gait.embed(long[:720]))
+
+
+def test_a_model_of_parsing_maps_takes_no_silhouettes(toy_run, walks):
+    gait = mcl_jax.load(toy_run)
+    gait.recipe = {"data": {"dataset": "gait3d_parsing"}}
+    for use in (lambda: gait.embed(walks), lambda: gait.program(embedding_program)):
+        with pytest.raises(
+            ConfigError, match="trained on the parsing maps of gait3d_parsing, and this takes"
+        ):
+            use()
 
 
 def test_paths_are_walks_too(gait, walks, tmp_path):

@@ -25,3 +25,12 @@ def test_walks_of_few_frames_are_said_in_one_line(caplog):
     assert [line for line in lines if "2 walks have fewer than 5 frames" in line] == [
         "2 walks have fewer than 5 frames, too few to know somebody by, such as number 2 with 1"
     ]
+
+
+def test_a_map_whose_ones_mean_1_is_embedded_as_a_silhouette_of_255():
+    model = create_model("gaitset", {"channels": (2, 2, 2), "embed_dim": 2}, dtype="float32")
+    embedder, arrays = Embedder(model, rows=1, slots=4), model.initial_arrays(0)
+    walk = np.random.default_rng(0).integers(0, 2, (3, 64, 44), np.uint8)
+    (expected,) = embedder.embed(*arrays, [255 * walk])
+    (found,) = embedder.embed(*arrays, [walk], one=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -27,7 +27,7 @@ SUFFIXES = (".yaml", ".yml")
 _DATASETS = {
     **{"CASIA-B": "casiab", "GREW": "grew", "Gait3D": "gait3d", "OUMVLP": "oumvlp", "CASIA-E": "casiae"},
     **{"CCPG": "ccpg", "SUSTech1K": "sustech1k", "CCGR-MINI": "ccgr_mini", "HID": "hid"},
-    "FreeGait": "freegait",
+    **{"FreeGait": "freegait", "Gait3D-Parsing": "gait3d_parsing"},
 }
 _INDOORS = ("casiab", "oumvlp", "casiae", "sustech1k")
 _HID = "HID_submission"
@@ -38,7 +38,7 @@ _PROTOCOLS = {
     "evaluate_CCGR_MINI": ("ccgr_mini",),
     "evaluate_FreeGait": ("freegait",),
     _HID: ("hid",),
-    "evaluate_Gait3D": ("gait3d",),
+    "evaluate_Gait3D": ("gait3d", "gait3d_parsing"),
     "GREW_submission": ("grew",),
     "identification_GREW_submission": ("grew",),
 }
@@ -53,10 +53,12 @@ _PARAMETERS: dict[str, dict[str, tuple[str, Any]]] = {
         "per_frame": ("per_frame", False),
     },
 }
+_CUTS_MAPS = "BaseParsingCuttingTransform"
 _NAMES = {
     "RandomPerspective": "perspective",
     "BaseSilCuttingTransform": "cut",
     "BaseSilTransform": "cut",
+    _CUTS_MAPS: "cut",
     "RandomHorizontalFlip": "flip",
     "RandomRotate": "rotate",
     "RandomAffine": "affine",
@@ -82,7 +84,7 @@ def translate(path: str | Path) -> Translation:
     data = _data(settings.block("data_cfg"))
     trainer = settings.block("trainer_cfg")
     steps = trainer.take("total_iter", int)
-    data["augment"] = _augment(trainer, _transforms(trainer))
+    data["augment"] = _augment(trainer, _transforms(trainer, data["dataset"]))
     data["sampling"], batch = _sampling(trainer.block("sampler"))
     evaluation = _evaluation(settings.block("evaluator_cfg"), data["dataset"], steps)
     model = _model(settings.block("model_cfg"), data["dataset"])
@@ -175,7 +177,7 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     packs = "any number of sequences is packed into a test batch"
     sampler.ignore(batch_size=packs, type=packs, batch_shuffle="the order of a test does not matter")
     sampler.end()
-    if _augment(evaluator, _transforms(evaluator)) != (("cut", 1.0),):
+    if _augment(evaluator, _transforms(evaluator, dataset)) != (("cut", 1.0),):
         raise ConfigError(f"{evaluator.where}transform: mcl_jax tests on cut frames only")
     evaluator.ignore(restore_ckpt_strict="always strict", save_name="--workdir names the run")
     metric = evaluator.take("metric", str)
@@ -186,7 +188,7 @@ def _evaluation(evaluator: Settings, dataset: str, steps: int) -> dict[str, Any]
     }
 
 
-def _transforms(block: Settings) -> list[Settings]:
+def _transforms(block: Settings, dataset: str) -> list[Settings]:
     """Takes out the list of transforms; a Compose is replaced by the transforms in it."""
     given = block.take("transform", list)
     if len(given) == 1 and isinstance(given[0], dict) and given[0].get("type") == "Compose":
@@ -198,7 +200,18 @@ def _transforms(block: Settings) -> list[Settings]:
         raise block.refused("transform", given, "expected one transform, or one Compose, for silhouettes")
     if not all(isinstance(one, dict) for one in given):
         raise block.refused("transform", given, "expected a list of transforms with their types")
-    return [Settings(f"{block.where}transform.", dict(one), block.notes) for one in given]
+    transforms = [Settings(f"{block.where}transform.", dict(one), block.notes) for one in given]
+    for one in transforms:
+        _check_cut(one, dataset)
+    return transforms
+
+
+def _check_cut(transform: Settings, dataset: str) -> None:
+    """Refuses a cut that scales maps as silhouettes, or the other way round."""
+    kind, maps = transform.values.get("type"), DATASETS[dataset].pixels.labels
+    if _NAMES.get(str(kind)) == "cut" and (kind == _CUTS_MAPS) != maps:
+        there = "parsing maps" if maps else "silhouettes"
+        raise transform.refused("type", kind, f"would change the numbers, and {dataset} has {there}")
 
 
 def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[Any, ...], ...]:

@@ -10,6 +10,7 @@ from mcl_jax.data.prepare import layouts
 from mcl_jax.data.prepare.layouts import Download, Layout
 from mcl_jax.data.sequences import Partition, SequenceRef, Source, Split, read_partition, select
 from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores.frames import PARSING_MAPS, SILHOUETTES, Pixels
 from mcl_jax.data.stores.listing import list_tree
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
 from mcl_jax.data.stores.pkl_file import check_choice
@@ -28,6 +29,7 @@ class Dataset:
         description: one sentence about it, stored with its records.
         file: which pkl file has the silhouettes, if each folder holds several; see
             mcl_jax.data.stores.pkl_file.
+        pixels: what its frames are.
         title: its name in titles; "" for the name of the dataset that its protocol was made for.
     """
 
@@ -36,6 +38,7 @@ class Dataset:
     layout: Layout = layouts.SUBJECTS
     description: str = ""
     file: str = ""
+    pixels: Pixels = SILHOUETTES
     title: str = ""
 
 
@@ -60,6 +63,13 @@ DATASETS: dict[str, Dataset] = {
     "gait3d": Dataset(
         protocol="gait3d",
         description="Gait3D: 4,000 people seen by 39 cameras in a supermarket.",
+    ),
+    "gait3d_parsing": Dataset(
+        protocol="gait3d",
+        layout=layouts.PKL_ALONE,
+        description="Gait3D-Parsing: Gait3D with maps of body parts in place of silhouettes.",
+        pixels=PARSING_MAPS,
+        title="Gait3D-Parsing",
     ),
     "oumvlp": Dataset(
         protocol="oumvlp",
@@ -113,7 +123,8 @@ ANY_TREE = "tree"
 def downloads() -> dict[str, Download]:
     """Returns the downloads that can be prepared, by name on the command line."""
     known = {
-        name: Download(name, entry.layout, entry.description, entry.file) for name, entry in DATASETS.items()
+        name: Download(name, entry.layout, entry.description, entry.file, entry.pixels)
+        for name, entry in DATASETS.items()
     }
     return known | {ANY_TREE: Download(ANY_TREE, layouts.SUBJECTS, "Any tree of subject/condition/view.")}
 
@@ -130,27 +141,27 @@ def download_of(name: str) -> Download:
     return known[name]
 
 
-def _open_tree(root: Path, file: str = "") -> tuple[list[SequenceRef], Source]:
-    return list_tree(root, file), PklSource(file)
+def _open_tree(root: Path, file: str, pixels: Pixels) -> tuple[list[SequenceRef], Source]:
+    return list_tree(root, file), PklSource(file, pixels)
 
 
-def _open_records(root: Path, file: str = "") -> tuple[list[SequenceRef], Source]:
+def _open_records(root: Path, file: str, pixels: Pixels) -> tuple[list[SequenceRef], Source]:
     del file  # a record holds one array, so there is no file to choose
-    return open_records(root)
+    return open_records(root, pixels)
 
 
-def _open_either(root: Path, file: str = "") -> tuple[Sequence[SequenceRef], Source]:
+def _open_either(root: Path, file: str, pixels: Pixels) -> tuple[Sequence[SequenceRef], Source]:
     # ArrayRecord files without a manifest are an incomplete copy; `open_records` refuses them.
     is_records = (root / RECORDS_MANIFEST).is_file() or any(root.glob("*.array_record*"))
-    return _open_records(root) if is_records else _open_tree(root, file)
+    return (_open_records if is_records else _open_tree)(root, file, pixels)
 
 
-OPENERS: dict[str, Callable[[Path, str], tuple[Sequence[SequenceRef], Source]]] = {
+OPENERS: dict[str, Callable[[Path, str, Pixels], tuple[Sequence[SequenceRef], Source]]] = {
     "": _open_either,
     "tree": _open_tree,
     "records": _open_records,
 }
-"""Value of `data.format` → function of the root and `data.file`; "" detects the format."""
+"""Value of `data.format` → function of the root, `data.file` and what frames are; "" detects the format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +198,7 @@ class OpenDataset:
 
     def _split(self, people: Sequence[str], phase: str) -> Split:
         split = select(self.sequences, people, phase, self.source)
+        split = dataclasses.replace(split, one=DATASETS[self.name].pixels.one)
         if isinstance(self.source, PklSource):  # faulty folders of people outside the split do no harm
             for sequence in split.sequences:
                 self.source.require_file(sequence)
@@ -221,7 +233,7 @@ def open_dataset(
             f"data.partition is empty, and {name} has no built-in split: set --config.data.partition=FILE"
         )
     check_choice(file)
-    sequences, source = OPENERS[file_format](Path(root), file or DATASETS[name].file)
+    sequences, source = OPENERS[file_format](Path(root), file or DATASETS[name].file, DATASETS[name].pixels)
     people = {sequence.subject for sequence in sequences}
     if unused := sorted(people.difference(rule.train, rule.test)):
         logging.warning(

@@ -98,11 +98,13 @@ class Split:
         sequences: sorted.
         subjects: sorted; the position of a subject is its class.
         source: reads the pixels.
+        one: the pixel value that models see as 1.
     """
 
     sequences: tuple[SequenceRef, ...]
     subjects: tuple[str, ...]
     source: Source
+    one: int = 255
 
 
 def read_partition(path: Path) -> Partition:

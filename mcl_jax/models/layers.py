@@ -24,6 +24,7 @@ from mcl_jax.ops.pooling import max_pool_2x2, segment_max
 
 L2_EPSILON = 1e-12
 LEAKY_SLOPE = 0.01
+WHITE = 255  # the value of a silhouette's pixels inside the person
 
 CLASSIFIER = ("head", "necks", "kernel")
 """Path of the classifier in a model whose `PartHead` is called `head`."""
@@ -39,6 +40,18 @@ def to_unit_range(
         # Divided in float32 and then rounded once: bfloat16 has no exact 1/255.
         images = images.astype(jnp.promote_types(dtype, jnp.float32)) / 255
     return images.astype(dtype)
+
+
+def as_models_take(
+    frames: UInt8[Array, "r s h w"], one: int
+) -> UInt8[Array, "r s h w"] | Float[Array, "r s h w"]:
+    """Returns frames divided by a number; as they are for 255, by which models divide uint8 themselves.
+
+    Args:
+        frames: rows of frames.
+        one: the pixel value that a model shall see as 1.
+    """
+    return frames if one == WHITE else frames.astype(jnp.float32) / one
 
 
 class Conv(nnx.Module):

@@ -11,6 +11,7 @@ from flax import nnx
 
 from mcl_jax.losses.pairwise import Metrics
 from mcl_jax.models.base import GaitOutput
+from mcl_jax.models.layers import WHITE, as_models_take
 from mcl_jax.models.registry import Model
 from mcl_jax.training import gradients
 from mcl_jax.training.state import TrainState
@@ -28,6 +29,7 @@ def make_train_step(
     freeze_batch_norm: bool = False,
     seed: int = 0,
     chunks: int = 1,
+    one: int = WHITE,
 ) -> StepFunction:
     """Returns the update as a pure function of (state, batch), not yet compiled.
 
@@ -39,6 +41,7 @@ def make_train_step(
         freeze_batch_norm: whether batch normalisation uses its running statistics without changing them.
         seed: random seed for the numbers that the model draws in each step.
         chunks: number of chunks of rows, one after the other in memory; see `training.gradients`.
+        one: the pixel value that the model sees as 1.
 
     Returns:
         A function of the state and a `packing.TrainBatch` on devices.
@@ -51,7 +54,11 @@ def make_train_step(
             params: ArrayTree, rows: gradients.Rows, key: jax.Array | None
         ) -> tuple[GaitOutput, ArrayTree]:
             module = model.merge(params, state.batch_stats, remat=remat, frozen=freeze_batch_norm)
-            frames, ids, segments = rows["frames"], rows["segment_ids"], rows["labels"].shape[1]
+            frames, ids, segments = (
+                as_models_take(rows["frames"], one),
+                rows["segment_ids"],
+                rows["labels"].shape[1],
+            )
             drawn = {} if key is None else {"key": key}
             output = module(frames, ids, num_segments=segments, train=True, **drawn)
             return output, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))

@@ -43,7 +43,7 @@ DEEP = (
     "channels: [64, 128, 256, 512]}}, SeparateBNNecks: {{class_num: {2}}}}}\n"
 )
 SWINGAIT = (
-    "model_cfg: {{model: SwinGait, Backbone: {{in_channels: 1, mode: p3d, layers: [1, 4, 4, 2], "
+    "model_cfg: {{model: SwinGait, Backbone: {{in_channels: 1, mode: p3d, layers: {1}, "
     "channels: [64, 128]}}, bin_num: [15], "
     "SeparateBNNecks: {{in_channels: 256, class_num: {0}, parts_num: 16}}}}\n"
     "optimizer_cfg: {{solver: AdamW, lr: 0.0003, weight_decay: 0.02}}\n"
@@ -81,6 +81,10 @@ CASIAB = DATA.format("CASIA-B") + evaluator("evaluate_indoor_dataset")
 GREW = DATA.format("GREW") + evaluator("GREW_submission")
 GAIT3D = DATA.format("Gait3D") + evaluator("evaluate_Gait3D")
 CASIAE = DATA.format("CASIA-E") + evaluator("evaluate_indoor_dataset")
+CUT_MAPS = "[{type: BaseParsingCuttingTransform}]"
+PARSING = DATA.format("Gait3D-Parsing") + evaluator("evaluate_Gait3D")
+PARSING = PARSING.replace("restore_hint: 0", f"restore_hint: 0, transform: {CUT_MAPS}")
+PARSING_COS = PARSING.replace("restore_hint: 0", "restore_hint: 0, metric: cos")
 CCPG = DATA.format("CCPG") + evaluator("evaluate_CCPG")
 CCPG = CCPG.replace("data_cfg: {", "data_cfg: {data_in_use: [true, false, false, false], ")
 SUSTECH = DATA.format("SUSTech1K") + evaluator("evaluate_indoor_dataset")
@@ -169,6 +173,11 @@ RUNS = {
     + GAITBASE.format(100)
     + STEPS_60K
     + trainer(60000, "[8, 16]", "sample_type: fixed_unordered", CUT),
+    "casiab_deepgaitv2": CASIAB
+    + BOTH
+    + DEEP.format("p3d", "[1, 1, 1, 1]", 74)
+    + STEPS_60K
+    + trainer(60000, "[8, 16]", ORDERED, AUGMENTED),
     "ccpg_deepgaitv2": CCPG
     + BOTH
     + DEEP.format("p3d", "[1, 1, 1, 1]", 100)
@@ -179,6 +188,27 @@ RUNS = {
     + DEEP.format("p3d", "[1, 1, 1, 1]", 250)
     + schedule(20000, 30000, 40000)
     + trainer(50000, "[8, 8]", ORDERED.replace("30", "10"), AUGMENTED),
+    "gait3d_parsing_gaitset": PARSING_COS
+    + GAITSET.format("32, 64, 128", 128)
+    + ADAM.format("0.001", 0.0005)
+    + schedule(30000, 90000)
+    + trainer(180000, "[32, 4]", "frames_num_fixed: 30", CUT_MAPS),
+    "gait3d_parsing_gaitpart": PARSING_COS
+    + GAITPART.format(THREE_STAGES, 128)
+    + ADAM.format("0.001", 0.0005)
+    + schedule(30000, 90000)
+    + trainer(180000, "[32, 4]", SKIPS_10, CUT_MAPS),
+    "gait3d_parsing_gaitgl": PARSING_COS
+    + UNSCALED.format("false")
+    + GAITGL.format("32, 64, 128", 3000, "")
+    + ADAM.format("1.0e-3", "5.0e-4")
+    + schedule(30000, 90000)
+    + trainer(180000, "[32, 4]", SKIPS_NONE, CUT_MAPS),
+    "gait3d_parsing_triplet": PARSING
+    + BOTH
+    + GAITBASE.format(3000)
+    + schedule(40000, 80000, 100000)
+    + trainer(120000, "[32, 2]", "sample_type: fixed_unordered", CUT_MAPS),
     "casiab_triplet": GAITBASE_CASIAB,
     "casiab_mcl": GAITBASE_CASIAB.replace(TRIPLET, "{type: MCL, margin: 0.6, gamma: 0.6}"),
     "gait3d_triplet": GAIT3D
@@ -198,14 +228,28 @@ RUNS = {
     + trainer(60000, "[32, 4]", ORDERED, AUGMENTED),
     "gait3d_swingait": GAIT3D
     + BOTH
-    + SWINGAIT.format(3000)
+    + SWINGAIT.format(3000, "[1, 4, 4, 2]")
     + schedule(100000000)
     + trainer(80000, "[32, 4]", ORDERED, AUGMENTED).replace(
         "sampler:", FROM_DEEPGAITV2.format(60000, "true")
     ),
+    "ccpg_swingait": CCPG
+    + BOTH
+    + SWINGAIT.format(100, "[1, 1, 2, 2]")
+    + schedule(100000000)
+    + trainer(80000, "[8, 16]", ORDERED, AUGMENTED).replace(
+        "sampler:", FROM_DEEPGAITV2.format(60000, "false")
+    ),
+    "sustech1k_swingait": SUSTECH
+    + BOTH
+    + SWINGAIT.format(250, "[1, 1, 2, 2]")
+    + schedule(100000000)
+    + trainer(60000, "[8, 8]", ORDERED.replace("30", "10"), AUGMENTED).replace(
+        "sampler:", FROM_DEEPGAITV2.format(50000, "false")
+    ),
     "grew_swingait": GREW
     + BOTH
-    + SWINGAIT.format(20000)
+    + SWINGAIT.format(20000, "[1, 4, 4, 2]")
     + schedule(100000000)
     + trainer(200000, "[32, 4]", ORDERED, AUGMENTED).replace(
         "sampler:", FROM_DEEPGAITV2.format(150000, "false")
@@ -234,6 +278,49 @@ RUNS = {
 }
 
 
+# OpenGait's files of these models → the run that each describes; "" for one that is refused.
+FILES = {
+    "gaitset/gaitset.yaml": "casiab_gaitset",
+    "gaitset/gaitset_OUMVLP.yaml": "oumvlp_gaitset",
+    "gaitset/gaitset_GREW.yaml": "grew_gaitset",
+    "gaitset/gaitset_casiae.yaml": "casiae_gaitset",
+    "gaitset/gaitset_gait3d_parsing.yaml": "gait3d_parsing_gaitset",
+    "gaitbase/gaitbase_da_casiab.yaml": "casiab_triplet",
+    "gaitbase/gaitbase_da_grew.yaml": "grew_triplet",
+    "gaitbase/gaitbase_da_gait3d.yaml": "gait3d_triplet",
+    "gaitbase/gaitbase_oumvlp.yaml": "oumvlp_triplet",
+    "gaitbase/gaitbase_casiae.yaml": "casiae_triplet",
+    "gaitbase/gaitbase_ccpg.yaml": "ccpg_triplet",
+    "gaitbase/gaitbase_hid.yaml": "",
+    "gaitbase/gaitbase_gait3d_parsing_btz32x2_fixed.yaml": "gait3d_parsing_triplet",
+    "deepgaitv2/DeepGaitV2_casiab.yaml": "casiab_deepgaitv2",
+    "deepgaitv2/DeepGaitV2_ccpg.yaml": "ccpg_deepgaitv2",
+    "deepgaitv2/DeepGaitV2_gait3d.yaml": "gait3d_deepgaitv2",
+    "deepgaitv2/DeepGaitV2_grew.yaml": "grew_deepgaitv2",
+    "deepgaitv2/DeepGaitV2_oumvlp.yaml": "oumvlp_deepgaitv2",
+    "deepgaitv2/DeepGaitV2_sustech1k.yaml": "sustech1k_deepgaitv2",
+    "gaitpart/gaitpart.yaml": "casiab_gaitpart",
+    "gaitpart/gaitpart_OUMVLP.yaml": "oumvlp_gaitpart",
+    "gaitpart/gaitpart_GREW.yaml": "grew_gaitpart",
+    "gaitpart/gaitpart_casiae.yaml": "casiae_gaitpart",
+    "gaitpart/gaitpart_gait3d_parsing.yaml": "gait3d_parsing_gaitpart",
+    "gaitgl/gaitgl.yaml": "casiab_gaitgl",
+    "gaitgl/gaitgl_OUMVLP.yaml": "oumvlp_gaitgl",
+    "gaitgl/gaitgl_GREW.yaml": "grew_gaitgl",
+    "gaitgl/gaitgl_GREW_BNNeck.yaml": "grew_gaitgl_necks",
+    "gaitgl/gaitgl_gait3d_parsing.yaml": "gait3d_parsing_gaitgl",
+    "swingait/swingait3D_B1122C2_CCPG.yaml": "ccpg_swingait",
+    "swingait/swingait3D_B1122C2_SUSTech1K.yaml": "sustech1k_swingait",
+    "swingait/swingait3D_B1442C2_Gait3D.yaml": "gait3d_swingait",
+    "swingait/swingait3D_B1442C2_GREW.yaml": "grew_swingait",
+}
+
+
+def test_every_config_of_these_models_but_hids_is_a_run_here():
+    assert len(FILES) == 33
+    assert {run for run in FILES.values() if run} == set(RUNS) - {"casiab_mcl"}  # OpenGait has no MCL
+
+
 def translated(tmp_path, text: str) -> tuple[ConfigDict, str]:
     (tmp_path / "F.yaml").write_text(text)
     translation = translate(tmp_path / "F.yaml")
@@ -253,6 +340,7 @@ def test_a_config_is_translated_to_the_recipe_of_the_same_run(tmp_path, name):
     for key in ("steps", "batch", "precision", "fit_partly"):
         assert config.train[key] == recipe.train[key]
     assert config.data.dataset == recipe.data.dataset
+    assert config.eval.metric == recipe.eval.metric
     assert tuple(config.data.augment) == tuple(recipe.data.augment)
     mode = recipe.data.sampling.mode
     keys = {"fixed_unordered": ("frames",), "unfixed_unordered": ("min_frames", "max_frames")}
@@ -285,6 +373,20 @@ def test_swingait_starts_from_fitting_tensors_and_has_its_own_schedule(tmp_path)
         assert old in RUNS["grew_swingait"]
         with pytest.raises(ConfigError, match=why):
             translated(tmp_path, RUNS["grew_swingait"].replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("run", "old", "new", "told"),
+    [
+        ("gait3d_parsing_triplet", "BaseParsing", "BaseSil", "gait3d_parsing has parsing maps"),
+        ("casiab_triplet", "BaseSil", "BaseParsing", "casiab has silhouettes"),
+    ],
+)
+def test_maps_are_not_cut_as_silhouettes_nor_these_as_maps(tmp_path, run, old, new, told):
+    with pytest.raises(
+        ConfigError, match=f"type: is {new}CuttingTransform; would change the numbers, and {told}"
+    ):
+        translated(tmp_path, RUNS[run].replace(f"{old}CuttingTransform", f"{new}CuttingTransform"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from toys import TOYS
 
+from mcl_jax.build import trained_block
 from mcl_jax.config import load_config
 from mcl_jax.convert.runs import export_weights, import_run
 from mcl_jax.errors import CheckpointError
@@ -143,6 +144,15 @@ def test_refuses_another_config_and_writes_nothing(config, files, change, why):
     with pytest.raises(CheckpointError, match=why):
         import_run(config, files / "toy.pt", files / "run", with_optimizer=True)
     assert not (files / "run").exists()
+
+
+def test_a_form_that_is_not_the_files_is_named(caplog):
+    config, stored = load_config("casiab_gaitgl"), TOYS["gaitgl_large"].block
+    told = "F.pt: model.form is small in the config and large in the file"
+    with pytest.raises(CheckpointError, match=told):
+        trained_block(config, stored, "F.pt", strict=True)
+    assert trained_block(config, stored, "F.pt", strict=False)["form"] == "large"
+    assert told in caplog.text
 
 
 def test_refuses_to_add_to_a_run(config, files):

@@ -144,6 +144,56 @@ def test_ccpg_is_scaled_by_areas_and_faint_people_are_kept(tmp_path):
     assert [s.key for s in dataset.train_split().sequences] == ["000/U0_D0/02"]
 
 
+def write_walk(root, key, frames):
+    folder = root / key
+    folder.mkdir(parents=True)
+    (folder / "a.pkl").write_bytes(pickle.dumps(frames))
+
+
+@pytest.mark.parametrize("file_format", ["tree", "records"])
+def test_parsing_maps_are_read_as_they_are_and_silhouettes_are_not_taken_for_them(tmp_path, file_format):
+    maps = np.zeros((3, 64, 64), np.uint8)
+    maps[:, :, 20:40] = np.arange(20) % 12
+    for subject, frames in (
+        ("1", maps),
+        ("2", np.where(maps > 0, np.uint8(255), np.uint8(0))),
+        ("3", 0 * maps),
+    ):
+        write_walk(tmp_path / "tree", f"{subject}/c/v", frames)
+    (tmp_path / "p.json").write_text('{"TRAIN_SET": ["1"], "TEST_SET": ["2", "3"], "PROBE_SET": []}')
+    root = tmp_path / "tree"
+    if file_format == "records":
+        prepare_dataset(
+            download_of("gait3d_parsing"),
+            root,
+            tmp_path / "records",
+            file_format="records",
+            skip_damaged=True,
+        )
+        root = tmp_path / "records"
+        assert run_command("check", [str(root)]) == 0
+        assert len((tmp_path / "records" / "skipped.csv").read_text().splitlines()) == 1 + 2
+    dataset = open_dataset("gait3d_parsing", root, partition=tmp_path / "p.json")
+    split = dataset.train_split()
+    assert split.one == 1
+    np.testing.assert_array_equal(dataset.source.read(split.sequences[0])[:], maps)
+    if file_format == "tree":
+        silhouettes, nothing = dataset.test_split().sequences
+        with pytest.raises(
+            DataError, match="brightest pixel is 255, so these are silhouettes and no parsing"
+        ):
+            dataset.source.read(silhouettes)
+        with pytest.raises(DataError, match="all pixels are 0; expected parsing maps"):
+            dataset.source.read(nothing)
+    assert open_dataset("walkers", tmp_path / "tree", partition=tmp_path / "p.json").train_split().one == 255
+
+
+def test_parsing_maps_are_not_made_of_raw_frames(tmp_path):
+    write_frames(tmp_path / "raw" / "1" / "c" / "v", 1, walker(64))
+    with pytest.raises(DataError, match=r"no sequence under .*; expected a pkl tree"):
+        prepare_dataset(download_of("gait3d_parsing"), tmp_path / "raw", tmp_path / "out")
+
+
 def test_records_of_a_tree_with_several_files_have_the_chosen_one(tmp_path):
     folder = tmp_path / "tree" / "100" / "U0_D0" / "01_0"
     folder.mkdir(parents=True)

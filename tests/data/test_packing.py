@@ -14,6 +14,7 @@ from mcl_jax.data.feed.packing import (
     train_row_shape,
     train_row_shapes,
 )
+from mcl_jax.models import MODELS
 from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 BY_THREES = Spacing(multiple=3, least=4)  # GaitGL's
@@ -167,10 +168,12 @@ def test_few_slots_are_empty_and_few_shapes_needed(count: int, most_shapes: int,
         assert waste < most_waste
 
 
-def test_few_slots_are_empty_where_sequences_begin_at_multiples():
-    lengths = np.random.default_rng(0).integers(20, 121, 200)
-    _, waste = shapes_and_waste(SequencePacker(4, slots=256, spacing=BY_THREES), lengths)
-    assert waste < 0.05
+@pytest.mark.parametrize("spacing", dict.fromkeys(kind.SPACING for kind in MODELS.values()), ids=str)
+def test_few_slots_are_empty_whatever_spacing_a_model_needs(spacing):
+    for seed in range(10):
+        lengths = np.random.default_rng(seed).integers(20, 121, 200)
+        _, waste = shapes_and_waste(SequencePacker(4, slots=256, spacing=spacing), lengths)
+        assert waste < 0.05
 
 
 def test_clips_begin_at_multiples_and_short_ones_have_room():

@@ -4,7 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
+from mcl_jax.data.datasets import DATASETS
 from mcl_jax.data.stores.array_record import open_records
+from mcl_jax.data.stores.frames import SILHOUETTES
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, read_manifest
 from mcl_jax.errors import DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
@@ -56,11 +58,13 @@ def _check(path: Path) -> str:
 
 
 def _check_records(root: Path) -> str:
-    sequences, source = open_records(root)
+    manifest = read_manifest(root)
+    known = DATASETS.get(manifest.dataset)
+    sequences, source = open_records(root, known.pixels if known else SILHOUETTES)
     for sequence in sequences:
         source.read(sequence)
-    known = "sound" if read_manifest(root).checksums else "readable, but without digests to compare"
-    return f"{len(sequences)} records, {known}"
+    state = "sound" if manifest.checksums else "readable, but without digests to compare"
+    return f"{len(sequences)} records, {state}"
 
 
 def _check_npz(path: Path) -> str:

@@ -8,7 +8,7 @@ plain function, and a class that draws its parameters at random and has the fiel
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -112,9 +112,11 @@ class Transform:
 
     Attributes:
         per_frame: whether chance and parameters are drawn for each frame instead of for the whole clip.
+        blends: whether it interpolates between pixels.
     """
 
     per_frame = False
+    blends: ClassVar[bool] = False
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the transformed clip."""
@@ -145,6 +147,7 @@ class Flip(Transform):
 class Rotate(Transform):
     """Applies `rotate` by up to `degree` degrees in either direction."""
 
+    blends: ClassVar[bool] = True
     degree: Annotated[float, AtLeast(0, below=360)] = 10.0
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
@@ -155,6 +158,8 @@ class Rotate(Transform):
 @dataclass(frozen=True)
 class Perspective(Transform):
     """Applies `perspective` with corners within `PERSPECTIVE_REACH` of the edges."""
+
+    blends: ClassVar[bool] = True
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the stretched clip."""
@@ -169,6 +174,8 @@ class Affine(Transform):
 
     Like the reference, it confuses height and width: the points are near (0, 0), (h, 0) and (0, w).
     """
+
+    blends: ClassVar[bool] = True
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the moved clip."""
@@ -247,6 +254,12 @@ class Augmentation:
         self._needs_full_width = Perspective in kinds
         if self._needs_full_width and kinds.index(Perspective) > kinds.index(Cut):
             raise ConfigError("data.augment: perspective must come before cut, it needs the uncut frames")
+
+    @property
+    def blending(self) -> list[str]:
+        """Names of the transforms that interpolate between pixels."""
+        kinds = {type(transform) for transform, chance in self._steps if transform.blends and chance}
+        return [name for name, kind in TRANSFORMS.items() if kind in kinds]
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the augmented clip, 44 wide and of the same type; it may be a view of the input."""

@@ -17,6 +17,7 @@ from mcl_jax.data.prepare import silhouette
 from mcl_jax.data.prepare.cleaning import Cleaning
 from mcl_jax.data.prepare.frame_file import JPEG_ENDINGS
 from mcl_jax.data.sequences import SequenceRef
+from mcl_jax.data.stores.frames import SILHOUETTES, Pixels
 from mcl_jax.data.stores.tree import entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
 
@@ -171,6 +172,11 @@ def _scan_hid(src: Path) -> Iterator[SequenceRef]:
                 yield SequenceRef(subject.name, _HID_CONDITION, video.name, video.path)
 
 
+def _scan_nothing(src: Path) -> Iterator[SequenceRef]:
+    del src
+    return iter(())
+
+
 SUBJECTS = Layout(_scan_subjects, "subject/condition/view/*.png")
 """CASIA-B, Gait3D, and any other dataset with folders subject/condition/view."""
 
@@ -182,6 +188,9 @@ GREW = Layout(
 )
 
 OUMVLP = Layout(_scan_oumvlp, "Silhouette_<view>-<condition>/<subject>/*.png")
+
+PKL_ALONE = Layout(_scan_nothing, "a pkl tree, subject/condition/view/*.pkl")
+"""What is not prepared from raw frames here."""
 
 CASIAE = Layout(
     _scan_casiae,
@@ -213,12 +222,14 @@ class Download:
         layout: its folder layout.
         description: one sentence about it, stored with its records.
         file: which file of a pkl tree to take, if folders hold several; see mcl_jax.data.stores.pkl_file.
+        pixels: what its frames are.
     """
 
     name: str
     layout: Layout
     description: str
     file: str = ""
+    pixels: Pixels = SILHOUETTES
 
     @property
     def settings(self) -> dict[str, Any]:

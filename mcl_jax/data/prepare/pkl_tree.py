@@ -31,7 +31,9 @@ def prepare_tree(download: Download, src: Path, out: Path, options: Options) -> 
             f"--src: {str(src)!r} is a pkl tree already; train on it, or convert it with --format records"
         )
     jobs = [job_for(f"{sequence.key}/{sequence.view}.pkl", [sequence]) for sequence in sequences]
-    task = _WritePkl(Reader(download.layout, prepared, options.skip_damaged, download.file), out)
+    task = _WritePkl(
+        Reader(download.layout, prepared, options.skip_damaged, download.file, download.pixels), out
+    )
     for line in oddities(download.layout, sequences):
         logging.warning("%s: %s", src, line)
     origin = {"dataset": download.name, "kind": "pkl", **download.layout.cleaning.settings}

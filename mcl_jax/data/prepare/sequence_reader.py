@@ -13,7 +13,7 @@ from mcl_jax.data.prepare.jobs import Job
 from mcl_jax.data.prepare.layouts import Layout, why_no_frame
 from mcl_jax.data.prepare.silhouette import SkippedFrameError
 from mcl_jax.data.sequences import SequenceRef
-from mcl_jax.data.stores.frames import check_frames
+from mcl_jax.data.stores.frames import SILHOUETTES, Pixels
 from mcl_jax.data.stores.tree import PklSource
 from mcl_jax.errors import DataError
 from mcl_jax.utils.terminal import count
@@ -28,12 +28,14 @@ class Reader:
         prepared: whether the sequences are pkl files instead of folders of frames.
         skip_damaged: leave out files that cannot be read, like frames without a person.
         file: which pkl file of a folder to take, if it holds several.
+        pixels: what the frames are.
     """
 
     layout: Layout
     prepared: bool
     skip_damaged: bool
     file: str = ""
+    pixels: Pixels = SILHOUETTES
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         """Returns silhouettes uint8 [s, 64, w] or None, and the frames left out.
@@ -64,13 +66,13 @@ class Reader:
             too_short = f"{count(len(frames), 'frame')}, fewer than the minimum of {minimum}"
             return None, [*issues, _issue(sequence, "", too_short)]
         try:
-            return check_frames(np.stack(frames), sequence.location), issues
+            return self.pixels.check(np.stack(frames), sequence.location), issues
         except DataError as error:
             return None, [*issues, self._damage(sequence, None, error)]
 
     def _read_pkl(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
         try:
-            return PklSource(self.file).read(sequence), []
+            return PklSource(self.file, self.pixels).read(sequence), []
         except DataError as error:
             return None, [self._damage(sequence, None, error)]
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from mcl_jax.data.sequences import SequenceRef
-from mcl_jax.data.stores.frames import check_frames
+from mcl_jax.data.stores.frames import SILHOUETTES, Pixels
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST, check_files, read_manifest
 from mcl_jax.data.stores.silhouette_codec import PackedFrames
 from mcl_jax.errors import DataError
@@ -26,13 +26,15 @@ class RecordsSource:
     long as unpacking a clip. ArrayRecord itself detects later damage on the disk.
     """
 
-    def __init__(self, root: Path, checksums: Sequence[int] = ()):
+    def __init__(self, root: Path, checksums: Sequence[int] = (), pixels: Pixels = SILHOUETTES):
         """Takes a folder; nothing is read yet.
 
         Args:
             root: the folder.
             checksums: CRC-32 of each record; empty if they are unknown.
+            pixels: what the frames are.
         """
+        self._pixels = pixels
         self._root = root
         self._checksums = np.array(checksums, np.uint32)
         self._checked = np.zeros(len(checksums), bool)
@@ -62,7 +64,7 @@ class RecordsSource:
         if held != sequence:
             raise DataError(f"{name}: holds {held.key}; the files are mixed up, prepare them again")
         if number not in self._sound:  # only once, because unpacking a frame takes time
-            check_frames(frames, name)
+            self._pixels.check(frames, name)
             self._sound.add(number)
         return frames
 
@@ -108,7 +110,7 @@ def _decode(example: bytes) -> tuple[PackedFrames, SequenceRef]:
     return frames, SequenceRef(subject, condition, view, "")
 
 
-def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
+def open_records(root: Path, pixels: Pixels = SILHOUETTES) -> tuple[list[SequenceRef], RecordsSource]:
     """Lists the sequences of a folder of records, sorted, and returns the source that reads them.
 
     Raises:
@@ -127,4 +129,4 @@ def open_records(root: Path) -> tuple[list[SequenceRef], RecordsSource]:
         SequenceRef(subject, condition, view, str(number))
         for number, (subject, condition, view, _) in enumerate(manifest.sequences)
     ]
-    return sequences, RecordsSource(root, manifest.checksums)
+    return sequences, RecordsSource(root, manifest.checksums, pixels)

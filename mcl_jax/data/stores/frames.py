@@ -1,6 +1,8 @@
 """Checks that silhouettes have the form that models expect."""
 
-from typing import TypeVar
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,7 @@ MEND = "prepare the sequence again, or leave it out"
 
 _WHITE = 128  # pixels of at least this value belong to the person
 _MOSTLY = 0.9
+_FULL = 255
 
 _F = TypeVar("_F", np.ndarray, PackedFrames)
 
@@ -33,6 +36,41 @@ def check_frames(frames: _F, name: str) -> _F:
     if not _is_sound(frames[len(frames) // 2]) and (fault := _fault(frames[:])):
         raise DataError(f"{name}: {fault}; {MEND}")
     return frames
+
+
+def check_maps(frames: _F, name: str) -> _F:
+    """Returns the frames if they are a non-empty uint8 [s, 64, 64 or 44] of parsing maps.
+
+    Raises:
+        DataError: if not, or if they are silhouettes; the message starts with `name`.
+    """
+    if frames.dtype != np.uint8:
+        raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 parsing maps; {MEND}")
+    check_shape(tuple(frames.shape), name)
+    brightest = int(frames[:].max())
+    if brightest == 0:
+        raise DataError(f"{name}: all pixels are 0; expected parsing maps; {MEND}")
+    if brightest == _FULL:
+        raise DataError(
+            f"{name}: the brightest pixel is {_FULL}, so these are silhouettes and no parsing maps; take the "
+            "dataset of silhouettes, or another data.root"
+        )
+    return frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """The meaning of the pixel values of a dataset's frames; picklable.
+
+    Attributes:
+        one: the value that models see as 1.
+        check: from frames and a name for messages to the frames; a DataError if they are not such.
+        labels: whether a value stands for a part of the body, so that a mean of two is none.
+    """
+
+    one: int
+    check: Callable[[Any, str], Any]
+    labels: bool = False
 
 
 def _is_sound(frame: np.ndarray) -> bool:
@@ -66,7 +104,7 @@ def _fault(frames: np.ndarray) -> str:
     if brightest == 1:
         return "the values are 0 and 1; expected 0 and 255: multiply them by 255"
     if brightest < _WHITE:
-        return f"the brightest pixel is {brightest}; {expected}"
+        return f"the brightest pixel is {brightest}; {expected}; maps of body parts are gait3d_parsing's"
     white = frames >= _WHITE
     if white.all():
         return f"all pixels are white; {expected}"
@@ -79,3 +117,8 @@ def _fault(frames: np.ndarray) -> str:
     if touches_sides.mean() > _MOSTLY and touches_top_and_bottom.mean() < 1 - _MOSTLY:
         return "the person reaches from side to side, not from top to bottom: transposed; swap the two axes"
     return ""
+
+
+SILHOUETTES = Pixels(_FULL, check_frames)
+PARSING_MAPS = Pixels(1, check_maps, labels=True)
+"""Numbers of body parts, or greys that tell them apart, which models take as they are."""

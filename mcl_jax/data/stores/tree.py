@@ -9,7 +9,7 @@ import numpy as np
 
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.data.stores.array_pickle import MAX_PICKLE_BYTES, NotAnArrayError, read_array
-from mcl_jax.data.stores.frames import MEND, check_frames, check_shape
+from mcl_jax.data.stores.frames import MEND, SILHOUETTES, Pixels, check_shape
 from mcl_jax.data.stores.pkl_file import chosen_files, why_not_one
 from mcl_jax.data.stores.silhouette_pickle import MAX_AROUND, shape_of
 from mcl_jax.errors import DataError
@@ -184,9 +184,10 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 class PklSource:
     """Reads the arrays of a pkl tree. It accepts only NumPy arrays, and executes nothing from a file."""
 
-    def __init__(self, file: str = ""):
-        """Takes the choice of files with which the tree was listed."""
+    def __init__(self, file: str = "", pixels: Pixels = SILHOUETTES):
+        """Takes the choice of files with which the tree was listed, and what their frames are."""
         self._file = file
+        self._pixels = pixels
 
     def require_file(self, sequence: SequenceRef) -> None:
         """Checks that the folder of a listed sequence had one chosen pkl file, without reading it.
@@ -234,4 +235,5 @@ class PklSource:
             raise DataError(f"{sequence.location}: cannot be read: {error.strerror}; {MEND}") from None
         except NotAnArrayError as error:
             raise DataError(f"{sequence.location}: {error}; {MEND}") from None
-        return check_frames(array, sequence.location)
+        self._pixels.check(array, sequence.location)
+        return array

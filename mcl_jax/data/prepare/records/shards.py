@@ -106,7 +106,14 @@ def write(plan: Plan, folder: Path, options: Options) -> list[Outcome]:
         if surplus.name not in names:
             surplus.unlink()
     task = _WriteShard(
-        Reader(plan.download.layout, plan.prepared, options.skip_damaged, plan.download.file), folder
+        Reader(
+            plan.download.layout,
+            plan.prepared,
+            options.skip_damaged,
+            plan.download.file,
+            plan.download.pixels,
+        ),
+        folder,
     )
     done = run_jobs(task, plan.jobs, folder, plan.origin, workers=options.workers, progress=options.progress)
     return done.outcomes
