@@ -28,7 +28,9 @@ class Entry:
             have more of them: a projection of a 3-D block is [out, in, 1, 1, 1] there, [1, 1, in, out] here.
         part: where PyTorch has a tensor for each part of the body and we one array for all, [parts, ...], the
             part; else None.
-        constant: what PyTorch stores though no training changes it, and we do not; else None.
+        constant: what is written where PyTorch has a tensor and we have none; else None.
+        unused: for a tensor with a constant that no output depends on, the half of PyTorch's state it is in.
+            A file may hold other numbers, or may lack it. None for any other tensor.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Entry:
     kernel_axes: int | None = None
     part: int | None = None
     constant: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    unused: Literal["params", "batch_stats"] | None = None
 
     @property
     def is_counter(self) -> bool:

@@ -8,8 +8,6 @@ from measure import TOLERANCES, VARIANTS
 # The compiled programs are made once per model: keep a model's tests in one process.
 # `make test` has some models at their published sizes, `make test-all` all of them.
 IN_MAKE_TEST = ("gaitset", "gaitbase")
-# OpenGait's SwinGait has 256 and 512 channels, whatever its settings; random inputs need no more than 32.
-NARROW = {"swingait": "swingait_narrow"}
 by_variant = pytest.mark.parametrize(
     "name",
     [
@@ -41,13 +39,13 @@ def assert_within_tolerance(errors, exceptions=()):
 
 @by_variant
 def test_on_random_inputs(name):
-    name = NARROW.get(name, name)
+    name = measure.NARROW.get(name, name)
     errors = measure.measure_test_mode(name) | measure.measure_training(name)
     assert {"gradients", "batch statistics", "losses of six Adam steps"} <= errors.keys()
     assert_within_tolerance(errors)
 
 
-@pytest.mark.parametrize("name", ["gaitset_bins", "gaitbase_sizes", "swingait_narrow"])
+@pytest.mark.parametrize("name", ["gaitset_bins", "gaitbase_sizes", "swingait_narrow", "foundationgait"])
 @pytest.mark.slow
 def test_other_sizes_in_a_test(name):
     assert_within_tolerance(measure.measure_test_mode(name))

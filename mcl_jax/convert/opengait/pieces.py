@@ -43,7 +43,11 @@ class Counterpart:
         own_schedule: whether its rate falls along a cosine up to `trainer_cfg.T_max_iter`, whatever the
             scheduler of a config.
         group: from a parameter's name to the number of the optimiser's group that it is in; OpenGait's
-            optimiser numbers the parameters group by group.
+            optimiser numbers the parameters group by group. Groups with a rate of 0 may be missing, from the
+            first on.
+        rates: from `model_cfg` to the learning rates in it, by patterns of our names; it takes them out.
+        pretrained_beside: for a model that starts from a pre-trained backbone without a head, how the names
+            of the other network in the files of pre-training begin; "" for other models.
     """
 
     title: str
@@ -59,6 +63,8 @@ class Counterpart:
     group: Callable[[str], int] = lambda name: 0
     groups: tuple[tuple[str, float, float], ...] = ()
     own_schedule: bool = False
+    rates: Callable[[Settings], dict[str, float]] = lambda model: {}
+    pretrained_beside: str = ""
 
 
 # Tensors.
