@@ -215,7 +215,7 @@ def _find_start(config: ConfigDict, workdir: Path) -> _Start:
         # A run that was started from weights has their sizes, whatever the config says.
         return _Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
     if config.init_from:
-        weights = load_weights(config.init_from, model_block(config))
+        weights = load_weights(config.init_from, model_block(config), partly=config.train.fit_partly)
         if config.train.fit_partly:
             return _Start(model_block(config), weights)
         return _Start(trained_block(config, weights.block, weights.source, strict=False), weights)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from toy_runs import TOY_MODELS, toy_config_of
 
 from mcl_jax import describe
 from mcl_jax.cli import program
@@ -46,6 +47,19 @@ def test_mistakes_are_one_line(flags, message, monkeypatch, capsys):
     monkeypatch.setattr(describe, "is_installed", lambda: False)
     assert program.run(["describe", "--config", "casiab_mcl", *flags]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOY_MODELS)
+def test_models_over_time_are_described_before_they_train(people, name):
+    config = toy_config_of(people, name)
+    lines = describe.describe(config).splitlines()
+    told = dict(line.split("  ", 1) for line in lines if "  " in line)
+    assert f"--config.model.name={name}" in lines
+    assert int(told["parameters"].replace(",", "")) > 0
+    assert float(told["FLOPs a frame"].split()[0]) > 0
+    for precision in ("float32", "bfloat16", "float32, train.remat", "bfloat16, train.remat"):
+        assert "GiB of activations" in told[f"memory in {precision}"]
 
 
 def test_json_has_the_card_and_every_program(monkeypatch, capsys):

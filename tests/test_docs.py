@@ -76,6 +76,14 @@ def test_a_model_a_loss_and_a_dataset_from_outside(people, tmp_path, monkeypatch
     assert (gait.parts, gait.channels, gait.parameters, gait.step) == (4, 4, 4 * 44 * 4, 3)
 
 
+@pytest.mark.slow
+def test_the_model_over_time_of_the_page_keeps_its_promises(tables_as_they_were):
+    names: dict = {}
+    for source in examples("docs/extending.md")[:2]:
+        exec(source, names)
+    assert len(mcl_jax.check_model(names["Sway"], strips=4)) >= 4
+
+
 def test_the_reference_has_every_public_name_once():
     named = re.findall(r"^::: mcl_jax\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(mcl_jax.__all__)

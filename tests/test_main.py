@@ -11,10 +11,11 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from toy_runs import flags, partition_of, run, run_quickly, toy_config
+from toy_runs import TOY_MODELS, flags, partition_of, run, run_quickly, toy_config, toy_config_of
 
 import mcl_jax
 from mcl_jax.build import build_embedder
+from mcl_jax.config import load_config
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.data.prepare.single_walk import read_walk
@@ -135,6 +136,24 @@ def test_averages_and_chunks_go_on_bit_for_bit_and_both_weights_are_tested(peopl
         train(config, run)
     config.init_from, config.train.steps = f"{run}@average", 1
     train(config, tmp_path / "fine-tuned")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOY_MODELS)
+def test_models_over_time_go_on_in_half_precision_as_if_never_stopped(people, tmp_path, name):
+    blocks: dict[str, Any] = {"eval": {"protocol": "none"}}
+    if name == "swingait":  # with the groups and the schedule that it needs
+        recipe = load_config("gait3d_swingait")
+        blocks |= {"optimizer": recipe.optimizer.to_dict(), "schedule": recipe.schedule.to_dict()}
+    config = toy_config_of(people, name, **blocks)
+    config.train.precision, config.train.steps = "bfloat16", 3
+    train(config, tmp_path / "whole")
+    config.train.steps = 1
+    train(config, tmp_path / "parts")
+    config.train.steps, config.data.workers = 3, 1
+    train(config, tmp_path / "parts")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert all(np.isfinite(x).all() for x in final_arrays(tmp_path / "whole"))
 
 
 @pytest.mark.slow

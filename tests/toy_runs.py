@@ -43,6 +43,47 @@ def toy_config(people: Path) -> ConfigDict:
     return config
 
 
+# Of every model that works over time, and of FoundationGait: a tiny one, and how its frames are drawn.
+DRAWN = {"mode": "unfixed_unordered", "min_frames": 2, "max_frames": 5}
+ORDERED = {"mode": "fixed_ordered", "frames": 3, "skip": 1, "min_rate": 1, "max_rate": 1}
+TOY_MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "gaitpart": ({"channels": (2, 3, 4), "strips": (1, 4, 8), "embed_dim": 3}, DRAWN),
+    "gaitgl": ({"channels": (2, 3, 4)}, DRAWN),
+    "swingait": ({"layers": (1, 1, 2, 1), "channels": (2, 3), "widths": (16, 32), "parts": 3}, DRAWN),
+    # Each row of a batch is one clip, as its cuts need.
+    "foundationgait": (
+        {
+            "layers": (1, 1, 1, 1),
+            "channels": (2, 2, 3, 3),
+            "bins": (4, 1),
+            "embed_dim": 3,
+            "crops": (2, 1),
+        },
+        ORDERED,
+    ),
+}
+
+
+def toy_config_of(people: Path, name: str, **blocks: dict[str, Any]) -> ConfigDict:
+    """A tiny model of `TOY_MODELS` on walkers; `blocks` replace those of the config."""
+    from mcl_jax.config import make_config
+    from mcl_jax.models import MODELS
+
+    arguments, sampling = TOY_MODELS[name]
+    losses: dict[str, Any] = {"triplet": {"margin": 0.2}}
+    if MODELS[name].CLASSIFIER is not None:
+        losses["cross_entropy"] = {"scale": 1.0}
+    data = {"dataset": "walkers", "root": str(people), "partition": partition_of(people), "workers": 0}
+    standard: dict[str, Any] = {
+        "data": {**data, "sampling": sampling},
+        "model": {"name": name, **arguments},
+        "loss": losses,
+        "optimizer": {"name": "sgd", "lr": 1e-4},
+        "train": {"steps": 2, "batch": (2, 2), "precision": "float32", "log_every": 1},
+    }
+    return make_config(**(standard | blocks))
+
+
 def flags(people: Path) -> list[str]:
     return [f"--config.data.root={people}", f"--config.data.partition={partition_of(people)}", *TOY, *SHORT]
 

@@ -17,7 +17,7 @@ from mcl_jax.convert.opengait.pieces import StateDict
 from mcl_jax.convert.original_gaitset import from_original_gaitset
 from mcl_jax.convert.safetensors_reader import SUFFIX as SAFETENSORS
 from mcl_jax.convert.safetensors_reader import read_safetensors
-from mcl_jax.convert.sizes import read_block
+from mcl_jax.convert.sizes import backbone_block, pretrained_model, read_block
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models.registry import Weights, model_of
@@ -110,7 +110,11 @@ def _whole_number(value: Any) -> Any:
 
 
 def import_weights(
-    checkpoint: TorchCheckpoint, source: str, expected: Mapping[str, Any] | None = None
+    checkpoint: TorchCheckpoint,
+    source: str,
+    expected: Mapping[str, Any] | None = None,
+    *,
+    partly: bool = False,
 ) -> Weights:
     """Returns the weights in a checkpoint; model and sizes are found from its names and shapes.
 
@@ -119,11 +123,15 @@ def import_weights(
         source: path of the file, for messages.
         expected: `model` block of a config, or some arguments of the model, for settings that the file does
             not have (`Counterpart.untold`). Those missing here too get defaults, with a warning.
+        partly: whether a pre-trained backbone will do, which has no arrays of a head.
 
     Raises:
-        CheckpointError: if the model is unknown, or names or shapes do not fit it.
+        CheckpointError: if the model is unknown, names or shapes do not fit it, or the file holds a
+            pre-trained backbone and that will not do.
     """
     try:
+        if name := pretrained_model(checkpoint.state_dict):
+            return _import_backbone(checkpoint, source, expected or {}, name, partly=partly)
         block = read_block(checkpoint.state_dict, expected or {})
         shapes = model_of(block, dtype="float32").shapes()
         imported = import_state_dict(checkpoint.state_dict, *shapes, model=block["name"])
@@ -133,6 +141,30 @@ def import_weights(
     params, batch_stats = jax.device_get((imported.params, imported.batch_stats))
     uncounted = imported.counted_steps - checkpoint.iteration if imported.counted_steps else 0
     return Weights(block, params, batch_stats, checkpoint.iteration, source, uncounted)
+
+
+def _import_backbone(
+    checkpoint: TorchCheckpoint, source: str, expected: Mapping[str, Any], name: str, *, partly: bool
+) -> Weights:
+    """Returns the weights of a pre-trained backbone, which training goes on with.
+
+    Raises:
+        CheckpointError: if that will not do, or names or shapes are not those of the model.
+    """
+    if not partly:
+        raise CheckpointError(
+            f"is a pre-trained backbone of {name}, without a head; to train one, give it as "
+            "--config.init_from with --config.train.fit_partly=True"
+        )
+    beside = COUNTERPARTS[name].pretrained_beside
+    state_dict = {key: x for key, x in checkpoint.state_dict.items() if not key.startswith(beside)}
+    block = backbone_block(state_dict, expected)
+    shapes = model_of(block, dtype="float32").shapes()
+    without_head = ({key: part for key, part in tree.items() if key != "head"} for tree in shapes)
+    imported = import_state_dict(state_dict, *without_head, model=name)
+    _note_assumed(block, source, expected)
+    params, batch_stats = jax.device_get((imported.params, imported.batch_stats))
+    return Weights(block, params, batch_stats, checkpoint.iteration, source)
 
 
 def _note_assumed(block: Mapping[str, Any], source: str, expected: Mapping[str, Any]) -> None:
@@ -218,15 +250,17 @@ def _differences(
     for entry in wanted:
         shape = _torch_shape(entry, trees)
         if entry.name not in state_dict:
+            if entry.unused:
+                continue
             rows.append((entry.name, "missing", "-", str(shape)))
             continue
         array = state_dict[entry.name]
         floating = jnp.issubdtype(array.dtype, jnp.floating)
         if array.shape != shape:
             rows.append((entry.name, "wrong shape", str(array.shape), str(shape)))
-        elif floating == (entry.collection is None):
+        elif floating != _is_floating(entry):
             rows.append((entry.name, "wrong type", str(array.dtype), "int64" if floating else "float32"))
-        elif entry.constant is not None and not np.array_equal(array, entry.constant):
+        elif entry.constant is not None and not (entry.unused or np.array_equal(array, entry.constant)):
             rows.append((entry.name, "wrong numbers", _brief(array), _brief(entry.constant)))
     known = {entry.name for entry in wanted}
     rows += [
@@ -244,6 +278,13 @@ def _torch_shape(entry: Entry, trees: Mapping[str, ArrayTree]) -> tuple[int, ...
     leaf = get_leaf(trees[entry.collection], entry.path)
     # A stand-in of the same shape that takes no memory, because the leaf may be a large array.
     return entry.to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape)).shape
+
+
+def _is_floating(entry: Entry) -> bool:
+    """Returns whether PyTorch's tensor holds floating-point numbers."""
+    if entry.constant is not None:
+        return bool(jnp.issubdtype(entry.constant.dtype, jnp.floating))
+    return entry.collection is not None
 
 
 def _brief(array: np.ndarray) -> str:

@@ -30,6 +30,8 @@ class Entry:
         part: number of the part of the body, if PyTorch has a tensor for each part, and mcl_jax one array
             [parts, ...] for all; else None.
         constant: value of a tensor that PyTorch stores although training does not change it; else None.
+        unused: for a tensor with a constant that no output depends on, the half of PyTorch's state with it. A
+            file may hold other numbers, or lack it. None for any other tensor.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Entry:
     kernel_axes: int | None = None
     part: int | None = None
     constant: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    unused: Literal["params", "batch_stats"] | None = None
 
     @property
     def is_counter(self) -> bool:

@@ -6,14 +6,14 @@ change results and mcl_jax has no equivalent. Unknown settings are refused too.
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mcl_jax.config import make_config
-from mcl_jax.convert.opengait import COUNTERPARTS
+from mcl_jax.convert.opengait import COUNTERPARTS, MISSING
 from mcl_jax.convert.opengait.pieces import Counterpart
 from mcl_jax.convert.yaml_settings import Settings, read_settings
 from mcl_jax.data.datasets import DATASETS
@@ -81,20 +81,25 @@ def translate(path: str | Path) -> Translation:
         ConfigError: if it is not such a config, or a setting would change results and has no equivalent.
     """
     settings = read_settings(Path(path))
+    name = _known_model(settings)
     data = _data(settings.block("data_cfg"))
     trainer = settings.block("trainer_cfg")
     steps = trainer.take("total_iter", int)
     data["augment"] = _augment(trainer, _transforms(trainer, data["dataset"]))
     data["sampling"], batch = _sampling(trainer.block("sampler"))
     evaluation = _evaluation(settings.block("evaluator_cfg"), data["dataset"], steps)
-    model = _model(settings.block("model_cfg"), data["dataset"])
-    counterpart = COUNTERPARTS[model["name"]]
+    counterpart = COUNTERPARTS[name]
+    model_cfg = settings.block("model_cfg")
+    model_cfg.take("model")
+    rates = counterpart.rates(model_cfg)
+    model = {"name": name, **counterpart.block(model_cfg, _there(data["dataset"]))}
+    model_cfg.end()
     blocks: dict[str, Any] = {
         "data": data,
         "eval": evaluation,
         "loss": _losses(settings),
         "model": model,
-        "optimizer": _optimizer(settings.block("optimizer_cfg"), counterpart),
+        "optimizer": _optimizer(settings.block("optimizer_cfg"), counterpart, rates),
         "schedule": _schedule(settings.block("scheduler_cfg")),
     }
     if counterpart.own_schedule:
@@ -311,18 +316,26 @@ def _losses(settings: Settings) -> dict[str, dict[str, Any]]:
     return losses
 
 
-def _model(model: Settings, dataset: str) -> dict[str, Any]:
+def _known_model(settings: Settings) -> str:
+    """Returns our name of the model.
+
+    Raises:
+        ConfigError: if there is no such model here, so that no other setting matters.
+    """
+    model = dataclasses.replace(settings, values=dict(settings.values)).block("model_cfg")
     name = model.take("model", str)
     keys = {counterpart.title: key for key, counterpart in COUNTERPARTS.items()}
     if name not in keys:
-        raise model.refused("model", name, f"mcl_jax has {', '.join(keys)}")
-    opengait_dataset = {key: title for title, key in _DATASETS.items()}[dataset]
-    block = {"name": keys[name], **COUNTERPARTS[keys[name]].block(model, opengait_dataset)}
-    model.end()
-    return block
+        raise model.refused("model", name, MISSING.get(name, f"mcl_jax has {', '.join(keys)}"))
+    return keys[name]
 
 
-def _optimizer(optimizer: Settings, counterpart: Counterpart) -> dict[str, Any]:
+def _there(dataset: str) -> str:
+    """Returns OpenGait's name of a dataset."""
+    return {ours: theirs for theirs, ours in _DATASETS.items()}[dataset]
+
+
+def _optimizer(optimizer: Settings, counterpart: Counterpart, rates: Mapping[str, float]) -> dict[str, Any]:
     solver = optimizer.take("solver", str)
     if solver not in ("SGD", "Adam", "AdamW"):
         raise optimizer.refused("solver", solver, "mcl_jax has SGD, Adam and AdamW")
@@ -331,8 +344,13 @@ def _optimizer(optimizer: Settings, counterpart: Counterpart) -> dict[str, Any]:
         block[key] = float(optimizer.take(key, (float, int)))
     if solver == "SGD":
         block["momentum"] = float(optimizer.take("momentum", (float, int)))
-    if counterpart.groups:
-        block["groups"] = counterpart.groups
+    if rates and not block["lr"]:
+        raise optimizer.refused("lr", 0, "the rates of the backbone become shares of it")
+    if groups := (
+        *((name, round(rate / block["lr"], 12), 1.0) for name, rate in rates.items()),
+        *counterpart.groups,
+    ):
+        block["groups"] = groups
     optimizer.ignore(momentum="Adam has no momentum, also in OpenGait")
     optimizer.end()
     return block

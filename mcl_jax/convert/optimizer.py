@@ -36,12 +36,11 @@ def import_optimizer(checkpoint: TorchCheckpoint, opt_state: Any, params: ArrayT
     Raises:
         CheckpointError: if the checkpoint has no optimiser state, or one of another optimiser.
     """
-    by_name = {entry.name: entry for entry in entries(model, params) if entry.collection == "params"}
-    # Names in PyTorch's order of parameters: that of the state_dict, within each parameter group.
-    names = [name for name in checkpoint.state_dict if name in by_name]
-    if len(_groups(checkpoint)) > 1:
-        names.sort(key=COUNTERPARTS[model].group)
-    buffers = _buffers(checkpoint, names)
+    wanted = entries(model, params)
+    by_name = {entry.name: entry for entry in wanted if entry.collection == "params"}
+    there = {entry.name for entry in wanted if "params" in (entry.collection, entry.unused)}
+    names = _numbered([name for name in checkpoint.state_dict if name in there], checkpoint, model)
+    buffers = {name: state for name, state in _buffers(checkpoint, names).items() if name in by_name}
     position = schedule_position(checkpoint)
 
     def moments(like: ArrayTree, key: str) -> ArrayTree:
@@ -90,6 +89,18 @@ def compare_recipe(checkpoint: TorchCheckpoint, expected: Mapping[str, Sequence[
         and not np.isclose(group[key], values, rtol=1e-6, atol=0).any()
     ]
     return list(dict.fromkeys(lines))
+
+
+def _numbered(names: list[str], checkpoint: TorchCheckpoint, model: str) -> list[str]:
+    """Returns the parameters in the order in which PyTorch numbers them: as given, but group by group.
+
+    Parameters whose rate is 0 are in no group; see `Counterpart.group`.
+    """
+    number, group = len(_groups(checkpoint)), COUNTERPARTS[model].group
+    if number <= 1:
+        return names
+    known = sorted(set(map(group, names)))
+    return sorted((name for name in names if group(name) in known[-number:]), key=group)
 
 
 def _groups(checkpoint: TorchCheckpoint) -> Sequence[Mapping[str, Any]]:

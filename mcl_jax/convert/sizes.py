@@ -7,7 +7,7 @@ from mcl_jax.convert.opengait import COUNTERPARTS
 from mcl_jax.convert.opengait.pieces import Counterpart, StateDict, size
 from mcl_jax.errors import CheckpointError
 from mcl_jax.models import MODELS
-from mcl_jax.models.registry import PROVIDED
+from mcl_jax.models.registry import PROVIDED, complete_block
 from mcl_jax.utils.signatures import config_arguments
 
 
@@ -26,6 +26,33 @@ def read_sizes(state_dict: StateDict) -> dict[str, Any]:
             sizes = {"name": name, **counterpart.sizes(state_dict)}
             return {key: value for key, value in sizes.items() if value is not None}
     return {}
+
+
+def pretrained_model(state_dict: StateDict) -> str | None:
+    """Returns the model of a pre-trained backbone; None for a whole model, or an unknown one."""
+    heads = ("FCs.", "BNNecks.")
+    for name, counterpart in COUNTERPARTS.items():
+        if counterpart.pretrained_beside and _is_of(state_dict, counterpart):
+            return None if any(tensor.startswith(heads) for tensor in state_dict) else name
+    return None
+
+
+def backbone_block(state_dict: StateDict, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a `model` block for a pre-trained backbone; the sizes of its head are arbitrary.
+
+    Args:
+        state_dict: of a model that `pretrained_model` knows.
+        expected: see `read_block`.
+
+    Raises:
+        CheckpointError: if the bins do not make the parts of the file.
+    """
+    sizes = read_sizes(state_dict)
+    given = expected if expected.get("name") == sizes["name"] else {}
+    told = {key: given[key] for key in COUNTERPARTS[sizes["name"]].untold if key in given}
+    block = complete_block({**sizes, **told, "num_classes": 1})
+    _check_parts(state_dict, block)
+    return block
 
 
 def _is_of(state_dict: StateDict, counterpart: Counterpart) -> bool:

@@ -216,14 +216,21 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
+        seen: dict[str, yaml.Node] = {}
+        for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refused("a list or block as a key", key)
-            if key.value in seen:
+            before = seen.setdefault(key.value, value)
+            if before is not value and not _same_scalar(before, value):
                 raise _refused(f"{key.value!r} is given twice", key)
-            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _same_scalar(first: yaml.Node, second: yaml.Node) -> bool:
+    """Returns whether both are one value, not a list or block, as in some of OpenGait's own configs."""
+    return all(isinstance(node, yaml.ScalarNode) for node in (first, second)) and (
+        (first.tag, first.value) == (second.tag, second.value)
+    )
 
 
 def _refused(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:

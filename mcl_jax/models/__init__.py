@@ -2,6 +2,7 @@
 
 from mcl_jax.models.base import GaitModule, GaitOutput
 from mcl_jax.models.deepgaitv2 import DeepGaitV2
+from mcl_jax.models.foundationgait import FoundationGait
 from mcl_jax.models.gaitbase import GaitBase
 from mcl_jax.models.gaitenergy import GaitEnergy
 from mcl_jax.models.gaitgl import GaitGL
@@ -17,6 +18,7 @@ MODELS: dict[str, type[GaitModule]] = {
     "gaitpart": GaitPart,
     "gaitgl": GaitGL,
     "swingait": SwinGait,
+    "foundationgait": FoundationGait,
     "gaitenergy": GaitEnergy,
     "gaitpocket": GaitPocket,
 }
@@ -25,6 +27,7 @@ MODELS: dict[str, type[GaitModule]] = {
 __all__ = [
     "MODELS",
     "DeepGaitV2",
+    "FoundationGait",
     "GaitBase",
     "GaitEnergy",
     "GaitGL",

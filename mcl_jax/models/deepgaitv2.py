@@ -167,6 +167,34 @@ class Block3D(nnx.Module):
 BLOCKS: dict[str, type[BasicBlock | BlockP3D | Block3D]] = {"2d": BasicBlock, "p3d": BlockP3D, "3d": Block3D}
 
 
+def backbone(
+    mode: str, layers: Sequence[int], channels: Sequence[int], *, dtype: DTypeLike, rngs: nnx.Rngs
+) -> tuple[ConvBN, list[list[nnx.Module]]]:
+    """Builds the first convolution and the four stages of blocks.
+
+    Args:
+        mode: kind of block in stages 2 to 4, a key of `BLOCKS`.
+        layers: number of blocks of each stage.
+        channels: output channels of each stage.
+        dtype: type they compute in.
+        rngs: source of the initial parameters.
+
+    Returns:
+        The convolution, and the blocks of each stage.
+    """
+    stem = ConvBN(1, channels[0], dtype=dtype, rngs=rngs)
+    stages: list[list[nnx.Module]] = []
+    inputs = (channels[0], *channels[:-1])
+    kinds = (BasicBlock, *3 * (BLOCKS[mode],))
+    for kind, count, before, after, stride in zip(
+        kinds, layers, inputs, channels, STAGE_STRIDES, strict=True
+    ):
+        first = kind(before, after, stride=stride, dtype=dtype, rngs=rngs)
+        rest = [kind(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1)]
+        stages.append([first, *rest])
+    return stem, stages
+
+
 class DeepGaitV2(GaitModule):
     """Frames to part embeddings and class logits."""
 
@@ -196,17 +224,8 @@ class DeepGaitV2(GaitModule):
             rngs: source of the initial parameters.
         """
         self.dtype = dtype
-        self.stem = ConvBN(1, channels[0], dtype=dtype, rngs=rngs)
-        stages = []
-        inputs = (channels[0], *channels[:-1])
-        kinds = (BasicBlock, *3 * (BLOCKS[mode],))
-        for kind, count, before, after, stride in zip(
-            kinds, layers, inputs, channels, STAGE_STRIDES, strict=True
-        ):
-            first = kind(before, after, stride=stride, dtype=dtype, rngs=rngs)
-            rest = [kind(after, after, stride=1, dtype=dtype, rngs=rngs) for _ in range(count - 1)]
-            stages.append(nnx.List([first, *rest]))
-        self.stages = nnx.List(stages)
+        self.stem, stages = backbone(mode, layers, channels, dtype=dtype, rngs=rngs)
+        self.stages = nnx.List(map(nnx.List, stages))
         self.head = PartHead(
             (PARTS,), channels[3], channels[2], num_classes, use_emb2=use_emb2, dtype=dtype, rngs=rngs
         )

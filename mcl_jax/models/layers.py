@@ -309,6 +309,26 @@ class SeparateFCs(nnx.Module):
         return jnp.einsum("npc,pcd->npd", x, self.kernel[...], precision=self.precision)
 
 
+def normalize_parts(
+    norm: BatchNorm, x: Float[Array, "n p c"], *, train: bool, mask: Bool[Array, " n"]
+) -> Float[Array, "n p c"]:
+    """Normalises every channel of every part by itself.
+
+    Args:
+        norm: batch normalisation of channels · parts features.
+        x: [n, parts, channels].
+        train: whether to use and record the statistics of this batch.
+        mask: [n], False for absent sequences.
+
+    Returns:
+        An array of the shape of x.
+    """
+    n, parts, features = x.shape
+    # The reference flattens channels first, and its checkpoints store the statistics in that order.
+    flat = norm(x.swapaxes(1, 2).reshape(n, features * parts), train=train, mask=mask)
+    return flat.reshape(n, features, parts).swapaxes(1, 2)
+
+
 class BNNecks(nnx.Module):
     """Batch norm, L2 normalisation, and cosine logits per part (Luo et al. 2019, arXiv:1903.07071)."""
 
@@ -323,11 +343,7 @@ class BNNecks(nnx.Module):
         self, x: Float[Array, "n p c"], *, train: bool, mask: Bool[Array, " n"]
     ) -> tuple[Float[Array, "n p c"], Float[Array, "n p k"]]:
         """Returns the unit-length features [n, p, c] and the cosine to every class [n, p, classes]."""
-        n, parts, features = x.shape
-        # The reference flattens channels first, and its checkpoints store the statistics in that order.
-        flat = x.swapaxes(1, 2).reshape(n, features * parts)
-        flat = self.norm(flat, train=train, mask=mask)
-        normed = l2_normalize(flat.reshape(n, features, parts).swapaxes(1, 2), axis=-1)
+        normed = l2_normalize(normalize_parts(self.norm, x, train=train, mask=mask), axis=-1)
         kernel = l2_normalize(self.kernel[...], axis=1)
         return normed, jnp.einsum("npc,pck->npk", normed, kernel, precision=self.precision)
 

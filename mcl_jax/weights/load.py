@@ -28,7 +28,9 @@ from mcl_jax.workdir.checkpoints import AVERAGE, FOLDER, Checkpoints
 _SUFFIX = f"@{AVERAGE}"
 
 
-def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = None) -> Weights:
+def load_weights(
+    path: str | Path | None, expected: Mapping[str, Any] | None = None, *, partly: bool = False
+) -> Weights:
     """Returns the weights of a run or of a file, with the model's name and sizes.
 
     Args:
@@ -38,6 +40,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
             one to fetch, see `mcl_jax.hub.fetch.local_copy`; None for the model in the package.
         expected: `model` block of a config, or some arguments of the model, for settings that a PyTorch file
             does not contain: `Counterpart.untold`.
+        partly: whether a pre-trained backbone without a head will do.
 
     Raises:
         CheckpointError: if there are none, they are damaged, or their model is unknown.
@@ -45,13 +48,14 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
     path = SHIPPED if path is None else path
     place = local_copy(path)
     if place == Path(path):
-        weights = _read(place, expected)
+        weights = _read(place, expected, partly=partly)
     else:
         entry = published_of(path)
         config = None if entry is None else load_config(entry.recipe)
         told = {} if config is None else model_block(config)
         try:
-            weights = dataclasses.replace(_read(place, {**told, **(expected or {})}), source=str(path))
+            weights = _read(place, {**told, **(expected or {})}, partly=partly)
+            weights = dataclasses.replace(weights, source=str(path))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         if config is not None:
@@ -60,7 +64,7 @@ def load_weights(path: str | Path | None, expected: Mapping[str, Any] | None = N
     return weights
 
 
-def _read(path: Path, expected: Mapping[str, Any] | None) -> Weights:
+def _read(path: Path, expected: Mapping[str, Any] | None, *, partly: bool) -> Weights:
     folder, step = run_of(path)
     if (folder / FOLDER).is_dir():
         with Checkpoints(folder) as checkpoints:
@@ -75,7 +79,7 @@ def _read(path: Path, expected: Mapping[str, Any] | None) -> Weights:
     if folder.is_file() and folder.suffix == SAFETENSORS and (own := read_model(folder)) is not None:
         return own
     if folder.is_file():
-        return import_weights(load_checkpoint(folder), str(path), expected)
+        return import_weights(load_checkpoint(folder), str(path), expected, partly=partly)
     nearest = ", ".join(nearest_names(path.name)) if path.name == str(path) else ""
     raise CheckpointError(
         f"{path}: no such run or checkpoint file; give the workdir of a run or a checkpoint file"

@@ -52,6 +52,21 @@ FROM_DEEPGAITV2 = (
     "T_max_iter: {0}, optimizer_reset: true, scheduler_reset: {1}, restore_ckpt_strict: false, "
     "restore_hint: DeepGaitV2.pt, sampler:"
 )
+FOUNDATIONGAIT = (
+    "model_cfg: {{model: FoundationGait_Scaling_Finetune, crop_list: {0}, Backbone: {{in_channels: 1, "
+    "mode: p3d, layers: [1, 4, 8, 4], channels: [64, 128, 256, 512]}}, bin_num: [16, 8, 4, 2, 1], "
+    "parts_num: 31, SeparateFCs: {{in_channels: 512, out_channels: 256, parts_num: 31}}, "
+    "SeparateBNNecks: {{in_channels: 256, class_num: {1}, parts_num: 31}}, "
+    "backbone_lr: [0.0, 0.0, 0.0, 0.001, 0.005], projector_lr: 0.01}}\n"
+    "optimizer_cfg: {{solver: SGD, lr: 0.1, momentum: 0.9, weight_decay: 0.0}}\n"
+)
+FROM_PRETRAINING = (
+    "optimizer_reset: true, scheduler_reset: true, restore_ckpt_strict: false, restore_hint: F.pt, sampler:"
+)
+GAITSSB = (
+    "data_cfg: {dataset_name: CASIA-B, dataset_partition: x.json, dataset_name: CASIA-B}\n"
+    "model_cfg: {model: GaitSSB_Finetune, backbone_cfg: {type: ResNet9}, parts_num: 31}\n"
+)
 CUT = "[{type: BaseSilCuttingTransform}]"
 AUGMENTED = (
     "[{type: Compose, trf_cfg: [{type: RandomPerspective, prob: 0.2}, {type: BaseSilCuttingTransform}, "
@@ -226,6 +241,16 @@ RUNS = {
     + DEEP.format("p3d", "[1, 4, 4, 1]", 3000)
     + STEPS_60K
     + trainer(60000, "[32, 4]", ORDERED, AUGMENTED),
+    "ccpg_foundationgait": CCPG
+    + BOTH
+    + FOUNDATIONGAIT.format("[8, 4, 2, 1, 8, 4, 2, 1]", 100)
+    + schedule(2000)
+    + trainer(3000, "[16, 32]", ORDERED, AUGMENTED).replace("sampler:", FROM_PRETRAINING),
+    "gait3d_foundationgait": GAIT3D
+    + BOTH
+    + FOUNDATIONGAIT.format("[2, 2, 2, 2, 1, 1, 1, 1]", 3000)
+    + schedule(3000)
+    + trainer(4000, "[128, 4]", ORDERED, AUGMENTED).replace("sampler:", FROM_PRETRAINING),
     "gait3d_swingait": GAIT3D
     + BOTH
     + SWINGAIT.format(3000, "[1, 4, 4, 2]")
@@ -346,6 +371,31 @@ def test_a_config_is_translated_to_the_recipe_of_the_same_run(tmp_path, name):
     keys = {"fixed_unordered": ("frames",), "unfixed_unordered": ("min_frames", "max_frames")}
     for key in ("mode", *keys.get(mode, ("frames", "skip", "min_rate", "max_rate"))):
         assert config.data.sampling[key] == recipe.data.sampling[key]
+
+
+def test_foundationgait_has_a_rate_for_each_layer(tmp_path):
+    text = RUNS["ccpg_foundationgait"]
+    config, _ = translated(tmp_path, text.replace("0.0, 0.001, 0.005]", "0.0003, 0.001, 0.1]"))
+    rates = [rate for _, rate, _ in config.optimizer.groups]
+    assert rates == [0.0, 0.0, 0.003, 0.01, 1.0, 0.1]
+    for old, new, why in (
+        ("[0.0, 0.0, 0.0, 0.001, 0.005]", "[0.001]", r"backbone_lr: is \[0\.001\]; expected the rates of"),
+        ("SGD, lr: 0.1", "SGD, lr: 0", r"optimizer_cfg\.lr: is 0; the rates of the backbone become shares"),
+        ("parts_num: 31, Sep", "parts_num: 16, Sep", r"parts_num: is 16; would change"),
+        ("[8, 4, 2, 1, 8, 4, 2, 1]", "[3]", r"model\.crops: is \(3,\); expected numbers that divide 8"),
+    ):
+        assert old in text
+        with pytest.raises(ConfigError, match=why):
+            translated(tmp_path, text.replace(old, new))
+
+
+def test_the_model_of_gaitssb_is_said_to_be_missing(tmp_path):
+    """Its own files give a setting twice, with one value."""
+    with pytest.raises(ConfigError, match=r"model_cfg\.model: is GaitSSB_Finetune; mcl_jax has .*, but not"):
+        translated(tmp_path, GAITSSB)
+    other = GAITSSB.replace(", dataset_name: CASIA-B}", ", dataset_name: GREW}")
+    with pytest.raises(ConfigError, match="'dataset_name' is given twice"):
+        translated(tmp_path, other)
 
 
 def test_swingait_starts_from_fitting_tensors_and_has_its_own_schedule(tmp_path):

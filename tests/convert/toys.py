@@ -55,6 +55,17 @@ TOYS = {
         "swingait",
         {"layers": (1, 1, 2, 1), "channels": (2, 4), "widths": (16, 32), "parts": 3, "num_classes": 3},
     ),
+    "foundationgait": Toy(
+        "foundationgait",
+        {
+            "mode": "p3d",
+            "layers": (1, 1, 2, 1),
+            "channels": CHANNELS,
+            "bins": (4, 1),
+            "embed_dim": 5,
+            "num_classes": 3,
+        },
+    ),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
     "gaitbase_sizes": Toy(
         "gaitbase",

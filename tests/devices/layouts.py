@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from namespaces import Namespaces
 
-from mcl_jax.build import build_dataset, build_optimization
+from mcl_jax.build import build_dataset, build_optimization, build_train_model
 from mcl_jax.config import frame_sampling, load_config, model_block
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
 from mcl_jax.embed import Embedder
@@ -96,7 +96,8 @@ def train(
         row_sizes=config.train.row_sizes,
     )
     optimizer = build_optimization(config).optimizer
-    model = model_of(model_block(config) | {"num_classes": len(split.subjects)}, dtype="float64")
+    model = build_train_model(config, model_block(config), len(split.subjects))
+    model = model_of(model.block, dtype="float64")
     params, batch_stats = jax.tree.map(lambda x: x.astype(jnp.float64), model.initial_arrays(config.seed))
     params = jax.tree.map(lambda x: x * (1 + off_by), params)
     state = jax.device_put(create_state(params, batch_stats, optimizer), replicated(mesh))

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from layouts import difference, in_a_row, toy_config, train
+from toy_runs import toy_config_of
 
 from mcl_jax.build import build_dataset, build_train_loader
 from mcl_jax.runtime.mesh import data_mesh
@@ -21,6 +22,17 @@ def test_four_devices_train_like_one(people, lengths, chunks):
         assert difference(losses, losses_of_four) < 1e-10
         assert difference(in_a_row(one), in_a_row(four)) < 1e-10
     assert jax.tree.all(moved)
+
+
+@pytest.mark.parametrize("name", ["gaitpart", "gaitgl"])
+def test_four_devices_train_models_over_time_like_one(people, name):
+    config = toy_config_of(people, name)
+    with jax.enable_x64(True):
+        (_, one, losses), (_, four, losses_of_four) = [
+            train(config, data_mesh(jax.devices()[:count]), 2) for count in (1, 4)
+        ]
+        assert difference(losses, losses_of_four) < 1e-10
+        assert difference(in_a_row(one), in_a_row(four)) < 1e-10
 
 
 def test_rows_of_fitting_sizes_train_like_those_of_one(people):

@@ -29,6 +29,7 @@ MODELS = [
     ("gaitpocket", {**SMALL, "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "2d"}),
     ("deepgaitv2", {**DEEP, "mode": "3d"}),
+    ("foundationgait", {**DEEP, "bins": (4, 2, 1), "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "p3d", "use_emb2": True}),
 ]
 

@@ -36,6 +36,16 @@ VARIANTS = {
         "swingait",
         {"layers": (1, 1, 2, 1), "channels": (2, 3), "widths": (16, 32), "parts": 3, "num_classes": 3},
     ),
+    "foundationgait": (
+        "foundationgait",
+        {
+            "layers": (1, 1, 1, 1),
+            "channels": (2, 3, 4, 4),
+            "bins": (4, 1),
+            "embed_dim": 5,
+            "num_classes": 3,
+        },
+    ),
     "gaitenergy": ("gaitenergy", {"channels": (2, 3, 4), "gates": 2, "embed_dim": 5, "num_classes": 3}),
     "gaitpocket": ("gaitpocket", {"channels": (2, 3, 4, 4), "embed_dim": 5, "num_classes": 3}),
     **{
@@ -49,6 +59,7 @@ VARIANTS = {
 PARTS = {
     "gaitset": 62,
     "swingait": 3,
+    "foundationgait": 5,
     "gaitbase_sizes": 21,
     "gaitgl": 64,
     "gaitgl_large": 64,
@@ -135,6 +146,16 @@ def test_packed_equals_alone_on_any_devices(embed):
             338.906,
         ),
         ("gaitpart", {"channels": (32, 64, 128, 256), "strips": (1, 1, 8, 8), "embed_dim": 256}, 4.841),
+        # Published with the predictor of pre-training, which is not here.
+        *(
+            pytest.param(
+                "foundationgait",
+                {"layers": layers, "num_classes": 100},
+                published - 16.284672,
+                marks=pytest.mark.slow,
+            )
+            for layers, published in (((1, 4, 8, 4), 70.608), ((1, 4, 32, 16), 169.772))
+        ),
         ("swingait", {"layers": (1, 1, 2, 2), "num_classes": 100}, 11.040),
         ("swingait", {"layers": (1, 1, 2, 2), "num_classes": 250}, 11.654),
         ("swingait", {"num_classes": 3000}, 25.539),

@@ -133,11 +133,29 @@ ALL = VARIANTS | {
             "num_classes": 8,
         },
     ),
+    # Clips of equal lengths, as its cuts need there.
+    "foundationgait": Variant(
+        "foundationgait",
+        {
+            "mode": "p3d",
+            "layers": (1, 1, 1, 1),
+            "channels": (8, 12, 16, 16),
+            "bins": (4, 2),
+            "embed_dim": 12,
+            "num_classes": 8,
+            "crops": (2, 1),
+        },
+        Recipe(),
+        packed=False,
+    ),
     "swingait_narrow": Variant(
         "swingait", SWINGAIT | {"channels": (8, 12), "widths": (32, 48)}, Recipe(), there=SWINGAIT_THERE
     ),
 }
 """And those of other sizes than the published runs have."""
+
+NARROW = {"swingait": "swingait_narrow"}
+"""Variant → the one whose sizes do for random inputs. OpenGait's SwinGait has 256 and 512 channels."""
 
 
 def metric_per_part(margin, gamma):

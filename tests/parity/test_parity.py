@@ -8,8 +8,6 @@ from measure import TOLERANCES, VARIANTS
 # The compiled programs are made once per model: keep a model's tests in one process.
 # `make test` has one model at its published size and GaitBase at others, `make test-all` all of them.
 IN_MAKE_TEST = ("gaitset",)
-# OpenGait's SwinGait has 256 and 512 channels, whatever its settings; random inputs need no more than 32.
-NARROW = {"swingait": "swingait_narrow"}
 by_variant = pytest.mark.parametrize(
     "name",
     [
@@ -41,7 +39,7 @@ def assert_within_tolerance(errors, exceptions=()):
 
 @by_variant
 def test_on_random_inputs(name):
-    name = NARROW.get(name, name)
+    name = measure.NARROW.get(name, name)
     errors = measure.measure_test_mode(name) | measure.measure_training(name)
     assert {"gradients", "batch statistics", "losses of six Adam steps"} <= errors.keys()
     assert_within_tolerance(errors)
@@ -51,7 +49,10 @@ def test_on_random_inputs(name):
     "name",
     [
         "gaitbase_sizes",
-        *[pytest.param(n, marks=pytest.mark.slow) for n in ("gaitset_bins", "swingait_narrow")],
+        *[
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("gaitset_bins", "swingait_narrow", "foundationgait")
+        ],
     ],
 )
 def test_other_sizes_in_a_test(name):

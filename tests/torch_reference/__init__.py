@@ -3,6 +3,7 @@
 Written only for comparison, as simply as possible: temporal convolutions take one sequence at a time.
 """
 
+from torch_reference.foundationgait import FoundationGait
 from torch_reference.losses import cross_entropy, metric_loss
 from torch_reference.models import DeepGaitV2, GaitBase, GaitGL, GaitPart, GaitSet
 from torch_reference.swingait import SwinGait
@@ -15,6 +16,7 @@ MODELS = {
     "gaitpart": GaitPart,
     "gaitgl": GaitGL,
     "swingait": SwinGait,
+    "foundationgait": FoundationGait,
 }
 """Our name of a model → PyTorch's class."""
 

@@ -218,6 +218,10 @@ class DeepGaitV2(nn.Module):
         self.BNNecks = BNNecks(16, c[2], num_classes)
 
     def forward(self, frames, lengths):
+        embeddings = self.FCs(pyramid(max_over_time(self.features(frames, lengths), lengths), (16,)))
+        return embeddings, self.BNNecks(embeddings)
+
+    def features(self, frames, lengths):
         x = self.layer1(self.layer0(frames[:, None]))
         stages = (self.layer2, self.layer3, self.layer4)
         if self.mode == "2d":
@@ -231,8 +235,7 @@ class DeepGaitV2(nn.Module):
             for block in itertools.chain(*stages):
                 x = block(x, in_a_line) if self.mode == "p3d" else block(x)
             x = x.transpose(1, 2).flatten(0, 1)
-        embeddings = self.FCs(pyramid(max_over_time(x, lengths), (16,)))
-        return embeddings, self.BNNecks(embeddings)
+        return x
 
 
 class GaitPart(nn.Module):
@@ -284,7 +287,7 @@ def over_window(features, kernel):
 
 
 class GaitGL(nn.Module):
-    """Every sequence by itself until it is one vector per row."""
+    """Every sequence by itself until it is one vector per row; those of equal lengths side by side."""
 
     def __init__(self, channels, num_classes, form="small", necks=False):
         super().__init__()
@@ -309,17 +312,19 @@ class GaitGL(nn.Module):
             self.Head1 = SeparateFCs(64, c[-1], num_classes)
 
     def forward(self, frames, lengths):
-        rows = torch.cat([self.embed_rows(clip) for clip in frames.split(lengths)])
+        clips = frames.split(lengths)
+        batches = [torch.stack(clips)] if len(set(lengths)) == 1 else [clip[None] for clip in clips]
+        rows = torch.cat([self.embed_rows(batch) for batch in batches])
         features = self.Head0(rows)
         if hasattr(self, "BNNecks"):
             return features, self.BNNecks(features)
         embeddings = self.Bn(features.transpose(1, 2)).transpose(1, 2)
         return embeddings, self.Head1(embeddings)
 
-    def embed_rows(self, clip):
-        """[s, h, w] → [1, h, c]."""
-        repeats = {1: 3, 2: 2}.get(len(clip), 1)
-        x = self.LTA(self.conv3d(clip.repeat(repeats, 1, 1)[None, None]))
+    def embed_rows(self, clips):
+        """[n, s, h, w] → [n, h, c]."""
+        repeats = {1: 3, 2: 2}.get(clips.shape[1], 1)
+        x = self.LTA(self.conv3d(clips.repeat(1, repeats, 1, 1)[:, None]))
         pairs = [p for name in ("A0", "A1", "B2") for p in as_list(getattr(self, f"GLConv{name}"))]
         for i, pair in enumerate(pairs):
             whole = F.leaky_relu(pair["global_conv3d"](x))

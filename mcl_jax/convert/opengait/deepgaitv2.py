@@ -48,7 +48,8 @@ def _p3d_block(name: str, path: TreePath, block: ArrayTree) -> Iterator[Entry]:
     yield from shortcut(name, path, block, axes=5)
 
 
-def _sizes(state_dict: StateDict) -> dict[str, Any]:
+def backbone_sizes(state_dict: StateDict) -> dict[str, Any]:
+    """Returns mode, layers and channels of the stages."""
     if any(name.startswith("layer2.forward_block.") for name in state_dict):
         mode, inner = "2d", "forward_block."
     elif any(name.endswith(".shortcut3d.weight") for name in state_dict):
@@ -60,8 +61,11 @@ def _sizes(state_dict: StateDict) -> dict[str, Any]:
         "mode": mode,
         "layers": tuple(count(state_dict, prefix) for prefix in prefixes),
         "channels": stage_widths(state_dict, prefixes),
-        "num_classes": size(state_dict, CLASSIFIER, 2),
     }
+
+
+def _sizes(state_dict: StateDict) -> dict[str, Any]:
+    return {**backbone_sizes(state_dict), "num_classes": size(state_dict, CLASSIFIER, 2)}
 
 
 def _block(model: Settings, dataset: str) -> dict[str, Any]:

@@ -46,7 +46,11 @@ class Counterpart:
         own_schedule: whether its learning rate always follows a cosine up to `trainer_cfg.T_max_iter`,
             independent of a config's scheduler.
         group: function of a parameter's name; returns the number of its group. OpenGait's optimiser numbers
-            parameters group by group.
+            parameters group by group. Groups with a rate of 0 may be missing, starting with the first.
+        rates: function of `model_cfg`; takes out the learning rates in it, and returns them by patterns of
+            mcl_jax's parameter names.
+        pretrained_beside: for a model that starts from a pre-trained backbone without a head, the prefix of
+            the other network's names in the files of pre-training; "" for other models.
     """
 
     title: str
@@ -62,6 +66,8 @@ class Counterpart:
     group: Callable[[str], int] = lambda name: 0
     groups: tuple[tuple[str, float, float], ...] = ()
     own_schedule: bool = False
+    rates: Callable[[Settings], dict[str, float]] = lambda model: {}
+    pretrained_beside: str = ""
 
 
 # Tensors.
