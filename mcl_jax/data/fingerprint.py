@@ -77,7 +77,7 @@ def differences(before: DataFingerprint, now: DataFingerprint) -> list[str]:
     people, now_people = set(before.people), set(now.people)
     lines = _missing_and_new("person", "people", people, now_people)
     both = people & now_people
-    of_both = " of the people in both" if lines else ""
+    of_both = " (of people in both)" if lines else ""
     lines += _missing_and_new(
         f"sequence{of_both}",
         f"sequences{of_both}",

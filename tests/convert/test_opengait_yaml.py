@@ -494,7 +494,7 @@ def test_settings_without_effect_are_noted(tmp_path):
     for part in (
         "trainer_cfg.sync_BN (True): ",
         "trainer_cfg.enable_float16: bfloat16",
-        "optimizer_cfg.momentum (0.9): Adam has none",
+        "optimizer_cfg.momentum (0.9): Adam has no momentum",
         "data_cfg.dataset_partition: there is no file 'GREW.json'",
         "loss_cfg.log_prefix (triplet)",
         "evaluator_cfg.sampler.batch_size (4)",
@@ -518,7 +518,7 @@ def test_missing_settings_get_opengaits_defaults(tmp_path):
         (
             "layers: [1, 1, 1, 1]",
             "layers: [1, 1, 1, 0]",
-            "backbone_cfg.layers: is (1, 1, 1, 0); mcl_jax",
+            "backbone_cfg.layers: is (1, 1, 1, 0); each stage",
         ),
         ("maxpool: false", "maxpool: 1", "backbone_cfg.maxpool: is 1; expected bool"),
         ("block: BasicBlock", "block: Bottleneck", "backbone_cfg.block: is Bottleneck; it would change"),
