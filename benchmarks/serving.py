@@ -54,6 +54,7 @@ def service(folder: str, model: str | None) -> Iterator[int]:
             yield int(line.split("served at")[1].split(";")[0].rpartition(":")[2])
         finally:
             process.terminate()
+            process.stdout.read()  # its last line, for which the pipe must stay open
     assert process.returncode == 0, process.returncode
 
 
