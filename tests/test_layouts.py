@@ -1,6 +1,7 @@
 """GREW and Gait3D from config to result: synthetic people in their layouts, as a tree and as records."""
 
 import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+import mcl_jax
 from mcl_jax.config import load_config, validate
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.prepare.preparation import prepare_dataset
+from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train_loop import train
 from mcl_jax.walkers import write_walkers
@@ -110,3 +113,32 @@ def test_gait3d_is_scored_by_its_probe_set(walks, tmp_path):
     embeddings = EmbeddingSet.load(tmp_path / "run" / "test" / "embeddings.npz")
     assert embeddings.embeddings.shape == (6, 16, 3)
     assert np.isfinite(embeddings.embeddings).all()
+
+
+def as_maps(walks: Path, root: Path) -> None:
+    """Copies a tree of silhouettes twice: as maps with 1 for white, and as silhouettes without greys."""
+    for path in walks.rglob("*.pkl"):
+        white = pickle.loads(path.read_bytes()) >= 128
+        for name, value in (("maps", 1), ("silhouettes", 255)):
+            target = root / name / path.relative_to(walks)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(pickle.dumps(np.where(white, np.uint8(value), np.uint8(0))))
+
+
+@pytest.mark.slow
+def test_a_map_of_ones_trains_and_tests_as_the_silhouettes_of_255(walks, tmp_path):
+    tree = tmp_path / "tree"
+    partition = gait3d_layout(walks, tree)
+    as_maps(tree, tmp_path)
+    found = {}
+    for name, dataset in (("maps", "gait3d_parsing"), ("silhouettes", "gait3d")):
+        config = toy_config("gait3d_parsing_triplet", tmp_path / name)
+        config.data.dataset, config.data.partition = dataset, str(partition)
+        train(config, tmp_path / f"run-{name}")
+        found[name] = EmbeddingSet.load(tmp_path / f"run-{name}" / "test" / "embeddings.npz").embeddings
+    np.testing.assert_allclose(found["maps"], found["silhouettes"], rtol=1e-5, atol=1e-6)
+    gait = mcl_jax.load(tmp_path / "run-maps")
+    split = mcl_jax.open_dataset("gait3d_parsing", tmp_path / "maps", partition=partition).test_split()
+    np.testing.assert_allclose(gait.embed_split(split).embeddings, found["maps"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="trained on the parsing maps of gait3d_parsing, and this takes"):
+        gait.embed(np.full((3, 64, 44), 255, np.uint8))
