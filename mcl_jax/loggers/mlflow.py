@@ -4,6 +4,7 @@ Only its client is used: no run is active in the process, and nothing is gathere
 """
 
 import contextlib
+import logging as std_logging
 import os
 import re
 import time
@@ -28,9 +29,9 @@ class MLflow:
     def __init__(self, run: LoggedRun) -> None:
         """Begins the run, or goes on with it; the first start makes the store, which takes seconds."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         import mlflow  # of the extra `mlflow`
 
+        std_logging.getLogger("mlflow").setLevel(std_logging.WARNING)
         own = run.workdir.absolute() / NAME
         given = os.environ.get("MLFLOW_TRACKING_URI")
         if not given:
