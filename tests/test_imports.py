@@ -26,7 +26,7 @@ ROOMS = (
         "data.prepare",
     ),
     *("data.datasets", "footage", "walkers", "gallery"),
-    *("training", "embed_step", "embed", "config", "build", "gpu_check", "describe"),
+    *("training", "embed_step", "embed", "explanation", "config", "build", "gpu_check", "describe"),
     *(
         "workdir",
         "convert",

@@ -55,6 +55,33 @@ def distances(x: ArrayLike, y: ArrayLike, *, metric: str = "euc") -> Any:
     return between.squeeze(axis=single)[()]
 
 
+def part_distances(x: np.ndarray, y: np.ndarray, *, metric: str = "euc") -> np.ndarray:
+    """Returns the distance of each part of two embeddings; their mean is the distance of the two.
+
+    Args:
+        x: one embedding [parts, channels].
+        y: the other.
+        metric: "euc", or "cos" for 1 − the cosine.
+
+    Returns:
+        float64 [parts].
+
+    Raises:
+        ConfigError: if the metric is unknown.
+    """
+    _check_metric(metric)
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if metric == "euc":
+        return np.linalg.norm(x - y, axis=1)
+    lengths = [np.maximum(np.linalg.norm(side, axis=1), NORM_EPS) for side in (x, y)]
+    return 1 - (x * y).sum(axis=1) / (lengths[0] * lengths[1])
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in get_args(Metric):
+        raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
+
+
 def pairwise_distances(
     x: Float32[np.ndarray, "n p c"], y: Float32[np.ndarray, "m p c"], *, metric: str = "euc", tile: int = TILE
 ) -> Float32[np.ndarray, "n m"]:
@@ -70,8 +97,7 @@ def pairwise_distances(
         ConfigError: if the metric is unknown or the tile is below 1.
         DataError: if a distance overflows float32, or embeddings are so small that distances become 0.
     """
-    if metric not in get_args(Metric):
-        raise ConfigError(f"metric: {metric!r} is unknown: choose one of {', '.join(get_args(Metric))}")
+    _check_metric(metric)
     if tile < 1:
         raise ConfigError(f"tile: {tile} sequences cannot be compared: give 1 or more")
     check_norms(x)

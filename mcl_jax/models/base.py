@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from mcl_jax.utils.pytrees import TreePath
 from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
+from mcl_jax.utils.strips import Strip
 
 FRAME_SHAPE = (64, 44)
 """Rows and columns of the frames that models are trained and tested on."""
@@ -55,14 +56,17 @@ class GaitModule(nnx.Module):
             program; only for testing.
         whole_rows: whether each row is one whole sequence of any length without an empty slot, as in a
             program for other runtimes; only for testing.
+        keeps_frames: whether the features of frames are kept where a maximum over time is taken of them
+            (`layers.temporal_max`), to find which frames gave it; only for testing.
 
-    `remat`, `portable`, `whole_rows` and the `frozen` of batch norms are static attributes, which
-    `Model.merge` sets on all modules that have them.
+    `remat`, `portable`, `whole_rows`, `keeps_frames` and the `frozen` of batch norms are static attributes,
+    which `Model.merge` sets on all modules that have them.
     """
 
     remat: bool = False
     portable: bool = False
     whole_rows: bool = False
+    keeps_frames: bool = False
 
     CLASSIFIER: ClassVar[TreePath | None] = None
     CHOICES: ClassVar[tuple[str, ...]] = ()
@@ -78,6 +82,16 @@ class GaitModule(nnx.Module):
             ConfigError: naming the first invalid key.
         """
         del arguments
+
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame; empty, as by default, if it is not known.
+
+        Args:
+            arguments: of the constructor.
+        """
+        del arguments
+        return ()
 
     def __call__(
         self,

@@ -1,7 +1,7 @@
 """DeepGaitV2 (Fan et al. 2023, arXiv:2303.03301): a deep ResNet over single or neighbouring frames."""
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from mcl_jax.models.layers import (
 )
 from mcl_jax.ops.convolution import convolve, convolve_in_test, convolve_in_time
 from mcl_jax.utils.signatures import PositiveInt, Sizes
+from mcl_jax.utils.strips import Strip, equal_strips
 
 PARTS = 16
 STAGE_STRIDES = (1, 2, 2, 1)
@@ -229,6 +230,12 @@ class DeepGaitV2(GaitModule):
         self.head = PartHead(
             (PARTS,), channels[3], channels[2], num_classes, use_emb2=use_emb2, dtype=dtype, rngs=rngs
         )
+
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        del arguments
+        return equal_strips((PARTS,))
 
     def __call__(
         self,

@@ -21,6 +21,7 @@ from mcl_jax.models.layers import (
 from mcl_jax.ops.convolution import map_images
 from mcl_jax.ops.pooling import max_pool_3x3
 from mcl_jax.utils.signatures import PositiveInt, Sizes
+from mcl_jax.utils.strips import Strip, equal_strips
 
 
 class GaitBase(GaitModule):
@@ -77,6 +78,11 @@ class GaitBase(GaitModule):
         if max(strides) > 2:
             raise ConfigError(f"model.strides: is {strides}; a stage has stride 1 or 2")
         check_bins(arguments["bins"], halvings=arguments["max_pool"] + strides.count(2))
+
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        return equal_strips(arguments["bins"])
 
     def __call__(
         self,

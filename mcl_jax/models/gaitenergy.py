@@ -7,8 +7,8 @@ along their middle column, so that the walking direction matters little. The con
 not once per frame.
 """
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.utils.signatures import PositiveInt, Sizes
+from mcl_jax.utils.strips import Strip, equal_strips
 
 PARTS = 16
 HEIGHT, WIDTH = FRAME_SHAPE
@@ -72,6 +73,12 @@ class GaitEnergy(GaitModule):
             for before, after, stride in zip(inputs, channels, STAGE_STRIDES, strict=True)
         )
         self.head = PartHead((PARTS,), channels[-1], embed_dim, num_classes, dtype=dtype, rngs=rngs)
+
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        del arguments
+        return equal_strips((PARTS,))
 
     def __call__(
         self,

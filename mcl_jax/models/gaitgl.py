@@ -32,6 +32,7 @@ from mcl_jax.ops.pooling import max_pool_2x2
 from mcl_jax.utils.pytrees import TreePath
 from mcl_jax.utils.signatures import PositiveInt, Sizes
 from mcl_jax.utils.spacing import Spacing
+from mcl_jax.utils.strips import Strip, equal_strips
 
 PARTS = 64
 STRIDE = 3  # of local temporal aggregation
@@ -217,6 +218,13 @@ class GaitGL(GaitModule):
         if len(channels) != wanted:
             raise ConfigError(f"model.channels: is {channels}; the {form} form has {wanted}")
 
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        del arguments
+        half = (PARTS // 2,)  # the last convolution stacks both
+        return equal_strips(half, "global", (0, 2)) + equal_strips(half, "local", (1, 2))
+
     def __call__(
         self,
         frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
@@ -248,7 +256,7 @@ class GaitGL(GaitModule):
                 x = self.run_block(block, x, mask=ids >= 0)
             if i == 0:
                 x = max_pool_2x2(x.reshape(-1, *x.shape[2:])).reshape(*ids.shape, *_halved(x))
-        pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments)
+        pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments, keeper=self)
         present = segments_present(ids, num_segments)
         rows = self.gem(pooled.astype(self.gem.p[...].dtype))
         embeddings, logits = self.head(rows, train=train, mask=present)

@@ -28,6 +28,7 @@ from mcl_jax.models.layers import (
 from mcl_jax.ops.convolution import map_images, precision_of
 from mcl_jax.ops.time_windows import window_joined, window_max, window_mean
 from mcl_jax.utils.signatures import PositiveInt, Sizes
+from mcl_jax.utils.strips import Strip, equal_strips
 
 PARTS = 16
 POOLINGS = 2
@@ -132,6 +133,12 @@ class GaitPart(GaitModule):
                     f"model.strips: is {strips}; {count} does not divide the {height} rows of stage {i + 1}"
                 )
 
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        del arguments
+        return equal_strips((PARTS,))
+
     def __call__(
         self,
         frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
@@ -167,5 +174,5 @@ class GaitPart(GaitModule):
         ids = None if self.whole_rows else segment_ids
         motion = self.short(x, ids) + self.long(x, ids)
         motion = motion.reshape(-1, *motion.shape[2:])
-        pooled = temporal_max(motion, segment_ids, num_segments, whole_rows=self.whole_rows)
+        pooled = temporal_max(motion, segment_ids, num_segments, whole_rows=self.whole_rows, keeper=self)
         return GaitOutput(self.fcs(pooled), None, segments_present(segment_ids, num_segments))

@@ -7,8 +7,8 @@ walk, and its rows are the parts. When testing, the embedding combines the walk 
 whitened: scaled so that differences between walks of one person count little (`scripts/whitening.py`).
 """
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from mcl_jax.models.layers import (
     to_unit_range,
 )
 from mcl_jax.utils.signatures import PositiveInt, Sizes
+from mcl_jax.utils.strips import Strip, equal_strips
 
 PARTS = 16
 
@@ -73,6 +74,12 @@ class GaitPocket(GaitModule):
         self.head = PartHead((PARTS,), last, embed_dim, num_classes, dtype=dtype, rngs=rngs)
         self.whitening = Whitening(PARTS, embed_dim)
 
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        del arguments
+        return equal_strips((PARTS,))
+
     def __call__(
         self,
         frames: UInt8[Array, "r s 64 44"] | Float[Array, "r s 64 44"],
@@ -108,7 +115,7 @@ class GaitPocket(GaitModule):
         for stage in self.stages:
             x = self.run_block(stage, x, train=train, mask=segment_ids >= 0)
         typical = self._weighted_mean(x, segment_ids, num_segments)
-        strongest = temporal_max(x, segment_ids, num_segments, whole_rows=self.whole_rows)
+        strongest = temporal_max(x, segment_ids, num_segments, whole_rows=self.whole_rows, keeper=self)
         x = jnp.concatenate([typical, strongest], axis=-1)
         # From here on, each sequence is a single image.
         present = segments_present(segment_ids, num_segments)

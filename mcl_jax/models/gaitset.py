@@ -20,6 +20,7 @@ from mcl_jax.models.layers import (
 )
 from mcl_jax.ops.convolution import map_images
 from mcl_jax.utils.signatures import PositiveInt, Sizes
+from mcl_jax.utils.strips import Strip, equal_strips
 
 
 class GaitSet(GaitModule):
@@ -60,6 +61,12 @@ class GaitSet(GaitModule):
         """Checks that the bins divide the feature map after two poolings."""
         check_bins(arguments["bins"], halvings=2)
 
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        counts = arguments["bins"]
+        return equal_strips(counts, "frame") + equal_strips(counts, "global")
+
     def __call__(
         self,
         frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
@@ -93,7 +100,7 @@ class GaitSet(GaitModule):
         x = of_frames(self.set2, x)
         g = self.global3(g + of_walks(x))
         x = of_frames(self.set3, x)
-        pooled = of_walks(x)
+        pooled = temporal_max(x, segment_ids, num_segments, whole_rows=self.whole_rows, keeper=self)
         g = g + pooled
 
         wide = self.fcs.kernel[...].dtype

@@ -26,6 +26,9 @@ L2_EPSILON = 1e-12
 LEAKY_SLOPE = 0.01
 WHITE = 255  # the value of a silhouette's pixels inside the person
 
+KEPT = "over_time"
+"""Attribute of a module that keeps the features of frames."""
+
 CLASSIFIER = ("head", "necks", "kernel")
 """Path of the classifier in a model whose `PartHead` is called `head`."""
 
@@ -230,6 +233,7 @@ def temporal_max(
     num_segments: int,
     *,
     whole_rows: bool = False,
+    keeper: Any = None,
 ) -> Float[Array, "m ..."]:
     """Takes the maximum over the frames of each sequence.
 
@@ -240,17 +244,36 @@ def temporal_max(
         segment_ids: [rows, slots], the sequence within its row, −1 at empty slots.
         num_segments: how many sequences a row holds at most.
         whole_rows: whether each row is one sequence without empty slots.
+        keeper: the `nnx.Module` that keeps the features if its `keeps_frames` is set (see `kept_frames`).
 
     Returns:
         [rows·num_segments, ...], zeros for absent sequences.
     """
     rows, slots = segment_ids.shape
+    if keeper is not None and keeper.keeps_frames:
+        _keep(keeper, features.reshape(rows, slots, *features.shape[1:]), segment_ids)
     if whole_rows:
         return features.reshape(rows, slots, *features.shape[1:]).max(axis=1)
     pooled = segment_max(features.reshape(rows, slots, *features.shape[1:]), segment_ids, num_segments)
     pooled = pooled.reshape(rows * num_segments, *features.shape[1:])
     present = segments_present(segment_ids, num_segments)
     return jnp.where(present.reshape(-1, *(1,) * (pooled.ndim - 1)), pooled, 0)
+
+
+def _keep(keeper: nnx.Module, features: Float[Array, "r s ..."], segment_ids: Int[Array, "r s"]) -> None:
+    before = getattr(keeper, KEPT, None)
+    kept = () if before is None else before.get_value()
+    setattr(keeper, KEPT, nnx.Intermediate((*kept, (features, segment_ids))))
+
+
+def kept_frames(module: nnx.Module) -> list[tuple[Float[Array, "r s ..."], Int[Array, "r s"]]]:
+    """Returns what maxima over time were taken of while a module with `keeps_frames` was called.
+
+    Returns:
+        Features [rows, slots, height, ...] and the sequence of each slot, for each maximum.
+    """
+    kept = nnx.to_flat_state(nnx.state(module, nnx.Intermediate))
+    return [pair for path, value in kept if path[-1] == KEPT for pair in value.get_value()]
 
 
 def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> Float[Array, "n p c"]:
@@ -355,6 +378,7 @@ class PartHead(nnx.Module):
     """
 
     whole_rows: bool = False  # see `GaitModule`
+    keeps_frames: bool = False  # see `GaitModule`
 
     def __init__(
         self,
@@ -381,7 +405,7 @@ class PartHead(nnx.Module):
         train: bool,
     ) -> GaitOutput:
         """Maps features [rows·slots, h, w, c] to the output for rows · num_segments sequences."""
-        pooled = temporal_max(features, segment_ids, num_segments, whole_rows=self.whole_rows)
+        pooled = temporal_max(features, segment_ids, num_segments, whole_rows=self.whole_rows, keeper=self)
         present = segments_present(segment_ids, num_segments)
         pooled = pooled.astype(self.fcs.kernel[...].dtype)
         embeddings = self.fcs(horizontal_pyramid_pool(pooled, self.bins))

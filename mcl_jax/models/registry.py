@@ -19,6 +19,7 @@ from mcl_jax.utils.digest import hash_arrays
 from mcl_jax.utils.pytrees import ArrayTree, leaves_by_name
 from mcl_jax.utils.signatures import check_arguments, config_arguments, lookup, with_defaults
 from mcl_jax.utils.spacing import Spacing
+from mcl_jax.utils.strips import Strip
 
 PROVIDED = ("dtype", "rngs")
 """Arguments of a model's constructor that are not config keys."""
@@ -48,6 +49,11 @@ class Model:
         return MODELS[self.name].SPACING
 
     @property
+    def strips(self) -> tuple[Strip, ...]:
+        """Where each part of its embedding lies in a frame; empty if the model does not say."""
+        return MODELS[self.name].part_strips(self.arguments)
+
+    @property
     def draws(self) -> bool:
         """Whether it draws random numbers in training."""
         return MODELS[self.name].DRAWS
@@ -64,7 +70,7 @@ class Model:
             params: its parameters.
             batch_stats: its running statistics.
             settings: static attributes, set on all modules that have them: `remat`, `frozen`,
-                `portable`, `whole_rows`.
+                `portable`, `whole_rows`, `keeps_frames`.
         """
         module = nnx.merge(self.graphdef, params, batch_stats)
         module.set_attributes(raise_if_not_found=False, **settings)

@@ -43,6 +43,7 @@ from mcl_jax.ops.shifted_windows import (
 )
 from mcl_jax.utils.signatures import PositiveInt, ShareBelowOne, Sizes
 from mcl_jax.utils.spacing import Spacing
+from mcl_jax.utils.strips import Strip, equal_strips
 
 PATCH = 2
 GRID = (15, 10)
@@ -291,6 +292,11 @@ class SwinGait(GaitModule):
                 "of a frame"
             )
 
+    @classmethod
+    def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:
+        """Returns where each part of the embedding lies in a frame."""
+        return equal_strips((arguments["parts"],))
+
     def __call__(
         self,
         frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"],
@@ -323,7 +329,7 @@ class SwinGait(GaitModule):
         x = x.reshape(*segment_ids.shape, *x.shape[1:])
         x, ids = _whole_windows(x, segment_ids)
         x = self._attended(x, ids, num_segments, key if train else None)
-        pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments)
+        pooled = temporal_max(x.reshape(-1, *x.shape[2:]), ids, num_segments, keeper=self)
         present = segments_present(segment_ids, num_segments)
         embeddings, logits = self.head(pooled, present, train=train)
         return GaitOutput(embeddings, logits, present)

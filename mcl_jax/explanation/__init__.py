@@ -1,0 +1,1 @@
+"""Explains a distance between two walks: by part, by frame and by pixel."""
