@@ -88,6 +88,7 @@ _DEFAULTS: dict[str, Any] = {
         "rows": 4,  # a test batch is rows × slots frames
         "slots": 256,
         "rerank": False,  # k-reciprocal re-ranking
+        "explain": 0,  # worst confusions that get a page of their own: by part, by frame and by pixel
     },
 }
 
@@ -117,6 +118,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "eval.max_frames": (1, 1_000_000),
     "eval.rows": (1, 65_536),
     "eval.slots": (1, 65_536),
+    "eval.explain": (0, 100),
     "optimizer.lr": (0, float(np.finfo(np.float32).max)),
 }
 _MOST_TRAINING_FRAMES = 2**22  # of a batch, 12 GB; a published one has up to 6,400

@@ -24,6 +24,7 @@ from mcl_jax.evaluation.protocol_file import SUFFIX, find_protocol
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.report import clear_report, score
 from mcl_jax.evaluation.roles import assign_roles
+from mcl_jax.explanation.confusions import PageMaker, page_maker
 from mcl_jax.models.registry import Model, digest_of, model_class
 from mcl_jax.utils.extras import require_extra
 from mcl_jax.utils.pytrees import ArrayTree
@@ -223,7 +224,8 @@ def _evaluate(
         return {}
     digest = digest_of(embedder.model, *jax.device_get((params, batch_stats)))
     origin = model_origin(config, embedder.model, digest, source, embeddings)
-    return write_report(config, folder, dataset, embeddings, origin, note)
+    explain = page_maker(embedder.model, params, batch_stats, metric=config.eval.metric)
+    return write_report(config, folder, dataset, embeddings, origin, note, explain=explain)
 
 
 def embed_test(
@@ -257,6 +259,8 @@ def write_report(
     embeddings: EmbeddingSet,
     origin: ModelOrigin,
     note: str = "",
+    *,
+    explain: PageMaker,
 ) -> dict[str, Any]:
     """Scores the embeddings of the test split, and writes them and the report into a folder.
 
@@ -267,6 +271,7 @@ def write_report(
         embeddings: of its sequences that could be read.
         origin: the weights that embedded them.
         note: what a reader of the figures must know; "" for nothing.
+        explain: makes the pages of the worst confusions, `eval.explain` of them.
 
     Returns:
         The content of metrics.json; empty with protocol "none".
@@ -302,7 +307,9 @@ def write_report(
         scored = set(zip(*(array.tolist() for array in names), strict=True))
         read = [s for s in split.sequences if (s.subject, s.condition, s.view) in scored]
         loader = SequenceLoader(read, split.source, config.eval.max_frames)
-        report.write(folder, silhouettes=loader.read)
+        most = config.eval.explain
+        pages = explain(embeddings, loader.read) if most else None
+        report.write(folder, silhouettes=loader.read, explain=pages, explained=most)
     except DataError as error:
         raise NotScoredError(
             f"not scored: {error}; the embeddings are in {folder}/, for scripts/score_embeddings.py"

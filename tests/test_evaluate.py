@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from forked import run_main
 from toy_runs import ROOT
 
@@ -52,3 +53,14 @@ def test_a_run_is_tested_and_resumed_with_its_own_config(toy_run, tmp_path, caps
     assert json.loads((run / "config_test.json").read_text())["init_from"] == ""
     assert program.run(["train", "--workdir", str(run), "--config.train.log_every=-1"]) == 1
     assert "train.log_every: is -1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_test_explains_its_worst_confusions(toy_run, tmp_path):
+    run = Path(shutil.copytree(toy_run, tmp_path / "run"))
+    assert program.run(["test", "--workdir", str(run), "--config.eval.explain=2"]) == 0
+    report = (run / "test" / "report.html").read_text()
+    for number in (1, 2):
+        page = (run / "test" / f"confusion-{number}.html").read_text()
+        assert f'href="confusion-{number}.html"' in report
+        assert page.count('class="shares"') == 2

@@ -21,6 +21,9 @@ KEYS = ("embeddings", *LABELS)
 SilhouetteFn = Callable[[int], np.ndarray]
 """Index of a sequence → its frames, uint8 [s, h, w]."""
 
+ExplainFn = Callable[[int, int], bytes]
+"""Indices of two sequences → a page that explains their distance; raises DataError where it cannot."""
+
 
 @dataclass(frozen=True, repr=False, init=False)
 class EmbeddingSet:

@@ -12,7 +12,7 @@ import numpy as np
 from mcl_jax.errors import ConfigError, DataError, UserError
 from mcl_jax.evaluation import scoring
 from mcl_jax.evaluation.distances import pairwise_distances
-from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.embeddings import EmbeddingSet, ExplainFn, SilhouetteFn
 from mcl_jax.evaluation.origin import lines_of_origin
 from mcl_jax.evaluation.pairs import Pairs
 from mcl_jax.evaluation.protocol_file import find_protocol
@@ -45,6 +45,9 @@ REPORT_FILES = (
     "submission.zip",
     "submission.sha256",
 )
+EXPLAINED = "confusion-[0-9]*.html"
+"""Pages of explained confusions among the files of a report."""
+
 
 # Embeddings count as equal if no number differs by more than this share of the largest, or by this value.
 _EQUAL_SHARE, _EQUAL_VALUE = 1e-5, 1e-9
@@ -133,7 +136,14 @@ class Report:
             or f"<pre>{escape(self.table)}</pre>"
         )
 
-    def write(self, folder: str | Path, silhouettes: SilhouetteFn | None = None) -> None:
+    def write(
+        self,
+        folder: str | Path,
+        silhouettes: SilhouetteFn | None = None,
+        *,
+        explain: ExplainFn | None = None,
+        explained: int = 0,
+    ) -> None:
         """Writes metrics.json, table.txt, and either pictures and a page or the submission for a benchmark.
 
         The pictures are cmc.png, heatmap.png (if views are compared in pairs), roc.png, det.png and
@@ -145,6 +155,9 @@ class Report:
             folder: created if it does not exist.
             silhouettes: returns the frames, uint8 [s, h, w], of sequence i of the embedding set, for
                 retrieval.png and the page; None = no retrieval.png, and no moving pictures in the page.
+            explain: makes a page that explains the distance of two sequences.
+            explained: how many of the worst confusions get such a page, confusion-1.html and so on, to which
+                report.html has links.
 
         Raises:
             UserError: if a file cannot be written or removed, or the extra `report` is not installed.
@@ -163,12 +176,14 @@ class Report:
                 write_atomically(folder / name, content)
             write_atomically(folder / "submission.sha256", submission_digests(submission).encode())
         else:
-            self._write_pictures(folder, silhouettes)
+            self._write_pictures(folder, silhouettes, explain, explained)
         write_atomically(folder / "table.txt", self.table.encode())
         metrics = sealed(without_nan(self.metrics))
         write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
 
-    def _write_pictures(self, folder: Path, silhouettes: SilhouetteFn | None) -> None:
+    def _write_pictures(
+        self, folder: Path, silhouettes: SilhouetteFn | None, explain: ExplainFn | None, explained: int
+    ) -> None:
         from mcl_jax.evaluation.report_files import write_pictures  # matplotlib takes a while to import
 
         assert self.verification is not None  # always set if scored here
@@ -182,6 +197,8 @@ class Report:
             self.metrics,
             _distances_between(self.embedding_set, self.metrics["metric"]),
             silhouettes,
+            explain,
+            explained,
         )
 
 
@@ -261,8 +278,8 @@ def clear_report(folder: str | Path) -> None:
     Raises:
         UserError: if a file cannot be removed, or the folder is a file.
     """
-    for name in REPORT_FILES:
-        path = Path(folder, name)
+    explained = sorted(Path(folder).glob(EXPLAINED)) if Path(folder).is_dir() else []
+    for path in (*(Path(folder, name) for name in REPORT_FILES), *explained):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

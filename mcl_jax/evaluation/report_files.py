@@ -5,8 +5,10 @@ from typing import Any
 
 from absl import logging
 
+from mcl_jax.errors import DataError
 from mcl_jax.evaluation import scoring
-from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
+from mcl_jax.evaluation.embeddings import EmbeddingSet, ExplainFn, SilhouetteFn
+from mcl_jax.evaluation.page.confusions import ExplainedConfusion, ProbeRow, worst_first
 from mcl_jax.evaluation.page.report_page import model_of, report_page
 from mcl_jax.evaluation.plots import draw_cmc, draw_det, draw_heatmaps, draw_roc, png
 from mcl_jax.evaluation.protocols import Protocol
@@ -27,6 +29,8 @@ def write_pictures(
     metrics: dict[str, Any],
     distances: DistanceFn,
     silhouettes: SilhouetteFn | None,
+    explain: ExplainFn | None,
+    explained: int,
 ) -> None:
     """Writes the pictures and report.html of a `Report`; its `write` lists them.
 
@@ -40,6 +44,8 @@ def write_pictures(
         metrics: see `Report`.
         distances: distances before re-ranking, because re-ranked ones would need all sequences at once.
         silhouettes: see `Report.write`.
+        explain: see `Report.write`.
+        explained: see `Report.write`.
 
     Raises:
         UserError: if a file cannot be written.
@@ -64,7 +70,35 @@ def write_pictures(
         write_atomically(folder / "retrieval.png", png(sheet))
     else:
         logging.info("no retrieval.png: no probe may see a gallery sequence of its subject")
+    probes = worst_first(protocol, embedding_set, roles, distances)
+    explanations = _explain(folder, embedding_set, probes, explain, explained) if explain else []
     page = report_page(
-        protocol, embedding_set, roles, groups, verification, metrics, pictures, distances, silhouettes
+        protocol,
+        embedding_set,
+        roles,
+        groups,
+        verification,
+        metrics,
+        pictures,
+        probes,
+        silhouettes,
+        explanations,
     )
     write_atomically(folder / "report.html", page)
+
+
+def _explain(
+    folder: Path, embedding_set: EmbeddingSet, rows: list[ProbeRow], explain: ExplainFn, most: int
+) -> list[ExplainedConfusion]:
+    """Writes a page for each of the worst probes whose nearest walk is somebody else's."""
+    confused = [row for row in rows if row.rank > 1][:most]
+    found = []
+    for number, row in enumerate(confused, start=1):
+        probe, nearest = row.probe, row.nearest[0]
+        name, mistake = f"confusion-{number}.html", ""
+        try:
+            write_atomically(folder / name, explain(probe, nearest))
+        except DataError as error:
+            name, mistake = "", str(error)
+        found.append(ExplainedConfusion(embedding_set.key(probe), embedding_set.key(nearest), name, mistake))
+    return found

@@ -22,6 +22,7 @@ from mcl_jax.evaluate import (
     write_report,
 )
 from mcl_jax.evaluation.protocols import PROTOCOLS
+from mcl_jax.explanation.confusions import page_maker
 from mcl_jax.hub.fetch import local_copy
 from mcl_jax.hub.published import PUBLISHED, RUNS, nearest_names
 from mcl_jax.models.registry import digest_of, model_class
@@ -169,7 +170,8 @@ def _tested(source: str, config: ConfigDict, dataset: OpenDataset, out: Path) ->
     embeddings = embed_in_parts(config, embedder, on_devices, split, out / PARTS_FOLDER, digest=digest)
     origin = model_origin(config, embedder.model, digest, weights, embeddings)
     note = note_of_trained_people(config, weights.run, split)
-    metrics = write_report(config, out / TEST_FOLDER, dataset, embeddings, origin, note)
+    explain = page_maker(embedder.model, *on_devices, metric=config.eval.metric)
+    metrics = write_report(config, out / TEST_FOLDER, dataset, embeddings, origin, note, explain=explain)
     about = {
         "source": source if place != Path(source) else place.name,
         "file_sha256": file_digest(place) if place.is_file() else "",

@@ -131,6 +131,28 @@ def test_without_silhouettes_the_page_says_so(tmp_path):
     assert 'id="frames"' not in page.read_text()
 
 
+def test_the_worst_confusions_get_pages_of_their_own(tmp_path):
+    def explain(probe: int, nearest: int) -> bytes:
+        if embeddings.views[probe] == "090":
+            raise DataError(f"{EVIL} is too long")
+        return f"{embeddings.key(probe)} {embeddings.key(nearest)}".encode()
+
+    embeddings = people()
+    report = score(embeddings, "casiab")
+    report.write(tmp_path, walk, explain=explain, explained=5)
+    made = sorted(path.name for path in tmp_path.glob("confusion-*.html"))
+    assert len(made) == 1  # of two confusions
+    probe, nearest = (tmp_path / made[0]).read_text().split()
+    assert (probe, nearest[:3]) == ("003-cl-01-000", "001")
+    text = (tmp_path / "report.html").read_text()
+    assert f'<li>{probe} was nearest to {nearest}: <a href="{made[0]}">' in text
+    assert text.count("is too long") == 1
+    assert EVIL not in text
+    report.write(tmp_path, walk)
+    assert not list(tmp_path.glob("confusion-*.html"))
+    assert "why these two?" not in (tmp_path / "report.html").read_text()
+
+
 def test_a_subject_may_have_any_name(tmp_path):
     page = page_of(tmp_path, people(names=("001", "002", EVIL)))
     assert EVIL not in page.read_text()

@@ -39,6 +39,23 @@ class ProbeRow:
     distances: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class ExplainedConfusion:
+    """A probe and the walk of somebody else that was nearest.
+
+    Attributes:
+        probe: its name.
+        nearest: name of the other.
+        page: the file that explains their distance; "" if there is none.
+        reason: why there is none.
+    """
+
+    probe: str
+    nearest: str
+    page: str
+    reason: str
+
+
 def worst_first(
     protocol: Protocol, embedding_set: EmbeddingSet, roles: Roles, distances: DistanceFn
 ) -> list[ProbeRow]:

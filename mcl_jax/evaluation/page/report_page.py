@@ -10,7 +10,7 @@ from mcl_jax.evaluation import colours, scoring
 from mcl_jax.evaluation.embeddings import EmbeddingSet, SilhouetteFn
 from mcl_jax.evaluation.heat_map import heat_map
 from mcl_jax.evaluation.origin import facts_of_origin
-from mcl_jax.evaluation.page.confusions import ProbeRow, worst_first
+from mcl_jax.evaluation.page.confusions import ExplainedConfusion, ProbeRow
 from mcl_jax.evaluation.page.embedding_map import principal_plane
 from mcl_jax.evaluation.page.templating import picture, render
 from mcl_jax.evaluation.page.walk_frames import EVERY, PackedWalks, pack_walks
@@ -18,7 +18,7 @@ from mcl_jax.evaluation.plots import NAME_LENGTH
 from mcl_jax.evaluation.protocols import Protocol
 from mcl_jax.evaluation.retrieval import SEEN
 from mcl_jax.evaluation.roles import Roles
-from mcl_jax.evaluation.scoring import DistanceFn, GroupScores
+from mcl_jax.evaluation.scoring import GroupScores
 from mcl_jax.evaluation.tables import percent
 from mcl_jax.evaluation.verification import Verification
 from mcl_jax.utils.names import short_names
@@ -36,8 +36,9 @@ def report_page(
     verification: Verification,
     metrics: Mapping[str, Any],
     pictures: Mapping[str, bytes | memoryview],
-    distances: DistanceFn,
+    rows: list[ProbeRow],
     silhouettes: SilhouetteFn | None,
+    explained: list[ExplainedConfusion],
 ) -> bytes:
     """Returns the content of report.html.
 
@@ -49,13 +50,13 @@ def report_page(
         verification: error rates and thresholds.
         metrics: the content of metrics.json.
         pictures: PNG files by name: cmc.png, roc.png and det.png.
-        distances: distances before re-ranking.
+        rows: probes and their nearest walks, from `worst_first`.
         silhouettes: returns the frames of a sequence; None: no moving pictures, and the page says so.
+        explained: confusions with pages of their own.
 
     Raises:
         DataError: if `silhouettes` cannot read a sequence.
     """
-    rows = worst_first(protocol, embedding_set, roles, distances)
     walks = sorted({i for row in rows for i in (row.probe, *row.nearest)})
     packed = pack_walks(walks, silhouettes) if walks and silhouettes is not None else None
     model = model_of(metrics)
@@ -79,6 +80,7 @@ def report_page(
         probes=len(rows),
         all_probes=len(roles.rankings()[0]),
         walks=len(walks),
+        explained=explained,
         every=EVERY,
         packed=packed,
         subjects=sorted({str(embedding_set.subjects[i]) for i in walks}),
