@@ -413,6 +413,7 @@ PUBLISHED = {
     "gait3d_parsing_triplet": "71.2",
 }
 UNPUBLISHED = {"casiab_deepgaitv2", "ccpg_triplet", "ccpg_deepgaitv2", "ccpg_swingait"}
+UNPUBLISHED |= {"ccpg_foundationgait", "gait3d_foundationgait"}
 COLUMNS = ("casiab", "grew", "gait3d", "oumvlp", "casiae", "sustech1k", "gait3d_parsing")
 
 

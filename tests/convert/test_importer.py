@@ -242,7 +242,7 @@ def test_accepts_every_form_of_checkpoint(tmp_path, form):
         ({"model": {3: torch.ones(1)}}, "3 is not a tensor"),
         ({"model": {"w": torch.ones(1)}, "iteration": "six"}, "iteration is not a valid number"),
         ({"model": {"w": torch.ones(1)}, "iteration": 2**31}, "iteration is not a valid number"),
-        ({"two\nlines": torch.ones(1)}, "no tensor"),
+        ({"two\nlines": torch.ones(1)}, "is not a tensor"),
         ({"model": {"w": torch.ones(1)}, "iteration": -1}, "iteration is not a valid number"),
     ],
 )

@@ -343,7 +343,8 @@ FILES = {
 
 def test_every_config_of_these_models_but_hids_is_a_run_here():
     assert len(FILES) == 33
-    assert {run for run in FILES.values() if run} == set(RUNS) - {"casiab_mcl"}  # OpenGait has no MCL
+    of_others = {"casiab_mcl", "ccpg_foundationgait", "gait3d_foundationgait"}
+    assert {run for run in FILES.values() if run} == set(RUNS) - of_others
 
 
 def translated(tmp_path, text: str) -> tuple[ConfigDict, str]:
@@ -381,7 +382,7 @@ def test_foundationgait_has_a_rate_for_each_layer(tmp_path):
     for old, new, why in (
         ("[0.0, 0.0, 0.0, 0.001, 0.005]", "[0.001]", r"backbone_lr: is \[0\.001\]; expected the rates of"),
         ("SGD, lr: 0.1", "SGD, lr: 0", r"optimizer_cfg\.lr: is 0; the rates of the backbone become shares"),
-        ("parts_num: 31, Sep", "parts_num: 16, Sep", r"parts_num: is 16; would change"),
+        ("parts_num: 31, Sep", "parts_num: 16, Sep", r"parts_num: is 16; it would change"),
         ("[8, 4, 2, 1, 8, 4, 2, 1]", "[3]", r"model\.crops: is \(3,\); expected numbers that divide 8"),
     ):
         assert old in text
@@ -475,7 +476,7 @@ def test_datasets_without_a_recipe_of_these_models(tmp_path, dataset, function, 
 
 def test_the_missing_backbone_of_hids_config_is_named(tmp_path):
     text = RUNS["casiae_triplet"].replace("type: ResNet9", "type: Plain")
-    with pytest.raises(ConfigError, match=r"backbone_cfg\.type: is Plain; .*mcl_jax has ResNet9 only"):
+    with pytest.raises(ConfigError, match=r"backbone_cfg\.type: is Plain; .*mcl_jax supports only ResNet9"):
         translated(tmp_path, text)
 
 
