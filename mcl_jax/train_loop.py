@@ -1,6 +1,5 @@
-"""Training: where a run starts from, then step after step, then the test at the end."""
+"""The training loop: step after step, saving and testing on the way, then the test at the end."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,16 +15,11 @@ from ml_collections import ConfigDict
 
 from mcl_jax.build import (
     allowed_nonfinite,
-    build_dataset,
     build_embedder,
     build_guarded_step,
     build_optimization,
-    build_state,
-    build_train_loader,
     build_train_model,
-    trained_block,
 )
-from mcl_jax.config import model_block
 from mcl_jax.data.datasets import DATASETS, OpenDataset
 from mcl_jax.data.feed.clip_sheet import clip_sheet
 from mcl_jax.data.feed.loaders import TrainLoader
@@ -34,33 +28,31 @@ from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.watchdog import StalledError
 from mcl_jax.data.fingerprint import fingerprint_of
 from mcl_jax.data.first_look import look_at
-from mcl_jax.data.sequences import Split
 from mcl_jax.embed import Embedder
-from mcl_jax.errors import CheckpointError
 from mcl_jax.evaluate import NotScoredError, all_scores, evaluate, joined_tests, require_scorable
 from mcl_jax.evaluation.page.curves import PAGE, About, Curves
 from mcl_jax.loggers.logger import LoggedRun
 from mcl_jax.loggers.registry import Loggers, open_loggers, require_loggers
 from mcl_jax.losses.pairwise import Metrics
-from mcl_jax.models.registry import Model, Weights
+from mcl_jax.models.registry import Model
 from mcl_jax.runtime.mesh import data_mesh, put_rows, replicated
 from mcl_jax.runtime.preemption import PreemptedError, Preemption
-from mcl_jax.runtime.settings import compiler_options, options_to_run_once, warn_of_missing_bfloat16
+from mcl_jax.runtime.settings import compiler_options, warn_of_missing_bfloat16
+from mcl_jax.train_start import begin, find_start, open_data
 from mcl_jax.training.nonfinite import NonFiniteError, StepMonitor, compile_guarded, start_counter
 from mcl_jax.training.reporting import TrainingReporter
-from mcl_jax.training.state import AveragedState, TrainState, start_average
+from mcl_jax.training.state import AveragedState, TrainState
 from mcl_jax.utils.extras import require_extra
-from mcl_jax.utils.pytrees import all_finite, flat_keys
+from mcl_jax.utils.pytrees import flat_keys
 from mcl_jax.utils.spacing import Spacing
-from mcl_jax.weights.load import average_of, fit, fit_partly, load_weights, run_of, source_of
-from mcl_jax.workdir.checkpoints import AVERAGE, Checkpoints, newest_block
+from mcl_jax.weights.load import average_of, source_of
+from mcl_jax.workdir.checkpoints import AVERAGE, Checkpoints
 from mcl_jax.workdir.failed_step import save_failed_step
 from mcl_jax.workdir.history import RunHistory, restarts
 from mcl_jax.workdir.location import check_workdir
 from mcl_jax.workdir.lock import RUN_LOCK, held
 from mcl_jax.workdir.retention import Keep, note_scores
 from mcl_jax.workdir.test_folder import TEST_FOLDER
-from mcl_jax.workdir.trained_on import has_same_people
 
 _LEAVING_SECONDS = 10.0
 """For the loggers of a run that was asked to end; its state is saved by then."""
@@ -91,7 +83,7 @@ def train(
     require_extra("train", "training")
     require_loggers(config.train.loggers)
     warn_of_missing_bfloat16(config.train.precision)
-    data, start = open_data(config), _find_start(config, workdir)
+    data, start = open_data(config), find_start(config, workdir)
     test_split = require_scorable(config, data.dataset)
     look_at([data.split, test_split], skip=config.data.on_error == "skip")
     model = build_train_model(config, start.block, data.subjects)
@@ -103,7 +95,7 @@ def train(
         Checkpoints(workdir, keep=keep, trained_on=history.data.digests) as checkpoints,
     ):
         update = _Update(config, model)
-        state = _begin(config, model, update, start.weights, checkpoints, history)
+        state = begin(config, model, update.optimization, start.weights, checkpoints, history)
         steps = range(int(state.step) + 1, config.train.steps + 1)
         with _loggers_of(config, workdir, steps) as loggers:
             saver = _Saver(config, workdir, checkpoints, model.block, preemption or Preemption(), loggers)
@@ -157,133 +149,6 @@ def _take_steps(
                 progress.scores(step, tests.run_on_the_way(step, state))
     except NonFiniteError as error:
         raise saver.save_failed_step(error, state, loader.names) from None
-    return state
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The data of a run: the dataset, its training split, and the loader of its batches."""
-
-    dataset: OpenDataset
-    loader: TrainLoader
-    split: Split
-
-    @property
-    def subjects(self) -> int:
-        """Number of people to train on."""
-        return len(self.split.subjects)
-
-
-def open_data(config: ConfigDict) -> Data:
-    """Opens the data to train on, as the `data` block of a config names them.
-
-    Raises:
-        UserError: if the data cannot be used, or config and data do not fit.
-    """
-    dataset = build_dataset(config)
-    split = dataset.train_split()
-    logging.info(
-        "training on %d sequences of %d subjects, %d devices",
-        len(split.sequences),
-        len(split.subjects),
-        jax.device_count(),
-    )
-    return Data(dataset, build_train_loader(config, split), split)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Start:
-    """The model that a run trains, and the weights it starts from.
-
-    Attributes:
-        block: the `model` block, with the sizes of the weights.
-        weights: those of `init_from`; None for a run that resumes, or starts from initial parameters.
-    """
-
-    block: Mapping[str, Any]
-    weights: Weights | None
-
-
-def _find_start(config: ConfigDict, workdir: Path) -> _Start:
-    """Finds out which model is trained: that of the run in workdir, of `init_from`, or of the config.
-
-    Raises:
-        CheckpointError: if that checkpoint is damaged, or of a model that the config contradicts.
-    """
-    stored = newest_block(workdir)
-    if stored is not None:
-        # A run that was started from weights has their sizes, whatever the config says.
-        return _Start(trained_block(config, stored, str(workdir), strict=not config.init_from), None)
-    if config.init_from:
-        weights = load_weights(config.init_from, model_block(config), partly=config.train.fit_partly)
-        if config.train.fit_partly:
-            return _Start(model_block(config), weights)
-        return _Start(trained_block(config, weights.block, weights.source, strict=False), weights)
-    return _Start(model_block(config), None)
-
-
-def _begin(
-    config: ConfigDict,
-    model: Model,
-    update: "_Update",
-    weights: Weights | None,
-    checkpoints: Checkpoints,
-    history: RunHistory,
-) -> TrainState:
-    """Returns the state to train from, and records how the run goes on.
-
-    Raises:
-        CheckpointError: if a checkpoint is damaged or of another model.
-        ConfigError: if config or data have changed, and that is not accepted.
-    """
-    accepted: list[str] = []
-    newest, last = checkpoints.wait(), config.train.steps
-    if newest is not None and newest < last:
-        accepted = history.require_unchanged(newest, checkpoints.newest_trained_on())
-    state = _first_state(config, model, update, weights, checkpoints, history.data.people)
-    step = int(state.step)
-    if newest is not None and step < last <= newest:  # the last step was damaged, and is trained again
-        accepted = history.require_unchanged(step, checkpoints.newest_trained_on())
-    if step < last:
-        history.record(step, accepted)
-    elif step > last:
-        logging.warning("train.steps is %d, and step %d is done: nothing to train", last, step)
-    return state
-
-
-def _first_state(
-    config: ConfigDict,
-    model: Model,
-    update: "_Update",
-    weights: Weights | None,
-    checkpoints: Checkpoints,
-    people: tuple[str, ...],
-) -> TrainState:
-    """Returns the newest checkpoint, else the weights of `init_from`, else initial parameters.
-
-    Raises:
-        CheckpointError: if that checkpoint is damaged or of another model.
-    """
-    whole = replicated(update.mesh)
-    arrays = model.initial_arrays(config.seed, options_to_run_once())
-    state = jax.device_put(build_state(config, *arrays, update.optimization), whole)
-    restored = checkpoints.restore(state)
-    if restored is not None:
-        logging.info("resuming after step %d", int(restored.step))
-        return restored
-    if weights is not None:
-        if not all_finite((weights.params, weights.batch_stats)):
-            raise CheckpointError(f"{weights.source}: holds numbers that are not finite; use another")
-        keep = config.train.keep_classifier or has_same_people(run_of(config.init_from)[0], people)
-        place = fit_partly if config.train.fit_partly else fit
-        trained = place(weights, model, *arrays, keep_classifier=keep)
-        params, batch_stats = jax.device_put(trained, whole)
-        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
-        return start_average(state) if config.train.ema else state
-    if config.train.freeze_batch_norm:
-        logging.warning(
-            "train.freeze_batch_norm: without init_from the statistics are, and stay, means 0, variances 1"
-        )
     return state
 
 

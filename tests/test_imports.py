@@ -33,6 +33,7 @@ ROOMS = (
         "hub",
         "weights",
         "evaluate",
+        "train_start",
         "train_loop",
         "api",
         "exporting",

@@ -17,7 +17,8 @@ from mcl_jax.ops.cpu import kernels
 from mcl_jax.runtime.hosts import exiting_alone, join, local_count, run_local
 from mcl_jax.runtime.preemption import Preemption
 from mcl_jax.runtime.settings import enable_compilation_cache, keep_memory, show_own_log
-from mcl_jax.train_loop import open_data, train
+from mcl_jax.train_loop import train
+from mcl_jax.train_start import open_data
 from mcl_jax.utils.files import write_atomically
 from mcl_jax.workdir.location import check_workdir
 
