@@ -1,5 +1,6 @@
 """The protocol of a logger, and the run that it logs."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,5 +84,13 @@ class Logger(Protocol):
 
 
 def names_of_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Returns the scores of a test, group of probes → figure → percent, by the names of `Logger.figures`."""
-    return {f"test/{group}/{name}": value for group, each in scores.items() for name, value in each.items()}
+    """Returns the scores of a test, group of probes → figure → percent, by the names of `Logger.figures`.
+
+    A score that is NaN, because nothing could be compared, is left out.
+    """
+    return {
+        f"test/{group}/{name}": value
+        for group, each in scores.items()
+        for name, value in each.items()
+        if not math.isnan(value)
+    }

@@ -10,7 +10,7 @@ from toy_runs import toy_config
 from mcl_jax.config import validate
 from mcl_jax.errors import ConfigError
 from mcl_jax.loggers import background
-from mcl_jax.loggers.logger import LoggedRun
+from mcl_jax.loggers.logger import LoggedRun, names_of_scores
 from mcl_jax.loggers.registry import LOGGERS, Kind, open_loggers
 from mcl_jax.runtime.preemption import PreemptedError, Preemption
 from mcl_jax.train_loop import train
@@ -52,6 +52,11 @@ def of_kind(kind: type, loggers: list) -> list:
 
 def warnings_of(caplog) -> list[str]:
     return [r.getMessage() for r in caplog.records if "train.loggers" in r.getMessage()]
+
+
+def test_scores_of_nothing_are_left_out():
+    scores = {"NM": {"Rank-1": 50.0}, "BG": {"Rank-1": float("nan")}}
+    assert names_of_scores(scores) == {"test/NM/Rank-1": 50.0}
 
 
 class AfterOneStep(Preemption):
