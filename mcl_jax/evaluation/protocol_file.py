@@ -15,6 +15,7 @@ _KEYS = (
     *("title", "gallery", "probes", "blocks", "leave_out", "figures", "unmatched", "views", "view_ends"),
     *("unused", "mean"),
 )
+_LONGEST_NAME = 100
 _MAX_BYTES = 1 << 20
 _FIGURE = re.compile(r"Rank-[1-9]\d{0,5}|mAP|mINP")
 
@@ -62,6 +63,9 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
     if not isinstance(probes, dict) or not probes:
         raise ConfigError('probes: must be an object such as {"night": ["night-01"]}')
     gallery = content["gallery"]
+    for group in (*probes, *(gallery if isinstance(gallery, dict) else ())):
+        if not 0 < len(group) <= _LONGEST_NAME:  # it is shown in tables, pictures and errors
+            raise ConfigError(f"group {group!r:.80}: a name has 1 to {_LONGEST_NAME} characters")
     settings: dict[str, Any] = {
         "gallery": {group: _choice(f"gallery.{group}", given, THE_REST) for group, given in gallery.items()}
         if isinstance(gallery, dict)
@@ -86,8 +90,8 @@ def _protocol(content: dict[str, Any], name: str) -> Protocol:
                 raise ConfigError(f"{key}: must be {'a text' if kind is str else 'true or false'}")
             settings[key] = content[key]
     title = content.get("title", name)
-    if not isinstance(title, str):
-        raise ConfigError("title: must be a text")
+    if not isinstance(title, str) or ("title" in content and len(title) > _LONGEST_NAME):
+        raise ConfigError(f"title: must be a text of at most {_LONGEST_NAME} characters")
     return Protocol(name=name, data=title, **settings)
 
 

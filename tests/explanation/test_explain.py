@@ -83,7 +83,7 @@ def test_the_derivative_is_the_slope(metric):
 
 @pytest.mark.slow
 def test_the_gradient_is_the_slope_of_the_embedding(gait):
-    """Of frames of noise: where equal features tie for a maximum, as in silhouettes, there is no one slope."""
+    """With frames of noise: where features tie for a maximum, as in silhouettes, there is no one slope."""
     walk = np.random.default_rng(0).integers(40, 216, (6, 64, 44), np.uint8)
     derivative = np.random.default_rng(3).standard_normal((16, 64))
     gradient = gait.program(probe_of)(walk, derivative).gradient
