@@ -46,7 +46,7 @@ def to_unit_range(
 
 
 def as_models_take(
-    frames: UInt8[Array, "r s h w"], one: int
+    frames: UInt8[Array, "r s h w"] | Float[Array, "r s h w"], one: int
 ) -> UInt8[Array, "r s h w"] | Float[Array, "r s h w"]:
     """Returns frames divided by a number; as they are for 255, by which models divide uint8 themselves.
 

@@ -74,7 +74,7 @@ def test_parameters_are_read_and_checked():
         with pytest.raises(ConfigError, match="is not k1,k2,lambda"):
             Rerank.parse(text)
     for text in ("0,6,0.3", "20,0,0.3", "20,6,1.5", "20,6,nan"):
-        with pytest.raises(ConfigError, match="cannot work"):
+        with pytest.raises(ConfigError, match="k1 and k2 must be at least 1"):
             Rerank.parse(text)
 
 

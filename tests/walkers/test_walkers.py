@@ -327,7 +327,7 @@ def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, populati
         write_walkers(root, **population, workers=2)
     killer.join()
     assert not (tmp_path / "walkers_partition.json").exists()
-    with pytest.raises(DataError, match="the preparation of .* is not complete.*make_walkers"):
+    with pytest.raises(DataError, match="the preparation of .* is not complete.*mcl-jax walkers"):
         list_tree(root)
     write_walkers(root, **population)
     assert len(list_tree(root)) == 12
