@@ -3,8 +3,8 @@
 import pytest
 from toys import TOYS
 
-# It takes seconds, and the stages of DeepGaitV2, which it has, are in another toy.
-SLOW = ("foundationgait",)
+# They take seconds, and differ from another toy in a number or in a part that a third toy has.
+SLOW = ("foundationgait", "gaitset_bins", "gaitgl_necks")
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TOYS])

@@ -88,7 +88,7 @@ def test_tfds_metadata_is_not_read(tree, records, monkeypatch, tmp_path):
     np.testing.assert_array_equal(source.read(listed[4])[:], PklSource().read(scan_tree(tree)[4]))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_batches_are_those_of_the_tree(tree, records, workers):
     batches = []
     for listed, source in ((scan_tree(tree), PklSource()), open_records(records)):

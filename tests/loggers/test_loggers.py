@@ -81,6 +81,7 @@ class AfterOneStep(Preemption):
         super().note_saved(step)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_goes_on_is_logged_whole_whatever_fails(
     people, tmp_path, opened, caplog, monkeypatch
 ):
