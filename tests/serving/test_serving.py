@@ -212,14 +212,12 @@ def test_a_signal_lets_requests_in_flight_finish_and_the_program_leaves_with_0(t
 
 
 @pytest.mark.slow
-def test_fifty_clients_get_what_embed_alone_gives_and_nothing_is_compiled_meanwhile(
-    toy_run, tmp_path, caplog
-):
+def test_fifty_clients_get_what_embed_alone_gives_and_nothing_is_compiled_meanwhile(tmp_path, caplog):
     import jax
 
     import mcl_jax
 
-    gait = mcl_jax.load(toy_run)
+    gait = mcl_jax.load()  # the smallest model: each walk is embedded alone, too
     rng = np.random.default_rng(0)
     walks = [
         walk(n, n % 30) & rng.integers(128, 256, (n, 64, 44), np.uint8) for n in rng.integers(15, 200, 50)
