@@ -159,6 +159,11 @@ def shapes_and_waste(packer: SequencePacker, lengths: np.ndarray) -> tuple[set[t
     return set(shapes), 1 - lengths.sum() / sum(rows * slots for rows, slots in shapes)
 
 
+def test_lengths_that_take_equally_many_slots_have_one_shape():
+    by_threes = Spacing(empty=1, multiple=3, least=4)  # 2 to 5 frames all take 6 slots
+    assert train_row_shapes(4, 2, 5, 5, by_threes) == (train_row_shape(4, 2, 5, by_threes),)
+
+
 @pytest.mark.parametrize(("count", "most_shapes", "most_waste"), [(200, 4, 0.05), (16, 5, 0.15)])
 def test_few_slots_are_empty_and_few_shapes_needed(count: int, most_shapes: int, most_waste: float):
     for seed in range(50):

@@ -103,9 +103,9 @@ def train_row_shapes(
     the largest saves at least 1.5 % of the slots.
     """
     largest = train_row_shape(sequences, min_frames, max_frames, spacing)
-    if min_frames == max_frames:
-        return (largest,)
     needed = _needed_slots(sequences, largest.segments, min_frames, max_frames, spacing)
+    if not needed.stdev:  # one length, or lengths that take equally many slots at this spacing
+        return (largest,)
     slots = [*range(_SLOT_MULTIPLE, largest.slots, _SLOT_MULTIPLE), largest.slots]
     slots = [size for size in slots if size > needed.mean - 4 * needed.stdev]
     held = [*map(needed.cdf, slots[:-1]), 1.0]  # share of the batches that fit
