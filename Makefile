@@ -73,7 +73,7 @@ $(NEWER_VENV)/installed: requirements-cpu.txt pyproject.toml
 
 test-newer: $(NEWER_VENV)/installed
 	$(NEWER_VENV)/bin/python -c 'import sys, jax; print("Python", sys.version.split()[0], "jax", jax.__version__)'
-	$(NEWER_VENV)/bin/python -m pytest -n 2 $(NEWER_TESTS)
+	$(NEWER_VENV)/bin/python -m pytest -n 2 -m 'not slow' $(NEWER_TESTS)
 endif
 
 # Programs of the published recipes, compiled for a GPU that is not there. XLA's compiler for it, three wheels

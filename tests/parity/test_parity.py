@@ -72,7 +72,15 @@ def test_on_figures_of_the_reference(name, shared_parity, real_silhouettes):
     assert_within_tolerance(errors, NOISE_OF_THE_REFERENCE.get(name, {}))
 
 
-@by_variant
+# One of each model: the others differ in sizes alone.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        for name in VARIANTS
+        if name not in ("gaitgl_large", "gaitgl_bnneck", "deepgaitv2_2d", "deepgaitv2_3d")
+    ],
+)
 @pytest.mark.slow
 def test_bfloat16_embeddings_point_the_same_way(name, shared_parity, real_silhouettes):
     smallest, mean = measure.measure_bfloat16(name, shared_parity, real_silhouettes)
