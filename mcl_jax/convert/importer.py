@@ -146,7 +146,7 @@ def import_weights(
 def _import_backbone(
     checkpoint: TorchCheckpoint, source: str, expected: Mapping[str, Any], name: str, *, partly: bool
 ) -> Weights:
-    """Returns the weights of a pre-trained backbone, which training goes on with.
+    """Returns the weights of a pre-trained backbone, from which training starts.
 
     Raises:
         CheckpointError: if that will not do, or names or shapes are not those of the model.

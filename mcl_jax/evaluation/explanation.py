@@ -1,4 +1,4 @@
-"""What the distance between two walks is made of."""
+"""The explanation of a distance between two walks, as data for a page."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class ExplainedWalk:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a distance is made of.
+    """Contributions of parts, frames and pixels to a distance.
 
     Attributes:
         walks: both.

@@ -12,11 +12,11 @@ from mcl_jax.models.registry import Model, model_of
 from mcl_jax.utils.pytrees import ArrayTree
 
 PageMaker = Callable[[EmbeddingSet, SilhouetteFn], ExplainFn]
-"""Embeddings and the frames of their sequences → what explains the distance of two of them."""
+"""Function of embeddings and the frames of their sequences; returns one that explains two of them."""
 
 
 def page_maker(model: Model, params: ArrayTree, batch_stats: ArrayTree, *, metric: str) -> PageMaker:
-    """Returns what makes pages for the sequences of a test.
+    """Returns a function that makes explanation pages for the sequences of a test.
 
     Args:
         model: that embedded them, in any precision.

@@ -1,4 +1,4 @@
-"""Which frames gave the maxima over time that the parts of an embedding are made of."""
+"""Share of each frame in the maxima over time, for each part of an embedding."""
 
 from collections.abc import Sequence
 

@@ -19,7 +19,7 @@ _CHANGED = 1e-5  # of the largest feature: more than rounding
 
 
 class Probed(NamedTuple):
-    """What a model did with one walk.
+    """Gradient and features of one walk in a model.
 
     Attributes:
         gradient: float32 [s, h, w], of the scalar whose derivative by the embedding was given.

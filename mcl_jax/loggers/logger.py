@@ -20,7 +20,7 @@ _VALID_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run as a logger is told of it.
+    """The facts about a run that a logger needs.
 
     Attributes:
         workdir: folder of the run; a logger that writes files has a folder of its own name there.
@@ -46,7 +46,7 @@ class LoggedRun:
         return text if _VALID_ID.fullmatch(text) else None
 
     def keep_id(self, logger: str, run_id: str) -> None:
-        """Keeps the id of a logger's run, so that a restart goes on with the same one.
+        """Saves the id of a logger's run, so that a restart continues that run.
 
         Raises:
             UserError: if it cannot be written.

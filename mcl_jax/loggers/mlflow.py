@@ -27,7 +27,7 @@ class MLflow:
     """One run of MLflow for all starts of a run."""
 
     def __init__(self, run: LoggedRun) -> None:
-        """Begins the run, or goes on with it; the first start makes the store, which takes seconds."""
+        """Begins or continues the run; the first start creates the store, which takes seconds."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow  # of the extra `mlflow`
 
@@ -99,7 +99,7 @@ class MLflow:
             self._client.log_artifact(self._id, str(path))
 
     def close(self, *, finished: bool) -> None:
-        """Says how the run ended; one that goes on later is killed until then."""
+        """Sets the final status: FINISHED, or KILLED for a run that ended early and may continue later."""
         self._client.set_terminated(self._id, status="FINISHED" if finished else "KILLED")
 
 

@@ -42,7 +42,7 @@ class WandB:
     """One run of Weights & Biases for all starts of a run."""
 
     def __init__(self, run: LoggedRun) -> None:
-        """Begins the run, or goes on with it.
+        """Begins or continues the run.
 
         Raises:
             UserError: if nobody is logged in; its library would ask for a key in the terminal.

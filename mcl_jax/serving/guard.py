@@ -21,7 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/health", "/openapi.json", "/responsible-use")
-"""What may be read without the key: nothing in it is about a person."""
+"""Paths that need no key, because nothing there is about a person."""
 
 ENDPOINTS = (*OPEN, "/metrics", "/embed", "/compare", "/identify", "/enroll")
 

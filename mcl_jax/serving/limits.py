@@ -7,7 +7,7 @@ from mcl_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the service takes at most.
+    """Maximum sizes, counts and times of the service.
 
     Attributes:
         min_frames: silhouettes that a walk needs.

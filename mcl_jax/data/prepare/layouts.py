@@ -190,7 +190,7 @@ GREW = Layout(
 OUMVLP = Layout(_scan_oumvlp, "Silhouette_<view>-<condition>/<subject>/*.png")
 
 PKL_ALONE = Layout(_scan_nothing, "a pkl tree, subject/condition/view/*.pkl")
-"""What is not prepared from raw frames here."""
+"""Layout of datasets that cannot be prepared from raw frames."""
 
 CASIAE = Layout(
     _scan_casiae,
