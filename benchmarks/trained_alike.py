@@ -1,0 +1,215 @@
+"""Trains PyTorch and mcl_jax on the same batches from the same weights, and compares their rank-1.
+
+    python benchmarks/trained_alike.py FOLDER                             # everything, hours on two cores
+    python benchmarks/trained_alike.py FOLDER --models gaitbase --precisions float32 --seeds 0
+    python benchmarks/trained_alike.py FOLDER --docs docs/parity.md       # the table of the docs
+
+The people are those of `mcl-jax demo`, the recipes its MCL and its triplet loss. A seed decides PyTorch's
+initial weights, which mcl_jax imports, and the batches. Both sides test in float32. Results are added to
+FOLDER/results.jsonl one by one; existing results are not made again.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from torch import nn
+
+import mcl_jax
+from mcl_jax.build import build_dataset, build_train_loader
+from mcl_jax.config import add_parts, load_config
+from mcl_jax.data.datasets import OpenDataset
+from mcl_jax.data.feed.packing import TrainBatch
+from mcl_jax.embed import labelled
+from mcl_jax.walkers import write_walkers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import torch_reference
+
+SIZES = {
+    "gaitbase": {"channels": (8, 16, 32, 64), "embed_dim": 64},
+    "deepgaitv2": {"mode": "p3d", "layers": (1, 1, 1, 1), "channels": (8, 16, 32, 64)},
+}
+SAMPLING = {"gaitbase": "fixed_unordered", "deepgaitv2": "fixed_ordered"}
+LOSSES = ("mcl", "triplet")
+PRECISIONS = ("float32", "bfloat16")
+SIDES = ("PyTorch", "mcl_jax")
+BEGIN, FINISH = "<!-- begin of benchmarks/trained_alike.py -->", "<!-- end of benchmarks/trained_alike.py -->"
+
+
+class MixedPrecision(nn.Module):
+    """A model under PyTorch's autocast to bfloat16; its outputs are float32, as the losses need."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: torch.Tensor, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings, logits = self.model(frames, lengths)
+        return embeddings.float(), logits.float()
+
+
+def config_of(folder: Path, run: dict) -> ConfigDict:
+    """Returns the config of a run."""
+    people = folder / "walkers"
+    overrides = {
+        "seed": run["seed"],
+        "data.root": str(people),
+        "data.partition": f"{people}_partition.json",
+        "data.sampling.mode": SAMPLING[run["model"]],
+        "model.name": run["model"],
+        "train.precision": run["precision"],
+        "train.keep_classifier": True,
+        "train.steps": run["steps"],
+        "eval.precision": "float32",
+        "init_from": str(folder / f"{run['model']}-{run['seed']}.pt"),
+        **{f"model.{key}": value for key, value in SIZES[run["model"]].items()},
+    }
+    config = load_config(f"walkers_{run['loss']}")
+    add_parts(config, overrides)
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+def scores_of_torch(config: ConfigDict, model: nn.Module, run: dict) -> dict[str, float]:
+    """Trains PyTorch's model on the batches of mcl_jax's loader, and tests it."""
+    dataset = build_dataset(config)
+    loader = build_train_loader(config, dataset.train_split())
+    loss, other = config.loss[run["loss"]], config.loss.cross_entropy
+    recipe = torch_reference.Recipe(
+        margin=loss.margin,
+        gamma=loss.get("gamma"),
+        weight=loss.weight,
+        ce_weight=other.weight,
+        ce_scale=other.scale,
+        ce_smoothing=other.label_smoothing,
+    )
+    optimizer = torch_reference.Optimizer(
+        "sgd",
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        milestones=config.schedule.milestones,
+    )
+    trained = MixedPrecision(model) if run["precision"] == "bfloat16" else model
+    trainer = torch_reference.TorchTrainer(trained, recipe, optimizer)
+    for step in range(run["steps"]):
+        frames, lengths, labels = unpacked(loader(step))
+        trainer.step(torch.from_numpy(frames).float() / 255, lengths, torch.from_numpy(labels))
+    return tested(model.eval(), dataset)
+
+
+def unpacked(batch: TrainBatch) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Returns frames [f, h, w] end to end, lengths and labels of the sequences of a batch."""
+    clips, labels = [], []
+    for frames, ids, names in zip(batch["frames"], batch["segment_ids"], batch["labels"], strict=True):
+        for segment in np.unique(ids[ids >= 0]):
+            clips.append(frames[ids == segment])
+            labels.append(names[segment])
+    return np.concatenate(clips), [len(clip) for clip in clips], np.array(labels, np.int64)
+
+
+def tested(model: nn.Module, dataset: OpenDataset) -> dict[str, float]:
+    """Embeds the test split with PyTorch, one sequence at a time, and returns its scores in percent."""
+    split = dataset.test_split()
+    embeddings = []
+    with torch.inference_mode():
+        for ref in split.sequences:
+            frames = torch.from_numpy(np.ascontiguousarray(split.source.read(ref)[:, :, 10:54]))
+            embeddings.append(model(frames.float() / 255, [len(frames)])[0][0].numpy())
+    return rank_1(mcl_jax.score(labelled(np.stack(embeddings), split.sequences), "casiab").scores)
+
+
+def rank_1(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Returns the rank-1 of each condition in percent."""
+    return {condition: figures["Rank-1"] for condition, figures in scores.items()}
+
+
+def trained(folder: Path, run: dict) -> dict[str, float]:
+    """Trains and tests one run; returns its scores in percent."""
+    torch.manual_seed(run["seed"])
+    model = torch_reference.MODELS[run["model"]](**SIZES[run["model"]], num_classes=100)
+    torch.save(model.state_dict(), folder / f"{run['model']}-{run['seed']}.pt")
+    config = config_of(folder, run)
+    if run["side"] == "PyTorch":
+        return scores_of_torch(config, model, run)
+    workdir = folder / "-".join(str(value) for value in run.values())
+    return rank_1(mcl_jax.train(config, workdir)["scores"])
+
+
+def table(rows: list[dict]) -> str:
+    """Returns mean rank-1 and its spread over the seeds, both sides one above the other, as Markdown."""
+    conditions = list(rows[0]["scores"])
+    head = ["model", "loss", "precision", "trained by", "seeds", *conditions, "mean"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|" + "--:|" * (len(conditions) + 2)]
+    for model, loss, precision in itertools.product(SIZES, LOSSES, PRECISIONS):
+        for side in SIDES:
+            wanted = {"model": model, "loss": loss, "precision": precision, "side": side}
+            found = [row["scores"] for row in rows if wanted.items() <= row.items()]
+            if found:
+                means = [[scores[name] for scores in found] for name in conditions]
+                means.append([statistics.fmean(scores.values()) for scores in found])
+                cells = (model, loss, precision, side, len(found), *map(mean_and_spread, means))
+                lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def mean_and_spread(values: list[float]) -> str:
+    """Returns the mean and, of several values, their standard deviation."""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--docs", type=Path, help="write the table into this page, and train nothing")
+    args = parser.parse_args()
+    results = args.folder / "results.jsonl"
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    if args.docs:
+        before, _, rest = args.docs.read_text().partition(BEGIN)
+        _, _, after = rest.partition(FINISH)
+        args.docs.write_text(f"{before}{BEGIN}\n{table(rows)}\n{FINISH}{after}")
+        return
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    write_walkers(
+        args.folder / "walkers",
+        subjects=150,
+        test_subjects=50,
+        views=("036", "072", "108", "144"),
+        frames=30,
+        workers=2,
+    )
+    for precision, model, seed, loss, side in itertools.product(
+        args.precisions, args.models, args.seeds, args.losses, SIDES
+    ):
+        run = {"model": model, "loss": loss, "precision": precision, "seed": seed, "side": side}
+        run["steps"] = args.steps
+        if any(run.items() <= row.items() for row in rows):
+            continue
+        began = time.monotonic()
+        row = run | {"scores": trained(args.folder, run), "seconds": time.monotonic() - began}
+        rows.append(row)
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
