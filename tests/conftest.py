@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -95,31 +96,51 @@ def real_silhouettes() -> Path:
     return _shared("real_silhouettes")
 
 
+def _made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all processes of a test run share: the first that asks makes it, the others wait."""
+    from mcl_jax.utils.file_lock import locked
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.made"
+    with locked(root / f"{name}.lock", wait=True):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def people(tmp_path_factory) -> Path:
     """A tree of six people, three of them for testing, two views, one sequence of each condition."""
     from mcl_jax.walkers import write_walkers
 
-    root = tmp_path_factory.mktemp("people") / "walkers"
-    write_walkers(
-        root,
-        subjects=6,
-        test_subjects=3,
-        views=("036", "090"),
-        conditions=("nm-01", "nm-05", "bg-01", "cl-01"),
-        frames=6,
-        workers=1,
-    )
-    return root
+    def make(folder: Path) -> None:
+        write_walkers(
+            folder / "walkers",
+            subjects=6,
+            test_subjects=3,
+            views=("036", "090"),
+            conditions=("nm-01", "nm-05", "bg-01", "cl-01"),
+            frames=6,
+            workers=1,
+        )
+
+    return _made_once(tmp_path_factory, "people", make) / "walkers"
 
 
 @pytest.fixture(scope="session")
 def toy_run(people, tmp_path_factory) -> Path:
-    """A finished run of a tiny GaitBase, three steps long."""
+    """A finished run of a tiny GaitBase, three steps long; each process has a copy."""
     from toy_runs import toy_overrides
 
     import mcl_jax
 
-    workdir = tmp_path_factory.mktemp("run")
-    mcl_jax.train("walkers_mcl", workdir, overrides=toy_overrides(people))
-    return workdir
+    made = _made_once(
+        tmp_path_factory,
+        "toy_run",
+        lambda folder: mcl_jax.train("walkers_mcl", folder, overrides=toy_overrides(people)),
+    )
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("run") / "toy"))
