@@ -1,31 +1,26 @@
 """Saves and restores the training state with Orbax, and checks every checkpoint against its digest.
 
 Orbax ensures that an interrupted save does not count as a checkpoint. But it does not notice damage to a
-finished
-one: a flipped byte gives wrong numbers. So every checkpoint carries SHA-256 digests, and reading falls back
-    to the newest undamaged one.
+finished one: a flipped byte gives wrong numbers. So every checkpoint carries SHA-256 digests, and reading
+falls back to the newest undamaged one.
 """
 
 import contextlib
 import dataclasses
 import datetime
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import jax
-import numpy as np
 from absl import logging
-from orbax.checkpoint import path as orbax_path
 from orbax.checkpoint import v1 as ocp
 
 from mcl_jax.errors import CheckpointError, ConfigError
-from mcl_jax.models.registry import PROVIDED, Weights, digest_of_weights, model_class, plain_block
+from mcl_jax.models.registry import Weights, digest_of_weights, plain_block
 from mcl_jax.training.state import (
     AveragedState,
     TrainState,
@@ -36,17 +31,25 @@ from mcl_jax.training.state import (
 from mcl_jax.utils.pytrees import all_finite, leaves_by_name
 from mcl_jax.utils.resource_limits import resource_limit
 from mcl_jax.utils.retry import retried
-from mcl_jax.utils.signatures import config_arguments
+from mcl_jax.workdir.checkpoint_contents import (
+    BLOCK,
+    FORMAT,
+    block_is_sound,
+    digest_of_arrays,
+    digest_of_block,
+    digests,
+    stored_block,
+    with_integer_keys,
+)
 from mcl_jax.workdir.pending_save import PendingSave
 from mcl_jax.workdir.retention import Keep
+from mcl_jax.workdir.step_folders import StepFolders
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "checkpoints-damaged"
 AVERAGE = "average"
 """Name of the averaged weights: in a checkpoint, in the folder of their test, and in RUN@average."""
 
-_FORMAT = 2
-_BLOCK = "model"
 _TRAINED_ON = "trained_on"
 _WEIGHTS = ("params", "batch_stats")
 _NOT_FINITE = "it holds numbers that are not finite"
@@ -73,37 +76,6 @@ class Stored:
     digest: str
 
 
-@dataclasses.dataclass(frozen=True)
-class _Undated(orbax_path.step.Metadata):
-    """A checkpoint known only by its step and folder.
-
-    Orbax also reads the time of the save from the checkpoint's description, which is not needed here. Some
-    damage to that description would make Orbax fail on the whole folder, instead of skipping the checkpoint.
-    """
-
-    @property
-    def commit_timestamp(self) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(0, datetime.UTC)
-
-
-class _StepFolders(orbax_path.step.NameFormat[_Undated]):
-    """Folders named only by their step, as Orbax names them by default."""
-
-    def __init__(self) -> None:
-        self._standard = orbax_path.step.standard_name_format()
-
-    def build_name(self, step: int) -> str:
-        return str(step)
-
-    def find_all(self, base_path: Any) -> Iterator[_Undated]:
-        for found in self._standard.find_all(base_path):
-            yield _Undated(found.step, found.path)
-
-    def find_step(self, base_path: Any, step: int) -> _Undated:
-        found = self._standard.find_step(base_path, step)
-        return _Undated(found.step, found.path)
-
-
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints."""
 
@@ -125,7 +97,7 @@ class Checkpoints:
             # The training loop decides when to save.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keep_all if keep is None else keep.policy(self._workdir),
-            step_name_format=_StepFolders(),
+            step_name_format=StepFolders(),
             cleanup_tmp_directories=keep is not None,
         )
         self._unsettled: PendingSave | None = None
@@ -162,9 +134,9 @@ class Checkpoints:
         if not all_finite(host_state):
             raise CheckpointError(f"{self._workdir / FOLDER}: step {step} is not saved: {_NOT_FINITE}")
         metadata = {
-            "format": _FORMAT,
-            "digests": _digests(host_state) | {_BLOCK: _digest_of_block(block)},
-            _BLOCK: plain_block(block),
+            "format": FORMAT,
+            "digests": digests(host_state) | {BLOCK: digest_of_block(block)},
+            BLOCK: plain_block(block),
             "uncounted_batches": uncounted_batches,
         }
         if self._trained_on is not None:
@@ -189,7 +161,7 @@ class Checkpoints:
     def newest_block(self) -> dict[str, Any] | None:
         """Returns the `model` block of the newest checkpoint that can be read, or None if there is none."""
         custom = self._newest_custom()
-        return None if custom is None else _block(custom)
+        return None if custom is None else stored_block(custom)
 
     def newest_trained_on(self) -> dict[str, str] | None:
         """Returns the digests of the data of the newest checkpoint that can be read; None if it has none."""
@@ -220,7 +192,7 @@ class Checkpoints:
             self._check_structure(step, metadata.metadata, abstract)
             state: TrainState = self._checkpointer.load(step, abstract)
             host_state = jax.device_get(state)
-            found, expected = _digests(host_state), metadata.custom_metadata["digests"]
+            found, expected = digests(host_state), metadata.custom_metadata["digests"]
             if any(found[part] != expected.get(part) for part in found):
                 return None
             _require_finite(host_state)
@@ -255,14 +227,14 @@ class Checkpoints:
                     f"@{AVERAGE} for the others"
                 )
             parts = (AVERAGE,) if average else _WEIGHTS
-            if any(_digest(raw[part]) != custom["digests"].get(part) for part in parts):
+            if any(digest_of_arrays(raw[part]) != custom["digests"].get(part) for part in parts):
                 return None
             chosen = raw[AVERAGE] if average else raw
             _require_finite([chosen[part] for part in _WEIGHTS])
-            params, batch_stats = (_integer_keys(chosen[part]) for part in _WEIGHTS)
+            params, batch_stats = (with_integer_keys(chosen[part]) for part in _WEIGHTS)
             source = f"{self._workdir}@{AVERAGE}" if average else str(self._workdir)
             uncounted = custom.get("uncounted_batches", 0)
-            return Weights(_block(custom), params, batch_stats, step, source, uncounted)
+            return Weights(stored_block(custom), params, batch_stats, step, source, uncounted)
 
         weights, _ = self._newest_undamaged(load, None if step is None else [step])
         if weights is None:
@@ -295,14 +267,14 @@ class Checkpoints:
         except Exception as error:  # what damage raises depends on where it is
             return f"damaged: {_first_line(error)}", ""
         custom = metadata.custom_metadata
-        changed = [part for part in sorted(raw) if _digest(raw[part]) != custom["digests"].get(part)]
+        changed = [part for part in sorted(raw) if digest_of_arrays(raw[part]) != custom["digests"].get(part)]
         if changed:
             return f"damaged: {', '.join(changed)}", ""
         if not all_finite(raw):
             return _NOT_FINITE, ""
-        arrays = (_integer_keys(raw[part]) for part in _WEIGHTS)
+        arrays = (with_integer_keys(raw[part]) for part in _WEIGHTS)
         with contextlib.suppress(ConfigError):  # a user's own model, which is not imported here
-            return "", digest_of_weights(_block(custom), *arrays)
+            return "", digest_of_weights(stored_block(custom), *arrays)
         return "", ""
 
     def _load_raw(self, step: int, metadata: Any) -> dict[str, Any]:
@@ -381,11 +353,7 @@ class Checkpoints:
             metadata = retried(self._name(step), lambda: self._checkpointer.metadata(step))
             custom = metadata.custom_metadata or {}
             # Orbax reports some damage as a missing item, not as an error.
-            if (
-                metadata.metadata is not None
-                and {"digests", _BLOCK} <= set(custom)
-                and _block_is_sound(custom)
-            ):
+            if metadata.metadata is not None and {"digests", BLOCK} <= set(custom) and block_is_sound(custom):
                 return metadata
         except Exception as error:  # what damage raises depends on where it is
             logging.warning("checkpoint %d: %s", step, _first_line(error))
@@ -436,45 +404,6 @@ def _require_finite(tree: Any) -> None:
     """Raises an error for a checkpoint that no run could continue from, so that it is skipped."""
     if not all_finite(tree):
         raise ValueError(_NOT_FINITE)
-
-
-def _digests(state: TrainState) -> dict[str, str]:
-    """Returns a digest of each part of a state on the host."""
-    fields = [field.name for field in dataclasses.fields(state)]
-    return {name: _digest(getattr(state, name)) for name in fields}
-
-
-def _digest(tree: Any) -> str:
-    sha = hashlib.sha256()
-    for path, leaf in sorted(leaves_by_name(tree).items()):
-        array = np.ascontiguousarray(leaf)
-        sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
-        sha.update(array.data)
-    return sha.hexdigest()
-
-
-def _digest_of_block(block: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain_block(block), sort_keys=True).encode()).hexdigest()
-
-
-def _block_is_sound(custom: Mapping[str, Any]) -> bool:
-    return "format" not in custom or custom["digests"].get(_BLOCK) == _digest_of_block(custom[_BLOCK])
-
-
-def _block(custom: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `model` block of a checkpoint; the first format held the keys of all models."""
-    block = custom[_BLOCK]
-    if "format" in custom:
-        return dict(block)
-    known = config_arguments(model_class(block["name"]), PROVIDED)
-    return {key: value for key, value in block.items() if key == "name" or key in known}
-
-
-def _integer_keys(tree: Any) -> Any:
-    # Orbax stores integer keys of module lists as text.
-    if not isinstance(tree, dict):
-        return tree
-    return {int(key) if key.isdigit() else key: _integer_keys(value) for key, value in tree.items()}
 
 
 def _alone() -> bool:
