@@ -132,7 +132,7 @@ def _take_steps(
         for step in steps:
             batch, rows = saver.wait_for(batches, state)
             if step == steps[0]:
-                progress.clips(step, clip_sheet(batch, names=loader.places(step - 1)))
+                progress.clips(step, clip_sheet(batch, names=loader.places(step - 1), one=loader.one))
             state, metrics = update(state, rows, leave=saver.preemption.requested)
             if update.compiling:
                 progress.leave_out(update.compiling)

@@ -106,7 +106,7 @@ def _work(config: ConfigDict, workdir: Path, options: RunOptions) -> None:
         return
     if options.show_clips:
         loader = open_data(config).loader
-        sheet = clip_sheet(loader(0), names=loader.places(0))
+        sheet = clip_sheet(loader(0), names=loader.places(0), one=loader.one)
         write_atomically(options.show_clips, encode_png(sheet))
         print(f"wrote the first batch to {options.show_clips}")
         return

@@ -395,7 +395,7 @@ def _train(trainer: Settings, *, own_schedule: bool) -> tuple[dict[str, Any], st
     save_every = trainer.take("save_iter", int)
     partly = not trainer.take("restore_ckpt_strict", bool, True)
     trainer.ignore(
-        sync_BN="statistics are always those of the whole batch",
+        sync_BN="statistics are those of the whole batch, or with train.accumulate those of a chunk",
         save_name="--workdir names the run",
         find_unused_parameters="not needed in JAX",
     )

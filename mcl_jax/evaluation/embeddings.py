@@ -25,7 +25,7 @@ ExplainFn = Callable[[int, int], bytes]
 """Indices of two sequences → a page that explains their distance; raises DataError where it cannot."""
 
 
-@dataclass(frozen=True, repr=False, init=False)
+@dataclass(frozen=True, repr=False, init=False, eq=False)
 class EmbeddingSet:
     """Embeddings of n sequences, with subject, condition and view of each; lists become arrays.
 

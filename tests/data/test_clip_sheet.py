@@ -23,6 +23,16 @@ def test_the_sheet_has_clips_as_rows_and_frames_as_columns():
     assert np.array_equal(decoded, sheet)
 
 
+def test_maps_of_body_parts_are_visible():
+    batch = {
+        "frames": np.array([[[[0, 2], [5, 1]]]], np.uint8),
+        "segment_ids": np.array([[0]]),
+        "labels": np.array([[3]]),
+    }
+    assert clip_sheet(batch, frames=1, one=1)[:2].tolist() == [[0, 102], [255, 51]]
+    assert clip_sheet(batch, frames=1)[:2].tolist() == [[0, 2], [5, 1]]
+
+
 def test_names_are_written_beside_the_clips():
     batch = {
         "frames": np.zeros((2, 2, 30, 20), np.uint8),

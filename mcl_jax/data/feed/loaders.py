@@ -87,6 +87,7 @@ class TrainLoader:
         """
         self._sequences = split.sequences
         self._source = split.source
+        self.one = split.one
         self._subjects = sampling.SubjectSampler(split, batch)
         self._frames = frames
         self._augment = augment.Augmentation(augmentation)
