@@ -4,9 +4,11 @@
     python benchmarks/trained_alike.py FOLDER --models gaitbase --precisions float32 --seeds 0
     python benchmarks/trained_alike.py FOLDER --docs docs/parity.md       # the table of the docs
 
-The people are those of `mcl-jax demo`, the recipes its MCL and its triplet loss. A seed decides PyTorch's
-initial weights, which mcl_jax imports, and the batches. Both sides test in float32. Results are added to
-FOLDER/results.jsonl one by one; existing results are not made again.
+The people are drawn as those of `mcl-jax demo`, half as many for testing; the recipes are its MCL
+and its triplet loss with half its batch, 8 × 4. A seed decides PyTorch's initial weights, which mcl_jax imports, and the
+batches. PyTorch's trained weights are imported too, and mcl_jax tests all in float32, because its embeddings
+equal PyTorch's (docs/parity.md). Results are added to FOLDER/results.jsonl one by one; existing results are not
+made again.
 """
 
 import argparse
@@ -14,25 +16,21 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from ml_collections import ConfigDict
+from side_by_side import channels_last
 from torch import nn
+from torch_reference import MODELS, Optimizer, Recipe, TorchTrainer
 
 import mcl_jax
 from mcl_jax.build import build_dataset, build_train_loader
 from mcl_jax.config import add_parts, load_config
-from mcl_jax.data.datasets import OpenDataset
 from mcl_jax.data.feed.packing import TrainBatch
-from mcl_jax.embed import labelled
 from mcl_jax.walkers import write_walkers
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import torch_reference
 
 SIZES = {
     "gaitbase": {"channels": (8, 16, 32, 64), "embed_dim": 64},
@@ -70,6 +68,8 @@ def config_of(folder: Path, run: dict) -> ConfigDict:
         "train.precision": run["precision"],
         "train.keep_classifier": True,
         "train.steps": run["steps"],
+        "train.batch": (8, 4),
+        "schedule.milestones": (run["steps"] * 2 // 3, run["steps"] * 9 // 10),
         "eval.precision": "float32",
         "init_from": str(folder / f"{run['model']}-{run['seed']}.pt"),
         **{f"model.{key}": value for key, value in SIZES[run["model"]].items()},
@@ -80,12 +80,12 @@ def config_of(folder: Path, run: dict) -> ConfigDict:
     return config
 
 
-def scores_of_torch(config: ConfigDict, model: nn.Module, run: dict) -> dict[str, float]:
-    """Trains PyTorch's model on the batches of mcl_jax's loader, and tests it."""
+def scores_of_torch(folder: Path, config: ConfigDict, model: nn.Module, run: dict) -> dict[str, float]:
+    """Trains PyTorch's model on the batches of mcl_jax's loader, and tests it with mcl_jax."""
     dataset = build_dataset(config)
     loader = build_train_loader(config, dataset.train_split())
     loss, other = config.loss[run["loss"]], config.loss.cross_entropy
-    recipe = torch_reference.Recipe(
+    recipe = Recipe(
         margin=loss.margin,
         gamma=loss.get("gamma"),
         weight=loss.weight,
@@ -93,18 +93,21 @@ def scores_of_torch(config: ConfigDict, model: nn.Module, run: dict) -> dict[str
         ce_scale=other.scale,
         ce_smoothing=other.label_smoothing,
     )
-    optimizer = torch_reference.Optimizer(
+    optimizer = Optimizer(
         "sgd",
         lr=config.optimizer.lr,
         weight_decay=config.optimizer.weight_decay,
         milestones=config.schedule.milestones,
     )
     trained = MixedPrecision(model) if run["precision"] == "bfloat16" else model
-    trainer = torch_reference.TorchTrainer(trained, recipe, optimizer)
+    trainer = TorchTrainer(trained, recipe, optimizer)
     for step in range(run["steps"]):
         frames, lengths, labels = unpacked(loader(step))
         trainer.step(torch.from_numpy(frames).float() / 255, lengths, torch.from_numpy(labels))
-    return tested(model.eval(), dataset)
+    path = folder / "trained.pt"
+    torch.save(model.state_dict(), path)
+    found = mcl_jax.load(path, precision="float32").embed_split(dataset.test_split())
+    return rank_1(mcl_jax.score(found, "casiab").scores)
 
 
 def unpacked(batch: TrainBatch) -> tuple[np.ndarray, list[int], np.ndarray]:
@@ -117,17 +120,6 @@ def unpacked(batch: TrainBatch) -> tuple[np.ndarray, list[int], np.ndarray]:
     return np.concatenate(clips), [len(clip) for clip in clips], np.array(labels, np.int64)
 
 
-def tested(model: nn.Module, dataset: OpenDataset) -> dict[str, float]:
-    """Embeds the test split with PyTorch, one sequence at a time, and returns its scores in percent."""
-    split = dataset.test_split()
-    embeddings = []
-    with torch.inference_mode():
-        for ref in split.sequences:
-            frames = torch.from_numpy(np.ascontiguousarray(split.source.read(ref)[:, :, 10:54]))
-            embeddings.append(model(frames.float() / 255, [len(frames)])[0][0].numpy())
-    return rank_1(mcl_jax.score(labelled(np.stack(embeddings), split.sequences), "casiab").scores)
-
-
 def rank_1(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """Returns the rank-1 of each condition in percent."""
     return {condition: figures["Rank-1"] for condition, figures in scores.items()}
@@ -136,11 +128,11 @@ def rank_1(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 def trained(folder: Path, run: dict) -> dict[str, float]:
     """Trains and tests one run; returns its scores in percent."""
     torch.manual_seed(run["seed"])
-    model = torch_reference.MODELS[run["model"]](**SIZES[run["model"]], num_classes=100)
+    model = channels_last(MODELS[run["model"]](**SIZES[run["model"]], num_classes=100))
     torch.save(model.state_dict(), folder / f"{run['model']}-{run['seed']}.pt")
     config = config_of(folder, run)
     if run["side"] == "PyTorch":
-        return scores_of_torch(config, model, run)
+        return scores_of_torch(folder, config, model, run)
     workdir = folder / "-".join(str(value) for value in run.values())
     return rank_1(mcl_jax.train(config, workdir)["scores"])
 
@@ -177,7 +169,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of PyTorch")
     parser.add_argument("--docs", type=Path, help="write the table into this page, and train nothing")
     args = parser.parse_args()
     results = args.folder / "results.jsonl"
@@ -187,11 +180,11 @@ def main() -> None:
         _, _, after = rest.partition(FINISH)
         args.docs.write_text(f"{before}{BEGIN}\n{table(rows)}\n{FINISH}{after}")
         return
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(args.threads)
     write_walkers(
         args.folder / "walkers",
-        subjects=150,
-        test_subjects=50,
+        subjects=125,
+        test_subjects=25,
         views=("036", "072", "108", "144"),
         frames=30,
         workers=2,
