@@ -4,11 +4,11 @@
     python benchmarks/trained_alike.py FOLDER --models gaitbase --precisions float32 --seeds 0
     python benchmarks/trained_alike.py FOLDER --docs docs/parity.md       # the table of the docs
 
-The people are drawn as those of `mcl-jax demo`, half as many for testing; the recipes are its MCL
-and its triplet loss with half its batch, 8 × 4. A seed decides PyTorch's initial weights, which mcl_jax imports, and the
-batches. PyTorch's trained weights are imported too, and mcl_jax tests all in float32, because its embeddings
-equal PyTorch's (docs/parity.md). Results are added to FOLDER/results.jsonl one by one; existing results are not
-made again.
+The people are drawn as those of `mcl-jax demo`, half as many for testing; the recipes are its MCL and
+its triplet loss with half its batch, 8 × 4. A seed decides PyTorch's initial weights, which mcl_jax
+imports, and the batches. PyTorch's trained weights are imported too, and mcl_jax tests all in float32,
+because its embeddings equal PyTorch's (docs/parity.md). Results are added to FOLDER/results.jsonl one by
+one; existing results are not made again.
 """
 
 import argparse

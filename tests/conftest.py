@@ -38,8 +38,8 @@ settings.load_profile("any machine")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-# Whole runs that are killed, attacked or spread over hosts and devices, and compilers: the second stage of CI
-# (`make test-all`).
+# Whole runs that are killed, attacked or spread over hosts and devices, and compilers, and of tests that go
+# through many models or cases the costly ones: the second stage of CI (`make test-all`).
 SLOW = (
     "attack",
     "devices",
@@ -49,13 +49,53 @@ SLOW = (
     "runtime/test_hosts.py",
     "test_compilations.py",
     "test_tutorial.py",
+    "convert/test_importer.py::test_round_trip_is_bit_equal_and_loads_strictly[deepgaitv2",
+    "convert/test_importer.py::test_round_trip_is_bit_equal_and_loads_strictly[gaitgl_",
+    "convert/test_importer.py::test_round_trip_is_bit_equal_and_loads_strictly[swingait]",
+    "convert/test_importer.py::test_training_starts_from_a_pretrained_backbone",
+    "convert/test_optimizer.py::test_the_next_update_is_pytorchs[deepgaitv2",
+    "convert/test_optimizer.py::test_the_next_update_is_pytorchs[gaitbase_sizes",
+    "convert/test_optimizer.py::test_the_next_update_is_pytorchs[gaitgl_",
+    "convert/test_optimizer.py::test_the_next_update_is_pytorchs[swingait",
+    "convert/test_runs.py::test_with_optimizer_training_continues_at_the_same_step",
+    "data/test_array_record.py::test_records_can_be_made_again_from_the_tree_of_the_same_frames",
+    "data/test_loaders.py::test_a_bad_sequence_is_one_line_from_any_worker[1]",
+    "data/test_loaders.py::test_batches_do_not_depend_on_workers_or_start",
+    "data/test_loaders.py::test_workers_end_with_a_process_that_was_killed",
+    "data/test_watchdog.py::test_a_script_without_a_main_guard_gets_an_explanation",
+    "data/test_watchdog.py::test_a_stopped_worker_is_named_and_replaced_and_no_result_differs",
+    "evaluation/test_colours.py::test_long_names_of_many_conditions_have_room",
+    "evaluation/test_report.py::test_subjects_and_views_of_any_name_have_a_report[views]",
+    "evaluation/test_report.py::test_the_sheet_is_deterministic_and_excludes_the_probes_view",
+    "evaluation/test_report_page.py::test_a_person_clicks_through_the_page",
+    "explanation/test_explain.py::test_the_parts_that_change_are_those_at_the_height_of_the_bag[cos]",
+    "exporting/test_export.py::test_models_with_windows_of_three_frames_are_exported_for_any_number",
+    "exporting/test_export.py::test_onnxruntime_gives_our_embeddings_for_any_number_of_frames[deepgaitv2",
+    "footage/test_extraction.py::test_two_who_cross_are_found_and_kept_apart[mog2]",
+    "loggers/test_loggers.py::test_a_run_that_is_stopped_and_goes_on_is_logged_whole_whatever_fails",
+    "losses/test_losses.py::test_any_multiset_of_labels_agrees_with_the_loop",
+    "models/test_models.py::test_packed_equals_alone_on_any_devices[deepgaitv2",
+    "models/test_models.py::test_packed_equals_alone_on_any_devices[gaitbase]",
+    "models/test_models.py::test_packed_equals_alone_on_any_devices[gaitpocket]",
+    "models/test_models.py::test_packed_equals_alone_on_any_devices[swingait]",
+    "ops/test_convolution.py::test_devices_share_the_images",
+    "reproduction/test_reproduction.py::TestParts::test_an_interrupted_embedding_continues",
+    "serving/test_serving.py::test_a_signal_lets_requests_in_flight_finish_and_the_program_leaves_with_0",
+    "test_api.py::test_the_bnneck_feature_of_deepgaitv2",
+    "test_config.py::test_full_size[gait3d_swingait]",
+    "test_config.py::test_full_size[sustech1k_swingait]",
+    "test_config.py::test_one_step_at_toy_width",
+    "test_faults.py::test_a_signal_saves_and_leaves_with_a_true_line",
+    "test_faults.py::test_a_state_that_is_not_finite_is_not_saved",
+    "test_main.py::test_train_then_test_from_the_command_line",
+    "test_main.py::test_unreadable_test_sequences_are_left_out_and_counted",
+    "workdir/test_checkpoints.py::test_saves_leave_no_descriptors_and_threads_behind",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(SLOW):
+        if item.nodeid.removeprefix("tests/").startswith(SLOW):
             item.add_marker(pytest.mark.slow)
 
 
