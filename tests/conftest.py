@@ -87,7 +87,6 @@ SLOW = (
     "test_config.py::test_one_step_at_toy_width",
     "test_faults.py::test_a_signal_saves_and_leaves_with_a_true_line",
     "test_faults.py::test_a_state_that_is_not_finite_is_not_saved",
-    "test_main.py::test_train_then_test_from_the_command_line",
     "test_main.py::test_unreadable_test_sequences_are_left_out_and_counted",
     "workdir/test_checkpoints.py::test_saves_leave_no_descriptors_and_threads_behind",
 )
