@@ -25,6 +25,7 @@ from mcl_jax.utils.terminal import count
 _LENGTHS = (3, 5, 2, 4)  # of the test clips, two to a row
 _PER_ROW = 2
 _CLASSES = 3
+_KEYS = 8  # a single one might drop nothing
 _MAX_EMPTY = 16  # up to this number of empty slots between neighbours is tried
 _TOLERANCE = 1e-4  # of the largest number of an embedding
 _numbers = itertools.count()
@@ -69,6 +70,7 @@ def _check(name: str, kind: type[GaitModule], arguments: dict[str, Any]) -> list
     checks = (
         _packed_is_alone(model, kind, params, batch_stats),
         _empty_slots_do_not_count(model, kind, params, batch_stats),
+        _draws_do_not_depend_on_rows(model, kind, params, batch_stats),
         _gradients_reach_everything(model, kind, params, batch_stats),
         _exported_is_the_same(model, kind, params, batch_stats),
     )
@@ -152,11 +154,16 @@ def _packed_is_alone(
 
 
 def _train_output(
-    model: Model, params: ArrayTree, batch_stats: ArrayTree, frames: np.ndarray, ids: np.ndarray
+    model: Model,
+    params: ArrayTree,
+    batch_stats: ArrayTree,
+    frames: np.ndarray,
+    ids: np.ndarray,
+    **drawn: jax.Array,
 ) -> tuple[Any, ArrayTree]:
     """Returns the output of a model in training mode, and its updated batch statistics."""
     module = model.merge(params, batch_stats)
-    output = module(jnp.asarray(frames), jnp.asarray(ids), num_segments=_PER_ROW, train=True)
+    output = module(jnp.asarray(frames), jnp.asarray(ids), num_segments=_PER_ROW, train=True, **drawn)
     return output, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
 
@@ -179,6 +186,32 @@ def _empty_slots_do_not_count(
                 "by segment_ids, as the layers of mcl_jax.models.layers do"
             )
     yield "in training, nothing depends on the content of empty slots"
+
+
+def _draws_do_not_depend_on_rows(
+    model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
+) -> Iterator[str]:
+    """Adds an empty row to a batch, as several devices do to share its rows evenly."""
+    if not kind.DRAWS:
+        return
+
+    @jax.jit
+    def embed(frames: np.ndarray, ids: np.ndarray, key: jax.Array) -> jax.Array:
+        output, _ = _train_output(model, params, batch_stats, frames, ids, key=key)
+        embeddings: jax.Array = output.embeddings[: len(_LENGTHS)]
+        return embeddings
+
+    frames, ids = _rows(_clips(), kind.SPACING)
+    more = np.append(frames, 0 * frames[:1], axis=0), np.append(ids, 0 * ids[:1] + EMPTY, axis=0)
+    for key in jax.random.split(jax.random.key(0), _KEYS):
+        expected, found = jax.device_get((embed(frames, ids, key), embed(*more, key)))
+        if np.abs(found - expected).max() > _TOLERANCE * np.abs(expected).max():
+            raise UserError(
+                f"{kind.__name__}: numbers drawn for a sequence in training depend on the number of rows, "
+                "which is rounded up to one of devices; draw with a key of each sequence, such as "
+                "jax.random.fold_in(key, row * num_segments + segment)"
+            )
+    yield "numbers drawn for a sequence do not depend on the number of rows"
 
 
 def _gradients_reach_everything(

@@ -371,6 +371,10 @@ def _drawn(
     key: Key[Array, ""], rate: float, ids: Int[Array, "r s"], num_segments: int
 ) -> Float[Array, "2 r s"]:
     """Draws a factor for each sequence and branch of a block: 0, or 1 / (1 − rate) to compensate."""
-    kept = jax.random.bernoulli(key, 1 - rate, (2, len(ids), num_segments)) / (1 - rate)
+    # Each sequence has a key of its own, so that nothing depends on the number of rows: empty ones fill up a
+    # batch to a multiple of the devices.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(ids) * num_segments))
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (2,)))(keys) / (1 - rate)
+    kept = kept.T.reshape(2, len(ids), num_segments)
     slots = jnp.broadcast_to(jnp.maximum(ids, 0), (2, *ids.shape))
     return jnp.take_along_axis(kept, slots, axis=2)

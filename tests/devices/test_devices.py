@@ -24,7 +24,7 @@ def test_four_devices_train_like_one(people, lengths, chunks):
     assert jax.tree.all(moved)
 
 
-@pytest.mark.parametrize("name", ["gaitpart", "gaitgl"])
+@pytest.mark.parametrize("name", ["gaitpart", "gaitgl", "swingait"])
 def test_four_devices_train_models_over_time_like_one(people, name):
     config = toy_config_of(people, name)
     with jax.enable_x64(True):

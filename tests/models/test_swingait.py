@@ -38,6 +38,8 @@ def test_branches_are_dropped_by_sequence_and_the_others_make_up_for_it():
     for other in (factors[..., 6], factors[::-1, :, 0]):  # each sequence and branch is drawn by itself
         assert abs(np.corrcoef(factors[..., 0].ravel(), other.ravel())[0, 1]) < 0.15
     assert not np.array_equal(factors, _drawn(jax.random.key(1), 0.25, ids, 2))
+    # The number of rows is rounded up to one of devices, which must not change the others.
+    assert np.array_equal(factors[:, :7], _drawn(jax.random.key(0), 0.25, ids[:7], 2))
 
 
 @pytest.mark.parametrize(
