@@ -3,6 +3,7 @@
 `import mcl_jax` is the way in; see there for the names.
 """
 
+import dataclasses
 import functools
 import html
 import tempfile
@@ -21,7 +22,7 @@ from mcl_jax.data.feed.augment import cut
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.prepare.single_walk import read_walk
 from mcl_jax.data.sequences import Split
-from mcl_jax.data.stores.frames import check_frames
+from mcl_jax.data.stores.frames import SILHOUETTES, Pixels
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
@@ -59,6 +60,7 @@ class Gait:
         step: training steps behind them.
         source: where they were read from.
         precision: what the backbone computes in.
+        frame_shape: rows and columns of its frames after they are cut: (64, 44) but for HID's baseline.
         thresholds: of a packed model, as the one in the package: false-accept rate of one comparison, a share
             → the largest Euclidean distance to accept, measured on synthetic people; empty for others.
         recipe: config of the run that trained it, plain values without paths; empty where it is not known.
@@ -69,6 +71,7 @@ class Gait:
         self._embedder, self._arrays = _build(weights, precision, use_emb2)
         model = self._embedder.model
         self.name, self.arguments, self.precision = model.name, dict(model.arguments), model.dtype
+        self.frame_shape = model.frame_shape
         self.step, self.source = weights.step, weights.source
         self.thresholds, self.recipe = dict(weights.thresholds), dict(weights.recipe)
         self._uncounted_batches = weights.uncounted_batches
@@ -87,7 +90,8 @@ class Gait:
             walks: one walk or any number of them, of any mix of lengths, each an array of silhouettes uint8
                 [s, 64, 64 or 44], a pkl file of one, a folder of PNG frames, which are prepared on the way
                 as for the published runs, or a video of one person, whose silhouettes are taken as
-                `mcl-jax silhouettes` does. The first 720 frames of a walk count, as in the reference.
+                `mcl-jax silhouettes` does. The first 720 frames of a walk count, as in the reference. A model
+                of another `frame_shape` takes larger frames, and no videos.
             track: of videos with several people, the one to take, such as "person-001".
 
         Returns:
@@ -103,8 +107,9 @@ class Gait:
         several: Sequence[Walk] = [walks] if alone else walks  # type: ignore[list-item, assignment] # mypy does not see `alone` narrow
         if len(several) == 0:
             return np.empty((0, self.parts, self.channels), np.float32)
+        pixels = dataclasses.replace(SILHOUETTES, height=self.frame_shape[0])
         return self._embedder.embed(
-            *self._arrays, (_silhouettes(walk, i, track) for i, walk in enumerate(several))
+            *self._arrays, (_silhouettes(walk, i, track, pixels) for i, walk in enumerate(several))
         )
 
     def embed_split(self, split: Split, *, workers: int = 0) -> EmbeddingSet:
@@ -115,6 +120,7 @@ class Gait:
             workers: processes that read the sequences; 0 reads in a thread of this one.
 
         Raises:
+            ConfigError: if the model takes frames of another size.
             DataError: if a sequence cannot be read.
         """
         return self._embedder.embed_split(*self._arrays, split, workers=workers)
@@ -323,16 +329,16 @@ def _build(weights: Weights, precision: str, use_emb2: bool | None) -> tuple[Emb
     return embedder, embedder.put(*fit(weights, model, *model.shapes()))
 
 
-def _silhouettes(walk: Walk, position: int, track: str | None) -> np.ndarray:
-    """Returns the frames [s, 64, 44] of a walk that count.
+def _silhouettes(walk: Walk, position: int, track: str | None, pixels: Pixels) -> np.ndarray:
+    """Returns the frames [s, *pixels.frame_shape] of a walk that count.
 
     Raises:
         DataError: naming the walk.
     """
     if isinstance(walk, str | Path):
-        frames = _of_path(Path(walk), track)
+        frames = _of_path(Path(walk), track, pixels)
     elif isinstance(walk, np.ndarray):
-        frames = check_frames(walk, f"walk {position}")
+        frames = pixels.check(walk, f"walk {position}")
     else:
         raise DataError(
             f"walk {position}: is a {type(walk).__name__}; expected silhouettes uint8 [s, 64, 64 or 44], a "
@@ -341,9 +347,14 @@ def _silhouettes(walk: Walk, position: int, track: str | None) -> np.ndarray:
     return cut(frames[:MAX_TEST_FRAMES])
 
 
-def _of_path(path: Path, track: str | None) -> np.ndarray:
+def _of_path(path: Path, track: str | None, pixels: Pixels) -> np.ndarray:
     if path.is_file() and path.suffix.lower() != ".pkl":
+        if pixels != SILHOUETTES:
+            raise DataError(
+                f"{path}: is taken for a video, which gives frames of {SILHOUETTES.height} rows, but this "
+                f"model takes {pixels.height}; give a pkl file, a folder of PNG frames or an array"
+            )
         from mcl_jax.footage.choice import only_walk_in  # only for videos: it opens what OpenCV has for them
 
         return only_walk_in(path, track, choice="track=…").silhouettes
-    return read_walk(path)
+    return read_walk(path, pixels)

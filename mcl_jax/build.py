@@ -10,7 +10,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from mcl_jax.config import frame_sampling, model_block, named_arguments
-from mcl_jax.data.datasets import DATASETS, OpenDataset, open_dataset
+from mcl_jax.data.datasets import DATASETS, OpenDataset, open_dataset, require_frames
 from mcl_jax.data.feed.loaders import HostShare, TrainLoader
 from mcl_jax.data.feed.sampling import require_pairs
 from mcl_jax.data.sequences import Split
@@ -87,7 +87,8 @@ def build_train_model(config: ConfigDict, block: Mapping[str, Any], subjects: in
         subjects: number of training subjects.
 
     Raises:
-        ConfigError: if there are more subjects than classes, or a group of the optimiser has no parameter.
+        ConfigError: if there are more subjects than classes, frames are of another size than the model takes,
+            or a group of the optimiser has no parameter.
     """
     block = dict(block)
     if "num_classes" in block:
@@ -96,6 +97,7 @@ def build_train_model(config: ConfigDict, block: Mapping[str, Any], subjects: in
             raise ConfigError(f"model.num_classes: is {classes}, but there are {subjects} training subjects")
         block["num_classes"] = classes
     model = model_of(block, dtype=config.train.precision)
+    require_frames(config.data.dataset, model.name, model.frame_shape)
     if groups := config.optimizer.get("groups"):
         check_groups(groups, model.name, model.shapes()[0])
     return model

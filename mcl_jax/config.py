@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mcl_jax.data.datasets import DATASETS, OPENERS
+from mcl_jax.data.datasets import DATASETS, OPENERS, require_frames
 from mcl_jax.data.feed.augment import Augmentation
 from mcl_jax.data.feed.loaders import train_row_shapes_of
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES, FrameSampling
@@ -287,6 +287,7 @@ def validate(config: ConfigDict) -> None:
         check_arguments(block, c[block].name, table[c[block].name], arguments, PROVIDED[block])
     sampling = frame_sampling(config)
     _check_augmentation(config)
+    require_frames(c.data.dataset, c.model.name, kind.frame_shape(model_block(config)))
     _check_batches(config, sampling)
 
 

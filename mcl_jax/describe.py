@@ -19,7 +19,7 @@ from mcl_jax.build import (
 )
 from mcl_jax.config import frame_sampling, model_block
 from mcl_jax.data.datasets import DATASETS
-from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
+from mcl_jax.data.feed.loaders import train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape
 from mcl_jax.errors import ConfigError
 from mcl_jax.gpu_check.cards import card as find_card
@@ -57,7 +57,7 @@ def describe(config: ConfigDict) -> str:
         "classes": model.arguments.get("num_classes", "no classifier"),
         "FLOPs a frame": f"{_flops_of_a_frame(model):.3g} to embed a sequence of {_FRAMES}",
         "batch": f"{math.prod(config.train.batch)} sequences in {largest.rows} rows of {slots} frames of "
-        f"{CUT_SHAPE[0]} × {CUT_SHAPE[1]}{chunks}",
+        f"{model.frame_shape[0]} × {model.frame_shape[1]}{chunks}",
     }
     for precision, remat in itertools.product(("float32", "bfloat16"), (False, True)):
         memory = memory_of_a_step(config, model_of(model.block, dtype=precision), largest, remat=remat)
@@ -110,7 +110,7 @@ def _training_subjects(config: ConfigDict) -> int:
 
 
 def _flops_of_a_frame(model: Model) -> float:
-    frames = jax.ShapeDtypeStruct((1, _FRAMES, *CUT_SHAPE), jnp.uint8)
+    frames = jax.ShapeDtypeStruct((1, _FRAMES, *model.frame_shape), jnp.uint8)
     ids = jax.ShapeDtypeStruct((1, _FRAMES), jnp.int32)
 
     def embed(params: Any, batch_stats: Any, frames: jax.Array, ids: jax.Array) -> jax.Array:
@@ -149,7 +149,7 @@ def memory_of_a_step(config: ConfigDict, model: Model, shape: RowShape, *, remat
     optimization = build_optimization(config)
     state = jax.eval_shape(lambda: build_state(config, *model.initial_arrays(0), optimization))
     batch = {
-        "frames": jax.ShapeDtypeStruct((shape.rows, shape.slots, *CUT_SHAPE), jnp.uint8),
+        "frames": jax.ShapeDtypeStruct((shape.rows, shape.slots, *model.frame_shape), jnp.uint8),
         "segment_ids": jax.ShapeDtypeStruct((shape.rows, shape.slots), jnp.int32),
         "labels": jax.ShapeDtypeStruct((shape.rows, shape.segments), jnp.int32),
         "leave": jax.ShapeDtypeStruct((1,), jnp.bool_),

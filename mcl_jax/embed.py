@@ -10,14 +10,14 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from mcl_jax.data.feed.loaders import CUT_SHAPE, SequenceLoader
+from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.data.feed.packing import EMPTY, SequenceBatch, SequencePacker
 from mcl_jax.data.feed.prefetch import prefetched
 from mcl_jax.data.feed.ring import Arrays
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.data.sequences import SequenceRef, Split
 from mcl_jax.embed_step import embedding_program
-from mcl_jax.errors import DataError
+from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.models.layers import WHITE
 from mcl_jax.models.registry import Model
@@ -71,16 +71,18 @@ class Embedder:
             skip_unreadable: whether sequences that cannot be read are left out, and counted in a line.
 
         Raises:
+            ConfigError: if the model takes frames of another size.
             DataError: if a sequence, or with `skip_unreadable` all of them, cannot be read, or an embedding
                 is not finite in half precision.
             StalledError: if reading stands still.
         """
+        self._require_frames(split.frame_shape)
         sequences = split.sequences
         host, hosts = jax.process_index(), jax.process_count()
         if len(sequences) < hosts:  # some would have none, and not know the shape of what they share
             host, hosts = 0, 1
         mine = range(host, len(sequences), hosts)
-        loader = SequenceLoader(sequences, split.source, max_frames, skip_unreadable)
+        loader = SequenceLoader(sequences, split.source, max_frames, skip_unreadable, split.frame_shape)
         was_read = np.zeros(len(mine), bool)
 
         def readable(loaded: Iterator[Arrays]) -> Iterator[np.ndarray]:
@@ -98,7 +100,7 @@ class Embedder:
 
     def embedding_shape(self, params: ArrayTree, batch_stats: ArrayTree) -> tuple[int, int]:
         """Returns parts and channels of an embedding."""
-        frames = jax.ShapeDtypeStruct((1, 1, *CUT_SHAPE), jnp.uint8)
+        frames = jax.ShapeDtypeStruct((1, 1, *self.model.frame_shape), jnp.uint8)
         ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
 
         def output(*arrays: Any) -> jax.Array:
@@ -116,12 +118,12 @@ class Embedder:
         *,
         one: int = WHITE,
     ) -> np.ndarray:
-        """Returns the embeddings [n, p, c] float32 of sequences uint8 [s, 64, 44], in their order.
+        """Returns the embeddings [n, p, c] float32 of sequences uint8 [s, *frame_shape], in their order.
 
         Args:
             params: parameters of the model, on the host or on devices.
             batch_stats: its running statistics.
-            sequences: any number.
+            sequences: any number; their frames have the model's `frame_shape`.
             one: the pixel value that the model sees as 1.
         """
         params, batch_stats = self.put(params, batch_stats)
@@ -141,7 +143,7 @@ class Embedder:
         shapes = self._packer.shapes(MAX_TEST_FRAMES)
         for shape in shapes:
             empty: SequenceBatch = {
-                "frames": np.zeros((shape.rows, shape.slots, *CUT_SHAPE), np.uint8),
+                "frames": np.zeros((shape.rows, shape.slots, *self.model.frame_shape), np.uint8),
                 "segment_ids": np.full((shape.rows, shape.slots), EMPTY, np.int32),
                 "positions": np.full((shape.rows, shape.segments), EMPTY, np.int64),
             }
@@ -157,6 +159,15 @@ class Embedder:
         if all(isinstance(x, jax.Array) and x.sharding == whole for x in leaves):
             return params, batch_stats
         return jax.device_put(jax.device_get((params, batch_stats)), whole)
+
+    def _require_frames(self, frame_shape: tuple[int, int]) -> None:
+        """Raises an error if the frames of a split are of another size than the model takes."""
+        if frame_shape != self.model.frame_shape:
+            found, taken = ("×".join(map(str, shape)) for shape in (frame_shape, self.model.frame_shape))
+            raise ConfigError(
+                f"data.dataset: has frames of {found}, but this {self.model.name} takes {taken}; choose "
+                "another dataset or another model"
+            )
 
     def _check_range(self, embeddings: np.ndarray) -> None:
         """Raises an error where a number left the range of half precision."""

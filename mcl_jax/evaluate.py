@@ -306,7 +306,7 @@ def write_report(
         names = (embeddings.subjects, embeddings.conditions, embeddings.views)
         scored = set(zip(*(array.tolist() for array in names), strict=True))
         read = [s for s in split.sequences if (s.subject, s.condition, s.view) in scored]
-        loader = SequenceLoader(read, split.source, config.eval.max_frames)
+        loader = SequenceLoader(read, split.source, config.eval.max_frames, frame_shape=split.frame_shape)
         most = config.eval.explain
         pages = explain(embeddings, loader.read) if most else None
         report.write(folder, silhouettes=loader.read, explain=pages, explained=most)

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mcl_jax.data.feed.loaders import CUT_SHAPE
 from mcl_jax.data.feed.packing import EMPTY
-from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, any_length, embedding_program
 from mcl_jax.models import MODELS
@@ -77,9 +75,9 @@ def _check(name: str, kind: type[GaitModule], arguments: dict[str, Any]) -> list
     return list(itertools.chain.from_iterable(checks))
 
 
-def _clips() -> list[np.ndarray]:
+def _clips(model: Model) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (length, *CUT_SHAPE), np.uint8) for length in _LENGTHS]
+    return [rng.integers(0, 256, (length, *model.frame_shape), np.uint8) for length in _LENGTHS]
 
 
 def _rows(
@@ -88,7 +86,7 @@ def _rows(
     """Packs clips into rows with a model's spacing; empty slots are filled with a grey level."""
     rows = [clips[i : i + per_row] for i in range(0, len(clips), per_row)]
     slots = max(sum(spacing.taken(len(clip)) for clip in row) for row in rows)
-    frames = np.full((len(rows), slots, *CUT_SHAPE), filling, np.uint8)
+    frames = np.full((len(rows), slots, *clips[0].shape[1:]), filling, np.uint8)
     ids = np.full((len(rows), slots), EMPTY, np.int32)
     for row, members in enumerate(rows):
         start = 0
@@ -116,7 +114,7 @@ def _run(
 def _packed_is_alone(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
-    alone = [_run(model, params, batch_stats, *_rows([clip], kind.SPACING, 1)) for clip in _clips()]
+    alone = [_run(model, params, batch_stats, *_rows([clip], kind.SPACING, 1)) for clip in _clips(model)]
     for output in alone:
         x = output.embeddings
         if x.ndim != 3 or x.shape[0] != 1 or not np.isfinite(x).all():
@@ -127,7 +125,7 @@ def _packed_is_alone(
     expected = np.concatenate([output.embeddings for output in alone])
 
     def error(spacing: Spacing) -> float:
-        packed = _run(model, params, batch_stats, *_rows(_clips(), spacing))
+        packed = _run(model, params, batch_stats, *_rows(_clips(model), spacing))
         if packed.embeddings.shape != expected.shape or not np.all(packed.present):
             raise UserError(
                 f"{kind.__name__}: two rows of two walks give {list(packed.embeddings.shape)}, present "
@@ -171,7 +169,7 @@ def _empty_slots_do_not_count(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
     for filling in (0, 255):
-        frames, ids = _rows(_clips(), kind.SPACING, filling=filling)
+        frames, ids = _rows(_clips(model), kind.SPACING, filling=filling)
         output, statistics = jax.device_get(
             jax.jit(lambda *arrays: _train_output(model, *arrays))(params, batch_stats, frames, ids)
         )
@@ -217,7 +215,7 @@ def _draws_do_not_depend_on_rows(
 def _gradients_reach_everything(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
-    frames, ids = _rows(_clips(), kind.SPACING)
+    frames, ids = _rows(_clips(model), kind.SPACING)
 
     def loss(params: ArrayTree) -> jax.Array:
         output, _ = _train_output(model, params, batch_stats, frames, ids)
@@ -242,11 +240,11 @@ def _gradients_reach_everything(
 def _exported_is_the_same(
     model: Model, kind: type[GaitModule], params: ArrayTree, batch_stats: ArrayTree
 ) -> Iterator[str]:
-    program = embedding_program(model, params, batch_stats)
-    frames = np.random.default_rng(1).integers(0, 2, (7, SIZE, SIZE), np.uint8) * np.uint8(255)
+    program, side = embedding_program(model, params, batch_stats), model.frame_shape[0]
+    frames = np.random.default_rng(1).integers(0, 2, (7, side, side), np.uint8) * np.uint8(255)
     expected = np.asarray(jax.jit(program)(frames))
     try:
-        exported = jax.export.export(jax.jit(program), platforms=("cpu",))(any_length())
+        exported = jax.export.export(jax.jit(program), platforms=("cpu",))(any_length(side))
     # Operations that need a fixed length raise many kinds of errors.
     except Exception as error:
         raise UserError(
@@ -258,7 +256,7 @@ def _exported_is_the_same(
     try:
         from mcl_jax.exporting.graph import onnx_model
 
-        onnx_model(program, any_length(), (FRAMES, EMBEDDING))
+        onnx_model(program, any_length(side), (FRAMES, EMBEDDING))
     except ImportError:  # the extra `export` is not installed
         return
     except ConfigError as error:

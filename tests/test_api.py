@@ -5,15 +5,20 @@ import subprocess
 import sys
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
 import mcl_jax
+from mcl_jax.cli.commands.walk_argument import load_model
 from mcl_jax.convert.importer import export_state_dict
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError, DataError
 from mcl_jax.exporting.embedding_function import embedding_program
+from mcl_jax.exporting.writer import export
+from mcl_jax.models.registry import Weights, create_model
 from mcl_jax.weights.load import load_weights
+from mcl_jax.weights.model_file import write_model
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,7 @@ def test_a_run_says_what_it_is(gait, toy_run):
     assert (gait.name, gait.parts, gait.channels, gait.step) == ("gaitbase", 16, 3, 3)
     sizes = {"channels": (2, 2, 3, 3), "embed_dim": 3, "num_classes": 3}
     defaults = {"layers": (1, 1, 1, 1), "strides": (1, 2, 2, 1), "max_pool": False, "bins": (16,)}
-    assert gait.arguments == sizes | defaults
+    assert gait.arguments == sizes | defaults | {"backbone": "resnet9"}
     shown = repr(gait)
     for text in ("gaitbase", "16 parts × 3 channels", f"{gait.parameters:,}", "3 steps", str(toy_run)):
         assert text in shown
@@ -72,6 +77,57 @@ def test_a_model_of_parsing_maps_takes_no_silhouettes(toy_run, walks):
             ConfigError, match="trained on the parsing maps of gait3d_parsing, and this takes"
         ):
             use()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> mcl_jax.Gait:
+    """A model of frames of 128×88."""
+    sizes = {"backbone": "plain", "channels": (2, 2, 2, 3), "bins": (2, 1), "embed_dim": 3, "num_classes": 2}
+    model = create_model("gaitbase", sizes, dtype="float32")
+    rng = np.random.default_rng(0)
+    arrays = jax.tree.map(lambda x: rng.uniform(-0.2, 1, x.shape).astype(np.float32) ** 2, model.shapes())
+    path = tmp_path_factory.mktemp("large") / "model.safetensors"
+    write_model(path, Weights(model.block, *arrays, 0, ""))
+    return mcl_jax.load(path)
+
+
+def test_frames_of_another_size_than_the_model_takes_are_refused(large, people, walks, tmp_path):
+    assert large.frame_shape == (128, 88)
+    with pytest.raises(DataError, match=r"walk 0: array of shape .*; expected \[frames, 128, 128 or 88\]"):
+        large.embed(walks)
+    (tmp_path / "walk.pkl").write_bytes(pickle.dumps(walks[3]))
+    with pytest.raises(DataError, match=r"walk\.pkl: array of shape .*; expected \[frames, 128, 128 or 88\]"):
+        large.embed(tmp_path / "walk.pkl")
+    (tmp_path / "walk.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match=r"walk\.mp4: is taken for a video, .* this model takes 128; give"):
+        large.embed(tmp_path / "walk.mp4")
+    partition = people.parent / f"{people.name}_partition.json"
+    split = mcl_jax.open_dataset("walkers", people, partition=partition).test_split()
+    with pytest.raises(ConfigError, match="has frames of 64×44, but this gaitbase takes 128×88; choose"):
+        large.embed_split(split)
+    with pytest.raises(ConfigError, match="takes frames of 128×88, but walks here are 64×44; use"):
+        load_model(large.source)
+
+
+@pytest.mark.slow
+def test_larger_frames_are_embedded_from_arrays_files_and_masks(large, walks, tmp_path):
+    whole = [walk.repeat(2, axis=1).repeat(2, axis=2) for walk in (walks[0], walks[3])]
+    together = large.embed(whole)
+    assert together.shape == (2, 3, 3)
+    for walk, embedding in zip(whole, together, strict=True):
+        assert large.embed(walk[:, :, 20:108])[0] == pytest.approx(embedding, rel=1e-4, abs=1e-5)
+    (tmp_path / "walk.pkl").write_bytes(pickle.dumps(whole[0]))
+    assert np.array_equal(large.embed(tmp_path / "walk.pkl"), large.embed(whole[0]))
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = np.zeros((200, 160), np.uint8)
+    mask[20:180, 60:100] = 255
+    cv2.imwrite(str(folder / "0.png"), mask)
+    expected = np.zeros((1, 128, 128), np.uint8)
+    expected[:, :, 48:80] = 255
+    assert np.array_equal(large.embed(folder), large.embed(expected))
+    for form in ("onnx", "stablehlo"):
+        export(large, tmp_path / f"model.{form}", format=form)
 
 
 def test_paths_are_walks_too(gait, walks, tmp_path):

@@ -1,4 +1,4 @@
-"""GREW and Gait3D from config to result: synthetic people in their layouts, as a tree and as records."""
+"""GREW, Gait3D and HID from config to result: synthetic people in their layouts, as a tree and as records."""
 
 import json
 import pickle
@@ -14,6 +14,7 @@ import mcl_jax
 from mcl_jax.config import load_config, validate
 from mcl_jax.data.datasets import download_of
 from mcl_jax.data.prepare.preparation import prepare_dataset
+from mcl_jax.describe import describe
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.embeddings import EmbeddingSet
 from mcl_jax.train_loop import train
@@ -113,6 +114,46 @@ def test_gait3d_is_scored_by_its_probe_set(walks, tmp_path):
     embeddings = EmbeddingSet.load(tmp_path / "run" / "test" / "embeddings.npz")
     assert embeddings.embeddings.shape == (6, 16, 3)
     assert np.isfinite(embeddings.embeddings).all()
+
+
+def hid_layout(walks: Path, root: Path) -> Path:
+    """Three people to train on, two in the gallery, four probes; frames of 128×128; returns the partition."""
+    for subject in range(1, 7):
+        for view in VIEWS:
+            (pickled,) = (walks / f"{subject:03d}" / "nm-01" / view).glob("*.pkl")
+            name = "probe" if subject > 5 or (subject > 3 and view == VIEWS[1]) else f"{subject:05d}"
+            target = root / name / "default" / f"{subject}{view}"
+            target.mkdir(parents=True)
+            frames = pickle.loads(pickled.read_bytes()).repeat(2, axis=1).repeat(2, axis=2)
+            (target / "0.pkl").write_bytes(pickle.dumps(frames))
+    partition = root.parent / "HID.json"
+    content = {"TRAIN_SET": ["00001", "00002", "00003"], "TEST_SET": ["00004", "00005", "probe"]}
+    partition.write_text(json.dumps(content))
+    return partition
+
+
+@pytest.mark.slow
+def test_hid_trains_on_its_larger_frames_and_ends_with_a_submission(walks, tmp_path):
+    root = tmp_path / "tree"
+    config = toy_config("hid_triplet", root)
+    config.data.partition, config.data.sampling.frames = str(hid_layout(walks, root)), 3
+    config.train.steps = 2
+    assert "4 sequences in 4 rows of 3 frames of 128 × 88" in describe(config)
+    train(config, tmp_path / "run")
+    header, *rows = (tmp_path / "run" / "test" / "submission.csv").read_text().splitlines()
+    assert header == "videoID,label"
+    assert {row.split(",")[0] for row in rows} == {"4090", "5090", "6054", "6090"}
+    assert {row.split(",")[1] for row in rows} <= {"00004", "00005"}
+    gait = mcl_jax.load(tmp_path / "run")
+    assert (gait.parts, gait.frame_shape) == (31, (128, 88))
+    split = mcl_jax.open_dataset("hid_128", root, partition=config.data.partition).test_split()
+    embeddings = EmbeddingSet.load(tmp_path / "run" / "test" / "embeddings.npz").embeddings
+    np.testing.assert_allclose(gait.embed_split(split).embeddings, embeddings, rtol=1e-5, atol=1e-6)
+    config.train.steps, config.init_from = 3, str(tmp_path / "run")
+    config.data.dataset, config.model.backbone, config.model.bins = "hid", "resnet9", (16,)
+    validate(config)
+    with pytest.raises(ConfigError, match="hid has frames of 64×44, but this gaitbase takes 128×88; choose"):
+        train(config, tmp_path / "other")
 
 
 def as_maps(walks: Path, root: Path) -> None:

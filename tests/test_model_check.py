@@ -95,6 +95,7 @@ def test_failed_checks_are_named(kind, message):
     ("name", "arguments"),
     [
         ("gaitset", {"channels": (2, 3, 4), "embed_dim": 3}),
+        ("gaitbase", {"channels": (2, 3, 4, 4), "embed_dim": 3, "backbone": "plain", "bins": (16, 1)}),
         ("gaitpart", {"channels": (2, 3, 4), "embed_dim": 3}),
         ("gaitgl", {"channels": (2, 3, 4)}),
         ("gaitgl", {"form": "large", "channels": (2, 3, 4, 4)}),

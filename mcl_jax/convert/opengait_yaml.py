@@ -21,6 +21,7 @@ from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.feed.sampling import MAX_TEST_FRAMES
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluation.protocols import PROTOCOLS
+from mcl_jax.models.registry import complete_block, model_class
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -31,6 +32,7 @@ _DATASETS = {
 }
 _INDOORS = ("casiab", "oumvlp", "casiae", "sustech1k")
 _HID = "HID_submission"
+_HID_FRAMES = ("hid", "hid_128")  # one dataset in OpenGait; its model tells which frames it has
 _PROTOCOLS = {
     "evaluate_indoor_dataset": _INDOORS,
     "identification": _INDOORS,
@@ -94,6 +96,7 @@ def translate(path: str | Path) -> Translation:
     rates = counterpart.rates(model_cfg)
     model = {"name": name, **counterpart.block(model_cfg, _there(data["dataset"]))}
     model_cfg.end()
+    data["dataset"] = _with_frames_of(model, data["dataset"])
     blocks: dict[str, Any] = {
         "data": data,
         "eval": evaluation,
@@ -212,11 +215,14 @@ def _transforms(block: Settings, dataset: str) -> list[Settings]:
 
 
 def _check_cut(transform: Settings, dataset: str) -> None:
-    """Refuses a cut that scales maps as silhouettes, or the other way round."""
+    """Refuses a cut for maps of silhouettes or the other way round, and one that does not suit HID."""
     kind, maps = transform.values.get("type"), DATASETS[dataset].pixels.labels
     if _NAMES.get(str(kind)) == "cut" and (kind == _CUTS_MAPS) != maps:
         there = "parsing maps" if maps else "silhouettes"
         raise transform.refused("type", kind, f"would change the numbers, and {dataset} has {there}")
+    cutting = transform.values.get("cutting")
+    if dataset in _HID_FRAMES and cutting is not None:
+        raise transform.refused("cutting", cutting, "frames of 128 columns need 20: remove it")
 
 
 def _augment(block: Settings, transforms: list[Settings]) -> tuple[tuple[Any, ...], ...]:
@@ -328,6 +334,13 @@ def _known_model(settings: Settings) -> str:
     if name not in keys:
         raise model.refused("model", name, MISSING.get(name, f"mcl_jax has {', '.join(keys)}"))
     return keys[name]
+
+
+def _with_frames_of(model: Mapping[str, Any], dataset: str) -> str:
+    """Returns the dataset, HID with the frames that the model takes; other datasets have one kind of them."""
+    taken = model_class(model["name"]).frame_shape(complete_block(model))
+    names = _HID_FRAMES if dataset in _HID_FRAMES else (dataset,)
+    return next((name for name in names if DATASETS[name].pixels.frame_shape == taken), dataset)
 
 
 def _there(dataset: str) -> str:

@@ -10,12 +10,12 @@ from mcl_jax.data.prepare import layouts
 from mcl_jax.data.prepare.layouts import Download, Layout
 from mcl_jax.data.sequences import Partition, SequenceRef, Source, Split, read_partition, select
 from mcl_jax.data.stores.array_record import open_records
-from mcl_jax.data.stores.frames import PARSING_MAPS, SILHOUETTES, Pixels
+from mcl_jax.data.stores.frames import HID_SILHOUETTES, PARSING_MAPS, SILHOUETTES, Pixels
 from mcl_jax.data.stores.listing import list_tree
 from mcl_jax.data.stores.manifest import RECORDS_MANIFEST
 from mcl_jax.data.stores.pkl_file import check_choice
 from mcl_jax.data.stores.tree import PklSource
-from mcl_jax.errors import DataError
+from mcl_jax.errors import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,12 @@ DATASETS: dict[str, Dataset] = {
         layout=layouts.HID,
         description="HID: people seen from a distance; only the competition's organisers know the probes.",
     ),
+    "hid_128": Dataset(
+        protocol="hid_submission",
+        layout=layouts.HID_128,
+        description="HID in frames of 128×128, as its baseline takes them.",
+        pixels=HID_SILHOUETTES,
+    ),
     "freegait": Dataset(
         protocol="freegait",
         description="FreeGait: 1,195 people outdoors, in pictures and in point clouds, which are not read.",
@@ -115,6 +121,28 @@ DATASETS: dict[str, Dataset] = {
     ),
 }
 """Name in `data.dataset` → dataset."""
+
+
+def require_frames(dataset: str, model: str, frame_shape: tuple[int, int]) -> None:
+    """Checks that a dataset has frames of the size that a model takes.
+
+    Args:
+        dataset: a key of `DATASETS`.
+        model: name of the model, for the message.
+        frame_shape: rows and columns of the frames that it takes.
+
+    Raises:
+        ConfigError: if not; it names the datasets that have such frames.
+    """
+    shapes = {name: entry.pixels.frame_shape for name, entry in DATASETS.items()}
+    if shapes[dataset] != frame_shape:
+        fitting = [name for name, shape in shapes.items() if shape == frame_shape]
+        (height, width), (rows, columns) = shapes[dataset], frame_shape
+        raise ConfigError(
+            f"data.dataset: {dataset} has frames of {height}×{width}, but this {model} takes "
+            f"{rows}×{columns}; choose {', '.join(fitting) or 'another model'}"
+        )
+
 
 ANY_TREE = "tree"
 """Name of the download of any other dataset with folders subject/condition/view."""
@@ -198,7 +226,8 @@ class OpenDataset:
 
     def _split(self, people: Sequence[str], phase: str) -> Split:
         split = select(self.sequences, people, phase, self.source)
-        split = dataclasses.replace(split, one=DATASETS[self.name].pixels.one)
+        pixels = DATASETS[self.name].pixels
+        split = dataclasses.replace(split, one=pixels.one, frame_shape=pixels.frame_shape)
         if isinstance(self.source, PklSource):  # faulty folders of people outside the split do no harm
             for sequence in split.sequences:
                 self.source.require_file(sequence)

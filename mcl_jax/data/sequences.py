@@ -14,6 +14,9 @@ from mcl_jax.errors import DataError
 from mcl_jax.utils.files import read_bounded
 from mcl_jax.utils.names import written_otherwise
 
+CUT_SHAPE = (64, 44)
+"""Rows and columns of a cut frame of most datasets."""
+
 _MAX_LISTED = 100
 _MAX_PARTITION_BYTES = 2**24  # a million names; the largest dataset has 26,000 subjects
 
@@ -99,12 +102,14 @@ class Split:
         subjects: sorted; the position of a subject is its class.
         source: reads the pixels.
         one: the pixel value that models see as 1.
+        frame_shape: rows and columns of a frame after it is cut.
     """
 
     sequences: tuple[SequenceRef, ...]
     subjects: tuple[str, ...]
     source: Source
     one: int = 255
+    frame_shape: tuple[int, int] = CUT_SHAPE
 
 
 def read_partition(path: Path) -> Partition:

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from mcl_jax.data.feed.augment import CUT_COLUMNS
 from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.models.registry import Model
 from mcl_jax.utils.pytrees import ArrayTree
@@ -18,15 +17,17 @@ Program = Callable[[UInt8[Array, "s h w"]], Float[Array, "p c"]]
 
 
 def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -> Program:
-    """Returns the function from frames uint8 [s, 64, 64] to the embedding float32 [parts, channels].
+    """Returns the function from square frames uint8 [s, 64, 64] to the embedding float32 [parts, channels].
 
-    It includes the preparation: it cuts 10 columns off each side and scales 0…255 to 0…1. All frames count,
-    whereas `Gait.embed` uses only the first 720.
+    It includes the preparation: it cuts columns off each side, 10 of 64, and scales 0…255 to 0…1. All frames
+    count, whereas `Gait.embed` uses only the first 720.
     """
     params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
+    height, width = model.frame_shape
+    columns = (height - width) // 2
 
     def program(frames: UInt8[Array, "s h w"]) -> Float[Array, "p c"]:
-        walk = frames[None, :, :, CUT_COLUMNS:-CUT_COLUMNS]
+        walk = frames[None, :, :, columns:-columns]
         module = model.merge(params, batch_stats, portable=True, whole_rows=True)
         ids = jnp.zeros(walk.shape[:2], jnp.int32)
         output = module(walk, ids, num_segments=1, train=False)
@@ -35,7 +36,7 @@ def embedding_program(model: Model, params: ArrayTree, batch_stats: ArrayTree) -
     return program
 
 
-def any_length() -> jax.ShapeDtypeStruct:
-    """Returns the input with a free number of frames."""
+def any_length(side: int = SIZE) -> jax.ShapeDtypeStruct:
+    """Returns the input: square frames of `side` rows, with their number free."""
     (frames,) = jax.export.symbolic_shape(FRAMES)
-    return jax.ShapeDtypeStruct((frames, SIZE, SIZE), jnp.uint8)
+    return jax.ShapeDtypeStruct((frames, side, side), jnp.uint8)

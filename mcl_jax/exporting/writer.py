@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from mcl_jax.api import Gait
-from mcl_jax.data.prepare.silhouette import SIZE
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.exporting import FORMATS, Format
 from mcl_jax.exporting.embedding_function import EMBEDDING, FRAMES, Program, any_length, embedding_program
@@ -23,8 +22,9 @@ _MOST_ONNX = 2**31 - 1  # bytes; the limit of protocol buffers
 def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     """Writes a model as a function from frames uint8 [s, 64, 64] to an embedding float32 [parts, channels].
 
-    The number of frames s is free. The file contains the preparation and the weights, in float32. Before it
-    is written, the function is run on a walk of noise and compared with the model.
+    A model of larger frames takes larger squares. The number of frames s is free. The file contains the
+    preparation and the weights, in float32. Before it is written, the function is run on a walk of noise and
+    compared with the model.
 
     Args:
         gait: from `mcl_jax.load`.
@@ -37,9 +37,9 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     """
     if format not in FORMATS:
         raise ConfigError(f"format: no {format!r}; there are {', '.join(FORMATS)}")
-    program = gait.program(embedding_program)
-    content, run = _onnx(program) if format == "onnx" else _stablehlo(program)
-    frames = np.random.default_rng(0).integers(0, 2, (9, SIZE, SIZE), np.uint8) * 255
+    program, side = gait.program(embedding_program), gait.frame_shape[0]
+    content, run = (_onnx if format == "onnx" else _stablehlo)(program, side)
+    frames = np.random.default_rng(0).integers(0, 2, (9, side, side), np.uint8) * 255
     ours, theirs = gait.embed(frames)[0], run(frames)
     worst = float(np.abs(ours - theirs).max())
     if not worst <= _TOLERANCE * max(float(np.abs(ours).max()), 1.0):
@@ -50,13 +50,13 @@ def export(gait: Gait, path: str | Path, *, format: Format = "onnx") -> None:
     write_atomically(path, content)
 
 
-def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
+def _onnx(program: Program, side: int) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
     require_extra("export", "format: onnx")
     import onnxruntime
 
     from mcl_jax.exporting.graph import onnx_model
 
-    model = onnx_model(program, any_length(), (FRAMES, EMBEDDING))
+    model = onnx_model(program, any_length(side), (FRAMES, EMBEDDING))
     if model.ByteSize() > _MOST_ONNX:
         raise ConfigError("format: the model is larger than 2 GiB, the limit of ONNX files; use stablehlo")
     content = model.SerializeToString(deterministic=True)
@@ -68,6 +68,6 @@ def _onnx(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
     return content, lambda frames: session.run([EMBEDDING], {FRAMES: frames})[0]
 
 
-def _stablehlo(program: Program) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
-    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(any_length())
+def _stablehlo(program: Program, side: int) -> tuple[bytes, Callable[[np.ndarray], np.ndarray]]:
+    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(any_length(side))
     return bytes(exported.serialize()), lambda frames: np.asarray(exported.call(frames))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mcl_jax.build import build_guarded_step, build_optimization, build_state
 from mcl_jax.config import frame_sampling
-from mcl_jax.data.feed.loaders import CUT_SHAPE, train_row_shapes_of
+from mcl_jax.data.feed.loaders import train_row_shapes_of
 from mcl_jax.data.feed.packing import RowShape, ordinary_test_rows
 from mcl_jax.embed_step import embedding_program
 from mcl_jax.errors import ConfigError
@@ -54,7 +54,7 @@ def training_step(config: ConfigDict, model: Model, mesh: Mesh, variant: Variant
         )
     step = build_guarded_step(config, model, optimization, remat=variant.remat)
     state = jax.eval_shape(lambda: build_state(config, *model.initial_arrays(0), optimization))
-    batch = _batch(rows, slots) | {
+    batch = _batch(model, rows, slots) | {
         "labels": jax.ShapeDtypeStruct((rows, shape.segments), jnp.int32),
         "leave": jax.ShapeDtypeStruct((mesh.size,), jnp.bool_),
     }
@@ -71,7 +71,7 @@ def embedding(config: ConfigDict, model: Model, mesh: Mesh, precision: str) -> P
 def embedding_of(model: Model, mesh: Mesh, precision: str, shape: RowShape) -> Program:
     """Returns the embedding of rows of a shape."""
     model = model_of(model.block, dtype=precision)
-    batch = _batch(shape.rows, shape.slots)
+    batch = _batch(model, shape.rows, shape.slots)
     shapes = (*model.shapes(), batch["frames"], batch["segment_ids"], shape.segments)
     return embedding_program(model, mesh, {}), shapes
 
@@ -82,8 +82,8 @@ def largest_rows(config: ConfigDict, model: Model) -> RowShape:
     return train_row_shapes_of(config.train.batch, frame_sampling(config), sizes, model.spacing)[-1]
 
 
-def _batch(rows: int, slots: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(model: Model, rows: int, slots: int) -> dict[str, jax.ShapeDtypeStruct]:
     return {
-        "frames": jax.ShapeDtypeStruct((rows, slots, *CUT_SHAPE), jnp.uint8),
+        "frames": jax.ShapeDtypeStruct((rows, slots, *model.frame_shape), jnp.uint8),
         "segment_ids": jax.ShapeDtypeStruct((rows, slots), jnp.int32),
     }

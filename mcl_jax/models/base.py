@@ -14,7 +14,7 @@ from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 from mcl_jax.utils.strips import Strip
 
 FRAME_SHAPE = (64, 44)
-"""Rows and columns of the frames that models are trained and tested on."""
+"""Rows and columns of the frames that most models are trained and tested on."""
 
 
 class GaitOutput(NamedTuple):
@@ -82,6 +82,16 @@ class GaitModule(nnx.Module):
             ConfigError: naming the first invalid key.
         """
         del arguments
+
+    @classmethod
+    def frame_shape(cls, arguments: Mapping[str, Any]) -> tuple[int, int]:
+        """Returns rows and columns of the frames that the model takes; by default, 64×44.
+
+        Args:
+            arguments: of the constructor.
+        """
+        del arguments
+        return FRAME_SHAPE
 
     @classmethod
     def part_strips(cls, arguments: Mapping[str, Any]) -> tuple[Strip, ...]:

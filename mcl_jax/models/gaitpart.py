@@ -17,7 +17,6 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.models.base import FRAME_SHAPE, GaitModule, GaitOutput
 from mcl_jax.models.initializers import part_conv_init
 from mcl_jax.models.layers import (
-    ConvPair,
     SeparateFCs,
     horizontal_pyramid_pool,
     leaky_relu,
@@ -25,6 +24,7 @@ from mcl_jax.models.layers import (
     temporal_max,
     to_unit_range,
 )
+from mcl_jax.models.plain import plain_stages
 from mcl_jax.ops.convolution import map_images, precision_of
 from mcl_jax.ops.time_windows import window_joined, window_max, window_mean
 from mcl_jax.utils.signatures import PositiveInt, Sizes
@@ -98,20 +98,8 @@ class GaitPart(GaitModule):
             rngs: source of the initial parameters.
         """
         self.dtype = dtype
-        self.stages = nnx.List(
-            ConvPair(
-                before,
-                after,
-                strips=count,
-                first_kernel=3 if i else 5,
-                pool=i < POOLINGS,
-                dtype=dtype,
-                rngs=rngs,
-            )
-            for i, (before, after, count) in enumerate(
-                zip((1, *channels[:-1]), channels, strips, strict=True)
-            )
-        )
+        stages = plain_stages(channels, poolings=POOLINGS, strips=strips, dtype=dtype, rngs=rngs)
+        self.stages = nnx.List(stages)
         self.short = MicroMotion(channels[-1], 3, 1, dtype=dtype, rngs=rngs)
         self.long = MicroMotion(channels[-1], 5, 3, dtype=dtype, rngs=rngs)
         self.fcs = SeparateFCs(PARTS, channels[-1], embed_dim, dtype=dtype, rngs=rngs)

@@ -294,7 +294,7 @@ def horizontal_pyramid_pool(x: Float[Array, "n h w c"], bins: Sequence[int]) -> 
     return jnp.concatenate(pooled, axis=1)
 
 
-def check_bins(bins: Sequence[int], *, halvings: int) -> None:
+def check_bins(bins: Sequence[int], *, halvings: int, frame_shape: tuple[int, int] = FRAME_SHAPE) -> None:
     """Checks that the bins of a pyramid divide a frame after a number of halvings.
 
     They need not divide the height: as in the reference, a strip is a run of consecutive cells, row by row.
@@ -302,7 +302,7 @@ def check_bins(bins: Sequence[int], *, halvings: int) -> None:
     Raises:
         ConfigError: if there are no bins, or one does not divide the number of cells.
     """
-    height, width = (-(-size // 2**halvings) for size in FRAME_SHAPE)
+    height, width = (-(-size // 2**halvings) for size in frame_shape)
     if not bins or any(height * width % b for b in bins):
         raise ConfigError(
             f"model.bins: is {tuple(bins)}; expected numbers that divide the {height} × {width} cells that "

@@ -49,6 +49,11 @@ class Model:
         return MODELS[self.name].SPACING
 
     @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Rows and columns of the frames that it takes."""
+        return MODELS[self.name].frame_shape(self.arguments)
+
+    @property
     def strips(self) -> tuple[Strip, ...]:
         """Where each part of its embedding lies in a frame; empty if the model does not say."""
         return MODELS[self.name].part_strips(self.arguments)

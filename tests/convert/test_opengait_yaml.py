@@ -42,6 +42,12 @@ DEEP = (
     "model_cfg: {{model: DeepGaitV2, Backbone: {{in_channels: 1, mode: {0}, layers: {1}, "
     "channels: [64, 128, 256, 512]}}, SeparateBNNecks: {{class_num: {2}}}}}\n"
 )
+PLAIN = (
+    "model_cfg: {model: Baseline, bin_num: [16, 8, 4, 2, 1], backbone_cfg: {type: Plain, in_channels: 1, "
+    "layers_cfg: [BC-64, BC-64, M, BC-128, BC-128, M, BC-256, BC-256, M, BC-512, BC-512]}, "
+    "SeparateFCs: {in_channels: 512, out_channels: 256, parts_num: 31}, "
+    "SeparateBNNecks: {class_num: 500, in_channels: 256, parts_num: 31}}\n"
+)
 SWINGAIT = (
     "model_cfg: {{model: SwinGait, Backbone: {{in_channels: 1, mode: p3d, layers: {1}, "
     "channels: [64, 128]}}, bin_num: [15], "
@@ -100,6 +106,7 @@ CUT_MAPS = "[{type: BaseParsingCuttingTransform}]"
 PARSING = DATA.format("Gait3D-Parsing") + evaluator("evaluate_Gait3D")
 PARSING = PARSING.replace("restore_hint: 0", f"restore_hint: 0, transform: {CUT_MAPS}")
 PARSING_COS = PARSING.replace("restore_hint: 0", "restore_hint: 0, metric: cos")
+HID = DATA.format("HID") + evaluator("HID_submission, rerank: false")
 CCPG = DATA.format("CCPG") + evaluator("evaluate_CCPG")
 CCPG = CCPG.replace("data_cfg: {", "data_cfg: {data_in_use: [true, false, false, false], ")
 SUSTECH = DATA.format("SUSTech1K") + evaluator("evaluate_indoor_dataset")
@@ -188,6 +195,11 @@ RUNS = {
     + GAITBASE.format(100)
     + STEPS_60K
     + trainer(60000, "[8, 16]", "sample_type: fixed_unordered", CUT),
+    "hid_triplet": HID
+    + BOTH.replace("scale: 16", "scale: 16, loss_term_weight: 0.1")
+    + PLAIN
+    + schedule(20000, 40000)
+    + trainer(60000, "[16, 8]", "frames_num_fixed: 30", CUT.replace("}", ", img_w: 128}")),
     "casiab_deepgaitv2": CASIAB
     + BOTH
     + DEEP.format("p3d", "[1, 1, 1, 1]", 74)
@@ -303,7 +315,7 @@ RUNS = {
 }
 
 
-# OpenGait's files of these models → the run that each describes; "" for one that is refused.
+# OpenGait's files of these models → the run that each describes.
 FILES = {
     "gaitset/gaitset.yaml": "casiab_gaitset",
     "gaitset/gaitset_OUMVLP.yaml": "oumvlp_gaitset",
@@ -316,7 +328,7 @@ FILES = {
     "gaitbase/gaitbase_oumvlp.yaml": "oumvlp_triplet",
     "gaitbase/gaitbase_casiae.yaml": "casiae_triplet",
     "gaitbase/gaitbase_ccpg.yaml": "ccpg_triplet",
-    "gaitbase/gaitbase_hid.yaml": "",
+    "gaitbase/gaitbase_hid.yaml": "hid_triplet",
     "gaitbase/gaitbase_gait3d_parsing_btz32x2_fixed.yaml": "gait3d_parsing_triplet",
     "deepgaitv2/DeepGaitV2_casiab.yaml": "casiab_deepgaitv2",
     "deepgaitv2/DeepGaitV2_ccpg.yaml": "ccpg_deepgaitv2",
@@ -341,10 +353,10 @@ FILES = {
 }
 
 
-def test_every_config_of_these_models_but_hids_is_a_run_here():
+def test_every_config_of_these_models_is_a_run_here():
     assert len(FILES) == 33
     of_others = {"casiab_mcl", "ccpg_foundationgait", "gait3d_foundationgait"}
-    assert {run for run in FILES.values() if run} == set(RUNS) - of_others
+    assert set(FILES.values()) == set(RUNS) - of_others
 
 
 def translated(tmp_path, text: str) -> tuple[ConfigDict, str]:
@@ -474,10 +486,27 @@ def test_datasets_without_a_recipe_of_these_models(tmp_path, dataset, function, 
     assert config.eval.rerank is rerank
 
 
-def test_the_missing_backbone_of_hids_config_is_named(tmp_path):
-    text = RUNS["casiae_triplet"].replace("type: ResNet9", "type: Plain")
-    with pytest.raises(ConfigError, match=r"backbone_cfg\.type: is Plain; .*mcl_jax supports only ResNet9"):
-        translated(tmp_path, text)
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("type: Plain", "type: Other", r"backbone_cfg\.type: is Other; mcl_jax has ResNet9 and Plain"),
+        ("BC-128, BC-128, M", "BC-128, BC-128", "layers_cfg: is .*; mcl_jax has four stages"),
+        ("BC-64, BC-64", "FC-64-1, FC-64-1", "layers_cfg: is .*; mcl_jax has four stages"),
+        (", BC-512, BC-512]", ", BC-512]", "layers_cfg: is .*; mcl_jax has four stages"),
+        ("in_channels: 1, l", "in_channels: 3, l", "backbone_cfg.in_channels: is 3"),
+        ("img_w: 128", "cutting: 10", "cutting: is 10; frames of 128 columns need 20: remove it"),
+        (HID, CASIAE, "data.dataset: casiae has frames of 64×44, but this gaitbase takes 128×88"),
+    ],
+)
+def test_other_plain_backbones_are_refused(tmp_path, old, new, told):
+    assert old in RUNS["hid_triplet"]
+    with pytest.raises(ConfigError, match=told):
+        translated(tmp_path, RUNS["hid_triplet"].replace(old, new))
+
+
+def test_the_model_says_which_frames_of_hid_are_taken(tmp_path):
+    config, _ = translated(tmp_path, HID + BOTH + GAITBASE.format(500) + STEPS_60K)
+    assert config.data.dataset == "hid"
 
 
 @pytest.mark.parametrize("mode", ["2d", "3d", "p3d"])

@@ -67,6 +67,10 @@ TOYS = {
         },
     ),
     "gaitbase": Toy("gaitbase", {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3}),
+    "gaitbase_plain": Toy(
+        "gaitbase",
+        {"channels": CHANNELS, "embed_dim": 5, "num_classes": 3, "backbone": "plain", "bins": (8, 2)},
+    ),
     "gaitbase_sizes": Toy(
         "gaitbase",
         {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mcl_jax.data.feed import augment
-from mcl_jax.data.feed.augment import Augmentation
+from mcl_jax.data.feed.augment import Augmentation, cut
 from mcl_jax.errors import ConfigError
 
 CLIP = np.random.default_rng(0).integers(0, 256, (5, 64, 64), np.uint8)
@@ -222,3 +222,28 @@ def test_figures_of_the_reference(shared_parity):
         height, width = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
         erased = augment.erase(cut, int(top), int(left), height, width)
         assert erased == pytest.approx(figures[f"erase/{i}/out"], abs=1e-6)
+
+
+def test_frames_of_128_columns_are_cut_to_88():
+    clip = np.arange(128, dtype=np.uint8)[None, None].repeat(128, axis=1)
+    whole = cut(clip)
+    assert whole.shape == (1, 128, 88)
+    assert (whole[0, 0, 0], whole[0, 0, -1]) == (20, 107)
+    assert cut(whole).shape == (1, 128, 88)
+
+
+def test_transforms_reach_as_far_into_larger_frames_in_proportion(monkeypatch):
+    reaches = []
+
+    class Generator:
+        def integers(self, low, high, size):
+            reaches.append(high)
+            return np.full(size, high - 1)
+
+    augment.Perspective()(Generator(), np.zeros((1, 64, 64), np.uint8))
+    augment.Affine()(Generator(), np.zeros((1, 64, 44), np.uint8))
+    monkeypatch.setattr(augment, "perspective", lambda clip, corners: corners)
+    corners = augment.Perspective()(Generator(), np.zeros((1, 128, 128), np.uint8))
+    augment.Affine()(Generator(), np.zeros((1, 128, 88), np.uint8))
+    assert reaches == [10, 10, 20, 20]
+    assert corners.tolist() == [19, 127, 19, 127]

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from mcl_jax.cli.program import run_command
 from mcl_jax.data.datasets import DATASETS, Dataset, download_of, downloads, open_dataset
+from mcl_jax.data.feed.loaders import SequenceLoader
 from mcl_jax.data.prepare.frame_file import read_frame
 from mcl_jax.data.prepare.layouts import Layout
 from mcl_jax.data.prepare.preparation import prepare_dataset
@@ -186,6 +187,26 @@ def test_parsing_maps_are_read_as_they_are_and_silhouettes_are_not_taken_for_the
         with pytest.raises(DataError, match="all pixels are 0; expected parsing maps"):
             dataset.source.read(nothing)
     assert open_dataset("walkers", tmp_path / "tree", partition=tmp_path / "p.json").train_split().one == 255
+
+
+@pytest.mark.parametrize("file_format", ["pkl", pytest.param("records", marks=pytest.mark.slow)])
+def test_hid_is_prepared_and_read_in_frames_of_two_sizes(tmp_path, file_format):
+    for part, name in (("train", "00001"), ("gallery", "00002"), ("probe", "")):
+        folder = tmp_path / "raw" / part / name / "v"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "1.png"), np.pad(np.full((96, 30), 255, np.uint8), ((0, 0), (33, 33))))
+    (tmp_path / "p.json").write_text('{"TRAIN_SET": ["00001"], "TEST_SET": ["00002", "probe"]}')
+    for name, size in (("hid", 64), ("hid_128", 128)):
+        out = tmp_path / name
+        prepare_dataset(download_of(name), tmp_path / "raw", out, file_format=file_format)
+        split = open_dataset(name, out, partition=tmp_path / "p.json").train_split()
+        assert split.source.read(split.sequences[0])[:].shape == (1, size, size)
+        assert split.frame_shape == (size, size * 11 // 16)
+        loaded = SequenceLoader(split.sequences, split.source, frame_shape=split.frame_shape)
+        assert loaded.read(0).shape == (1, *split.frame_shape)
+        assert loaded.nbytes == 720 * size * size * 11 // 16
+    with pytest.raises(DataError, match=r"shape \[1, 128, 128\]; expected \[frames, 64, 64 or 44\]"):
+        open_dataset("hid", out, partition=tmp_path / "p.json").source.read(split.sequences[0])
 
 
 def test_parsing_maps_are_not_made_of_raw_frames(tmp_path):

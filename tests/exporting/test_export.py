@@ -12,6 +12,7 @@ from jax import lax
 
 import mcl_jax
 from mcl_jax.cli.commands import export as command
+from mcl_jax.data.feed.augment import cut
 from mcl_jax.embed import Embedder
 from mcl_jax.errors import ConfigError, UserError
 from mcl_jax.exporting.embedding_function import any_length, embedding_program
@@ -25,6 +26,7 @@ MODELS = [
     ("gaitset", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5}),
     ("gaitbase", {**SMALL, "embed_dim": 5, "layers": (1, 2, 1, 1), "max_pool": True, "bins": (8, 2)}),
+    ("gaitbase", {**SMALL, "embed_dim": 5, "backbone": "plain", "bins": (8, 2)}),
     ("gaitpart", {"channels": (4, 6, 8), "embed_dim": 5}),
     ("gaitpocket", {**SMALL, "embed_dim": 5}),
     ("deepgaitv2", {**DEEP, "mode": "2d"}),
@@ -34,8 +36,8 @@ MODELS = [
 ]
 
 
-def walk(frames: int) -> np.ndarray:
-    return np.random.default_rng(frames).integers(0, 256, (frames, 64, 64), np.uint8)
+def walk(frames: int, side: int = 64) -> np.ndarray:
+    return np.random.default_rng(frames).integers(0, 256, (frames, side, side), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +51,11 @@ def test_onnxruntime_gives_our_embeddings_for_any_number_of_frames(name, argumen
     stats = jax.tree.map(
         lambda x: (x * np.linspace(0.5, 2, x.size).reshape(x.shape) - 0.1).astype(np.float32), stats
     )
-    made = onnx_model(embedding_program(model, params, stats), any_length(), ("frames", "embedding"))
+    side = model.frame_shape[0]
+    made = onnx_model(embedding_program(model, params, stats), any_length(side), ("frames", "embedding"))
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    walks = [walk(1), walk(7)]
-    ours = Embedder(model, rows=1, slots=16).embed(params, stats, [w[:, :, 10:54] for w in walks])
+    walks = [walk(1, side), walk(7, side)]
+    ours = Embedder(model, rows=1, slots=16).embed(params, stats, [cut(w) for w in walks])
     for frames, expected in zip(walks, ours, strict=True):
         (found,) = session.run(["embedding"], {"frames": frames})
         assert np.abs(expected).max() > 1e-3

@@ -133,6 +133,17 @@ ALL = VARIANTS | {
             "num_classes": 8,
         },
     ),
+    "gaitbase_plain": Variant(
+        "gaitbase",
+        {
+            "channels": (8, 16, 24, 32),
+            "backbone": "plain",
+            "bins": (8, 4, 1),
+            "embed_dim": 16,
+            "num_classes": 8,
+        },
+        Recipe(ce_weight=0.1),
+    ),
     # Clips of equal lengths, as its cuts need there.
     "foundationgait": Variant(
         "foundationgait",

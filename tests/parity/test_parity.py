@@ -49,6 +49,7 @@ def test_on_random_inputs(name):
     "name",
     [
         "gaitbase_sizes",
+        "gaitbase_plain",
         *[
             pytest.param(n, marks=pytest.mark.slow)
             for n in ("gaitset_bins", "swingait_narrow", "foundationgait")
@@ -57,6 +58,13 @@ def test_on_random_inputs(name):
 )
 def test_other_sizes_in_a_test(name):
     assert_within_tolerance(measure.measure_test_mode(name))
+
+
+@pytest.mark.slow
+def test_training_plain_convolutions():
+    errors = measure.measure_training("gaitbase_plain")
+    assert {"gradients", "batch statistics", "losses of six Adam steps"} <= errors.keys()
+    assert_within_tolerance(errors)
 
 
 @pytest.mark.slow

@@ -158,6 +158,17 @@ def conv_pair(inputs, outputs, *, first=3, pool=False):
     return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
 
+def plain(channels):
+    """OpenGait's backbone `Plain` with pooling behind each pair of convolutions but the last."""
+    last = len(channels) - 1
+    layers = [
+        layer
+        for i, (before, after) in enumerate(zip((1, *channels), channels, strict=False))
+        for layer in conv_pair(before, after, first=3 if i else 5, pool=i < last)
+    ]
+    return Named("feature", nn.Sequential(*layers))
+
+
 class GaitBase(nn.Module):
     def __init__(
         self,
@@ -168,9 +179,16 @@ class GaitBase(nn.Module):
         strides=(1, 2, 2, 1),
         max_pool=False,
         bins=(16,),
+        backbone="resnet9",
     ):
         super().__init__()
-        self.max_pool, self.bins = max_pool, bins
+        self.max_pool, self.bins, self.is_plain = max_pool, bins, backbone == "plain"
+        layers = plain(channels) if self.is_plain else self.resnet(channels, layers, strides)
+        self.Backbone = Named("forward_block", layers)
+        self.FCs = SeparateFCs(sum(bins), channels[3], embed_dim)
+        self.BNNecks = BNNecks(sum(bins), embed_dim, num_classes)
+
+    def resnet(self, channels, layers, strides):
         resnet = nn.Module()
         resnet.conv1 = Named("conv", conv(2, 1, channels[0], (3, 3)))
         resnet.bn1 = norm(2, channels[0])
@@ -179,18 +197,21 @@ class GaitBase(nn.Module):
         ):
             rest = (BasicBlock(2, after, after, 1) for _ in range(count - 1))
             setattr(resnet, f"layer{i + 1}", nn.Sequential(BasicBlock(2, before, after, stride), *rest))
-        self.Backbone = Named("forward_block", resnet)
-        self.FCs = SeparateFCs(sum(bins), channels[3], embed_dim)
-        self.BNNecks = BNNecks(sum(bins), embed_dim, num_classes)
+        return resnet
 
-    def forward(self, frames, lengths):
+    def features(self, frames):
+        if self.is_plain:
+            return self.Backbone.forward_block.feature(frames[:, None])
         resnet = self.Backbone.forward_block
         x = F.relu(resnet.bn1(resnet.conv1(frames[:, None])))
         if self.max_pool:
             x = F.max_pool2d(x, 3, 2, 1)
         for i in range(4):
             x = getattr(resnet, f"layer{i + 1}")(x)
-        embeddings = self.FCs(pyramid(max_over_time(x, lengths), self.bins))
+        return x
+
+    def forward(self, frames, lengths):
+        embeddings = self.FCs(pyramid(max_over_time(self.features(frames), lengths), self.bins))
         return embeddings, self.BNNecks(embeddings)
 
 

@@ -32,6 +32,6 @@ def run(arguments: argparse.Namespace) -> None:
     """
     gait = mcl_jax.load(arguments.model)
     export(gait, arguments.out, format=arguments.format)
-    print(
-        f"{arguments.out}: {arguments.format}, frames uint8 [any, 64, 64] → [{gait.parts}, {gait.channels}]"
-    )
+    side = gait.frame_shape[0]
+    frames = f"frames uint8 [any, {side}, {side}]"
+    print(f"{arguments.out}: {arguments.format}, {frames} → [{gait.parts}, {gait.channels}]")

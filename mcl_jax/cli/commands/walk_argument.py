@@ -9,7 +9,8 @@ import numpy as np
 
 from mcl_jax.api import Gait, load
 from mcl_jax.data.prepare.single_walk import read_walk
-from mcl_jax.errors import DataError
+from mcl_jax.data.sequences import CUT_SHAPE
+from mcl_jax.errors import ConfigError, DataError
 from mcl_jax.gallery.calibration import Calibration
 from mcl_jax.gallery.store import ModelId
 from mcl_jax.hub.fetch import published_of
@@ -94,6 +95,7 @@ def load_model(path: str | None) -> tuple[Gait, ModelId]:
 
     Raises:
         CheckpointError: if it cannot be loaded.
+        ConfigError: if it takes larger frames than walks on a command line have.
     """
     if path in (None, PACKAGED):
         gait, place = load(), PACKAGED
@@ -101,6 +103,11 @@ def load_model(path: str | None) -> tuple[Gait, ModelId]:
     else:
         named = is_elsewhere(path) or published_of(path) is not None
         gait, place = load(path), path if named else str(Path(path).resolve())
+    if gait.frame_shape != CUT_SHAPE:
+        raise ConfigError(
+            f"{path}: takes frames of {'×'.join(map(str, gait.frame_shape))}, but walks here are 64×44; use "
+            "mcl-jax test, or mcl_jax.load and embed"
+        )
     return gait, ModelId(place, gait.digest, gait.parts, gait.channels)
 
 

@@ -20,10 +20,10 @@ FULL_WIDTH = 64
 CUT_COLUMNS = 10
 
 PERSPECTIVE_REACH = 10
-"""The corners of the quadrilateral are within this many columns of the left or right edge."""
+"""The corners of the quadrilateral are within this many of 64 columns of the left or right edge."""
 
 AFFINE_REACH = 10
-"""Each of the three points moves by less than this many pixels along each axis."""
+"""Each of the three points moves by less than this many of 64 pixels along each axis."""
 
 ERASE_TRIES = 100
 
@@ -34,8 +34,15 @@ cv2.setNumThreads(0)  # worker processes run in parallel already
 
 
 def cut(clip: np.ndarray) -> np.ndarray:
-    """Removes 10 columns on each side of 64-wide frames; 44-wide ones are already cut."""
-    return clip[:, :, CUT_COLUMNS:-CUT_COLUMNS] if clip.shape[2] == FULL_WIDTH else clip
+    """Removes 10 of every 64 columns on each side; frames of 44 or 88 columns are already cut."""
+    columns = CUT_COLUMNS * _full_widths(clip)
+    return clip[:, :, columns:-columns] if columns else clip
+
+
+def _full_widths(clip: np.ndarray) -> int:
+    """Returns the width of uncut frames as a multiple of 64; 0 for frames that are cut."""
+    times, rest = divmod(clip.shape[2], FULL_WIDTH)
+    return 0 if rest else times
 
 
 def flip(clip: np.ndarray) -> np.ndarray:
@@ -57,7 +64,7 @@ def perspective(clip: np.ndarray, corners: Sequence[int]) -> np.ndarray:
     """Stretches a quadrilateral of full height to the whole frame; bilinear, zero border.
 
     Args:
-        clip: [s, h, w] with h = w = 64, that is uncut frames.
+        clip: [s, h, w] with h = w, that is uncut frames.
         corners: x of the top-left, top-right, bottom-left and bottom-right corner of the quadrilateral.
     """
     _, height, width = clip.shape
@@ -163,8 +170,9 @@ class Perspective(Transform):
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the stretched clip."""
-        near = rng.integers(0, PERSPECTIVE_REACH, 4)
-        far = FULL_WIDTH - PERSPECTIVE_REACH
+        reach = PERSPECTIVE_REACH * _full_widths(clip)
+        near = rng.integers(0, reach, 4)
+        far = clip.shape[2] - reach
         return perspective(clip, near + np.array([0, far, 0, far]))
 
 
@@ -180,7 +188,7 @@ class Affine(Transform):
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
         """Returns the moved clip."""
         _, height, width = clip.shape
-        near = rng.integers(0, AFFINE_REACH, (2, 3, 2))
+        near = rng.integers(0, AFFINE_REACH * max(1, height // FULL_WIDTH), (2, 3, 2))
         corners = np.array([[0, 0], [height, 0], [0, width]])
         inwards = np.array([[1, 1], [-1, 1], [1, -1]])
         source, target = corners + inwards * near
@@ -262,9 +270,9 @@ class Augmentation:
         return [name for name, kind in TRANSFORMS.items() if kind in kinds]
 
     def __call__(self, rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-        """Returns the augmented clip, 44 wide and of the same type; it may be a view of the input."""
+        """Returns the augmented clip, cut and of the same type; it may be a view of the input."""
         steps = self._steps
-        if self._needs_full_width and clip.shape[2] != FULL_WIDTH:
+        if self._needs_full_width and not _full_widths(clip):
             # Frames that are already cut on disk are trained without perspective, as in the reference.
             steps = [step for step in steps if not isinstance(step[0], Perspective)]
         for transform, probability in steps:

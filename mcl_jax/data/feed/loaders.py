@@ -15,11 +15,9 @@ from absl import logging
 from mcl_jax.data.feed import augment, packing, sampling
 from mcl_jax.data.feed.ring import Arrays, Empty
 from mcl_jax.data.feed.worker_status import Note, ignore_note
-from mcl_jax.data.sequences import SequenceRef, Source, Split
+from mcl_jax.data.sequences import CUT_SHAPE, SequenceRef, Source, Split
 from mcl_jax.errors import DataError
 from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
-
-CUT_SHAPE = (64, 44)
 
 # Numbers of a step's random generators: one for the whole batch, then one for each sequence.
 _BATCH_DRAW, _FIRST_SEQUENCE_DRAW = 0, 1
@@ -95,6 +93,7 @@ class TrainLoader:
         self._share = share
         self._skip_unreadable = skip_unreadable
         self._spacing = spacing
+        self._frame_shape = split.frame_shape
         self.shapes = train_row_shapes_of(batch, frames, row_sizes, spacing)
 
     def __call__(self, step: int, empty: Empty = np.empty, note: Note = ignore_note) -> packing.TrainBatch:
@@ -111,7 +110,7 @@ class TrainLoader:
 
         rows = self._share.rows(shape.rows)
         batch: packing.TrainBatch = {
-            "frames": empty((len(rows), shape.slots, *CUT_SHAPE), np.uint8),
+            "frames": empty((len(rows), shape.slots, *self._frame_shape), np.uint8),
             "segment_ids": empty((len(rows), shape.slots), np.int32),
             "labels": empty((len(rows), shape.segments), np.int32),
         }
@@ -169,7 +168,7 @@ class TrainLoader:
     def nbytes(self) -> int:
         """Bytes of this host's share of the largest batch."""
         shape = self.shapes[-1]
-        slot, segment = math.prod(CUT_SHAPE) + 4, 4
+        slot, segment = math.prod(self._frame_shape) + 4, 4
         return len(self._share.rows(shape.rows)) * (shape.slots * slot + shape.segments * segment)
 
     def _generator(self, step: int, draw: int) -> np.random.Generator:
@@ -204,14 +203,15 @@ class SequenceLoader:
     source: Source
     max_frames: int = sampling.MAX_TEST_FRAMES
     skip_unreadable: bool = False
+    frame_shape: tuple[int, int] = CUT_SHAPE
 
     @property
     def nbytes(self) -> int:
         """Bytes of the longest result."""
-        return self.max_frames * math.prod(CUT_SHAPE)
+        return self.max_frames * math.prod(self.frame_shape)
 
     def read(self, position: int) -> np.ndarray:
-        """Returns the first frames, uint8 [s, 64, 44], of a sequence.
+        """Returns the first frames, uint8 [s, *frame_shape], of a sequence.
 
         Raises:
             DataError: if it cannot be read.
@@ -230,7 +230,7 @@ class SequenceLoader:
         except DataError:
             if not self.skip_unreadable:
                 raise
-            sequence = np.empty((0, *CUT_SHAPE), np.uint8)
+            sequence = np.empty((0, *self.frame_shape), np.uint8)
         frames = empty(sequence.shape, np.uint8)
         frames[...] = sequence
         return {"frames": frames}

@@ -17,7 +17,7 @@ from mcl_jax.data.prepare import silhouette
 from mcl_jax.data.prepare.cleaning import Cleaning
 from mcl_jax.data.prepare.frame_file import JPEG_ENDINGS
 from mcl_jax.data.sequences import SequenceRef
-from mcl_jax.data.stores.frames import SILHOUETTES, Pixels
+from mcl_jax.data.stores.frames import HID_HEIGHT, SILHOUETTES, Pixels
 from mcl_jax.data.stores.tree import entries, scan_tree, subfolders
 from mcl_jax.errors import DataError
 
@@ -48,7 +48,8 @@ class Layout:
     Attributes:
         scan: function of the folder; yields its sequences, whose locations are folders of frames.
         expected: the layout that `scan` looks for, for messages.
-        to_silhouette: turns a raw frame [h, w] into a silhouette [64, 64].
+        to_silhouette: turns a raw frame [h, w] into a silhouette, mostly [64, 64].
+        scaled: whether its publisher scaled the frames, so that grey edges and separate pieces are normal.
         endings: endings of frame files, in lower case.
         ignored: endings of files that are no frames, although `endings` fits them.
         least_frames: sequences with fewer frames are left out.
@@ -58,6 +59,7 @@ class Layout:
     scan: Callable[[Path], Iterator[SequenceRef]]
     expected: str
     to_silhouette: Callable[[np.ndarray], np.ndarray] = silhouette.normalize
+    scaled: bool = False
     endings: tuple[str, ...] = (".png",)
     ignored: tuple[str, ...] = ()
     least_frames: int = 1
@@ -184,6 +186,7 @@ GREW = Layout(
     _scan_grew,
     "train/<id>/<video>/*.png, test/gallery/<id>/<video>/*.png, test/probe/<video>/*.png",
     to_silhouette=silhouette.keep,
+    scaled=True,
     ignored=("_gei.png",),
 )
 
@@ -196,6 +199,7 @@ CASIAE = Layout(
     _scan_casiae,
     "<subject>/<height>/<scene>/<clothing>/<view>/<number>/*.jpg",
     to_silhouette=silhouette.scale,
+    scaled=True,
     endings=(".png", *JPEG_ENDINGS),
     least_frames=6,
 )
@@ -210,7 +214,10 @@ HID = Layout(
     _scan_hid,
     "train/<subject>/<video>/*.png, gallery/<subject>/<video>/*.png, probe/<video>/*.png",
     to_silhouette=silhouette.scale,
+    scaled=True,
 )
+
+HID_128 = dataclasses.replace(HID, to_silhouette=functools.partial(silhouette.scale, size=HID_HEIGHT))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 from mcl_jax.data.prepare.cleaning import ORDERS
 from mcl_jax.data.prepare.frame_file import read_frame
 from mcl_jax.data.prepare.layouts import Layout
-from mcl_jax.data.prepare.silhouette import keep, scale
 from mcl_jax.data.sequences import SequenceRef
 from mcl_jax.errors import DataError
 
@@ -53,10 +52,7 @@ def oddities(layout: Layout, sequences: Sequence[SequenceRef]) -> list[str]:
                 found = remarks(layout.cleaning.clean(read_frame(file)))
             except DataError:
                 continue
-            if layout.to_silhouette in (
-                keep,
-                scale,
-            ):  # scaled by the publisher, so grey edges and separate pieces are normal
+            if layout.scaled:
                 found &= {"border"}
             frames += 1
             counts.update(found)

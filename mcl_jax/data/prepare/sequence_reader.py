@@ -38,10 +38,10 @@ class Reader:
     pixels: Pixels = SILHOUETTES
 
     def read(self, sequence: SequenceRef) -> tuple[np.ndarray | None, list[Issue]]:
-        """Returns silhouettes uint8 [s, 64, w] or None, and the frames left out.
+        """Returns silhouettes uint8 [s, height, width] or None, and the frames left out.
 
         None means that no frame is usable, or that a file is damaged and `skip_damaged` is not set. Raw
-        frames give w = 64; a prepared sequence is not changed.
+        frames give squares; a prepared sequence is not changed.
         """
         if self.prepared:
             return self._read_pkl(sequence)

@@ -1,4 +1,4 @@
-"""Reads raw PNG frames and turns them into silhouettes of 64×64 pixels, like the reference."""
+"""Reads raw PNG frames and turns them into silhouettes, mostly of 64×64 pixels, like the reference."""
 
 import contextlib
 import struct
@@ -126,17 +126,22 @@ def _grey(image: np.ndarray, path: str) -> np.ndarray:
 
 
 def normalize(
-    image: np.ndarray, *, interpolation: int = cv2.INTER_CUBIC, nobody: int = MIN_PIXEL_SUM
+    image: np.ndarray,
+    *,
+    interpolation: int = cv2.INTER_CUBIC,
+    nobody: int = MIN_PIXEL_SUM,
+    size: int = SIZE,
 ) -> np.ndarray:
-    """Scales the person in a raw frame to full height and cuts 64 columns about their centre of mass.
+    """Scales the person in a raw frame to full height and cuts a square about their centre of mass.
 
     Args:
         image: uint8 [h, w], white on black.
         interpolation: interpolation of `cv2.resize`.
         nobody: a frame whose pixels sum to this or less is taken to show nobody.
+        size: rows and columns of the result.
 
     Returns:
-        uint8 [64, 64].
+        uint8 [size, size].
 
     Raises:
         SkippedFrameError: if there is no person, or no silhouette can be made of the person.
@@ -146,26 +151,26 @@ def normalize(
     rows = np.flatnonzero(image.any(axis=1))
     person = image[rows[0] : rows[-1] + 1]
     height, width = person.shape
-    scaled_width = SIZE * width // height
+    scaled_width = size * width // height
     if scaled_width == 0:
-        raise SkippedFrameError(f"height × width {height}×{width}: less than one column at height {SIZE}")
-    person = cv2.resize(person, (scaled_width, SIZE), interpolation=interpolation)
+        raise SkippedFrameError(f"height × width {height}×{width}: less than one column at height {size}")
+    person = cv2.resize(person, (scaled_width, size), interpolation=interpolation)
 
     mass = person.sum(axis=0, dtype=np.int64).cumsum()
     # The first column at which more than half of the mass is reached; 0 also if there is no mass.
     center = int(np.argmax(2 * mass > mass[-1]))
     if center == 0:
         raise SkippedFrameError("no centre: more than half of the person is in the first column")
-    left = center - SIZE // 2
-    if left <= 0 or center + SIZE // 2 >= scaled_width:
-        person = np.pad(person, ((0, 0), (SIZE // 2, SIZE // 2)))
-        left += SIZE // 2
-    return np.ascontiguousarray(person[:, left : left + SIZE])
+    left = center - size // 2
+    if left <= 0 or center + size // 2 >= scaled_width:
+        person = np.pad(person, ((0, 0), (size // 2, size // 2)))
+        left += size // 2
+    return np.ascontiguousarray(person[:, left : left + size])
 
 
-def scale(image: np.ndarray) -> np.ndarray:
-    """Scales a frame in which the person already has full height to uint8 [64, 64]."""
-    return image if image.shape == (SIZE, SIZE) else cv2.resize(image, (SIZE, SIZE))
+def scale(image: np.ndarray, *, size: int = SIZE) -> np.ndarray:
+    """Scales a frame in which the person already has full height to uint8 [size, size]."""
+    return image if image.shape == (size, size) else cv2.resize(image, (size, size))
 
 
 def keep(image: np.ndarray) -> np.ndarray:

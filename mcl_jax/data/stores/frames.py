@@ -1,8 +1,7 @@
 """Checks that silhouettes have the form that models expect."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from mcl_jax.data.stores.silhouette_codec import PackedFrames
 from mcl_jax.errors import DataError
 
 HEIGHT = 64
-WIDTHS = (64, 44)
+HID_HEIGHT = 128
 
 MEND = "prepare the sequence again, or leave it out"
 """Advice about a sequence that cannot be used."""
@@ -22,8 +21,10 @@ _FULL = 255
 _F = TypeVar("_F", np.ndarray, PackedFrames)
 
 
-def check_frames(frames: _F, name: str) -> _F:
+def check_frames(frames: _F, name: str, height: int = HEIGHT) -> _F:
     """Returns the frames if they are uint8 [s, 64, 64 or 44], s > 0, of a person, white on black.
+
+    Frames of another height have the same proportions.
 
     Raises:
         DataError: if not. Frames with values 0 and 1, all black or white, inverted or transposed are refused,
@@ -31,22 +32,24 @@ def check_frames(frames: _F, name: str) -> _F:
     """
     if frames.dtype != np.uint8:
         raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 silhouettes in 0…255; {MEND}")
-    check_shape(tuple(frames.shape), name)
+    check_shape(tuple(frames.shape), name, height)
     # One sound frame suffices for a sound sequence, in a hundredth of the time for all frames.
     if not _is_sound(frames[len(frames) // 2]) and (fault := _fault(frames[:])):
         raise DataError(f"{name}: {fault}; {MEND}")
     return frames
 
 
-def check_maps(frames: _F, name: str) -> _F:
+def check_maps(frames: _F, name: str, height: int = HEIGHT) -> _F:
     """Returns the frames if they are a non-empty uint8 [s, 64, 64 or 44] of parsing maps.
+
+    Frames of another height have the same proportions.
 
     Raises:
         DataError: if not, or if they are silhouettes; the message starts with `name`.
     """
     if frames.dtype != np.uint8:
         raise DataError(f"{name}: frames are {frames.dtype}; expected uint8 parsing maps; {MEND}")
-    check_shape(tuple(frames.shape), name)
+    check_shape(tuple(frames.shape), name, height)
     brightest = int(frames[:].max())
     if brightest == 0:
         raise DataError(f"{name}: all pixels are 0; expected parsing maps; {MEND}")
@@ -60,17 +63,34 @@ def check_maps(frames: _F, name: str) -> _F:
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """The meaning of the pixel values of a dataset's frames; picklable.
+    """The meaning of the pixel values of a dataset's frames, and their number; picklable.
 
     Attributes:
         one: the value that models see as 1.
-        check: from frames and a name for messages to the frames; a DataError if they are not such.
         labels: whether a value stands for a part of the body, so that a mean of two is none.
+        height: rows of a frame.
     """
 
     one: int
-    check: Callable[[Any, str], Any]
     labels: bool = False
+    height: int = HEIGHT
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Rows and columns of a cut frame, such as (64, 44)."""
+        return self.height, _cut_width(self.height)
+
+    def check(self, frames: _F, name: str) -> _F:
+        """Returns the frames if they are such frames.
+
+        Raises:
+            DataError: if not; the message starts with `name`.
+        """
+        return (check_maps if self.labels else check_frames)(frames, name, self.height)
+
+
+def _cut_width(height: int) -> int:
+    return height * 11 // 16
 
 
 def _is_sound(frame: np.ndarray) -> bool:
@@ -80,16 +100,16 @@ def _is_sound(frame: np.ndarray) -> bool:
     return bool(frame[:, 0].max() < _WHITE or frame[:, -1].max() < _WHITE)
 
 
-def check_shape(shape: tuple[int, ...], name: str) -> None:
-    """Checks the shape of a sequence's frames.
+def check_shape(shape: tuple[int, ...], name: str, height: int = HEIGHT) -> None:
+    """Checks the shape of a sequence's frames, which have `height` rows.
 
     Raises:
         DataError: if it is not [s, 64, 64 or 44], or s is 0; the message starts with `name`.
     """
-    if len(shape) != 3 or shape[1] != HEIGHT or shape[2] not in WIDTHS:
+    width = _cut_width(height)
+    if len(shape) != 3 or shape[1] != height or shape[2] not in (height, width):
         raise DataError(
-            f"{name}: array of shape {list(shape)}; "
-            f"expected [frames, {HEIGHT}, {WIDTHS[0]} or {WIDTHS[1]}]; {MEND}"
+            f"{name}: array of shape {list(shape)}; expected [frames, {height}, {height} or {width}]; {MEND}"
         )
     if shape[0] == 0:
         raise DataError(f"{name}: the sequence is empty; {MEND}")
@@ -119,6 +139,9 @@ def _fault(frames: np.ndarray) -> str:
     return ""
 
 
-SILHOUETTES = Pixels(_FULL, check_frames)
-PARSING_MAPS = Pixels(1, check_maps, labels=True)
+SILHOUETTES = Pixels(_FULL)
+HID_SILHOUETTES = Pixels(_FULL, height=HID_HEIGHT)
+"""Silhouettes as the baseline of HID takes them, 128×128 or 128×88."""
+
+PARSING_MAPS = Pixels(1, labels=True)
 """Numbers of body parts, or greys that tell them apart, which models take as they are."""

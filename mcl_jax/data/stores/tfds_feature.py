@@ -5,19 +5,18 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mcl_jax.data.stores.frames import HEIGHT
 from mcl_jax.data.stores.silhouette_codec import PackedFrames, pack
 
 
 class Silhouettes(tfds.features.FeatureConnector):
-    """Feature for the silhouettes of a sequence, uint8 [s, 64, 64 or 44], stored as one bytes value."""
+    """Feature for the silhouettes of a sequence, uint8 [s, height, width], stored as one bytes value."""
 
     ALIASES: ClassVar[list[str]] = ["mcl_jax.data.builders.silhouettes.Silhouettes"]
     """Earlier name of this class, found in the features.json of older folders."""
 
     def get_tensor_info(self) -> tfds.features.TensorInfo:
         """Returns the shape and type of decoded silhouettes."""
-        return tfds.features.TensorInfo(shape=(None, HEIGHT, None), dtype=np.uint8)
+        return tfds.features.TensorInfo(shape=(None, None, None), dtype=np.uint8)
 
     def get_serialized_info(self) -> tfds.features.TensorInfo:
         """Returns the shape and type of stored silhouettes."""

@@ -220,7 +220,7 @@ class PklSource:
         if shape is None:
             self.read(sequence)
         else:
-            check_shape(shape, sequence.location)
+            check_shape(shape, sequence.location, self._pixels.height)
 
     def read(self, sequence: SequenceRef) -> np.ndarray:
         """Returns the silhouettes of a sequence, uint8 [s, 64, 64 or 44].
