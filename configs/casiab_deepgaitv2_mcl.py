@@ -1,0 +1,42 @@
+"""DeepGaitV2-P3D, the shallow one, with MCL on CASIA-B.
+
+    python -m mcl_jax.main --config configs/casiab_deepgaitv2_mcl.py --config.data.root=DIR
+
+Published by nobody, and trained by nobody yet: `casiab_deepgaitv2` with the MCL loss of
+`casiab_mcl` in place of the triplet loss.
+MCL takes any batch P × K with two sequences a subject or more, as the triplet loss does.
+"""
+
+from ml_collections import ConfigDict
+
+from mcl_jax.config import make_config
+
+
+def get_config() -> ConfigDict:
+    """Returns the config of this run."""
+    return make_config(
+        data={
+            "dataset": "casiab",
+            "augment": (("perspective", 0.2), ("cut", 1.0), ("flip", 0.2), ("rotate", 0.2)),
+            "sampling": {
+                "mode": "fixed_ordered",
+                "frames": 30,
+                "skip": 4,
+                "min_rate": 1,
+                "max_rate": 1,
+            },
+        },
+        model={
+            "name": "deepgaitv2",
+            "mode": "p3d",
+            "layers": (1, 1, 1, 1),
+            "channels": (64, 128, 256, 512),
+        },
+        loss={
+            "mcl": {"weight": 1.0, "margin": 0.6, "gamma": 0.6},
+            "cross_entropy": {"weight": 1.0, "scale": 16.0, "label_smoothing": 0.1},
+        },
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule={"name": "multi_step", "milestones": (20_000, 40_000, 50_000), "gamma": 0.1},
+        train={"steps": 60_000, "batch": (8, 16), "precision": "bfloat16"},
+    )
