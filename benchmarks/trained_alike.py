@@ -104,7 +104,7 @@ def scores_of_torch(folder: Path, config: ConfigDict, model: nn.Module, run: dic
     for step in range(run["steps"]):
         frames, lengths, labels = unpacked(loader(step))
         trainer.step(torch.from_numpy(frames).float() / 255, lengths, torch.from_numpy(labels))
-    path = folder / "trained.pt"
+    path = folder / f"trained-{os.getpid()}.pt"
     torch.save(model.state_dict(), path)
     found = mcl_jax.load(path, precision="float32").embed_split(dataset.test_split())
     return rank_1(mcl_jax.score(found, "casiab").scores)
