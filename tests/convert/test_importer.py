@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from toys import TOYS
+from toys import TOYS, Toy
 
 import mcl_jax
 from mcl_jax.convert.importer import (
@@ -18,7 +18,7 @@ from mcl_jax.convert.importer import (
     load_checkpoint,
 )
 from mcl_jax.convert.opengait import COUNTERPARTS
-from mcl_jax.convert.sizes import read_sizes
+from mcl_jax.convert.sizes import read_block, read_sizes
 from mcl_jax.convert.torch_writer import write_torch_file
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.models import MODELS
@@ -205,6 +205,14 @@ def test_settings_not_in_the_file_come_from_config_or_defaults():
     stages_differ = toy.block | {"strides": (2, 2, 1, 1)}  # the file has no projection in its first stage
     with pytest.raises(CheckpointError, match=r"layer1\.0\.downsample\.0\.weight +missing"):
         import_weights(checkpoint, "x.pt", stages_differ)
+
+
+def test_a_file_of_plain_convolutions_has_the_bins_of_the_published_run():
+    toy = TOYS["gaitbase_plain"]
+    published = Toy(toy.name, toy.sizes | {"bins": (16, 8, 4, 2, 1)})
+    assert complete_block(read_block(arrays(published.torch_model()), {})) == published.block
+    with pytest.raises(CheckpointError, match=r"has 10 parts, but model\.bins \(16, 8, 4, 2, 1\) give 31"):
+        read_block(arrays(toy.torch_model()), {})
 
 
 def test_sizes_of_unknown_models_are_empty():
