@@ -1,6 +1,6 @@
 """Times the embedding of whole walks: mcl_jax with packed rows, PyTorch one walk at a time, as in OpenGait.
 
-    python benchmarks/embedding.py --models gaitset gaitbase deepgaitv2 --walks 16 1
+    python benchmarks/embedding.py --models gaitset gaitpart gaitgl gaitbase deepgaitv2 swingait --walks 16 1
 
 Both sides take turns in one process on all its cores; run nothing else on the machine. "by CPU s" is the
 ratio of CPU time, which other programs disturb less; "of peak" counts the plain convolutions' operations.
@@ -28,6 +28,8 @@ from side_by_side import (
 
 from mcl_jax.data.feed.packing import SequencePacker
 from mcl_jax.embed import Embedder
+from mcl_jax.models import MODELS
+from mcl_jax.utils.spacing import SIDE_BY_SIDE, Spacing
 
 ROWS, SLOTS = 4, 256  # as in the published configs
 LENGTHS = {1: np.array([60]), 16: walk_lengths(16, 1128), 200: walk_lengths(200)}
@@ -68,12 +70,17 @@ def compare(name: str, count: int, rounds: int, peak: float) -> str:
     return row(f"{name}, {count} walks", mine, other, error=error, work=work, peak=peak)
 
 
-def packing_line(count: int) -> str:
+def packing_line(count: int, spacing: Spacing) -> str:
     """Describes how the walks are packed in rows."""
-    batches = [b["segment_ids"] for b in SequencePacker(ROWS, SLOTS).pack(walks(LENGTHS[count]))]
+    packer = SequencePacker(ROWS, SLOTS, spacing=spacing)
+    batches = [b["segment_ids"] for b in packer.pack(walks(LENGTHS[count]))]
     waste = np.mean(np.concatenate([ids.ravel() for ids in batches]) < 0)
     shapes = ", ".join(f"{n} × {shape}" for shape, n in Counter(ids.shape for ids in batches).items())
-    return f"{count} walks, {LENGTHS[count].sum()} frames: batches {shapes}; {waste:.1%} of slots empty"
+    begin = "anywhere" if spacing == SIDE_BY_SIDE else f"at multiples of {spacing.multiple}"
+    return (
+        f"{count} walks, {LENGTHS[count].sum()} frames, which begin {begin}: batches {shapes}; "
+        f"{waste:.1%} of slots empty"
+    )
 
 
 def main() -> None:
@@ -85,8 +92,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    for count in args.walks:
-        print(packing_line(count))
+    for spacing in dict.fromkeys(MODELS[name].SPACING for name in args.models):
+        for count in args.walks:
+            print(packing_line(count, spacing))
     peak = matmul_peak()
     print(f"{torch.get_num_threads()} cores, matmul peak {peak / 1e9:.0f} GFLOP/s")
     print(HEADER)

@@ -14,11 +14,15 @@ from published import SIZES
 
 from mcl_jax.convert.importer import import_state_dict
 from mcl_jax.models.registry import Model, create_model
+from mcl_jax.ops.cpu import kernels
 from mcl_jax.utils.pytrees import ArrayTree
 from mcl_jax.walkers import VIEWS, render_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch_reference
+
+# Every command does this at its start; without it programs take XLA's convolutions.
+kernels.prepare()
 
 _TOLERANCE = 1e-5
 

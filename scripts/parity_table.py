@@ -22,7 +22,8 @@ BEGIN, END = "<!-- begin of scripts/parity_table.py -->", "<!-- end of scripts/p
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]
 
-import measure  # noqa: E402 (it lives beside the tests)
+import jax_side  # noqa: E402 (it lives beside the tests)
+import measure  # noqa: E402 (likewise)
 import measure_losses  # noqa: E402 (likewise)
 
 RANDOM = "Models: our PyTorch modules, random inputs and weights"
@@ -121,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (SHARED / "parity").is_dir() or not (SHARED / "real_silhouettes").is_dir():
         print(f"error: needs {SHARED}/parity and real_silhouettes; {PAGE} is unchanged", file=sys.stderr)
         return 1
+    jax_side.OPTIONS["float64"] = jax_side.CHEAP  # as in the tests
     before, _, rest = PAGE.read_text().partition(BEGIN)
     kept, _, after = rest.partition(END)
     tables = read_tables(kept) if models else {}

@@ -10,9 +10,6 @@ import pytest
 from xla_flags import cpu_options
 
 USERS = cpu_options(fusion_emitters=True, split_count=32)
-CHEAP = cpu_options(fusion_emitters=False, split_count=1) | {
-    "xla_backend_optimization_level": 1,  # with 0 the steps take longer than their compilation
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -20,7 +17,7 @@ def optimised():
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     with pytest.MonkeyPatch.context() as patch:
-        for dtype, options in {"float32": USERS, "bfloat16": USERS, "float64": CHEAP}.items():
+        for dtype, options in {"float32": USERS, "bfloat16": USERS, "float64": jax_side.CHEAP}.items():
             patch.setitem(jax_side.OPTIONS, dtype, options)
         yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from xla_flags import cpu_options
 
 from mcl_jax.convert.importer import import_state_dict
 from mcl_jax.convert.opengait import entries
@@ -17,6 +18,9 @@ from mcl_jax.training.state import create_state
 from mcl_jax.training.step import make_train_step
 from mcl_jax.utils.pytrees import get_leaf
 from mcl_jax.utils.spacing import SIDE_BY_SIDE
+
+CHEAP = cpu_options(fusion_emitters=False, split_count=1) | {"xla_backend_optimization_level": 1}
+"""Options for machine code compiled cheaply; with level 0 steps take longer than their compilation."""
 
 OPTIONS: dict[str, dict[str, int | bool]] = {"float32": {}, "float64": {}, "bfloat16": {}}
 """XLA's options for programs in each precision; the tests set them."""

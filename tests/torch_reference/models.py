@@ -38,6 +38,13 @@ def max_over_time(x, lengths):
     return torch.stack([clip.amax(0) for clip in x.split(lengths)])
 
 
+def side_by_side(clips, dim=0):
+    """Returns one stack of the clips if they are equally long, else a stack for each."""
+    if len({clip.shape for clip in clips}) == 1:
+        return [torch.stack(clips, dim)]
+    return [clip.unsqueeze(dim) for clip in clips]
+
+
 def pyramid(x, bins):
     """[n, c, h, w] → [n, sum(bins), c]."""
     strips = [x.reshape(*x.shape[:2], b, -1) for b in bins]
@@ -260,7 +267,7 @@ class DeepGaitV2(nn.Module):
 
 
 class GaitPart(nn.Module):
-    """Every part of every sequence goes through its own two branches over time, one after the other."""
+    """Every part goes through its own two branches over time, one after the other."""
 
     def __init__(self, channels, embed_dim, strips):
         super().__init__()
@@ -284,17 +291,18 @@ class GaitPart(nn.Module):
         x = frames[:, None]
         for count, layer in zip(self.plan, self.Backbone.forward_block.feature, strict=True):
             x = torch.cat([layer(strip) for strip in x.chunk(count, 2)], 2)
-        x = pyramid(x, (16,)).permute(1, 2, 0)
-        pooled = [self.aggregate(clip).amax(-1) for clip in x.split(lengths, 2)]
-        return self.Head(torch.stack(pooled)), None
+        clips = pyramid(x, (16,)).permute(1, 2, 0).split(lengths, 2)
+        pooled = [self.aggregate(batch).amax(-1) for batch in side_by_side(clips, 1)]
+        return self.Head(torch.cat(pooled, 1).transpose(0, 1)), None
 
     def aggregate(self, x):
-        """[parts, c, s] → the same."""
-        total = 0
+        """[parts, n, c, s] → the same."""
+        total, each_by_itself = 0, x.flatten(0, 1)
         for window, branch in zip((3, 5), self.TFA.pooling_func.values(), strict=True):
             scores = torch.stack([torch.sigmoid(each(part)) for each, part in zip(branch, x, strict=True)])
             around = {"kernel_size": window, "stride": 1, "padding": window // 2}
-            total = total + scores * (F.avg_pool1d(x, **around) + F.max_pool1d(x, **around))
+            pooled = F.avg_pool1d(each_by_itself, **around) + F.max_pool1d(each_by_itself, **around)
+            total = total + scores * pooled.view_as(x)
         return total
 
 
@@ -333,9 +341,7 @@ class GaitGL(nn.Module):
             self.Head1 = SeparateFCs(64, c[-1], num_classes)
 
     def forward(self, frames, lengths):
-        clips = frames.split(lengths)
-        batches = [torch.stack(clips)] if len(set(lengths)) == 1 else [clip[None] for clip in clips]
-        rows = torch.cat([self.embed_rows(batch) for batch in batches])
+        rows = torch.cat([self.embed_rows(batch) for batch in side_by_side(frames.split(lengths))])
         features = self.Head0(rows)
         if hasattr(self, "BNNecks"):
             return features, self.BNNecks(features)

@@ -1,4 +1,4 @@
-"""OpenGait's SwinGait in PyTorch: one sequence at a time, with rolled and masked windows."""
+"""OpenGait's SwinGait in PyTorch: sequences of equal length side by side, with windows rolled and masked."""
 
 import torch
 import torch.nn.functional as F
@@ -14,29 +14,30 @@ from torch_reference.models import (
     max_over_time,
     norm,
     pyramid,
+    side_by_side,
 )
 
 WINDOW, SHIFT = (3, 3, 5), (1, 1, 2)
 
 
 def cut(x, window):
-    """[s, h, w, c] → [windows, tokens, c]."""
-    s, h, w, c = x.shape
+    """[n, s, h, w, c] → [windows, tokens, c]."""
+    n, s, h, w, c = x.shape
     t, r, k = window
-    x = x.reshape(s // t, t, h // r, r, w // k, k, c).permute(0, 2, 4, 1, 3, 5, 6)
+    x = x.reshape(n, s // t, t, h // r, r, w // k, k, c).permute(0, 1, 3, 5, 2, 4, 6, 7)
     return x.reshape(-1, t * r * k, c)
 
 
 def join(x, window, shape):
     s, h, w = shape
     t, r, k = window
-    x = x.reshape(s // t, h // r, w // k, t, r, k, -1).permute(0, 3, 1, 4, 2, 5, 6)
-    return x.reshape(s, h, w, -1)
+    x = x.reshape(-1, s // t, h // r, w // k, t, r, k, x.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.reshape(-1, s, h, w, x.shape[-1])
 
 
 def mask_of(shape, window, shift):
-    """[windows, tokens, tokens]: −100 between tokens of different regions."""
-    regions = torch.zeros(*shape, 1)
+    """[windows of a sequence, tokens, tokens]: −100 between tokens of different regions."""
+    regions = torch.zeros(1, *shape, 1)
     number = 0
     spans = [
         (slice(-w), slice(-w, -k), slice(-k, None)) if k else (slice(None),)
@@ -45,7 +46,7 @@ def mask_of(shape, window, shift):
     for times in spans[0]:
         for rows in spans[1]:
             for columns in spans[2]:
-                regions[times, rows, columns] = number
+                regions[:, times, rows, columns] = number
                 number += 1
     regions = cut(regions, window)[..., 0]
     return torch.where(regions[:, None] == regions[:, :, None], 0.0, -100.0)
@@ -70,7 +71,7 @@ class Attention(nn.Module):
         index = self.relative_position_index[:tokens, :tokens]
         scores = scores + self.relative_position_bias_table[index].permute(2, 0, 1)
         if mask is not None:
-            scores = scores + mask[:, None].to(scores)
+            scores = scores + mask.repeat(count // len(mask), 1, 1)[:, None].to(scores)
         return self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(count, tokens, features))
 
 
@@ -86,20 +87,20 @@ class Block(nn.Module):
         self.mlp.fc2 = linear(4 * features, features)
 
     def forward(self, x):
-        """[s, h, w, c] of one sequence."""
+        """[n, s, h, w, c] → the same."""
         x = x + self.attend(self.norm1(x))
         return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x))))
 
     def attend(self, x):
-        frames = len(x)
+        frames = x.shape[1]
         window = (min(WINDOW[0], frames), *WINDOW[1:])
         shift = (SHIFT[0] if frames > WINDOW[0] else 0, *SHIFT[1:]) if self.shifted else (0, 0, 0)
         x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, -frames % window[0]))
-        shape = x.shape[:3]
+        shape = x.shape[1:4]
         mask = mask_of(shape, window, shift) if self.shifted else None
-        x = torch.roll(x, [-k for k in shift], (0, 1, 2))
+        x = torch.roll(x, [-k for k in shift], (1, 2, 3))
         x = join(self.attn(cut(x, window), mask), window, shape)
-        return torch.roll(x, shift, (0, 1, 2))[:frames]
+        return torch.roll(x, shift, (1, 2, 3))[:, :frames]
 
 
 def linear(inputs, outputs, bias=True):
@@ -150,13 +151,16 @@ class SwinGait(nn.Module):
 
     def forward(self, frames, lengths):
         x = self.layer1(self.layer0(frames[:, None]))
-        x = x.transpose(0, 1)[None]
+        in_a_line = lengths[:1] if len(set(lengths)) == 1 else lengths
+        x = x.unflatten(0, (-1, sum(in_a_line))).transpose(1, 2)
         for block in self.layer2:
-            x = block(x, lengths)
-        x = F.interpolate(x[0].transpose(0, 1), (30, 20), mode="bilinear", align_corners=True)
+            x = block(x, in_a_line)
+        x = x.transpose(1, 2).flatten(0, 1)
+        x = F.interpolate(x, (30, 20), mode="bilinear", align_corners=True)
         x = self.transformer.patch_embed.proj(x.transpose(0, 1)[None])[0].permute(1, 2, 3, 0)
         x = self.transformer.patch_embed.norm(x)
-        x = torch.cat([self.transformer.layers(clip) for clip in x.split(lengths)])
+        batches = side_by_side(x.split(lengths))
+        x = torch.cat([self.transformer.layers(batch).flatten(0, 1) for batch in batches])
         x = self.transformer.norm(x).permute(0, 3, 1, 2)
         parts = pyramid(max_over_time(x, lengths), (self.parts,))
         embeddings = self.FCs(torch.cat([parts, parts[:, -1:].detach()], 1))
