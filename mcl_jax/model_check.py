@@ -199,7 +199,7 @@ def _draws_do_not_depend_on_rows(
         embeddings: jax.Array = output.embeddings[: len(_LENGTHS)]
         return embeddings
 
-    frames, ids = _rows(_clips(), kind.SPACING)
+    frames, ids = _rows(_clips(model), kind.SPACING)
     more = np.append(frames, 0 * frames[:1], axis=0), np.append(ids, 0 * ids[:1] + EMPTY, axis=0)
     for key in jax.random.split(jax.random.key(0), _KEYS):
         expected, found = jax.device_get((embed(frames, ids, key), embed(*more, key)))
