@@ -18,7 +18,8 @@ from mcl_jax.workdir.checkpoint_table import table
 def test_a_result_names_its_weights_its_data_and_its_version(toy_run, people):
     metrics = json.loads((toy_run / "test" / "metrics.json").read_text())
     digest = mcl_jax.load(toy_run).digest
-    checkpoint = str(toy_run / "checkpoints" / "3")
+    checkpoint = metrics["model"]["checkpoint"]  # of the run that `toy_run` is a copy of
+    assert Path(checkpoint).parts[-2:] == ("checkpoints", "3")
     embedding = {"parts": 16, "channels": 3, "precision": "float32", "max_frames": 720}
     named = {"name": "gaitbase", "digest": digest, "checkpoint": checkpoint, "step": 3}
     assert metrics["model"] == named | {"embedding": embedding}
