@@ -143,15 +143,14 @@ def trained(folder: Path, run: dict) -> dict[str, float]:
 def table(rows: list[dict]) -> str:
     """Returns mean rank-1 and its spread over the seeds, both sides one above the other, as Markdown."""
     conditions = list(rows[0]["scores"])
-    head = ["model", "loss", "precision", "trained by", "seeds", *conditions, "mean"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|" + "--:|" * (len(conditions) + 2)]
+    head = ["model", "loss", "precision", "trained by", "seeds", *conditions]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|" + "--:|" * (len(conditions) + 1)]
     for model, loss, precision in itertools.product(SIZES, LOSSES, PRECISIONS):
         for side in SIDES:
             wanted = {"model": model, "loss": loss, "precision": precision, "side": side}
             found = [row["scores"] for row in rows if wanted.items() <= row.items()]
             if found:
                 means = [[scores[name] for scores in found] for name in conditions]
-                means.append([statistics.fmean(scores.values()) for scores in found])
                 cells = (model, loss, precision, side, len(found), *map(mean_and_spread, means))
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
