@@ -14,6 +14,8 @@ import itertools
 import json
 from pathlib import Path
 
+from docs_table import write_between
+
 from mcl_jax.config import load_config, model_block, recipes
 from mcl_jax.gpu_check.cards import CARDS
 from mcl_jax.gpu_check.estimate import Task, estimate
@@ -77,10 +79,15 @@ def write_docs(rows: list[dict], docs: Path) -> None:
         "variants": table(found, {task: ("h100", task) for task in variants}),
     }
     for name, text in by_task.items():
-        write_between(docs / "gpus.md", name, text)
+        write_table(docs / "gpus.md", name, text)
     columns = {"bfloat16": "step", "with `train.remat`": "step-remat", "float32": "step-float32"}
     memory = table(found, {name: ("h100", task) for name, task in columns.items()}, memory_only=True)
-    write_between(docs / "training.md", "memory", memory)
+    write_table(docs / "training.md", "memory", memory)
+
+
+def write_table(page: Path, name: str, text: str) -> None:
+    """Writes a table of this name into a page."""
+    write_between(page, f"<!-- compiled: {name} -->", f"<!-- end: {name} -->", f"\n\n{text}\n\n")
 
 
 def table(found: dict, columns: dict[str, tuple[str, str]], memory_only: bool = False) -> str:
@@ -107,16 +114,6 @@ def _cell(row: dict | None, memory_only: bool) -> str:
     memory = f"{row['memory_gb']:.1f}"
     fits = {"yes": "", "no": ", too much"}.get(row["fits"], ", tight")
     return memory if memory_only else f"{memory}{fits}; {1e3 * row['seconds']:.0f}"
-
-
-def write_between(page: Path, name: str, text: str) -> None:
-    """Replaces the table between two markers of a page."""
-    begin, finish = f"<!-- compiled: {name} -->", f"<!-- end: {name} -->"
-    before, found, rest = page.read_text().partition(begin)
-    _, end, after = rest.partition(finish)
-    if not found or not end:
-        raise SystemExit(f"{page}: lacks the marks {begin} and {finish}")
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{finish}{after}")
 
 
 def main() -> None:

@@ -39,10 +39,10 @@ def both_models(name: str) -> tuple[Model, ArrayTree, ArrayTree, torch.nn.Module
     ours = create_model(name, SIZES[name], dtype="float32")
     state_dict = {key: tensor.numpy().copy() for key, tensor in theirs.state_dict().items()}
     imported = import_state_dict(state_dict, *ours.shapes(), model=name)
-    return ours, imported.params, imported.batch_stats, channels_last(theirs)
+    return ours, imported.params, imported.batch_stats, _channels_last(theirs)
 
 
-def channels_last(module: torch.nn.Module) -> torch.nn.Module:
+def _channels_last(module: torch.nn.Module) -> torch.nn.Module:
     """Sets PyTorch's channels-last layout, which was faster on the tested CPUs, also in 3-D."""
     for child in module.modules():
         if isinstance(child, torch.nn.Conv2d):

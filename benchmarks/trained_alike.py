@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from docs_table import write_between
 from ml_collections import ConfigDict
 from torch import nn
 
@@ -178,9 +179,7 @@ def main() -> None:
     results = args.folder / "results.jsonl"
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     if args.docs:
-        before, _, rest = args.docs.read_text().partition(BEGIN)
-        _, _, after = rest.partition(FINISH)
-        args.docs.write_text(f"{before}{BEGIN}\n{table(rows)}\n{FINISH}{after}")
+        write_between(args.docs, BEGIN, FINISH, f"\n{table(rows)}\n")
         return
     torch.set_num_threads(args.threads)
     write_walkers(

@@ -70,7 +70,6 @@ SLOW = (
     "evaluation/test_report_page.py::test_a_person_clicks_through_the_page",
     "explanation/test_explain.py::test_the_parts_that_change_are_those_at_the_height_of_the_bag[cos]",
     "exporting/test_export.py::test_models_with_windows_of_three_frames_are_exported_for_any_number",
-    "exporting/test_export.py::test_onnxruntime_gives_our_embeddings_for_any_number_of_frames[deepgaitv2",
     "footage/test_extraction.py::test_two_who_cross_are_found_and_kept_apart[mog2]",
     "loggers/test_loggers.py::test_a_run_that_is_stopped_and_goes_on_is_logged_whole_whatever_fails",
     "losses/test_losses.py::test_any_multiset_of_labels_agrees_with_the_loop",

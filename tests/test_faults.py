@@ -153,9 +153,7 @@ def test_two_tests_do_not_write_into_one_folder(toy_run, people):
         evaluate_run(toy_config(people), toy_run)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_leaves_with_a_true_line(people, tmp_path, number, code):
     settings = [*flags(people), "--config.train.steps=300"]
     line, environment = command(f"--workdir={tmp_path / 'left'}", *settings)

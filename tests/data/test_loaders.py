@@ -52,9 +52,7 @@ def assert_equal(a: dict, b: dict) -> None:
         assert np.array_equal(a[key], b[key]), key
 
 
-@pytest.mark.parametrize(
-    "frames", [pytest.param(FIXED, marks=pytest.mark.slow), VARIABLE], ids=["fixed", "variable"]
-)
+@pytest.mark.parametrize("frames", [FIXED, VARIABLE], ids=["fixed", "variable"])
 def test_batches_do_not_depend_on_workers_or_start(split, frames):
     load = loader(split, frames)
     expected = [load(step) for step in range(6)]

@@ -172,7 +172,7 @@ def test_the_state_of_a_process_in_words():
     assert state_of(process.pid) == ""
 
 
-@pytest.mark.parametrize("poll", [0.2, pytest.param(30, marks=pytest.mark.slow)])  # ours asks first, or Grain
+@pytest.mark.parametrize("poll", [0.2, 30])  # ours asks first, or Grain
 def test_a_script_without_a_main_guard_gets_an_explanation(people, tmp_path, poll):
     script = tmp_path / "script.py"
     script.write_text(

@@ -179,7 +179,7 @@ print("left", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_requests_in_flight_finish_and_the_program_leaves_with_0(tmp_path, number):
     code = _PROGRAM.format(here=str(Path(__file__).parent), folder=str(tmp_path / "G"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
