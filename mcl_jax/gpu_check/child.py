@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from mcl_jax.errors import UserError
+from mcl_jax.utils.workers import live_with_parent
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -40,7 +41,7 @@ def apart(
     with tempfile.TemporaryDirectory() as folder, _environment(_ENVIRONMENT):
         log = Path(folder) / "stderr"
         with concurrent.futures.ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), initializer=_write_stderr_to, initargs=(str(log),)
+            1, multiprocessing.get_context("spawn"), initializer=_start, initargs=(str(log),)
         ) as pool:
             try:
                 return pool.submit(function, *arguments, **keys).result()
@@ -49,8 +50,9 @@ def apart(
                 raise CompilerAbortError(f"XLA's GPU compiler aborted: {_reason(text)}") from None
 
 
-def _write_stderr_to(path: str) -> None:
+def _start(path: str) -> None:
     """Redirects the output of C++ to a file, which is shown only if the process dies."""
+    live_with_parent()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 2)
 

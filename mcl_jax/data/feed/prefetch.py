@@ -14,9 +14,9 @@ from absl import flags
 from mcl_jax.data.feed.ring import Empty, Parcel, Ring
 from mcl_jax.data.feed.watchdog import Feed, Named, failed_to_start
 from mcl_jax.data.feed.worker_status import Note, StatusBoard, ignore_note
-from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import UserError
 from mcl_jax.utils.extras import require_extra
+from mcl_jax.utils.workers import live_with_parent
 
 _RESULTS_AHEAD = 2  # finished results of each worker, besides the one it is making
 

@@ -18,10 +18,10 @@ import cv2
 from mcl_jax.data.prepare.issues import Issue
 from mcl_jax.data.stores.job_log import JOB_LOG, is_unfinished, parse_line
 from mcl_jax.data.stores.manifest import StoredSequence
-from mcl_jax.data.workers import live_with_parent
 from mcl_jax.errors import DataError
 from mcl_jax.utils.files import clear_leftovers, write_atomically
 from mcl_jax.utils.progress_bar import ProgressBar
+from mcl_jax.utils.workers import live_with_parent
 
 W = TypeVar("W")
 
