@@ -17,7 +17,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcl_jax"
 ROOMS = (
     *("errors", "utils", "runtime", "loggers", "ops", "evaluation", "models", "losses"),
     *(
-        "data.workers",
         "data.sequences",
         "data.stores",
         "data.first_look",
