@@ -72,7 +72,10 @@ def write_docs(rows: list[dict], docs: Path) -> None:
     """Writes the tables between their markers in docs/gpus.md and docs/training.md."""
     found = {(row["card"], row["recipe"], row["task"]): row for row in rows}
     every_card = {CARDS[card].name: card for card in CARDS}
-    variants = ["step", "step-remat", "step-float32", "step-8", "embedding", "embedding-float32"]
+    variants = [
+        *("step", "step-remat", "step-float32", "step-8", "step-float32-remat-8"),
+        *("embedding", "embedding-float32", "embedding-bfloat16"),
+    ]
     by_task = {
         "step": table(found, {name: (card, "step") for name, card in every_card.items()}),
         "embedding": table(found, {name: (card, "embedding") for name, card in every_card.items()}),
