@@ -105,11 +105,10 @@ def config_of(folder: Path, run: dict) -> ConfigDict:
     return config
 
 
-def scores_of_torch(folder: Path, config: ConfigDict, model: nn.Module, run: dict) -> dict[str, float]:
-    """Trains PyTorch's model on the batches of mcl_jax's loader, and tests it with mcl_jax."""
-    dataset = build_dataset(config)
-    loader = build_train_loader(config, dataset.train_split())
-    loss, other = config.loss[run["loss"]], config.loss.cross_entropy
+def torch_trainer(config: ConfigDict, model: nn.Module) -> TorchTrainer:
+    """Returns PyTorch's trainer with the losses, optimiser and schedule of a config of this file."""
+    (loss,) = (config.loss[name] for name in LOSSES if name in config.loss)
+    other = config.loss.cross_entropy
     recipe = Recipe(
         margin=loss.margin,
         gamma=loss.get("gamma"),
@@ -124,12 +123,18 @@ def scores_of_torch(folder: Path, config: ConfigDict, model: nn.Module, run: dic
         weight_decay=config.optimizer.weight_decay,
         milestones=config.schedule.milestones,
     )
-    trained = MixedPrecision(model) if run["precision"] == "bfloat16" else model
-    trainer = TorchTrainer(trained, recipe, optimizer)
-    for step in range(run["steps"]):
+    return TorchTrainer(model, recipe, optimizer)
+
+
+def scores_of_torch(config: ConfigDict, model: nn.Module, path: Path) -> dict[str, float]:
+    """Trains PyTorch's model on the batches of mcl_jax's loader, writes its weights, and tests them."""
+    dataset = build_dataset(config)
+    loader = build_train_loader(config, dataset.train_split())
+    mixed = config.train.precision == "bfloat16"
+    trainer = torch_trainer(config, MixedPrecision(model) if mixed else model)
+    for step in range(config.train.steps):
         frames, lengths, labels = unpacked(loader(step))
         trainer.step(torch.from_numpy(frames).float() / 255, lengths, torch.from_numpy(labels))
-    path = folder / f"trained-{os.getpid()}.pt"
     torch.save(model.state_dict(), path)
     found = mcl_jax.load(path, precision="float32").embed_split(dataset.test_split())
     return rank_1(mcl_jax.score(found, "casiab").scores)
@@ -156,10 +161,10 @@ def trained(folder: Path, run: dict) -> dict[str, float]:
     model = MODELS[run["model"]](**SIZES[run["model"]], num_classes=100)
     torch.save(model.state_dict(), folder / f"{run['model']}-{run['seed']}.pt")
     config = config_of(folder, run)
+    name = "-".join(str(value) for value in run.values())
     if run["side"] == "PyTorch":
-        return scores_of_torch(folder, config, model, run)
-    workdir = folder / "-".join(str(value) for value in run.values())
-    return rank_1(mcl_jax.train(config, workdir)["scores"])
+        return scores_of_torch(config, model, folder / f"{name}.pt")
+    return rank_1(mcl_jax.train(config, folder / name)["scores"])
 
 
 def table(rows: list[dict]) -> str:
