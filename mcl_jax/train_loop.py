@@ -128,6 +128,9 @@ def _take_steps(
         PreemptedError: the run was asked to end; its state is saved.
         StalledError: no batch comes; the state is saved.
     """
+    begun_at = steps.start - 1
+    if steps and begun_at and tests.are_due(begun_at) and not tests.are_done(begun_at):
+        progress.scores(begun_at, tests.run_on_the_way(begun_at, state))  # the last run ended before it
     try:
         for step in steps:
             batch, rows = saver.wait_for(batches, state)
@@ -278,6 +281,12 @@ class _Tests:
         every = self._config.train.test_every
         return bool(every) and step % every == 0
 
+    def are_done(self, step: int) -> bool:
+        """Returns whether the test after a step, and that of the averaged weights, has been written."""
+        folder = self._workdir / f"{TEST_FOLDER}-{step}"
+        folders = [folder, folder.with_name(f"{folder.name}-{AVERAGE}")]
+        return all((each / "metrics.json").is_file() for each in folders[: 1 + bool(self._config.train.ema)])
+
     def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
         """Tests a state, writes the report into a folder, and returns its metrics.
 
@@ -315,6 +324,8 @@ def _last_test(
     tested = tests.run(state, folder)
     if tested:  # on the first host, where something was scored
         scores = all_scores(tested)
+        if config.train.keep_best:
+            note_scores(workdir, config.train.keep_best, step, scores)
         curves = Curves(workdir, step, _about(config, workdir))
         curves.add_scores(step, scores)
         curves.write_page()

@@ -24,6 +24,7 @@ from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import CheckpointError, ConfigError, DataError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
+from mcl_jax.runtime.preemption import PreemptedError, Preemption
 from mcl_jax.train_loop import train
 from mcl_jax.weights.load import load_weights
 
@@ -102,6 +103,34 @@ def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
     config.train.steps, config.data.workers = 4, 1
     train(config, tmp_path / "parts")
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+class AfterOneStep(Preemption):
+    """Asks a run to end after its first step."""
+
+    stepped = False
+
+    @property
+    def requested(self) -> bool:
+        return self.stepped
+
+    def note_unsaved_step(self) -> None:
+        self.stepped = True
+        super().note_unsaved_step()
+
+
+def test_a_test_that_was_due_when_a_run_ended_is_made_up_for(people, tmp_path):
+    config = toy_config(people)
+    config.train.steps, config.train.test_every, config.train.keep_best = 2, 1, "NM/Rank-1"
+    with pytest.raises(PreemptedError, match="saved step 1"):
+        train(config, tmp_path / "run", preemption=AfterOneStep())
+    shutil.rmtree(tmp_path / "run" / "test-1")  # as if it had ended in the middle of this test
+    last = train(config, tmp_path / "run")["scores"]["NM"]["Rank-1"]
+    first = json.loads((tmp_path / "run" / "test-1" / "metrics.json").read_text())["scores"]["NM"]["Rank-1"]
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert best["value"] == pytest.approx(max(first, last))  # the test at the end counts, too
+    points = [json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in points if "test/NM/Rank-1" in point] == [1, 2]
 
 
 @pytest.mark.slow

@@ -99,7 +99,8 @@ def _from_safetensors(path: Path | str) -> dict[str, Any]:
     """Returns tensors and iteration in the form of a PyTorch file."""
     tensors, notes = read_safetensors(path)
     iteration = notes.get("iteration", "0")
-    return {"model": tensors, "iteration": int(iteration) if iteration.isdecimal() else iteration}
+    is_number = iteration.isdecimal() and len(iteration) < 20  # Python refuses to read thousands of digits
+    return {"model": tensors, "iteration": int(iteration) if is_number else iteration}
 
 
 def _whole_number(value: Any) -> Any:

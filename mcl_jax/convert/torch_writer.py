@@ -1,5 +1,6 @@
 """Writes files for `torch.load(..., weights_only=True)`, without needing PyTorch."""
 
+import io
 import struct
 import zipfile
 from collections import Counter, OrderedDict
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcl_jax.convert.torch_reader import STORAGE_DTYPES
+from mcl_jax.utils.files import write_atomically
 
 _STORAGE_NAMES = {dtype: name for name, dtype in STORAGE_DTYPES.items()}
 # The zip format's oldest date, so that the same content gives the same bytes.
@@ -19,16 +21,18 @@ def write_torch_file(path: Path | str, content: Any) -> None:
     """Writes a file from which PyTorch reads `content`, with a tensor for every array.
 
     Args:
-        path: the file; overwritten if it exists.
+        path: the file; replaced as a whole if it exists.
         content: dicts, ordered dicts, counters, lists and tuples of str, int, float, bool, None and NumPy
             arrays.
 
     Raises:
         TypeError: if the content has anything else.
+        UserError: if the file cannot be written.
     """
     pickler = _Pickler()
     program = pickler.dump(content)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, data: bytes) -> None:
             archive.writestr(zipfile.ZipInfo(f"archive/{name}", _DATE), data)
@@ -38,6 +42,7 @@ def write_torch_file(path: Path | str, content: Any) -> None:
         for key, array in enumerate(pickler.storages):
             add(f"data/{key}", array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
         add("version", b"3\n")
+    write_atomically(Path(path), file.getvalue())
 
 
 class _Pickler:

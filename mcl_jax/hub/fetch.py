@@ -47,6 +47,11 @@ def local_copy(name: str | Path) -> Path:
     return fetch(parse_reference(str(name))) if is_elsewhere(name) else Path(name)
 
 
+def public_name(name: str) -> str:
+    """Returns the name of a model for logs and records: a web address without what may be secret."""
+    return str(parse_reference(name)) if is_elsewhere(name) else name
+
+
 def fetch(remote: HubFile | WebFile, sha256: str = "") -> Path:
     """Returns the path of a local copy of a file; downloads it if there is none.
 
@@ -105,7 +110,8 @@ def _keep(record: Path, content: dict[str, Any]) -> None:
 
 
 def _record(remote: HubFile | WebFile) -> Path:
-    return user_cache() / "hub" / "digests" / f"{hashlib.sha256(str(remote).encode()).hexdigest()[:32]}.json"
+    name = remote.address if isinstance(remote, WebFile) else str(remote)
+    return user_cache() / "hub" / "digests" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
 def _first_digest(record: Path) -> str:

@@ -47,12 +47,14 @@ class HubFile:
 
 @dataclasses.dataclass(frozen=True)
 class WebFile:
-    """A file at a web address."""
+    """A file at a web address, which may hold a token or a password."""
 
     address: str
 
     def __str__(self) -> str:
-        return self.address
+        """Returns the address without what may be secret, for logs and records."""
+        parts = urllib.parse.urlsplit(self.address)
+        return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     @property
     def name(self) -> str:

@@ -44,5 +44,6 @@ class TensorBoard:
     @property
     def _writer(self) -> "SummaryWriter":
         if self._opened is None:
-            self._opened = self._kind(str(self._folder), purge_step=self._start)
+            # It hides what earlier files have of this step and later ones.
+            self._opened = self._kind(str(self._folder), purge_step=self._start + 1)
         return self._opened

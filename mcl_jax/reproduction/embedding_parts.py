@@ -1,7 +1,6 @@
 """Embeds a test set in saved parts, so that an interrupted run can continue."""
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,12 @@ def embed_in_parts(
     folder: Path,
     *,
     digest: str,
+    data: str,
     size: int = PART,
 ) -> EmbeddingSet:
-    """Returns the embeddings of a split; parts already saved in the folder are not computed again.
+    """Returns the embeddings of a split; complete parts saved in the folder are not computed again.
+
+    A part from which unreadable sequences were left out is computed again: they may have been repaired.
 
     Args:
         config: settings for reading sequences, and the number of frames used.
@@ -45,18 +47,19 @@ def embed_in_parts(
         split: all sequences.
         folder: folder for a file of each part.
         digest: digest of the model.
+        data: digest of the data, see `mcl_jax.data.fingerprint`.
         size: number of sequences in a part.
 
     Raises:
         ConfigError: if the folder has parts of another model, precision or dataset.
         DataError: if a sequence cannot be read.
     """
-    _claim(folder, _key(config, embedder, split, digest, size))
+    _claim(folder, _key(config, embedder, digest, data, size))
     parts = []
     for number, start in enumerate(range(0, len(split.sequences), size)):
         some = dataclasses.replace(split, sequences=split.sequences[start : start + size])
         path = folder / f"part-{number:05d}.npz"
-        part = _kept(path)
+        part = _kept(path, len(some.sequences))
         if part is None:
             part = embed_test(config, embedder, arrays, some)
             part.save(path)
@@ -64,25 +67,25 @@ def embed_in_parts(
     return EmbeddingSet(**{key: np.concatenate([getattr(part, key) for part in parts]) for key in KEYS})
 
 
-def _kept(path: Path) -> EmbeddingSet | None:
+def _kept(path: Path, sequences: int) -> EmbeddingSet | None:
     if not path.exists():
         return None
     try:
-        return EmbeddingSet.load(path)
+        part = EmbeddingSet.load(path)
     except DataError as error:
         logging.warning("%s; embedding this part again", error)
         return None
+    return part if len(part) == sequences else None
 
 
-def _key(config: ConfigDict, embedder: Embedder, split: Split, digest: str, size: int) -> dict[str, Any]:
+def _key(config: ConfigDict, embedder: Embedder, digest: str, data: str, size: int) -> dict[str, Any]:
     """Returns the values that determine the embeddings in each part."""
-    names = hashlib.sha256("\n".join(sequence.key for sequence in split.sequences).encode()).hexdigest()
     return {
         "model": digest,
         "precision": embedder.model.dtype,
         "max_frames": config.eval.max_frames,
         "on_error": config.data.on_error,
-        "sequences": names,
+        "data": data,
         "size": size,
     }
 

@@ -30,9 +30,8 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| run | figure | published | measured | difference | weights | device | mcl_jax | date |"]
     lines.append("|---" * 9 + "|")
     for record in sorted(records, key=lambda record: (record["name"], record["date"])):
-        weights = "trained here" if record["weights"]["trained_here"] else "published"
         tail = [
-            weights,
+            _kind(record["weights"]),
             " × ".join(map(_cell, record["device"][:2])),
             _cell(record["versions"].get("mcl_jax")),
             _cell(record["date"]),
@@ -42,6 +41,12 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
             name = f"{_cell(row['group'])} {_cell(row['figure'])}"
             lines.append("| " + " | ".join([_cell(record["name"]), name, *cells, *tail]) + " |")
     return f"{_HEAD}\n" + "\n".join(lines) + "\n"
+
+
+def _kind(weights: Mapping[str, Any]) -> str:
+    if weights["trained_here"]:
+        return "trained here"
+    return "published" if weights.get("published") is True else "other weights"
 
 
 def _cell(value: Any) -> str:

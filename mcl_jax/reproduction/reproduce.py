@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mcl_jax.build import build_dataset
 from mcl_jax.config import load_config, validate
 from mcl_jax.data.datasets import OpenDataset
+from mcl_jax.data.fingerprint import fingerprint_of
 from mcl_jax.data.first_look import look_at
 from mcl_jax.errors import ConfigError
 from mcl_jax.evaluate import (
@@ -23,7 +24,7 @@ from mcl_jax.evaluate import (
 )
 from mcl_jax.evaluation.protocols import PROTOCOLS
 from mcl_jax.explanation.confusions import page_maker
-from mcl_jax.hub.fetch import local_copy
+from mcl_jax.hub.fetch import local_copy, public_name, published_of
 from mcl_jax.hub.published import PUBLISHED, RUNS, nearest_names
 from mcl_jax.models.registry import digest_of, model_class
 from mcl_jax.reproduction import verdict as verdicts
@@ -163,17 +164,21 @@ class _Measured:
 def _tested(source: str, config: ConfigDict, dataset: OpenDataset, out: Path) -> _Measured:
     split = dataset.test_split()
     look_at([split], skip=config.data.on_error == "skip")
+    published = published_of(source) is not None
     place = local_copy(source)
     embedder, arrays, weights = load_embedder(config, place)
     digest = digest_of(embedder.model, *jax.device_get(arrays))
     on_devices = embedder.put(*arrays)
-    embeddings = embed_in_parts(config, embedder, on_devices, split, out / PARTS_FOLDER, digest=digest)
+    data = fingerprint_of(split).digest
+    parts = out / PARTS_FOLDER
+    embeddings = embed_in_parts(config, embedder, on_devices, split, parts, digest=digest, data=data)
     origin = model_origin(config, embedder.model, digest, weights, embeddings)
     note = note_of_trained_people(config, weights.run, split)
     explain = page_maker(embedder.model, *on_devices, metric=config.eval.metric)
     metrics = write_report(config, out / TEST_FOLDER, dataset, embeddings, origin, note, explain=explain)
     about = {
-        "source": source if place != Path(source) else place.name,
+        "source": place.name if place == Path(source) else public_name(source),
+        "published": published,
         "file_sha256": file_digest(place) if place.is_file() else "",
         "digest": digest,
         "model": embedder.model.name,
@@ -188,6 +193,7 @@ def _trained(config: ConfigDict, out: Path) -> _Measured:
         metrics = train(config, out / RUN_FOLDER, preemption=preemption)
     about = {
         "source": "trained by this command",
+        "published": False,
         "file_sha256": "",
         "digest": metrics["model"]["digest"],
         "model": metrics["model"]["name"],

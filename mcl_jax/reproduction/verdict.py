@@ -1,6 +1,7 @@
 """Compares measured figures with the published ones, and lists usual reasons for a difference."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from mcl_jax.utils.terminal import count
@@ -32,12 +33,14 @@ class Row:
 def compare(
     published: Mapping[str, Mapping[str, float]], scores: Mapping[str, Mapping[str, float | None]]
 ) -> list[Row]:
-    """Returns a row for each published figure."""
+    """Returns a row for each published figure; one of a group without probes, NaN, was not measured."""
     rows = []
     for group, figures in published.items():
         for figure, value in figures.items():
             measured = scores.get(group, {}).get(figure)
-            rows.append(Row(group, figure, value, None if measured is None else float(measured)))
+            if measured is not None:
+                measured = None if math.isnan(measured) else float(measured)
+            rows.append(Row(group, figure, value, measured))
     return rows
 
 

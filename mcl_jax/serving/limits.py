@@ -19,7 +19,7 @@ class Limits:
         waiting: walks that wait for the model.
         batch_frames: of a batch, as many as an ordinary batch of `mcl_jax.Gait.embed` has.
         decoding: requests whose walks are unpacked at a time.
-        connections: open at a time.
+        connections: open at a time; while there are so many, uvicorn answers each request with 503.
         seconds: for a client to send its request, or to take the answer.
         leaving_seconds: for requests in flight, once the service is asked to end.
     """

@@ -77,7 +77,7 @@ async def _read_form(request: Request, limits: Limits, upload: Upload) -> list[t
     parser = _InMemory(
         request.headers,
         request.stream(),
-        max_files=limits.walks,
+        max_files=limits.entries,
         max_fields=_MOST_FIELDS,
         max_part_size=_LONGEST_FIELD,
     )
@@ -89,6 +89,8 @@ async def _read_form(request: Request, limits: Limits, upload: Upload) -> list[t
         raise RequestError(400, "the form cannot be read: its head is damaged") from None
     files = []
     try:
+        if sum(isinstance(value, UploadFile) for _, value in form.multi_items()) > limits.walks:
+            raise too_many_walks(limits)
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 files.append((value.filename or name, await value.read()))

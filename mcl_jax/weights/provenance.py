@@ -27,6 +27,10 @@ def plain_recipe(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
             block = block.get(name, {})
         if key in block:
             block[key] = ""
+    # The name of a protocol, or the path of a file with one.
+    settings = recipe.get("eval", {})
+    if "protocol" in settings:
+        settings["protocol"] = Path(settings["protocol"]).name
     return recipe
 
 

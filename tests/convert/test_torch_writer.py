@@ -1,4 +1,6 @@
 import collections
+import errno
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 
 from mcl_jax.convert.torch_reader import read_torch_file
 from mcl_jax.convert.torch_writer import write_torch_file
+from mcl_jax.errors import UserError
 
 
 def test_pytorch_reads_what_is_written(tmp_path):
@@ -64,3 +67,18 @@ def test_other_values_are_refused(tmp_path, value):
     with pytest.raises(TypeError, match="cannot write"):
         write_torch_file(tmp_path / "x.pt", {"x": value})
     assert not (tmp_path / "x.pt").exists()
+
+
+def test_a_write_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    write_torch_file(path, {"w": np.ones(3, np.float32)})
+    before = path.read_bytes()
+
+    def refuse(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(UserError, match=r"a\.pt: cannot be written: No space left"):
+        write_torch_file(path, {"w": np.zeros(3, np.float32)})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -15,7 +15,7 @@ from mcl_jax.cli.program import run
 from mcl_jax.data.prepare.single_walk import read_walk
 from mcl_jax.errors import CheckpointError, ConfigError
 from mcl_jax.hub.download import hand_place
-from mcl_jax.hub.fetch import fetch, is_here, local_copy
+from mcl_jax.hub.fetch import fetch, is_here, local_copy, public_name
 from mcl_jax.hub.published import PUBLISHED, nearest_names
 from mcl_jax.hub.reference import HubFile, WebFile, parse_reference
 
@@ -251,6 +251,16 @@ class TestWeb:
         assert mcl_jax.load(address).source == address
         assert len(hub.asked) == 1
         assert is_here(WebFile(address))
+
+    def test_a_token_in_the_address_is_neither_logged_nor_recorded(self, hub, checkpoint, caplog):
+        hub.files["/files/model.pt"] = checkpoint
+        address = f"{hub.address.replace('//', '//user:secret@')}/files/model.pt?token=secret"
+        assert public_name(address) == f"{hub.address}/files/model.pt"
+        with caplog.at_level("INFO", logger="absl"):
+            place = fetch(WebFile(f"{hub.address}/files/model.pt?token=secret"))
+        assert "/files/model.pt" in caplog.text
+        assert "secret" not in caplog.text
+        assert place != fetch(WebFile(f"{hub.address}/files/model.pt"))  # another query, another file
 
     @pytest.mark.parametrize(("cut", "surplus"), [(1, 0), (0, 10)])
     def test_cut_off_or_of_another_size(self, hub, cut, surplus):

@@ -59,7 +59,11 @@ def leaves(run: LoggedRun) -> Any:
 
 
 def board_events(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yields tag and step of what is in TensorBoard's files, the older file first."""
+    """Yields tag and step of what TensorBoard shows of its files.
+
+    An event with a status of a session hides what was written before it of its step and later ones.
+    """
+    shown: list[tuple[str, int]] = []
     from tensorboardX.proto.event_pb2 import Event
 
     for path in sorted(folder.glob("events*")):
@@ -67,8 +71,11 @@ def board_events(folder: Path) -> Iterator[tuple[str, int]]:
         while at < len(content):
             (size,) = struct.unpack_from("<Q", content, at)  # then its checksum, the event, and another
             event = Event.FromString(content[at + 12 : at + 12 + size])
-            yield from ((value.tag, event.step) for value in event.summary.value)
+            if event.HasField("session_log"):
+                shown = [(tag, step) for tag, step in shown if step < event.step]
+            shown += [(value.tag, event.step) for value in event.summary.value]
             at += 16 + size
+    yield from shown
 
 
 def wandb_records(path: Path) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import runpy
 import shutil
@@ -115,7 +116,8 @@ class TestParts:
         cut = dataclasses.replace(split, source=Source())
 
         def embedded(split, **others):
-            return embed_in_parts(config, embedder, arrays, split, tmp_path, digest="d", size=10, **others)
+            others = {"digest": "d", "data": "of these pixels", "size": 10} | others
+            return embed_in_parts(config, embedder, arrays, split, tmp_path, **others)
 
         with pytest.raises(DataError, match="the power is gone"):
             embedded(cut)
@@ -132,11 +134,32 @@ class TestParts:
         read.clear()
         np.testing.assert_array_equal(embedded(cut).embeddings, whole.embeddings)
         assert len(read) == 10
+        with pytest.raises(ConfigError, match=r"embeddings of another test \(data\)"):
+            embedded(cut, data="of other pixels")
         config.eval.max_frames = 3
         with pytest.raises(
             ConfigError, match=r"embeddings of another test \(max_frames\); give another folder"
         ):
             embedded(cut)
+
+    def test_a_part_with_sequences_left_out_is_embedded_again(self, model, tmp_path):
+        """They may have been repaired since."""
+        config, embedder, arrays = model
+        split = build_dataset(config).test_split()
+        few = dataclasses.replace(split, sequences=split.sequences[:3])
+        config.data.on_error = "skip"
+
+        class Damaged:
+            def read(self, sequence):
+                if sequence == few.sequences[1]:
+                    raise DataError("is damaged")
+                return split.source.read(sequence)
+
+        def embedded(split):
+            return embed_in_parts(config, embedder, arrays, split, tmp_path, digest="d", data="of these")
+
+        assert len(embedded(dataclasses.replace(few, source=Damaged()))) == 2
+        assert len(embedded(few)) == 3
 
 
 PRINTED = {"NM": {"Rank-1": 98.2}, "CL": {"Rank-1": 77.6}}
@@ -167,6 +190,8 @@ class TestVerdict:
         rows = compare(PRINTED, {"NM": {"Rank-1": 98.2}})
         assert verdict(rows) == (None, "Not all published figures were measured here.")
         assert verdict([Row("all", "mAP", 1.0, None)])[0] is None
+        without_probes = compare(PRINTED, {"NM": {"Rank-1": 98.2}, "CL": {"Rank-1": math.nan}})
+        assert verdict(without_probes) == (None, "Not all published figures were measured here.")
 
     def test_the_usual_reasons(self):
         told = usual_reasons(
@@ -244,7 +269,8 @@ def test_one_command_reproduces_a_run(hub, checkpoint, toy_run, people, tmp_path
     record = read_record(Path("R/reproduction.json"))
     assert record["reproduced"] is True
     assert [row["difference"] for row in record["figures"]] == pytest.approx([0.0] * 3, abs=0.3)
-    assert (record["weights"]["source"], record["weights"]["step"]) == ("toy", 3)
+    weights = record["weights"]
+    assert (weights["source"], weights["published"], weights["step"]) == ("toy", True, 3)
     assert record["counts"]["unreadable"] == 0
     text = Path("R/reproduction.md").read_text()
     assert "| NM Rank-1 |" in text
@@ -344,6 +370,7 @@ RECORD = {
     "weights": {
         **{"source": "casiab_mcl", "file_sha256": "", "digest": "d", "model": "gaitbase", "step": 60000},
         "trained_here": False,
+        "published": True,
     },
     "settings": {"precision": "float32"},
     "versions": {"mcl_jax": "0.1.0"},
@@ -374,6 +401,8 @@ def test_the_page_is_made_from_the_records():
         in text
     )
     assert "There is no record yet" not in text
+    own = {key: value for key, value in RECORD["weights"].items() if key != "published"}
+    assert "| other weights |" in page([RECORD | {"weights": own}])
     hostile = page([{**RECORD, "name": "a|b\n# c <script>"}])
     assert "<script" not in hostile
     assert "\n# c" not in hostile

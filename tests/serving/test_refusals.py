@@ -65,7 +65,7 @@ BAD = {
     "unpacks": ("POST", "/embed", npz(a=walk(5000)), RAW, 413, "unpacks to 14080"),
     "large": ("POST", "/embed", bytes(2**20 + 1), RAW, 413, "is larger than 1048576 bytes"),
     "five": ("POST", "/embed", npz(**dict.fromkeys("abcde", walk(15))), RAW, 413, "may have 4 walks"),
-    "five files": ("POST", "/embed", *form(*[ONE] * 5), 400, "Too many files"),
+    "five files": ("POST", "/embed", *form(*[ONE] * 5), 413, "may have 4 walks"),
     "no file": ("POST", "/embed", *form(), 422, "has no walk"),
     "no form": ("POST", "/embed", b"x", {"Content-Type": "multipart/form-data"}, 400, "boundary"),
     "field": ("POST", "/embed", *form(ONE, far="0.1"), 422, "'far': is no field of this form"),

@@ -19,6 +19,7 @@ from mcl_jax.utils.pytrees import leaves_by_name
 from mcl_jax.weights.card import licence_of
 from mcl_jax.weights.load import load_weights
 from mcl_jax.weights.model_file import read_model, write_model
+from mcl_jax.weights.provenance import plain_recipe
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,13 @@ def test_opengait_weights_as_safetensors(toy_run, tmp_path):
     assert again.read_bytes() == (tmp_path / "m.safetensors").read_bytes()
 
 
+def test_thousands_of_digits_are_no_number_of_steps(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write_safetensors(path, {"w": np.zeros(1, np.float32)}, {"format": "pt", "iteration": "9" * 5000})
+    with pytest.raises(CheckpointError, match=r"m\.safetensors: "):
+        load_checkpoint(path)
+
+
 def test_a_folder_for_others_has_a_card_made_from_the_run(gait, toy_run, tmp_path):
     gait.save_pretrained(tmp_path / "model")
     assert mcl_jax.load(tmp_path / "model").digest == gait.digest
@@ -141,6 +149,11 @@ def test_a_folder_for_others_has_a_card_made_from_the_run(gait, toy_run, tmp_pat
     assert description["scores"] == metrics["scores"]
     with pytest.raises(ConfigError, match=r"README\.md: is there already, and may have been filled in"):
         gait.save_pretrained(tmp_path / "model")
+
+
+def test_a_recipe_keeps_no_path_of_a_protocol():
+    for protocol, kept in (("/home/someone/hall.json", "hall.json"), ("casiab", "casiab"), ("", "")):
+        assert plain_recipe({"eval": {"protocol": protocol}}) == {"eval": {"protocol": kept}}
 
 
 def test_a_card_without_a_test_says_so(gait, toy_run, tmp_path):
