@@ -81,6 +81,12 @@ class MixedPrecision(nn.Module):
         return embeddings.float(), logits.float()
 
 
+def draw_people(folder: Path) -> None:
+    """Writes 100 people for training and 25 for testing, unless they are there."""
+    views = ("036", "072", "108", "144")
+    write_walkers(folder, subjects=125, test_subjects=25, views=views, frames=30, workers=2)
+
+
 def config_of(folder: Path, run: dict) -> ConfigDict:
     """Returns the config of a run."""
     people = folder / "walkers"
@@ -208,14 +214,7 @@ def main() -> None:
         write_between(args.docs, BEGIN, FINISH, f"\n{table(rows)}\n")
         return
     torch.set_num_threads(args.threads)
-    write_walkers(
-        args.folder / "walkers",
-        subjects=125,
-        test_subjects=25,
-        views=("036", "072", "108", "144"),
-        frames=30,
-        workers=2,
-    )
+    draw_people(args.folder / "walkers")
     for precision, model, seed, loss, side in itertools.product(
         args.precisions, args.models, args.seeds, args.losses, SIDES
     ):
