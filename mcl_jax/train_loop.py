@@ -29,6 +29,7 @@ from mcl_jax.data.feed.watchdog import StalledError
 from mcl_jax.data.fingerprint import fingerprint_of
 from mcl_jax.data.first_look import look_at
 from mcl_jax.embed import Embedder
+from mcl_jax.errors import ConfigError
 from mcl_jax.evaluate import NotScoredError, all_scores, evaluate, joined_tests, require_scorable
 from mcl_jax.evaluation.page.curves import PAGE, About, Curves
 from mcl_jax.loggers.logger import LoggedRun
@@ -325,7 +326,10 @@ def _last_test(
     if tested:  # on the first host, where something was scored
         scores = all_scores(tested)
         if config.train.keep_best:
-            note_scores(workdir, config.train.keep_best, step, scores)
+            try:
+                note_scores(workdir, config.train.keep_best, step, scores)
+            except ConfigError as error:  # a run that is done does not fail for it
+                logging.warning("%s", error)
         curves = Curves(workdir, step, _about(config, workdir))
         curves.add_scores(step, scores)
         curves.write_page()
