@@ -285,8 +285,8 @@ class _Tests:
     def are_done(self, step: int) -> bool:
         """Returns whether the test after a step, and that of the averaged weights, has been written."""
         folder = self._workdir / f"{TEST_FOLDER}-{step}"
-        folders = [folder, folder.with_name(f"{folder.name}-{AVERAGE}")]
-        return all((each / "metrics.json").is_file() for each in folders[: 1 + bool(self._config.train.ema)])
+        folders = [folder, _of_average(folder)] if self._config.train.ema else [folder]
+        return all((each / "metrics.json").is_file() for each in folders)
 
     def run(self, state: TrainState, folder: Path) -> dict[str, Any]:
         """Tests a state, writes the report into a folder, and returns its metrics.
@@ -299,7 +299,7 @@ class _Tests:
         if isinstance(state, AveragedState):
             arrays = state.average["params"], state.average["batch_stats"]
             source = source_of(average_of(self._workdir), int(state.step))
-            folder = folder.with_name(f"{folder.name}-{AVERAGE}")
+            folder = _of_average(folder)
             average = evaluate(self._config, folder, self._dataset, self._embedder, *arrays, source=source)
             tested = joined_tests(tested, average)
         return tested
@@ -315,6 +315,11 @@ class _Tests:
         if self._config.train.keep_best:
             note_scores(self._workdir, self._config.train.keep_best, step, scores)
         return scores
+
+
+def _of_average(folder: Path) -> Path:
+    """Returns the folder of the test of the averaged weights, beside that of the others."""
+    return folder.with_name(f"{folder.name}-{AVERAGE}")
 
 
 def _last_test(
