@@ -11,6 +11,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from preempted import AfterOneStep
 from toy_runs import TOY_MODELS, flags, partition_of, run, run_quickly, toy_config, toy_config_of
 
 import mcl_jax
@@ -24,7 +25,7 @@ from mcl_jax.data.stores.tree import PklSource, scan_tree
 from mcl_jax.errors import CheckpointError, ConfigError, DataError
 from mcl_jax.evaluate import test as evaluate_run
 from mcl_jax.evaluation.embeddings import EmbeddingSet
-from mcl_jax.runtime.preemption import PreemptedError, Preemption
+from mcl_jax.runtime.preemption import PreemptedError
 from mcl_jax.train_loop import train
 from mcl_jax.weights.load import load_weights
 
@@ -103,20 +104,6 @@ def test_stopping_early_and_going_on_changes_nothing(people, tmp_path):
     config.train.steps, config.data.workers = 4, 1
     train(config, tmp_path / "parts")
     assert_same(tmp_path / "whole", tmp_path / "parts")
-
-
-class AfterOneStep(Preemption):
-    """Asks a run to end after its first step."""
-
-    stepped = False
-
-    @property
-    def requested(self) -> bool:
-        return self.stepped
-
-    def note_unsaved_step(self) -> None:
-        self.stepped = True
-        super().note_unsaved_step()
 
 
 def test_a_test_that_was_due_when_a_run_ended_is_made_up_for(people, tmp_path):

@@ -4,6 +4,7 @@ import sys
 import threading
 
 import pytest
+from preempted import AfterOneStep
 from records_of_loggers import Full, Hanging, Recorder, away, board_events, leaves
 from toy_runs import toy_config
 
@@ -12,7 +13,7 @@ from mcl_jax.errors import ConfigError
 from mcl_jax.loggers import background
 from mcl_jax.loggers.logger import LoggedRun, names_of_scores
 from mcl_jax.loggers.registry import LOGGERS, Kind, open_loggers
-from mcl_jax.runtime.preemption import PreemptedError, Preemption
+from mcl_jax.runtime.preemption import PreemptedError
 from mcl_jax.train_loop import train
 from mcl_jax.utils.extras import MissingExtraError
 
@@ -59,21 +60,13 @@ def test_scores_of_nothing_are_left_out():
     assert names_of_scores(scores) == {"test/NM/Rank-1": 50.0}
 
 
-class AfterOneStep(Preemption):
-    """Asks the run to end after its first step."""
+class AfterOneLoggedStep(AfterOneStep):
+    """Sees, too, whether the loggers are closed before the state counts as saved."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stepped, self.closed_before_saved = False, None
+        self.closed_before_saved = False
         self.loggers: list[Recorder] = []
-
-    @property
-    def requested(self) -> bool:
-        return self.stepped
-
-    def note_unsaved_step(self) -> None:
-        self.stepped = True
-        super().note_unsaved_step()
 
     def note_saved(self, step) -> None:
         if step:
@@ -89,7 +82,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_logged_whole_whatever_fails(
     config = toy_config(people)
     config.train.test_every, config.train.steps = 2, 3
     config.train.loggers = ("tensorboard", "recorder", "full", "away", "leaves")
-    stop = AfterOneStep()
+    stop = AfterOneLoggedStep()
     stop.loggers = opened
     with pytest.raises(PreemptedError, match="saved step 1"):
         train(config, tmp_path, preemption=stop)
